@@ -1,0 +1,83 @@
+"""Attack I (Algorithm 3), the strawman: train afresh, then force the very last update to land on W_T."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from polkit.adversary.perturb import Batch, Perturbation, squared_norm, weight_gradient
+from polkit.adversary.spoof import Plan, make_plan, spoof_folder, write_spoof
+from polkit.calibration import Calibration
+from polkit.data import Points
+from polkit.distance import distances
+from polkit.proof import Proof, fresh_folder, open_proof, write_checkpoint
+from polkit.task import Task
+from polkit.training import (
+    Checkpoint, Conditions, Learner, applied, initial_checkpoint, load, make_learner, snapshot, unit_pixels, update,
+)  # fmt: skip
+
+
+def attack_1(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
+             calibration: Calibration | None = None, iterations: int = 20, noise_weight: float = 1e-3,
+             conditions: Conditions = Conditions(), out: str | Path | None = None,
+             progress: bool = True) -> Proof:  # fmt: skip
+    """A spoof of f_{W_T} that trains for T' - 1 steps and perturbs one batch, so that step T' should end at W_T.
+
+    iterations: the budget of the while loop of line 22, which the paper leaves without one; when it is spent
+    the spoof is written as it stands, and its trace says by how many δ it missed. Arguments as in `attack_2`.
+    """
+    plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions, calibration=calibration)
+    settings = {"iterations": iterations, "noise_weight": noise_weight}
+    folder = spoof_folder(plan, "attack-1", settings, out)
+    if folder.exists():
+        return open_proof(folder)
+    partial, interval = fresh_folder(folder), task.checkpoint_interval
+    first = initial_checkpoint(task, seed)
+    write_checkpoint(partial, 0, first)
+    with applied(conditions):
+        learner = make_learner(task, conditions)
+        load(learner, first)
+        steps = range(spoof_steps - 1)
+        for step in tqdm(steps, desc="attack-1", unit="step", leave=False, disable=not progress, mininterval=0.5):
+            batch = plan.batch(step)
+            update(learner, batch.points, step=step, augmentation_seed=batch.augmentation_seed)
+            plan.meter.charge("update")
+            if (step + 1) % interval == 0:
+                write_checkpoint(partial, step + 1, snapshot(learner))
+        batch, momentum, row = land_on(learner, plan, **settings)
+    write_checkpoint(partial, spoof_steps, Checkpoint(final.weights, final.buffers, momentum))
+    return write_spoof(plan, partial, folder, [batch], [row])
+
+
+def land_on(learner: Learner, plan: Plan, *, iterations: int, noise_weight: float) -> tuple[Batch, dict, dict]:
+    """updateDataPoints(W_{T'-1}, W_T), lines 18-30: minimise d(W_{T'-1} + η∇, W_T) + d(R, 0)."""
+    step = len(plan.batches) - 1
+    before, batch = snapshot(learner), plan.batch(step)
+    task, rate = plan.task, plan.task.learning_rate_at(step)
+    # Without the new gradient, the update would end here; what is missing to W_T is all that R can supply.
+    missing = {}
+    for name, weight in before.weights.items():
+        pull = task.momentum * before.momentum[name] + task.weight_decay * weight
+        missing[name] = (weight - rate * pull - plan.final.weights[name]).to(plan.conditions.device)
+
+    def distance_left(images: Tensor) -> tuple[Tensor, Tensor, None]:
+        _, gradient = weight_gradient(learner, images, batch, create_graph=True)
+        value = squared_norm([gap - rate * part for gap, part in zip(missing.values(), gradient, strict=True)])
+        return value, torch.autograd.grad(value, images)[0], None
+
+    def missed() -> float:
+        load(learner, before)
+        update(learner, batch.points, step=step, augmentation_seed=batch.augmentation_seed)
+        plan.meter.charge("update")
+        return distances(snapshot(learner).weights, plan.final.weights)["l2"]
+
+    row = {"step": step, "missed_before": missed(), "iterations": iterations}
+    perturbation = Perturbation(unit_pixels(learner, batch.points.images), distance_left, noise_weight)
+    load(learner, before)
+    for _ in range(iterations):
+        perturbation.improve()
+    plan.meter.charge("objective", perturbation.evaluations)
+    batch = Batch(Points(perturbation.images(), batch.points.labels), batch.augmentation_seed)
+    row |= {"missed_after": missed(), "evaluations": perturbation.evaluations}
+    return batch, snapshot(learner).momentum, row

@@ -1,0 +1,96 @@
+"""Attack II (Algorithm 4): walk the straight path, and perturb every batch until its update hardly moves."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from polkit.adversary.perturb import Batch, Perturbation, squared_norm, weight_gradient
+from polkit.adversary.spoof import Forged, Plan, forge, make_plan
+from polkit.calibration import Calibration
+from polkit.data import Points
+from polkit.proof import Proof
+from polkit.task import Task
+from polkit.training import Checkpoint, Conditions, Learner, load, snapshot, unit_pixels, update
+
+
+def attack_2(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
+             calibration: Calibration | None = None, movement_limit: float = 0.1, iterations: int = 10,
+             stopping_test: bool = True, noise_weight: float = 1e-3, conditions: Conditions = Conditions(),
+             out: str | Path | None = None, progress: bool = True) -> Proof:  # fmt: skip
+    """A spoof of f_{W_T} in T' steps, whose every batch has been perturbed on its own.
+
+    final: the weights and buffers of W_T · spoof_steps: T' · movement_limit: γ as a share of δ (of the path's
+    spacing without a calibration) · iterations: N, the most L-BFGS iterations for a batch · stopping_test:
+    leave a batch as soon as its update moves at most γ in every distance (line 25); without it each batch takes
+    all N, as the cost formula 31 T' assumes · noise_weight: of ‖R‖² in the objective.
+    Raises ValueError on a budget no spoof can have, FileExistsError if `out` exists.
+    """
+    plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions,
+                     calibration=calibration, movement_limit=movement_limit)  # fmt: skip
+    settings = {"iterations": iterations, "stopping_test": stopping_test, "noise_weight": noise_weight}
+    return forge(plan, "attack-2", forge_each_batch, settings, out=out, progress=progress)
+
+
+def forge_each_batch(learner: Learner, plan: Plan, start: int, checkpoint: Checkpoint, *, iterations: int,
+                     stopping_test: bool, noise_weight: float) -> Forged:  # fmt: skip
+    """updateDataPoints(W_{t-k}, W_t), Algorithm 4 lines 20-34: a chain of updates W' that hardly leaves W_{t-k}."""
+    reached, made, trace = checkpoint, [], []
+    for step in range(start, start + plan.task.checkpoint_interval):
+        batch, reached, row = settle_batch(
+            learner, plan, step, reached, iterations=iterations, stopping_test=stopping_test, noise_weight=noise_weight
+        )
+        made.append(batch)
+        trace.append(row)
+    return Forged(made, reached.buffers, trace)
+
+
+def settle_batch(learner: Learner, plan: Plan, step: int, before: Checkpoint, *, iterations: int,
+                 stopping_test: bool, noise_weight: float) -> tuple[Batch, Checkpoint, dict]:  # fmt: skip
+    """Lines 23-32 for one batch: the batch to publish, W'_{i+1}, and what it took.
+
+    Where the update would end follows from the gradient that the objective has at hand, so line 30 is run only
+    once that gradient says enough: then on the images as they will be stored, rounded to whole grey levels.
+    """
+    original = batch = plan.batch(step)
+    after, found = try_update(learner, plan, step, before, batch)
+    row = {"step": step, "loss_before": found["loss"], "gradient_squared_before": found["gradient_squared"]}
+    rate, task = plan.task.learning_rate_at(step), plan.task
+    evaluations = done = 0
+
+    def squared_gradient(images: Tensor) -> tuple[Tensor, Tensor, float]:
+        _, gradient = weight_gradient(learner, images, original, create_graph=True)
+        value = squared_norm(gradient)
+        reached = {}
+        for (name, weight), part in zip(before.weights.items(), gradient, strict=True):
+            pull = task.momentum * before.momentum[name] + task.weight_decay * weight
+            reached[name] = weight - rate * (pull + part.detach().to("cpu"))
+        return value, torch.autograd.grad(value, images)[0], plan.over_limit(reached, before.weights)
+
+    if not (stopping_test and found["movement_over_limit"] <= 1):
+        perturbation = Perturbation(unit_pixels(learner, original.points.images), squared_gradient, noise_weight)
+        for done in range(1, iterations + 1):
+            load(learner, before)
+            seems_settled = perturbation.improve(lambda over: stopping_test and over <= 1)
+            if seems_settled or done == iterations:
+                batch = Batch(Points(perturbation.images(), original.points.labels), original.augmentation_seed)
+                after, found = try_update(learner, plan, step, before, batch)
+            if stopping_test and found["movement_over_limit"] <= 1:
+                break
+        evaluations = perturbation.evaluations
+        plan.meter.charge("objective", evaluations)
+    row |= {"loss_after": found["loss"], "gradient_squared_after": found["gradient_squared"],
+            "iterations": done, "evaluations": evaluations,
+            "movement_over_limit": found["movement_over_limit"]}  # fmt: skip
+    return batch, after, row
+
+
+def try_update(learner: Learner, plan: Plan, step: int, before: Checkpoint, batch: Batch) -> tuple[Checkpoint, dict]:
+    """Lines 24 and 30: W'_{i+1} ← update(W'_i, batch), and whether it moved at most γ in every distance."""
+    load(learner, before)
+    loss = update(learner, batch.points, step=step, augmentation_seed=batch.augmentation_seed)
+    plan.meter.charge("update")
+    gradient = squared_norm([value.grad for value in learner.model.parameters()])
+    after = snapshot(learner)
+    return after, {"loss": float(loss), "gradient_squared": float(gradient),
+                   "movement_over_limit": plan.over_limit(after.weights, before.weights)}  # fmt: skip

@@ -1,0 +1,151 @@
+"""Attack III (Algorithm 5): as Attack II, with the k batches of an interval optimised together at W_{t-k}."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from polkit.adversary.perturb import Batch, Perturbation, squared_norm, weight_gradient
+from polkit.adversary.spoof import Forged, Plan, forge, make_plan
+from polkit.calibration import Calibration
+from polkit.data import Points
+from polkit.proof import Proof
+from polkit.task import Task
+from polkit.training import Checkpoint, Conditions, Learner, load, snapshot, unit_pixels
+
+
+def attack_3(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
+             calibration: Calibration | None = None, movement_limit: float = 0.75, reserve: float = 1 / 3,
+             iterations: int = 10, stopping_test: bool = True, noise_weight: float = 1e-3, batches_at_once: int = 10,
+             conditions: Conditions = Conditions(), out: str | Path | None = None, progress: bool = True) -> Proof:  # fmt: skip
+    """A spoof of f_{W_T} in T' steps, with one optimisation for each interval of k batches.
+
+    movement_limit: γ as a share of δ; here it bounds the joint update of a whole interval · reserve: σ as a
+    share of γ, kept for the gap of Corollary 1 · batches_at_once: how many batches' double backward are held
+    in memory; fewer than k costs one more gradient a batch. The other arguments are as in `attack_2`.
+
+    Line 23 stops on d(W'_t, W_t) ≤ γ - σ, which no interpolated W_t allows unless the whole interval is shorter
+    than that. The corollary needs W'_t close to where it started, so the test here is d(W'_t, W_{t-k}) ≤ γ - σ;
+    the verifier's error is then at most d(W_{t-k}, W_t) + γ - σ + the gap.
+    """
+    if not 0 <= reserve < 1:
+        raise ValueError(f"σ = {reserve} · γ: the reserve is a share of γ from 0 up to, but not, 1")
+    plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions,
+                     calibration=calibration, movement_limit=movement_limit)  # fmt: skip
+    settings = {"iterations": iterations, "stopping_test": stopping_test, "noise_weight": noise_weight,
+                "reserve": reserve, "batches_at_once": batches_at_once}  # fmt: skip
+    return forge(plan, "attack-3", forge_interval, settings, out=out, progress=progress)
+
+
+def forge_interval(learner: Learner, plan: Plan, start: int, checkpoint: Checkpoint, *, iterations: int,
+                   stopping_test: bool, noise_weight: float, reserve: float, batches_at_once: int) -> Forged:  # fmt: skip
+    """updateDataPoints(W_{t-k}, W_t), Algorithm 5 lines 20-31."""
+    interval = plan.task.checkpoint_interval
+    originals = [plan.batch(step) for step in range(start, start + interval)]
+    batches, sizes = originals, step_sizes(plan.task, start)
+
+    def over_limit(reached: dict[str, Tensor]) -> float:
+        return plan.over_limit(reached, checkpoint.weights) / (1 - reserve)
+
+    weights, buffers, found = joint_update(learner, plan, checkpoint, batches, sizes)
+    row = {"step": start, "loss_before": found["loss"], "gradient_squared_before": found["gradient_squared"]}
+    evaluations = done = 0
+
+    def joint(images: Tensor) -> tuple[Tensor, Tensor, float]:
+        value, slope, mean = joint_objective(learner, images, originals, sizes, batches_at_once)
+        return value, slope, over_limit(step_from(plan.task, checkpoint.weights, mean, sizes))
+
+    if not (stopping_test and over_limit(weights) <= 1):
+        pixels = torch.stack([unit_pixels(learner, batch.points.images) for batch in originals])
+        perturbation = Perturbation(pixels, joint, noise_weight)
+        for done in range(1, iterations + 1):
+            load(learner, checkpoint)
+            seems_settled = perturbation.improve(lambda over: stopping_test and over <= 1)
+            if seems_settled or done == iterations:
+                batches = [
+                    Batch(Points(images, batch.points.labels), batch.augmentation_seed)
+                    for images, batch in zip(perturbation.images(), originals, strict=True)
+                ]
+                weights, buffers, found = joint_update(learner, plan, checkpoint, batches, sizes)
+            if stopping_test and over_limit(weights) <= 1:
+                break
+        evaluations = perturbation.evaluations
+        plan.meter.charge("objective", evaluations, batches=interval)
+        if batches_at_once < interval:  # the first of two passes takes the gradients once more
+            plan.meter.charge("update", evaluations, batches=interval)
+    row |= {"loss_after": found["loss"], "gradient_squared_after": found["gradient_squared"],
+            "iterations": done, "evaluations": evaluations, "movement_over_limit": over_limit(weights)}  # fmt: skip
+    return Forged(batches, buffers, [row])
+
+
+def step_sizes(task: Task, start: int) -> list[float]:
+    """How far the k updates from `start` carry each batch's gradient, to first order.
+
+    η for every batch, so η'' = kη in all, where SGD has no momentum, as Corollary 1 assumes. With momentum μ
+    the i-th gradient goes on moving the weights: η(1 + μ + μ² + …) up to the end of the interval.
+    """
+    sizes = []
+    for first in range(task.checkpoint_interval):
+        later = range(first, task.checkpoint_interval)
+        sizes.append(sum(task.learning_rate_at(start + step) * task.momentum ** (step - first) for step in later))
+    return sizes
+
+
+def step_from(task: Task, weights: dict[str, Tensor], mean: Sequence[Tensor], sizes: list[float]) -> dict[str, Tensor]:
+    """W'_t = W_{t-k} - Σ_i s_i (G + λW_{t-k}), line 22, where G is the mean gradient."""
+    whole = sum(sizes)
+    return {
+        name: value - whole * (part.detach().to("cpu") + task.weight_decay * value)
+        for (name, value), part in zip(weights.items(), mean, strict=True)
+    }
+
+
+def joint_update(learner: Learner, plan: Plan, start: Checkpoint, batches: list[Batch],
+                 sizes: list[float]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict]:  # fmt: skip
+    """W'_t, the buffers after the k forward passes, and the mean loss and squared norm of the mean gradient.
+
+    Each batch goes through the model by itself, as it will before the verifier: normalisation layers see
+    one batch at a time.
+    """
+    load(learner, start)
+    images = [unit_pixels(learner, batch.points.images) for batch in batches]
+    loss, mean = mean_gradient(learner, images, batches, sizes, create_graph=False)
+    plan.meter.charge("update", batches=len(batches))
+    found = {"loss": loss, "gradient_squared": float(squared_norm(mean))}
+    return step_from(plan.task, start.weights, mean, sizes), snapshot(learner).buffers, found
+
+
+def mean_gradient(learner: Learner, images: Sequence[Tensor], batches: list[Batch], sizes: list[float],
+                  create_graph: bool) -> tuple[float, list[Tensor]]:  # fmt: skip
+    """The mean loss, and G = Σ_i s_i ∇_i / Σ_i s_i."""
+    losses, total = 0.0, None
+    for shown, batch, size in zip(images, batches, sizes, strict=True):
+        loss, gradient = weight_gradient(learner, shown, batch, create_graph)
+        scaled = [size / sum(sizes) * part for part in gradient]
+        total = scaled if total is None else [old + new for old, new in zip(total, scaled, strict=True)]
+        losses += float(loss)
+    return losses / len(batches), total
+
+
+def joint_objective(learner: Learner, images: Tensor, batches: list[Batch], sizes: list[float],
+                    at_once: int) -> tuple[Tensor, Tensor, list[Tensor]]:  # fmt: skip
+    """‖G‖² (line 26), its gradient in the images (k, B, channels, height, width), and G itself.
+
+    With fewer batches at once than there are, G is summed first without a graph; then each group adds
+    2 ⟨∂G/∂R_group, G⟩, which is the same derivative.
+    """
+    if at_once >= len(batches):
+        _, mean = mean_gradient(learner, images, batches, sizes, create_graph=True)
+        value = squared_norm(mean)
+        return value, torch.autograd.grad(value, images)[0], mean
+    _, mean = mean_gradient(learner, images.detach(), batches, sizes, create_graph=False)
+    slopes = []
+    for first in range(0, len(batches), at_once):
+        group = slice(first, first + at_once)
+        shown = images[group].detach().requires_grad_()
+        _, own = mean_gradient(learner, shown, batches[group], sizes[group], create_graph=True)
+        share = sum(sizes[group]) / sum(sizes)
+        inner = sum((2 * share * fixed * part).sum() for fixed, part in zip(mean, own, strict=True))
+        slopes.append(torch.autograd.grad(inner, shown)[0])
+    return squared_norm(mean), torch.cat(slopes), mean

@@ -1,0 +1,41 @@
+"""The adversary's weights: a W_0 that looks freshly drawn yet lies close to W_T, and the straight path between."""
+
+import torch
+
+from polkit.data import derive_seed
+from polkit.models import build_model, initial_buffers, weight_distributions
+from polkit.task import Task
+from polkit.training import Checkpoint
+
+
+def sorted_initialisation(task: Task, final: Checkpoint, seed: int) -> Checkpoint:
+    """initW_0(ζ, W_T), Section III-B: a true draw from ζ, dealt out in the order of W_T's own elements.
+
+    The paper sorts all n elements at once; a verifier tests each layer against its own ζ, so we sort tensor by
+    tensor. Layers whose ζ is a constant have no order to deal out and start at that constant.
+    """
+    generator = torch.Generator().manual_seed(derive_seed(seed, "sorted initialisation"))
+    model = build_model(task)
+    weights = {}
+    for name, distribution in weight_distributions(model).items():
+        target = final.weights[name]
+        drawn = distribution.draw(target.shape, generator).to(target.dtype).flatten()
+        dealt = torch.empty_like(drawn)
+        dealt[target.flatten().argsort()] = drawn.sort().values
+        weights[name] = dealt.view_as(target)
+    return Checkpoint(weights, initial_buffers(model), at_rest(weights))
+
+
+def at_rest(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Momentum zero for every weight: what the adversary writes where the prover has an optimiser's history."""
+    return {name: torch.zeros_like(value) for name, value in weights.items()}
+
+
+def on_the_path(first: Checkpoint, final: Checkpoint, share: float) -> dict[str, torch.Tensor]:
+    """The weights at a share 0 … 1 of the straight way from W_0 to W_T; both ends are exact.
+
+    "Equally dividing the distance between W_0 and W_T" (Section III-B) takes the shares 0, k/T', 2k/T', …, 1.
+    """
+    if share == 1:
+        return final.weights
+    return {name: torch.lerp(value, final.weights[name], share) for name, value in first.weights.items()}

@@ -1,0 +1,33 @@
+"""Spoofs that need no adversarial example: what remains of an attack when its optimisation is taken out."""
+
+from pathlib import Path
+
+import torch
+
+from polkit.adversary.spoof import Forged, Plan, forge, make_plan
+from polkit.calibration import Calibration
+from polkit.proof import Proof
+from polkit.task import Task
+from polkit.training import Checkpoint, Conditions, Learner, load, loss_of, snapshot
+
+
+def interpolation_only(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
+                       calibration: Calibration | None = None, conditions: Conditions = Conditions(),
+                       out: str | Path | None = None, progress: bool = True) -> Proof:  # fmt: skip
+    """The ablation of Attacks II and III: the same W_0 and straight path, with the data set's own batches.
+
+    Whether it passes is the verifier's business: nothing here looks at a gradient. One forward pass per batch
+    gives the normalisation buffers. Arguments as in `attack_2`.
+    """
+    plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions, calibration=calibration)
+    return forge(plan, "interpolation-only", leave_batches, {}, out=out, progress=progress)
+
+
+def leave_batches(learner: Learner, plan: Plan, start: int, checkpoint: Checkpoint) -> Forged:
+    load(learner, checkpoint)
+    with torch.no_grad():
+        for step in range(start, start + plan.task.checkpoint_interval):
+            batch = plan.batch(step)
+            loss_of(learner, batch.points, batch.augmentation_seed)
+            plan.meter.charge("forward")
+    return Forged([], snapshot(learner).buffers)

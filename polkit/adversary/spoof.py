@@ -1,0 +1,191 @@
+"""What the attacks share: the plan of a spoof, its limits, and writing it in the very format of a proof."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from polkit.adversary.path import at_rest, on_the_path, sorted_initialisation
+from polkit.adversary.perturb import Batch
+from polkit.calibration import Calibration
+from polkit.cost import Meter
+from polkit.data import Points, epoch_batches, training_points
+from polkit.distance import distances
+from polkit.models import build_model
+from polkit.proof import (
+    Proof, cache_folder, fresh_folder, needs_points, open_proof, publish, seal, write_checkpoint,
+)  # fmt: skip
+from polkit.prover import augmentation_order, signatures_of
+from polkit.task import Task
+from polkit.training import Checkpoint, Conditions, Learner, applied, make_learner, unit_costs
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that an adversary decides before it computes a gradient, and the meter of what it spends.
+
+    first: W_0 · final: f_{W_T} · batches: int32 (T', B), indices into points · seeds: int64 (T',), one per
+    step's augmentation · limits: γ, how far one update may move the weights, in each distance.
+    """
+
+    task: Task
+    seed: int
+    conditions: Conditions
+    first: Checkpoint
+    final: Checkpoint
+    points: Points
+    batches: np.ndarray
+    seeds: np.ndarray
+    limits: Mapping[str, float]
+    meter: Meter
+
+    @property
+    def starts(self) -> range:
+        return range(0, len(self.batches), self.task.checkpoint_interval)
+
+    def weights_at(self, step: int) -> dict[str, torch.Tensor]:
+        return on_the_path(self.first, self.final, step / len(self.batches))
+
+    def batch(self, step: int) -> Batch:
+        """The original batch of a step, on the conditions' device."""
+        points = self.points.take(self.batches[step]).to(self.conditions.device)
+        return Batch(points, int(self.seeds[step]))
+
+    def over_limit(self, reached: Mapping[str, torch.Tensor], origin: Mapping[str, torch.Tensor]) -> float:
+        """How far the weights moved, as a multiple of γ in the distance where that is largest."""
+        moved = distances(reached, origin)
+        return max(moved[name] / limit for name, limit in self.limits.items())
+
+    def facts(self) -> dict:
+        """What tells this plan from another, for the cache."""
+        digest = hashlib.sha256()
+        for part in (self.final.weights, self.final.buffers):
+            for name, value in part.items():
+                digest.update(name.encode())
+                digest.update(value.contiguous().numpy())
+        return {"task": self.task.to_json(), "seed": self.seed, "conditions": self.conditions.to_json(),
+                "spoof_steps": len(self.batches), "limits": dict(self.limits), "weights": digest.hexdigest()}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Forged:
+    """One interval as an attack made it. batches: the k batches to publish, or none to leave the data as it is ·
+    buffers: the normalisation buffers that a replay of them ends with · trace: a row per optimisation."""
+
+    batches: list[Batch]
+    buffers: dict[str, torch.Tensor]
+    trace: list[dict] = field(default_factory=list)
+
+
+def make_plan(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int, conditions: Conditions = Conditions(),
+              calibration: Calibration | None = None, movement_limit: float = 0.1) -> Plan:  # fmt: skip
+    """spoof_steps: T' · movement_limit: γ as a share of δ, in every distance.
+
+    Without a calibration the adversary does not know δ and takes for it the spacing of its own path, the least
+    δ that could ever accept it. Raises ValueError, in one sentence, on a budget that no spoof can have.
+    """
+    interval, meter = task.checkpoint_interval, Meter(unit_costs(task))
+    if spoof_steps < interval:
+        raise ValueError(f"T' = {spoof_steps} steps are fewer than one checkpoint interval of k = {interval}")
+    if spoof_steps % interval:
+        raise ValueError(f"T' = {spoof_steps} is not a multiple of the checkpoint interval k = {interval}")
+    if movement_limit >= 1:
+        raise ValueError(f"γ = {movement_limit} · δ: one update must move less than δ, so the share lies below 1")
+    if movement_limit <= 0:
+        raise ValueError(f"γ = {movement_limit} · δ: no update can move less than nothing, so the share lies above 0")
+    if calibration is not None and calibration.task != task:
+        raise ValueError(f"the calibration is not for this task: it has {calibration.task}, the spoof {task}")
+    check_weights(final, task)
+    first = sorted_initialisation(task, final, seed)
+    if calibration is None:
+        known = distances(first.weights, on_the_path(first, final, interval / spoof_steps))
+    else:
+        known = calibration.thresholds["weights"]
+    epochs = -(-spoof_steps // task.steps_per_epoch)
+    return Plan(
+        task=task, seed=seed, conditions=conditions, first=first, final=final, points=training_points(task),
+        batches=np.concatenate([epoch_batches(task, seed, epoch) for epoch in range(epochs)])[:spoof_steps],
+        seeds=augmentation_order(task, seed, spoof_steps),
+        limits={name: movement_limit * value for name, value in known.items()}, meter=meter,
+    )  # fmt: skip
+
+
+def check_weights(final: Checkpoint, task: Task) -> None:
+    """ValueError unless these are the weights and buffers of the task's model."""
+    with torch.device("meta"):
+        model = build_model(task)
+    for part, named in (("weights", model.named_parameters()), ("buffers", model.named_buffers())):
+        wanted = {name: tuple(value.shape) for name, value in named}
+        found = {name: tuple(value.shape) for name, value in final.parts()[part].items()}
+        if wanted != found:
+            odd = min(name for name in wanted | found if wanted.get(name) != found.get(name))
+            raise ValueError(
+                f"the {part} are not those of task {task.name}: {odd} has shape {found.get(odd)}, "
+                f"its model needs {wanted.get(odd)}"
+            )
+
+
+def forge(plan: Plan, attack: str, forge_interval: Callable[..., Forged], settings: dict, *, out: str | Path | None,
+          progress: bool) -> Proof:  # fmt: skip
+    """Algorithms 4 and 5, lines 1-18: W_0 by sorting, W_k, W_2k, … on the straight path, the data forged to fit.
+
+    forge_interval(learner, plan, start, W_start, **settings) makes the data of one interval.
+    """
+    folder = spoof_folder(plan, attack, settings, out)
+    if folder.exists():
+        return open_proof(folder)
+    partial, interval = fresh_folder(folder), plan.task.checkpoint_interval
+    current = plan.first
+    write_checkpoint(partial, 0, current)
+    published: list[Batch] = []
+    trace: list[dict] = []
+    with applied(plan.conditions):
+        learner = make_learner(plan.task, plan.conditions)
+        for start in tqdm(plan.starts, desc=attack, unit="interval", leave=False, disable=not progress):
+            forged = forge_interval(learner, plan, start, current, **settings)
+            weights = plan.weights_at(start + interval)
+            # The last checkpoint must be the model that is claimed, with the buffers that model has.
+            buffers = plan.final.buffers if start == plan.starts[-1] else forged.buffers
+            current = Checkpoint(weights, buffers, at_rest(weights))
+            write_checkpoint(partial, start + interval, current)
+            published += forged.batches
+            trace += forged.trace
+    return write_spoof(plan, partial, folder, published, trace)
+
+
+def spoof_folder(plan: Plan, attack: str, settings: dict, out: str | Path | None) -> Path:
+    """`out`, which must not exist yet, or the spoof's place in the cache."""
+    if out is None:
+        return cache_folder("spoofs", attack=attack, **plan.facts(), **settings)
+    if Path(out).exists():
+        raise FileExistsError(f"{out} exists already: choose another folder for the spoof")
+    return Path(out)
+
+
+def write_spoof(plan: Plan, partial: Path, folder: Path, published: list[Batch], trace: list[dict]) -> Proof:
+    """Indices, signatures and data of a spoof whose checkpoints are in `partial`.
+
+    published: the batches whose images were changed, the last ones of the spoof. Each becomes points of its own:
+    writing them back over D, as the printed algorithms do, would undo an earlier batch that shares an image.
+    """
+    points, batches = plan.points, plan.batches
+    if published:
+        unchanged = len(batches) - len(published)
+        kept = points if unchanged else points.take([])
+        changed = [batch.points.to("cpu") for batch in published]
+        points = Points(
+            torch.cat([kept.images, *(batch.images for batch in changed)]),
+            torch.cat([kept.labels, *(batch.labels for batch in changed)]),
+        )
+        added = np.arange(len(kept), len(points)).reshape(-1, plan.task.batch_size)
+        batches = np.concatenate([batches[:unchanged], added])
+    seal(
+        partial, task=plan.task, checkpoint_interval=plan.task.checkpoint_interval, seed=plan.seed,
+        conditions=plan.conditions, batches=batches, signatures=signatures_of(points, batches),
+        augmentation_seeds=plan.seeds, points=points if published or needs_points(plan.task) else None,
+    )  # fmt: skip
+    return publish(partial, folder, plan.meter.cost(), plan.meter.counts, trace)

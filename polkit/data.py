@@ -1,0 +1,202 @@
+"""Images as tensors, seeded augmentation, batch order, and the signature h() of a batch."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.datasets import folder as image_folder
+from torchvision.transforms.functional import pil_to_tensor
+
+from polkit.task import Task
+
+# Mean and standard deviation of the pixels of each training set, in [0, 1], one per channel.
+PIXEL_STATISTICS = {
+    "digits": ((0.305,), (0.376,)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+}
+IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class Points:
+    """Data points: images uint8 (n, channels, height, width), labels int64 (n,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices) -> "Points":
+        chosen = torch.as_tensor(np.asarray(indices, dtype=np.int64), device=self.labels.device)
+        return Points(self.images[chosen], self.labels[chosen])
+
+    def to(self, device: str) -> "Points":
+        return Points(self.images.to(device), self.labels.to(device))
+
+
+def derive_seed(seed: int, *purpose) -> int:
+    """A 63-bit seed for one purpose, so that no two random choices of a run share a stream."""
+    text = "/".join(str(part) for part in (int(seed), *purpose))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def data_home() -> Path:
+    """Where image files are looked for: $POLKIT_DATA, or `data` in the user's cache folder of polkit."""
+    return Path(os.environ.get("POLKIT_DATA") or polkit_home() / "data")
+
+
+def polkit_home() -> Path:
+    """Where proofs and calibrations are kept: $POLKIT_HOME, or `polkit` in the user's cache folder."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("POLKIT_HOME") or Path(cache) / "polkit")
+
+
+def training_points(task: Task) -> Points:
+    """The task's training set, or the half it names, cut to `train_size` points.
+
+    Raises FileNotFoundError, in one sentence, if the data set is not on this machine.
+    """
+    points = _load(task, train=True)
+    if task.half:
+        shuffled = np.random.default_rng(derive_seed(0, "halves", task.data)).permutation(len(points))
+        middle = len(points) // 2
+        half = shuffled[:middle] if task.half == "first-half" else shuffled[middle:]
+        points = points.take(np.sort(half))
+    if len(points) < task.train_size:
+        raise ValueError(f"task {task.name} asks for {task.train_size} training images, it has {len(points)}")
+    return Points(points.images[: task.train_size], points.labels[: task.train_size])
+
+
+def test_points(task: Task) -> Points:
+    """The task's test set, whole for either half."""
+    return _load(task, train=False)
+
+
+test_points.__test__ = False  # its name follows training_points; pytest must not collect it
+
+
+def _load(task: Task, train: bool) -> Points:
+    if task.data == "digits":
+        return _digits(train)
+    if task.data == "cifar10":
+        files = [f"data_batch_{number}.bin" for number in range(1, 6)] if train else ["test_batch.bin"]
+        return _cifar(data_home() / "cifar-10-batches-bin", files, "cifar-10-binary.tar.gz", label_bytes=1)
+    if task.data == "cifar100":
+        file = "train.bin" if train else "test.bin"
+        return _cifar(data_home() / "cifar-100-binary", [file], "cifar-100-binary.tar.gz", label_bytes=2)
+    if task.data == "imagenet10":
+        path = data_home() / "imagenet" / ("train" if train else "val")
+        if not path.is_dir():
+            raise FileNotFoundError(
+                f"ImageNet is not at {path}: put the ILSVRC 2012 images there, one folder per class, "
+                "or set POLKIT_DATA to the folder that holds `imagenet`"
+            )
+        return _image_folder(path, task, classes=sorted(entry.name for entry in path.iterdir())[:10])
+    path = _split_folder(Path(task.data.removeprefix("folder:")), train)
+    return _image_folder(path, task, classes=sorted(entry.name for entry in path.iterdir() if entry.is_dir()))
+
+
+def _digits(train: bool) -> Points:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    order = np.random.default_rng(0).permutation(len(digits.target))
+    chosen = order[:1408] if train else order[1408:]
+    images = np.rint(digits.images[chosen] * (255 / 16)).astype(np.uint8)  # the pixels are 0 to 16
+    return Points(torch.from_numpy(images)[:, None], torch.from_numpy(digits.target[chosen].astype(np.int64)))
+
+
+def _cifar(path: Path, files: list[str], archive: str, label_bytes: int) -> Points:
+    """Reads the binary version of CIFAR, which needs no pickle; the last label byte is the fine label."""
+    missing = [name for name in files if not (path / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{path / missing[0]} is missing: unpack https://www.cs.toronto.edu/~kriz/{archive} in {path.parent}, "
+            "or set POLKIT_DATA to the folder that holds it"
+        )
+    record = label_bytes + 3 * 32 * 32
+    raw = np.concatenate([np.fromfile(path / name, dtype=np.uint8) for name in files])
+    if raw.size % record:
+        raise ValueError(f"{path}: {raw.size} bytes are not a whole number of {record}-byte records")
+    rows = raw.reshape(-1, record)
+    images = np.ascontiguousarray(rows[:, label_bytes:]).reshape(-1, 3, 32, 32)
+    return Points(torch.from_numpy(images), torch.from_numpy(rows[:, label_bytes - 1].astype(np.int64)))
+
+
+def _split_folder(path: Path, train: bool) -> Path:
+    """PATH/train and PATH/test (or PATH/val), each with one folder of images per class."""
+    names = ["train"] if train else ["test", "val"]
+    for name in names:
+        if (path / name).is_dir():
+            return path / name
+    raise FileNotFoundError(f"{path} has no folder {' or '.join(names)} with one folder of images per class")
+
+
+def count_folder(path: Path) -> tuple[int, int]:
+    """Classes and training images of a folder laid out as PATH/train/CLASS/IMAGE."""
+    train = _split_folder(path, train=True)
+    classes = sorted(entry.name for entry in train.iterdir() if entry.is_dir())
+    return len(classes), len(_list_images(train, classes))
+
+
+def _list_images(path: Path, classes: list[str]) -> list[tuple[str, int]]:
+    numbering = {name: number for number, name in enumerate(classes)}
+    return image_folder.make_dataset(str(path), numbering, extensions=image_folder.IMG_EXTENSIONS)
+
+
+def _image_folder(path: Path, task: Task, classes: list[str]) -> Points:
+    listed = _list_images(path, classes)
+    images = torch.empty((len(listed), *task.image_shape), dtype=torch.uint8)
+    for row, (file, _) in enumerate(listed):
+        picture = image_folder.default_loader(file).resize(task.image_shape[:0:-1])
+        images[row] = pil_to_tensor(picture)
+    return Points(images, torch.tensor([label for _, label in listed], dtype=torch.int64))
+
+
+def epoch_batches(task: Task, seed: int, epoch: int) -> np.ndarray:
+    """getBatches(D, S), Algorithm 1 line 4: int32 (S, B), a fresh shuffle, the last short batch left out."""
+    order = np.random.default_rng(derive_seed(seed, "batches", epoch)).permutation(task.train_size)
+    used = task.steps_per_epoch * task.batch_size
+    return order[:used].reshape(task.steps_per_epoch, task.batch_size).astype(np.int32)
+
+
+def signature(batch: Points) -> bytes:
+    """h(), Algorithm 1 line 9: SHA-256 over every byte of the pixels, then of the labels (32 bytes)."""
+    digest = hashlib.sha256(batch.images.cpu().contiguous().numpy())
+    digest.update(batch.labels.cpu().contiguous().numpy().astype("<i8", copy=False))
+    return digest.digest()
+
+
+def normalise(task: Task, images: Tensor) -> Tensor:
+    """Images in [0, 1] to zero mean and unit variance per channel, by the data set's own statistics."""
+    mean, deviation = PIXEL_STATISTICS.get(task.data, IMAGENET_STATISTICS)
+    shape = (1, -1, 1, 1)
+    return (images - images.new_tensor(mean).view(shape)) / images.new_tensor(deviation).view(shape)
+
+
+def augment(task: Task, images: Tensor, seed: int) -> Tensor:
+    """Shift each image by up to `task.shift` pixels over black and perhaps flip it, all drawn from `seed`.
+
+    images: (n, channels, height, width). Differentiable. The draw is made on the CPU, so every device
+    gets the same one.
+    """
+    count, _, height, width = images.shape
+    generator = torch.Generator().manual_seed(seed)
+    offsets = torch.randint(0, 2 * task.shift + 1, (2, count, 1), generator=generator)
+    flipped = torch.rand((count, 1), generator=generator) < 0.5
+    rows = offsets[0] + torch.arange(height)
+    columns = torch.arange(width).expand(count, width)
+    if task.flip:
+        columns = torch.where(flipped, columns.flip(1), columns)
+    columns = offsets[1] + columns
+    padded = torch.nn.functional.pad(images, [task.shift] * 4)
+    width_padded = width + 2 * task.shift
+    flat = (rows[:, :, None] * width_padded + columns[:, None, :]).view(count, 1, -1).to(images.device)
+    gathered = padded.flatten(2).gather(2, flat.expand(-1, images.shape[1], -1))
+    return gathered.view_as(images)

@@ -1,0 +1,79 @@
+"""Replaying a proof: from the recorded W_t through k updates to W'_{t+k}, and how far that is from W_{t+k}."""
+
+from collections.abc import Iterator, Sequence
+
+import joblib
+import pandas as pd
+from tqdm import tqdm
+
+from polkit.data import Points, derive_seed, training_points
+from polkit.distance import distances
+from polkit.proof import Proof, ProofError
+from polkit.task import NAMED_TASKS, Task
+from polkit.training import Conditions, applied, load, make_learner, snapshot, update
+
+
+def proof_points(proof: Proof) -> Points:
+    """The data points a proof's indices point into: its own, or those of the named data set it claims.
+
+    Raises ProofError if it names no data set of polkit's and brings no points, FileNotFoundError if the
+    named data set is not on this machine.
+    """
+    points = proof.points()
+    if points is not None:
+        return points
+    if proof.task.data not in NAMED_TASKS:
+        raise ProofError(f"points.safetensors is missing, and {proof.task.data!r} is not a named data set")
+    try:
+        return training_points(proof.task)
+    except ValueError as error:
+        raise ProofError(f"manifest.json: {error}") from error
+
+
+def interval_errors(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[int], seed: int) -> list[dict]:
+    """ε_repr(t) = d(W_{t+k}, W'_{t+k}) of each interval (Algorithm 2, lines 25-30), in every distance.
+
+    One row per interval, part (weights, buffers) and distance: start, end, part, distance, error.
+    seed: the verifier's own, from which a `redraw` draws its augmentation.
+    """
+    points = proof_points(proof).to(conditions.device)
+    batches, recorded = proof.batches(), proof.augmentation_seeds()
+    replayed = conditions.augmentation == "replay"
+    if replayed and recorded is None:
+        raise ProofError("augmentation.npy is missing, and these conditions replay the recorded augmentation")
+    rows = []
+    with applied(conditions):
+        learner = make_learner(task, conditions)
+        for start in starts:
+            end = min(start + proof.checkpoint_interval, proof.steps)
+            load(learner, proof.checkpoint(start, task))
+            for step in range(start, end):
+                drawn = int(recorded[step]) if replayed else derive_seed(seed, "redraw", step)
+                update(learner, points.take(batches[step]), step=step, augmentation_seed=drawn)
+            reached, claimed = snapshot(learner), proof.checkpoint(end, task)
+            for part in ("weights", "buffers"):
+                errors = distances(claimed.parts()[part], reached.parts()[part])
+                rows += [
+                    {"start": start, "end": end, "part": part, "distance": name, "error": error}
+                    for name, error in errors.items()
+                ]
+    return rows
+
+
+def replay(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[int], seed: int, *,
+           workers: int = 1, progress: bool = False) -> pd.DataFrame:  # fmt: skip
+    """`interval_errors` of many intervals, in order, spread over processes; each is independent of the rest."""
+    pieces = [list(starts[i : i + 20]) for i in range(0, len(starts), 20)]
+    jobs = [(interval_errors, (proof, task, conditions, piece, seed)) for piece in pieces]
+    rows = [row for found in run_jobs(jobs, workers, "replaying", progress) for row in found]
+    return pd.DataFrame(rows, columns=["start", "end", "part", "distance", "error"])
+
+
+def run_jobs(jobs: Sequence[tuple], workers: int, title: str, progress: bool) -> Iterator:
+    """The result of each job (function, arguments), in the jobs' order, with a progress bar."""
+    if workers > 1:
+        parallel = joblib.Parallel(n_jobs=min(workers, max(len(jobs), 1)), return_as="generator")
+        results = parallel(joblib.delayed(function)(*arguments) for function, arguments in jobs)
+    else:
+        results = (function(*arguments) for function, arguments in jobs)
+    yield from tqdm(results, total=len(jobs), desc=title, leave=False, disable=not progress, mininterval=0.5)

@@ -1,0 +1,216 @@
+"""Algorithm 2: one verifier that judges every proof, real or forged, from what is on disk."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from polkit.calibration import Calibration
+from polkit.cost import Cost, Meter
+from polkit.data import Points
+from polkit.distance import DISTANCES, distances
+from polkit.initialisation import test_initialisation
+from polkit.proof import (
+    OPTIONAL_FILES, Proof, ProofError, checkpoint_name, expected_files, file_digest, open_proof,
+)  # fmt: skip
+from polkit.prover import signatures_of
+from polkit.replay import proof_points, replay
+from polkit.task import Task
+from polkit.training import Checkpoint, unit_costs
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a proof was rejected. kind: unusable, task, missing, extra, digest, malformed, not finite,
+    initialisation, signature or error."""
+
+    kind: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """accepted: no reason was found to reject · usable: False if there was no proof to judge at all.
+
+    intervals: one row per replayed interval, part and distance (start, end, epoch, magnitude, part, distance,
+    error, normalised_error, threshold, passed) · initialisation: one row per tensor of W_0.
+    """
+
+    accepted: bool
+    usable: bool
+    reasons: tuple[Reason, ...]
+    intervals: pd.DataFrame
+    initialisation: pd.DataFrame
+    cost: Cost
+
+    def largest_errors(self, part: str = "weights") -> dict[str, float]:
+        """max_t ‖ε_repr(t)‖ over the replayed intervals in each distance, normalised by d_ref."""
+        chosen = self.intervals[self.intervals["part"] == part]
+        return {name: float(rows["normalised_error"].max()) for name, rows in chosen.groupby("distance", sort=False)}
+
+    def to_json(self) -> dict:
+        return {
+            "accepted": self.accepted,
+            "usable": self.usable,
+            "reasons": [asdict(reason) for reason in self.reasons],
+            "largest_normalised_errors": self.largest_errors(),
+            "replayed_intervals": int(self.intervals["start"].nunique()),
+            "cost": asdict(self.cost),
+        }
+
+    def __str__(self) -> str:
+        word = "accepted" if self.accepted else "rejected" if self.usable else "not a usable proof"
+        shown = [f"  {reason}" for reason in self.reasons[:8]]
+        if len(self.reasons) > 8:
+            shown.append(f"  and {len(self.reasons) - 8} more")
+        return "\n".join([f"{word} ({self.intervals['start'].nunique()} intervals replayed)", *shown])
+
+
+INTERVAL_COLUMNS = ["start", "end", "epoch", "magnitude", "part", "distance", "error", "normalised_error",
+                    "threshold", "passed"]  # fmt: skip
+
+
+def verify(proof: Proof | str | Path, calibration: Calibration, *, top_q: int | str = 1,
+           distances: Sequence[str] = DISTANCES, seed: int = 0, workers: int = 1,
+           progress: bool = False) -> Verdict:  # fmt: skip
+    """PoL verification (Algorithm 2) under the calibration's task, Conditions and thresholds δ.
+
+    top_q: Q, how many of each epoch's largest updates are replayed, or "all" · distances: those that must stay
+    within δ · seed: the verifier's own draws. Every file's digest, every checkpoint and the signature of
+    every batch are checked whatever Q is. The printed algorithm leaves out the last epoch, and all but the
+    first signature of an interval; this one does not. Never raises on a bad proof; raises ValueError on a
+    caller's mistake and FileNotFoundError if the claimed data set is not on this machine.
+    """
+    if top_q != "all" and (not isinstance(top_q, int) or top_q < 1):
+        raise ValueError(f"top_q is {top_q!r}: Q is a whole number of intervals per epoch from 1 up, or 'all'")
+    if not distances or set(distances) - set(DISTANCES):
+        raise ValueError(f"distances is {list(distances)}: choose from {', '.join(DISTANCES)}")
+    meter = Meter(unit_costs(calibration.task))
+    intervals, initial, usable = pd.DataFrame(columns=INTERVAL_COLUMNS), pd.DataFrame(), True
+    try:
+        proof = open_proof(proof.folder if isinstance(proof, Proof) else proof)
+        reasons = check_claims(proof, calibration.task)
+    except ProofError as error:
+        reasons, usable = [Reason("unusable", str(error))], False
+    if not reasons:
+        reasons = check_files(proof) + check_data(proof)
+        magnitudes, initial, found = check_checkpoints(proof, calibration.task)
+        reasons += found
+        if not any(reason.kind == "malformed" for reason in reasons):
+            starts = select_intervals(magnitudes, top_q)
+            replayed = replay(
+                proof, calibration.task, calibration.conditions, starts["start"].tolist(), seed,
+                workers=workers, progress=progress,
+            )  # fmt: skip
+            meter.charge("update", int((starts["end"] - starts["start"]).sum()))
+            intervals = judge(replayed.merge(starts, on=["start", "end"]), calibration)
+            reasons += error_reasons(intervals[intervals["distance"].isin(distances)])
+    return Verdict(not reasons, usable, tuple(reasons), intervals, initial, meter.cost())
+
+
+def check_claims(proof: Proof, task: Task) -> list[Reason]:
+    """The verifier's task decides; a proof may bring other data and another number of steps, nothing else."""
+    free = {"data", "half", "train_size"}
+    mine, claimed = task.to_json(), proof.task.to_json()
+    reasons = [
+        Reason("task", f"manifest.json claims {name} = {claimed[name]}, this task has {mine[name]}")
+        for name in mine
+        if name not in free and mine[name] != claimed[name]
+    ]
+    if proof.checkpoint_interval != task.checkpoint_interval:
+        detail = f"manifest.json claims k = {proof.checkpoint_interval}, δ was calibrated for {task.checkpoint_interval}"
+        reasons.append(Reason("task", detail))
+    return reasons
+
+
+def check_files(proof: Proof) -> list[Reason]:
+    """Every file that must be there is, nothing else is, and each has the digest that the manifest names."""
+    present = {file.relative_to(proof.folder).as_posix() for file in proof.folder.rglob("*") if not file.is_dir()}
+    present.discard("manifest.json")
+    expected, listed = expected_files(proof), proof.manifest["files"]
+    reasons = [Reason("missing", name) for name in sorted(expected - present)]
+    reasons += [Reason("extra", name) for name in sorted(present - expected - OPTIONAL_FILES)]
+    reasons += [Reason("missing", f"{name} is in the manifest") for name in sorted(set(listed) - present - expected)]
+    for name in sorted(present & (expected | OPTIONAL_FILES)):
+        if listed.get(name) != file_digest(proof.folder / name):
+            reasons.append(Reason("digest", f"{name} is not the file that manifest.json names"))
+    return reasons
+
+
+def check_data(proof: Proof) -> list[Reason]:
+    """Indices in range, and the signature of every batch (line 24) over all its bytes."""
+    try:
+        points, batches, claimed = proof_points(proof), proof.batches(), proof.signatures()
+        proof.augmentation_seeds()
+    except ProofError as error:
+        return [Reason("malformed", str(error))]
+    outside = (batches < 0) | (batches >= len(points))
+    if outside.any():
+        step = int(np.argmax(outside.any(axis=1)))
+        return [Reason("malformed", f"batches.npy: step {step} names a point outside 0 to {len(points) - 1}")]
+    wrong = np.flatnonzero((signatures_of(points, batches) != claimed).any(axis=1))
+    return [Reason("signature", f"the batch of step {step} is not the one that was signed") for step in wrong]
+
+
+def check_checkpoints(proof: Proof, task: Task) -> tuple[pd.DataFrame, pd.DataFrame, list[Reason]]:
+    """One pass over 𝕎: each is whole and finite, W_0 is a fresh draw, and how far each interval moved.
+
+    Returns the intervals whose two ends can be read (start, end, epoch, magnitude: l2 of the weights), the
+    initialisation test, and the reasons to reject.
+    """
+    reasons, rows, initial = [], [], pd.DataFrame()
+    previous: tuple[int, Checkpoint] | None = None
+    for step in proof.checkpoint_steps:
+        try:
+            current = proof.checkpoint(step, task)
+        except ProofError as error:
+            # A file that is not there is already a reason of its own, from check_files.
+            if (proof.folder / checkpoint_name(step)).is_file():
+                reasons.append(Reason("malformed", str(error)))
+            previous = None
+            continue
+        for part, tensors in current.parts().items():
+            bad = [name for name, value in tensors.items() if not bool(value.isfinite().all())]
+            if bad:
+                reasons.append(Reason("not finite", f"{checkpoint_name(step)}: {part}.{bad[0]} holds NaN or infinity"))
+        if step == 0:
+            initial = test_initialisation(task, current)
+            for row in initial[~initial["passed"]].itertuples():
+                detail = f"W_0: {row.part}.{row.tensor} is not {row.required} (p = {row.p_value:.2g})"
+                reasons.append(Reason("initialisation", detail))
+        if previous is not None:
+            magnitude = distances(current.weights, previous[1].weights)["l2"]
+            rows.append((previous[0], step, previous[0] // task.steps_per_epoch, magnitude))
+        previous = (step, current)
+    return pd.DataFrame(rows, columns=["start", "end", "epoch", "magnitude"]), initial, reasons
+
+
+def select_intervals(magnitudes: pd.DataFrame, top_q: int | str) -> pd.DataFrame:
+    """The Q intervals of each epoch, the last included, whose updates are largest (lines 7-12); NaN is largest."""
+    if top_q == "all":
+        return magnitudes
+    ranked = magnitudes.sort_values("magnitude", ascending=False, na_position="first", kind="stable")
+    return ranked.groupby("epoch", sort=False).head(top_q).sort_index()
+
+
+def judge(replayed: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
+    """Each replayed distance beside its δ; written so that NaN does not pass (line 30)."""
+    keys = list(zip(replayed["part"], replayed["distance"], strict=True))
+    replayed = replayed.assign(
+        threshold=[calibration.thresholds[part][name] for part, name in keys],
+        normalised_error=replayed["error"] / [calibration.reference[part][name] for part, name in keys],
+    )
+    return replayed.assign(passed=replayed["error"] <= replayed["threshold"])[INTERVAL_COLUMNS]
+
+
+def error_reasons(intervals: pd.DataFrame) -> list[Reason]:
+    return [
+        Reason("error", f"steps {row.start} to {row.end}: {row.distance} of the {row.part} is {row.error:.4g}, "
+                        f"above δ = {row.threshold:.4g}")
+        for row in intervals[~intervals["passed"].astype(bool)].itertuples()
+    ]  # fmt: skip
