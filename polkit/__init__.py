@@ -1,0 +1,34 @@
+"""polkit: proof-of-learning and how to spoof it, as plainly as the algorithms read in the paper."""
+
+from polkit.adversary import (
+    attack_1,
+    attack_2,
+    attack_3,
+    corollary_bound,
+    corollary_gap,
+    interpolation_only,
+    measured_derivatives,
+    on_the_path,
+    sorted_initialisation,
+)  # fmt: skip
+from polkit.calibration import Calibration, calibrate, load_calibration
+from polkit.checkpoints import ProofError
+from polkit.cost import Cost
+from polkit.data import Points, augment, signature, test_points, training_points
+from polkit.distance import DISTANCES, distances
+from polkit.initialisation import test_initialisation
+from polkit.proof import Proof, open_proof, read_weights
+from polkit.prover import prove, train
+from polkit.report import Claim, Report, claims, outcomes
+from polkit.task import Task, task
+from polkit.training import Checkpoint, Conditions, accuracy, initial_checkpoint, unit_costs, update
+from polkit.verifier import Reason, Verdict, verify
+
+__all__ = [
+    "DISTANCES", "Calibration", "Checkpoint", "Claim", "Conditions", "Cost", "Points", "Proof", "ProofError",
+    "Reason", "Report", "Task", "Verdict", "accuracy", "attack_1", "attack_2", "attack_3", "augment", "calibrate",
+    "claims", "corollary_bound", "corollary_gap", "distances", "initial_checkpoint", "interpolation_only",
+    "load_calibration", "measured_derivatives", "on_the_path", "open_proof", "outcomes", "prove", "read_weights",
+    "signature", "sorted_initialisation", "task", "test_initialisation", "test_points", "train",
+    "training_points", "unit_costs", "update", "verify",
+]  # fmt: skip

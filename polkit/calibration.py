@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from polkit.checkpoints import write_text_whole
 from polkit.cost import Cost, Meter
 from polkit.data import derive_seed, training_points
 from polkit.distance import DISTANCES, distances
-from polkit.proof import Proof, cache_folder, write_text_whole
+from polkit.proof import Proof, cache_folder
 from polkit.prover import train
 from polkit.replay import replay, run_jobs
 from polkit.task import Task
@@ -77,7 +78,7 @@ def load_calibration(file: str | Path) -> Calibration:
 
 
 def calibrate(proof: Proof, *, conditions: Conditions = Conditions(augmentation="redraw"), replays: int = 4,
-              margin: float = 1.25, seed: int = 1, workers: int | None = None, out: str | Path | None = None,
+              margin: float = 1.5, seed: int = 1, workers: int | None = None, out: str | Path | None = None,
               progress: bool = True) -> Calibration:  # fmt: skip
     """δ for the task of an honest proof, as its verifier's own Conditions make it.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.datasets import folder as image_folder
 from torchvision.transforms.functional import pil_to_tensor
 
-from polkit.task import Task
+from polkit.task import IMAGE_SUFFIXES, Task, split_folder
 
 # Mean and standard deviation of the pixels of each training set, in [0, 1], one per channel.
 PIXEL_STATISTICS = {
@@ -98,7 +98,7 @@ def _load(task: Task, train: bool) -> Points:
                 "or set POLKIT_DATA to the folder that holds `imagenet`"
             )
         return _image_folder(path, task, classes=sorted(entry.name for entry in path.iterdir())[:10])
-    path = _split_folder(Path(task.data.removeprefix("folder:")), train)
+    path = split_folder(Path(task.data.removeprefix("folder:")), train)
     return _image_folder(path, task, classes=sorted(entry.name for entry in path.iterdir() if entry.is_dir()))
 
 
@@ -129,25 +129,9 @@ def _cifar(path: Path, files: list[str], archive: str, label_bytes: int) -> Poin
     return Points(torch.from_numpy(images), torch.from_numpy(rows[:, label_bytes - 1].astype(np.int64)))
 
 
-def _split_folder(path: Path, train: bool) -> Path:
-    """PATH/train and PATH/test (or PATH/val), each with one folder of images per class."""
-    names = ["train"] if train else ["test", "val"]
-    for name in names:
-        if (path / name).is_dir():
-            return path / name
-    raise FileNotFoundError(f"{path} has no folder {' or '.join(names)} with one folder of images per class")
-
-
-def count_folder(path: Path) -> tuple[int, int]:
-    """Classes and training images of a folder laid out as PATH/train/CLASS/IMAGE."""
-    train = _split_folder(path, train=True)
-    classes = sorted(entry.name for entry in train.iterdir() if entry.is_dir())
-    return len(classes), len(_list_images(train, classes))
-
-
 def _list_images(path: Path, classes: list[str]) -> list[tuple[str, int]]:
     numbering = {name: number for number, name in enumerate(classes)}
-    return image_folder.make_dataset(str(path), numbering, extensions=image_folder.IMG_EXTENSIONS)
+    return image_folder.make_dataset(str(path), numbering, extensions=IMAGE_SUFFIXES)
 
 
 def _image_folder(path: Path, task: Task, classes: list[str]) -> Points:

@@ -26,7 +26,9 @@ def test_initialisation(task: Task, first: Checkpoint) -> pd.DataFrame:
         p_value = _p_value(first.weights[name], required)
         rows.append(("weights", name, f"{required.kind} {required.scale:.3g}", p_value))
     for name, value in initial_buffers(model).items():
-        rows.append(("buffers", name, f"constant {value.flatten()[0]:.0f}", float((first.buffers[name] == value).all())))
+        rows.append(
+            ("buffers", name, f"constant {value.flatten()[0]:.0f}", float((first.buffers[name] == value).all()))
+        )
     for name, value in first.momentum.items():
         rows.append(("momentum", name, "constant 0", float((value == 0).all())))
     frame = pd.DataFrame(rows, columns=["part", "tensor", "required", "p_value"])

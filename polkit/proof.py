@@ -14,6 +14,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from polkit.checkpoints import (
+    ProofError,
+    checkpoint_name,
+    checkpoint_steps,
+    read_checkpoint,
+    read_tensors,
+    write_text_whole,
+)  # fmt: skip
 from polkit.cost import Cost
 from polkit.data import Points, polkit_home
 from polkit.models import build_model
@@ -22,14 +30,8 @@ from polkit.training import Checkpoint, Conditions
 
 FORMAT, FORMAT_VERSION = "polkit-proof", 1
 MANIFEST_BYTES = 64 * 2**20  # 780 checkpoints take 0.1 MB
-HEADER_BYTES = 2**20  # of a checkpoint's safetensors header; ResNet-50's takes 50 kB
-DTYPES = {"F32": torch.float32, "F64": torch.float64, "U8": torch.uint8, "I64": torch.int64}
 MANIFEST_FIELDS = {"format": str, "format_version": int, "task": dict, "steps": int, "checkpoint_interval": int,
                    "seed_commitment": str, "conditions": dict, "versions": dict, "files": dict}  # fmt: skip
-
-
-class ProofError(ValueError):
-    """A proof that cannot be used, or a file of it that is not what it must be; the text names the file."""
 
 
 @dataclass(frozen=True)
@@ -125,72 +127,33 @@ class Proof:
         return np.array(values)
 
 
-def checkpoint_steps(steps: int, checkpoint_interval: int) -> list[int]:
-    return [*range(0, steps, checkpoint_interval), steps]
-
-
-def checkpoint_name(step: int) -> str:
-    return f"checkpoints/{step:08d}.safetensors"
-
-
 def record_path(folder: Path) -> Path:
     """The maker's own note beside a proof (cost, trace): no part of the proof."""
     return folder.with_name(folder.name + ".record.json")
 
 
-def label(file: Path) -> str:
-    """A file's name inside its proof."""
-    return "/".join(file.parts[-2:]) if file.parent.name == "checkpoints" else file.name
+def read_weights(source: str | Path, task: Task) -> Checkpoint:
+    """f_{W_T}: from a proof's last checkpoint, or from a safetensors file of a model's state dict or a checkpoint.
 
-
-def read_tensors(file: Path, dtypes: dict[str, torch.dtype], limit: int) -> dict[str, torch.Tensor]:
-    """The named tensors of a safetensors file of at most `limit` bytes; ProofError if it holds anything else."""
-    name = label(file)
-    if file.stat().st_size > limit:
-        raise ProofError(f"{name} has {file.stat().st_size} bytes, its tensors take at most {limit}")
-    try:
-        with safe_open(file, framework="pt") as opened:
-            found = set(opened.keys())
-            if found != set(dtypes):
-                raise ProofError(f"{name} lacks or adds the tensor {min(found ^ set(dtypes))!r}")
-            for key, dtype in dtypes.items():
-                stored = opened.get_slice(key).get_dtype()
-                if DTYPES.get(stored) != dtype:
-                    raise ProofError(f"{name}: {key} is of type {stored}, it must be {dtype}")
-            return {key: opened.get_tensor(key) for key in dtypes}
-    except (SafetensorError, OSError) as error:
-        raise ProofError(f"{name} is not a safetensors file ({error})") from error
-
-
-def read_checkpoint(file: Path, task: Task) -> Checkpoint:
-    """A checkpoint of the task's model. Raises ProofError unless names, shapes and types are exactly its own."""
+    Raises ProofError if it is neither, or not a model of the task.
+    """
+    source = Path(source)
+    if source.is_dir():
+        return open_proof(source).final_weights()
+    if not source.is_file():
+        raise ProofError(f"{source} is neither a proof nor a safetensors file")
     with torch.device("meta"):
         model = build_model(task)
-    shapes = {f"weights.{name}": value.shape for name, value in model.named_parameters()}
-    shapes |= {key.replace("weights.", "momentum.", 1): shape for key, shape in shapes.items()}
-    shapes |= {f"buffers.{name}": value.shape for name, value in model.named_buffers()}
-    elements = sum(shape.numel() for shape in shapes.values())
-    double = file.stat().st_size > 4 * elements + HEADER_BYTES  # only a float64 proof is that large
-    dtype = torch.float64 if double else torch.float32
-    tensors = read_tensors(file, dict.fromkeys(shapes, dtype), limit=8 * elements + HEADER_BYTES)
-    for key, shape in shapes.items():
-        if tensors[key].shape != shape:
-            raise ProofError(f"{label(file)}: {key} has shape {tuple(tensors[key].shape)}, not {tuple(shape)}")
-    parts = {"weights": {}, "buffers": {}, "momentum": {}}
-    for key, value in tensors.items():
-        part, _, name = key.partition(".")
-        parts[part][name] = value
-    return Checkpoint(**parts)
-
-
-def write_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> None:
-    """Written under another name and moved into place: a checkpoint that exists is whole."""
-    file = folder / checkpoint_name(step)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {f"{part}.{name}": value for part, named in checkpoint.parts().items() for name, value in named.items()}
-    unfinished = file.with_name(file.name + ".unfinished")
-    save_file(tensors, unfinished)
-    os.replace(unfinished, file)
+    weights, buffers = [name for name, _ in model.named_parameters()], [name for name, _ in model.named_buffers()]
+    try:
+        with safe_open(source, framework="pt") as opened:
+            stored = set(opened.keys())
+            bare = weights[0] in stored
+            found = {part: {name: opened.get_tensor(name if bare else f"{part}.{name}") for name in names}
+                     for part, names in (("weights", weights), ("buffers", buffers))}  # fmt: skip
+    except (SafetensorError, OSError) as error:
+        raise ProofError(f"{source} does not hold the weights of task {task.name} ({error})") from error
+    return Checkpoint(**found, momentum={})
 
 
 def open_proof(folder: str | Path) -> Proof:
@@ -262,13 +225,6 @@ def write_manifest(folder: Path, facts: dict) -> None:
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != "manifest.json")
     digests = {file.relative_to(folder).as_posix(): file_digest(file) for file in files}
     write_text_whole(folder / "manifest.json", json.dumps(facts | {"files": digests}, indent=1))
-
-
-def write_text_whole(file: Path, text: str) -> None:
-    """Replaces a file at once: a reader sees the old text or the new, never a part."""
-    unfinished = file.with_name(file.name + ".unfinished")
-    unfinished.write_text(text)
-    os.replace(unfinished, file)
 
 
 def publish(partial: Path, folder: Path, cost: Cost, counts: dict[str, int], trace: list[dict]) -> Proof:

@@ -8,15 +8,32 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from polkit.checkpoints import checkpoint_name, read_checkpoint, write_checkpoint, write_text_whole
 from polkit.cost import Cost, Meter
 from polkit.data import Points, derive_seed, epoch_batches, signature, training_points
 from polkit.proof import (
-    Proof, cache_folder, checkpoint_name, fresh_folder, needs_points, open_proof, partial_path, publish,
-    read_checkpoint, seal, seed_commitment, versions, write_checkpoint, write_text_whole,
+    Proof,
+    cache_folder,
+    fresh_folder,
+    needs_points,
+    open_proof,
+    partial_path,
+    publish,
+    seal,
+    seed_commitment,
+    versions,
 )  # fmt: skip
 from polkit.task import Task
 from polkit.training import (
-    Checkpoint, Conditions, applied, initial_checkpoint, load, make_learner, snapshot, unit_costs, update,
+    Checkpoint,
+    Conditions,
+    applied,
+    initial_checkpoint,
+    load,
+    make_learner,
+    snapshot,
+    unit_costs,
+    update,
 )  # fmt: skip
 
 

@@ -6,9 +6,10 @@ import joblib
 import pandas as pd
 from tqdm import tqdm
 
+from polkit.checkpoints import ProofError
 from polkit.data import Points, derive_seed, training_points
 from polkit.distance import distances
-from polkit.proof import Proof, ProofError
+from polkit.proof import Proof
 from polkit.task import NAMED_TASKS, Task
 from polkit.training import Conditions, applied, load, make_learner, snapshot, update
 

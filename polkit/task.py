@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 HALVES = ("first-half", "second-half")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,7 @@ class Task:
                 raise ValueError(f"the task's {name} must be of type {kind.__name__}, not {value!r}")
         if len(values["image_shape"]) != 3:
             raise ValueError("the task's image_shape must be [channels, height, width]")
-        return Task(
-            **values
-            | {"image_shape": tuple(values["image_shape"]), "milestones": tuple(values["milestones"])}
-        )
+        return Task(**values | {"image_shape": tuple(values["image_shape"]), "milestones": tuple(values["milestones"])})
 
 
 DIGITS = Task(
@@ -139,7 +137,16 @@ def task(name: str) -> Task:
 
 
 def _folder_task(data: str) -> Task:
-    from polkit.data import count_folder
+    train = split_folder(Path(data.removeprefix("folder:")), train=True)
+    classes = [entry for entry in train.iterdir() if entry.is_dir()]
+    images = sum(file.suffix.lower() in IMAGE_SUFFIXES for folder in classes for file in folder.rglob("*"))
+    return CIFAR10.replace(data=data, classes=len(classes), train_size=images)
 
-    classes, train_size = count_folder(Path(data.removeprefix("folder:")))
-    return CIFAR10.replace(data=data, classes=classes, train_size=train_size)
+
+def split_folder(path: Path, train: bool) -> Path:
+    """PATH/train, or PATH/test (else PATH/val), each with one folder of images per class."""
+    names = ["train"] if train else ["test", "val"]
+    for name in names:
+        if (path / name).is_dir():
+            return path / name
+    raise FileNotFoundError(f"{path} has no folder {' or '.join(names)} with one folder of images per class")

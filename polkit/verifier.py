@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from polkit.calibration import Calibration
+from polkit.calibration import PARTS, Calibration
+from polkit.checkpoints import ProofError, checkpoint_name
 from polkit.cost import Cost, Meter
-from polkit.data import Points
-from polkit.distance import DISTANCES, distances
+from polkit.distance import DISTANCES
+from polkit.distance import distances as distances_between
 from polkit.initialisation import test_initialisation
-from polkit.proof import (
-    OPTIONAL_FILES, Proof, ProofError, checkpoint_name, expected_files, file_digest, open_proof,
-)  # fmt: skip
+from polkit.proof import OPTIONAL_FILES, Proof, expected_files, file_digest, open_proof
 from polkit.prover import signatures_of
 from polkit.replay import proof_points, replay
 from polkit.task import Task
@@ -76,20 +75,25 @@ INTERVAL_COLUMNS = ["start", "end", "epoch", "magnitude", "part", "distance", "e
 
 
 def verify(proof: Proof | str | Path, calibration: Calibration, *, top_q: int | str = 1,
-           distances: Sequence[str] = DISTANCES, seed: int = 0, workers: int = 1,
+           distances: Sequence[str] = DISTANCES, parts: Sequence[str] = PARTS, seed: int = 0, workers: int = 1,
            progress: bool = False) -> Verdict:  # fmt: skip
     """PoL verification (Algorithm 2) under the calibration's task, Conditions and thresholds δ.
 
-    top_q: Q, how many of each epoch's largest updates are replayed, or "all" · distances: those that must stay
-    within δ · seed: the verifier's own draws. Every file's digest, every checkpoint and the signature of
-    every batch are checked whatever Q is. The printed algorithm leaves out the last epoch, and all but the
-    first signature of an interval; this one does not. Never raises on a bad proof; raises ValueError on a
-    caller's mistake and FileNotFoundError if the claimed data set is not on this machine.
+    top_q: Q, how many of each epoch's largest updates are replayed, or "all" · distances, parts: those that must
+    stay within δ; the paper's verifier compares the weights alone, this one the running means and variances of
+    the normalisation layers too · seed: the verifier's own draws. Every file's digest, every checkpoint and the
+    signature of every batch are checked whatever Q is. The printed algorithm never replays the last epoch, and
+    checks only the first signature of an interval; this one does both.
+
+    Never raises on a bad proof. Raises ValueError on a caller's mistake, FileNotFoundError if the claimed data set
+    is not on this machine.
     """
     if top_q != "all" and (not isinstance(top_q, int) or top_q < 1):
         raise ValueError(f"top_q is {top_q!r}: Q is a whole number of intervals per epoch from 1 up, or 'all'")
     if not distances or set(distances) - set(DISTANCES):
         raise ValueError(f"distances is {list(distances)}: choose from {', '.join(DISTANCES)}")
+    if not parts or set(parts) - set(PARTS):
+        raise ValueError(f"parts is {list(parts)}: choose from {', '.join(PARTS)}")
     meter = Meter(unit_costs(calibration.task))
     intervals, initial, usable = pd.DataFrame(columns=INTERVAL_COLUMNS), pd.DataFrame(), True
     try:
@@ -109,7 +113,8 @@ def verify(proof: Proof | str | Path, calibration: Calibration, *, top_q: int | 
             )  # fmt: skip
             meter.charge("update", int((starts["end"] - starts["start"]).sum()))
             intervals = judge(replayed.merge(starts, on=["start", "end"]), calibration)
-            reasons += error_reasons(intervals[intervals["distance"].isin(distances)])
+            compared = intervals["distance"].isin(distances) & intervals["part"].isin(parts)
+            reasons += error_reasons(intervals[compared])
     return Verdict(not reasons, usable, tuple(reasons), intervals, initial, meter.cost())
 
 
@@ -123,7 +128,9 @@ def check_claims(proof: Proof, task: Task) -> list[Reason]:
         if name not in free and mine[name] != claimed[name]
     ]
     if proof.checkpoint_interval != task.checkpoint_interval:
-        detail = f"manifest.json claims k = {proof.checkpoint_interval}, δ was calibrated for {task.checkpoint_interval}"
+        detail = (
+            f"manifest.json claims k = {proof.checkpoint_interval}, δ was calibrated for {task.checkpoint_interval}"
+        )
         reasons.append(Reason("task", detail))
     return reasons
 
@@ -184,7 +191,7 @@ def check_checkpoints(proof: Proof, task: Task) -> tuple[pd.DataFrame, pd.DataFr
                 detail = f"W_0: {row.part}.{row.tensor} is not {row.required} (p = {row.p_value:.2g})"
                 reasons.append(Reason("initialisation", detail))
         if previous is not None:
-            magnitude = distances(current.weights, previous[1].weights)["l2"]
+            magnitude = distances_between(current.weights, previous[1].weights)["l2"]
             rows.append((previous[0], step, previous[0] // task.steps_per_epoch, magnitude))
         previous = (step, current)
     return pd.DataFrame(rows, columns=["start", "end", "epoch", "magnitude"]), initial, reasons

@@ -9,12 +9,22 @@ from tqdm import tqdm
 from polkit.adversary.perturb import Batch, Perturbation, squared_norm, weight_gradient
 from polkit.adversary.spoof import Plan, make_plan, spoof_folder, write_spoof
 from polkit.calibration import Calibration
+from polkit.checkpoints import write_checkpoint
 from polkit.data import Points
 from polkit.distance import distances
-from polkit.proof import Proof, fresh_folder, open_proof, write_checkpoint
+from polkit.proof import Proof, fresh_folder, open_proof
 from polkit.task import Task
 from polkit.training import (
-    Checkpoint, Conditions, Learner, applied, initial_checkpoint, load, make_learner, snapshot, unit_pixels, update,
+    Checkpoint,
+    Conditions,
+    Learner,
+    applied,
+    initial_checkpoint,
+    load,
+    make_learner,
+    snapshot,
+    unit_pixels,
+    update,
 )  # fmt: skip
 
 

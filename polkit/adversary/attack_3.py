@@ -18,7 +18,8 @@ from polkit.training import Checkpoint, Conditions, Learner, load, snapshot, uni
 def attack_3(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
              calibration: Calibration | None = None, movement_limit: float = 0.75, reserve: float = 1 / 3,
              iterations: int = 10, stopping_test: bool = True, noise_weight: float = 1e-3, batches_at_once: int = 10,
-             conditions: Conditions = Conditions(), out: str | Path | None = None, progress: bool = True) -> Proof:  # fmt: skip
+             conditions: Conditions = Conditions(), out: str | Path | None = None,
+             progress: bool = True) -> Proof:  # fmt: skip
     """A spoof of f_{W_T} in T' steps, with one optimisation for each interval of k batches.
 
     movement_limit: γ as a share of δ; here it bounds the joint update of a whole interval · reserve: σ as a
@@ -39,7 +40,8 @@ def attack_3(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
 
 
 def forge_interval(learner: Learner, plan: Plan, start: int, checkpoint: Checkpoint, *, iterations: int,
-                   stopping_test: bool, noise_weight: float, reserve: float, batches_at_once: int) -> Forged:  # fmt: skip
+                   stopping_test: bool, noise_weight: float, reserve: float,
+                   batches_at_once: int) -> Forged:  # fmt: skip
     """updateDataPoints(W_{t-k}, W_t), Algorithm 5 lines 20-31."""
     interval = plan.task.checkpoint_interval
     originals = [plan.batch(step) for step in range(start, start + interval)]

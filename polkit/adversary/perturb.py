@@ -10,6 +10,7 @@ from torch import Tensor
 from polkit.data import Points
 from polkit.training import Learner, loss_of
 
+
 class Perturbation:
     """X + R for one or more batches, improved one L-BFGS iteration at a time (Algorithm 4, lines 26-29).
 

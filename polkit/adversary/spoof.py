@@ -12,16 +12,15 @@ from tqdm import tqdm
 from polkit.adversary.path import at_rest, on_the_path, sorted_initialisation
 from polkit.adversary.perturb import Batch
 from polkit.calibration import Calibration
+from polkit.checkpoints import write_checkpoint
 from polkit.cost import Meter
 from polkit.data import Points, epoch_batches, training_points
 from polkit.distance import distances
 from polkit.models import build_model
-from polkit.proof import (
-    Proof, cache_folder, fresh_folder, needs_points, open_proof, publish, seal, write_checkpoint,
-)  # fmt: skip
+from polkit.proof import Proof, cache_folder, fresh_folder, needs_points, open_proof, publish, seal
 from polkit.prover import augmentation_order, signatures_of
 from polkit.task import Task
-from polkit.training import Checkpoint, Conditions, Learner, applied, make_learner, unit_costs
+from polkit.training import Checkpoint, Conditions, applied, make_learner, unit_costs
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,8 @@ class Plan:
                 digest.update(name.encode())
                 digest.update(value.contiguous().numpy())
         return {"task": self.task.to_json(), "seed": self.seed, "conditions": self.conditions.to_json(),
-                "spoof_steps": len(self.batches), "limits": dict(self.limits), "weights": digest.hexdigest()}  # fmt: skip
+                "spoof_steps": len(self.batches), "limits": dict(self.limits),
+                "weights": digest.hexdigest()}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,206 @@
+"""The command line: polkit prove · calibrate · verify · spoof · book."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import polkit as pk
+from polkit.training import AUGMENTATIONS, PRECISIONS
+
+ATTACKS = {"1": pk.attack_1, "2": pk.attack_2, "3": pk.attack_3, "interpolation": pk.interpolation_only}
+EXAMPLES = """examples:
+  polkit prove --task digits --seed 0 --out honest
+  polkit calibrate honest --out calibration.json
+  polkit verify honest --calibration calibration.json --top-q all
+  polkit spoof --attack 2 --weights honest --spoof-steps 160 --calibration calibration.json --out forged
+  polkit verify forged --calibration calibration.json --top-q all --json
+  polkit book --only attack_2 -p spoof_steps 240
+
+exit status: 0 done or accepted, 1 rejected or a chapter failed, 2 not a usable proof or bad arguments
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns its exit status."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    try:
+        return options.command(options)
+    except (ValueError, FileNotFoundError, FileExistsError) as error:
+        print(f"polkit: {error}", file=sys.stderr)
+        return 2
+
+
+def make_parser() -> argparse.ArgumentParser:
+    formatter = partial(argparse.RawDescriptionHelpFormatter, max_help_position=32)
+    parser = argparse.ArgumentParser(
+        prog="polkit", description="Proof-of-learning and how to spoof it.", epilog=EXAMPLES, formatter_class=formatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run, about: str, example: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, help=about, description=about, epilog=f"example:\n  {example}", formatter_class=formatter
+        )
+        command.set_defaults(command=run)
+        return command
+
+    command = add("prove", prove, "train a model and record the proof (Algorithm 1)",
+                  "polkit prove --task digits --seed 0 --out honest")  # fmt: skip
+    add_task_options(command, default="digits")
+    command.add_argument("--seed", type=int, default=0, help="of weights, batches and augmentation (default 0)")
+    command.add_argument("--out", required=True, help="the folder to write")
+    add_conditions(command, "replay")
+
+    command = add("calibrate", calibrate, "find the threshold δ for the task of an honest proof",
+                  "polkit calibrate honest --out calibration.json")  # fmt: skip
+    command.add_argument("proof", help="the folder of an honest proof")
+    command.add_argument("--out", required=True, help="the JSON file to write")
+    command.add_argument("--replays", type=int, default=4, help="independent replays of every interval (default 4)")
+    command.add_argument("--margin", type=float, default=1.5, help="δ / largest honest error (default 1.5)")
+    command.add_argument("--seed", type=int, default=1, help="of the references and the redrawn augmentation")
+    command.add_argument("--workers", type=int, help="processes (default: one per core)")
+    add_conditions(command, "redraw")
+
+    command = add("verify", verify, "judge a proof from what is on disk (Algorithm 2)",
+                  "polkit verify honest --calibration calibration.json --top-q all")  # fmt: skip
+    command.add_argument("proof", help="the folder to judge")
+    command.add_argument("--calibration", required=True, help="the file that `polkit calibrate` wrote")
+    command.add_argument("--top-q", type=whole_or_all, default=1, help="Q per epoch, or all (default 1)")
+    command.add_argument("--distances", nargs="+", choices=pk.DISTANCES, default=list(pk.DISTANCES))
+    command.add_argument("--parts", nargs="+", choices=("weights", "buffers"), default=["weights", "buffers"],
+                         help="what must stay within δ (the paper's verifier: weights)")  # fmt: skip
+    command.add_argument("--seed", type=int, default=0, help="of the redrawn augmentation")
+    command.add_argument("--workers", type=int, default=1, help="processes to replay in (default 1)")
+    command.add_argument("--json", action="store_true", help="print the verdict as JSON")
+
+    command = add("spoof", spoof, "forge a proof of a model that somebody else trained (Algorithms 3-5)",
+                  "polkit spoof --attack 2 --weights honest --spoof-steps 160 --out forged")  # fmt: skip
+    command.add_argument("--attack", required=True, choices=list(ATTACKS), help="1, 2, 3 or interpolation")
+    command.add_argument("--weights", required=True, help="a proof's folder, or a safetensors file")
+    add_task_options(command, default=None)
+    command.add_argument("--spoof-steps", type=int, required=True, help="T', a multiple of k")
+    command.add_argument("--seed", type=int, default=1, help="of the adversary's own draws (default 1)")
+    command.add_argument("--calibration", help="the verifier's, if the adversary has seen it: γ is a share of its δ")
+    command.add_argument("--movement-limit", type=float, help="γ as a share of δ (Attacks 2 and 3)")
+    command.add_argument("--iterations", type=int, help="N, the most L-BFGS iterations (Attacks 1, 2 and 3)")
+    command.add_argument("--out", required=True, help="the folder to write")
+    add_conditions(command, "replay")
+
+    command = add("book", book, "run the chapters through papermill and print what they found",
+                  "polkit book --only attack_2 -p spoof_steps 240")  # fmt: skip
+    command.add_argument("--only", action="append", default=[], metavar="CHAPTER", help="part of a chapter's name")
+    command.add_argument("--out", default="build/book", help="folder for the executed copies (default build/book)")
+    command.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters",
+                         help="a parameter of the chapters that have it")  # fmt: skip
+    return parser
+
+
+def add_task_options(command: argparse.ArgumentParser, default: str | None) -> None:
+    shown = default or "that of the proof in --weights, else digits"
+    command.add_argument("--task", default=default, help=f"digits, cifar10, cifar100, imagenet10, folder:PATH, "
+                         f"with :first-half or :second-half if wanted (default {shown})")  # fmt: skip
+    command.add_argument("--epochs", type=int, help="E, instead of the task's own")
+    command.add_argument("--checkpoint-interval", type=int, help="k, instead of the task's own")
+
+
+def add_conditions(command: argparse.ArgumentParser, augmentation: str) -> None:
+    command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, … (default cpu)")
+    command.add_argument("--precision", choices=PRECISIONS, default="float32")
+    command.add_argument("--threads", type=int, default=1, help="of the CPU (default 1)")
+    command.add_argument("--no-onednn", action="store_true", help="without the oneDNN kernels")
+    command.add_argument("--augmentation", choices=AUGMENTATIONS, default=augmentation,
+                         help=f"a replay's: as recorded, or drawn anew (default {augmentation})")  # fmt: skip
+
+
+def chosen_conditions(options: argparse.Namespace) -> pk.Conditions:
+    return pk.Conditions(device=options.device, precision=options.precision, threads=options.threads,
+                         onednn=not options.no_onednn, augmentation=options.augmentation)  # fmt: skip
+
+
+def chosen_task(options: argparse.Namespace) -> pk.Task:
+    if options.task is None:
+        folder = Path(options.weights)
+        task = pk.open_proof(folder).task if folder.is_dir() else pk.task("digits")
+    else:
+        task = pk.task(options.task)
+    wanted = {"epochs": options.epochs, "checkpoint_interval": options.checkpoint_interval}
+    return task.replace(**{name: value for name, value in wanted.items() if value is not None})
+
+
+def whole_or_all(text: str) -> int | str:
+    if text != "all" and not (text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number from 1 up nor `all`")
+    return text if text == "all" else int(text)
+
+
+def prove(options: argparse.Namespace) -> int:
+    proof = pk.prove(chosen_task(options), options.seed, out=options.out, conditions=chosen_conditions(options))
+    describe(proof)
+    return 0
+
+
+def calibrate(options: argparse.Namespace) -> int:
+    calibration = pk.calibrate(
+        pk.open_proof(options.proof), conditions=chosen_conditions(options), replays=options.replays,
+        margin=options.margin, seed=options.seed, workers=options.workers, out=options.out,
+    )  # fmt: skip
+    for part in ("weights", "buffers"):
+        deltas = calibration.normalised(calibration.thresholds[part], part)
+        print(f"δ / d_ref of the {part}: " + ", ".join(f"{name} {value:.4f}" for name, value in deltas.items()))
+    print(f"false rejections: {calibration.false_rejection_rate:.0%} of {calibration.replays} held-out replays, "
+          f"{calibration.interval_false_rejection_rate:.2%} of their intervals")  # fmt: skip
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    calibration = pk.load_calibration(options.calibration)
+    verdict = pk.verify(
+        options.proof, calibration, top_q=options.top_q, distances=options.distances, parts=options.parts,
+        seed=options.seed, workers=options.workers, progress=sys.stderr.isatty(),
+    )  # fmt: skip
+    print(json.dumps(verdict.to_json(), indent=1, ensure_ascii=False) if options.json else verdict)
+    return 0 if verdict.accepted else 1 if verdict.usable else 2
+
+
+def spoof(options: argparse.Namespace) -> int:
+    task = chosen_task(options)
+    wanted = {"movement_limit": options.movement_limit, "iterations": options.iterations}
+    settings = {name: value for name, value in wanted.items() if value is not None}
+    if options.attack in ("1", "interpolation") and "movement_limit" in settings:
+        raise ValueError(f"--movement-limit belongs to Attacks 2 and 3, not to {options.attack}")
+    if options.attack == "interpolation" and "iterations" in settings:
+        raise ValueError("--iterations belongs to Attacks 1, 2 and 3: interpolation optimises nothing")
+    calibration = pk.load_calibration(options.calibration) if options.calibration else None
+    proof = ATTACKS[options.attack](
+        pk.read_weights(options.weights, task), task, spoof_steps=options.spoof_steps, seed=options.seed,
+        calibration=calibration, conditions=chosen_conditions(options), out=options.out, **settings,
+    )  # fmt: skip
+    describe(proof)
+    trace = proof.trace()
+    if "movement_over_limit" in trace:
+        missed = trace[trace["movement_over_limit"] > 1]
+        print(f"{len(trace) - len(missed)} of {len(trace)} optimisations ended within γ"
+              + (f"; the worst moves {trace['movement_over_limit'].max():.2f} γ" if len(missed) else ""))  # fmt: skip
+    if "missed_after" in trace:
+        print(f"the last update ends {trace['missed_after'].iloc[0]:.3g} (l2) from W_T, "
+              f"{trace['missed_before'].iloc[0]:.3g} before the optimisation")  # fmt: skip
+    return 0
+
+
+def book(options: argparse.Namespace) -> int:
+    from polkit.book import run_book
+
+    return 1 if run_book(Path(options.out), options.only, dict(options.parameters)) else 0
+
+
+def describe(proof: pk.Proof) -> None:
+    spent = ", ".join(f"{value:.6g} {meter.replace('_', ' ')}" for meter, value in asdict(proof.cost()).items())
+    print(f"{proof.folder}: {proof.steps} steps, a checkpoint every {proof.checkpoint_interval}\ncost: {spent}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

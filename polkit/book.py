@@ -1,0 +1,129 @@
+"""The book, run headlessly: each chapter through papermill, then every claim and outcome in one table."""
+
+import ast
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from polkit.report import REPORT_TYPE, shown
+
+CHAPTER_SECONDS = 3600
+
+
+def find_notebooks() -> Path:
+    """The folder `notebooks` of the working directory, or of the checkout that polkit runs from."""
+    here, checkout = Path.cwd() / "notebooks", Path(__file__).resolve().parent.parent / "notebooks"
+    for folder in (here, checkout):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError("there is no folder `notebooks` here: run `polkit book` in a checkout of polkit")
+
+
+def chapters(only: Sequence[str] = ()) -> list[Path]:
+    """The chapters in order, or those whose name contains one of `only`; ValueError if one of these names none."""
+    found = sorted(find_notebooks().glob("[0-9][0-9]_*.ipynb"))
+    names = [file.stem for file in found]
+    for wanted in only:
+        if not any(wanted in name for name in names):
+            raise ValueError(f"no chapter is called {wanted!r}; the chapters are {', '.join(names)}")
+    return [file for file in found if not only or any(wanted in file.stem for wanted in only)]
+
+
+def chapter_parameters(file: Path) -> dict[str, object]:
+    """The names in a chapter's `parameters` cell and their values."""
+    inspected = papermill.inspect_notebook(str(file))
+    return {name: ast.literal_eval(entry["default"]) for name, entry in inspected.items()}
+
+
+def checked_parameters(files: Sequence[Path], given: Mapping[str, str]) -> dict[Path, dict[str, object]]:
+    """What each chapter is to be run with. Raises ValueError for a name that no chapter has, or a wrong type."""
+    known = {file: chapter_parameters(file) for file in files}
+    names = sorted({name for parameters in known.values() for name in parameters})
+    chosen: dict[Path, dict[str, object]] = {file: {} for file in files}
+    for name, text in given.items():
+        if name not in names:
+            raise ValueError(f"no chapter has a parameter {name!r}; the parameters are {', '.join(names)}")
+        for file, parameters in known.items():
+            if name in parameters:
+                chosen[file][name] = typed(name, text, parameters[name])
+    return chosen
+
+
+def typed(name: str, text: str, default: object) -> object:
+    """The text of a parameter as a value of its default's type; ValueError if it is not one."""
+    if isinstance(default, str):
+        return text
+    try:
+        value = json.loads(text.lower() if isinstance(default, bool) else text)
+    except ValueError:
+        value = None
+    if isinstance(default, float) and type(value) is int:
+        value = float(value)
+    if type(value) is not type(default):
+        raise ValueError(f"the parameter {name} is of type {type(default).__name__}, {text!r} is not")
+    return value
+
+
+def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | None = None) -> int:
+    """Runs the chapters, keeps executed copies in `out`, prints the summary; how many chapters failed."""
+    runs = checked_parameters(chapters(only), given or {})
+    out.mkdir(parents=True, exist_ok=True)
+    failed, executed, begun = 0, [], time.perf_counter()
+    for file, parameters in runs.items():
+        start = time.perf_counter()
+        print(f"{file.stem:24}", end="", flush=True)
+        try:
+            papermill.execute_notebook(
+                str(file), str(out / file.name), parameters=parameters, kernel_name="python3",
+                progress_bar=False, execution_timeout=CHAPTER_SECONDS,
+            )  # fmt: skip
+        except PapermillExecutionError as error:
+            failed += 1
+            print(f" FAILED: {error.ename}: {error.evalue} (see {out / file.name})", flush=True)
+            continue
+        executed.append(out / file.name)
+        tidy(out / file.name)
+        print(f" {time.perf_counter() - start:6.1f} s", flush=True)
+    print_summary(executed)
+    print(f"\n{len(executed)} of {len(runs)} chapters in {time.perf_counter() - begun:.0f} s; copies in {out}")
+    return failed
+
+
+def tidy(file: Path) -> None:
+    """Takes the tracks of progress bars out of an executed notebook."""
+    notebook = nbformat.read(file, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [out for out in cell.outputs if not (out.output_type == "stream" and "\r" in out.text)]
+    nbformat.write(notebook, file)
+
+
+def collected(files: Sequence[Path], kind: str) -> pd.DataFrame:
+    """The rows of every report of a kind in executed notebooks, with the chapter they come from."""
+    rows = []
+    for file in files:
+        for cell in nbformat.read(file, as_version=4).cells:
+            for output in cell.get("outputs", []):
+                report = output.get("data", {}).get(REPORT_TYPE)
+                if report and report["kind"] == kind:
+                    rows += [{"chapter": file.stem[:2]} | row for row in report["rows"]]
+    return pd.DataFrame(rows)
+
+
+def print_summary(files: Sequence[Path]) -> None:
+    outcome, claimed = collected(files, "outcomes"), collected(files, "claims")
+    if len(outcome):
+        columns = [name for name in outcome.columns if name != "chapter"]
+        print("\nVerdicts, largest error / d_ref in each distance, cost relative to the proof's\n")
+        unique = outcome.drop_duplicates("folder", keep="last")
+        print(shown("outcomes", unique[columns]).to_string(index=False))
+    if len(claimed):
+        print("\nClaims\n")
+        for row in shown("claims", claimed).itertuples():
+            print(f"  {row.chapter}  {row.holds:3}  {row.claim}\n             paper: {row.paper} · here: {row.here}")
