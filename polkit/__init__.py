@@ -6,6 +6,7 @@ from polkit.adversary import (
     attack_3,
     corollary_bound,
     corollary_gap,
+    corollary_table,
     interpolation_only,
     measured_derivatives,
     on_the_path,
@@ -27,8 +28,8 @@ from polkit.verifier import Reason, Verdict, verify
 __all__ = [
     "DISTANCES", "Calibration", "Checkpoint", "Claim", "Conditions", "Cost", "Points", "Proof", "ProofError",
     "Reason", "Report", "Task", "Verdict", "accuracy", "attack_1", "attack_2", "attack_3", "augment", "calibrate",
-    "claims", "corollary_bound", "corollary_gap", "distances", "initial_checkpoint", "interpolation_only",
-    "load_calibration", "measured_derivatives", "on_the_path", "open_proof", "outcomes", "prove", "read_weights",
-    "signature", "sorted_initialisation", "task", "test_initialisation", "test_points", "train",
-    "training_points", "unit_costs", "update", "verify",
+    "claims", "corollary_bound", "corollary_gap", "corollary_table", "distances", "initial_checkpoint",
+    "interpolation_only", "load_calibration", "measured_derivatives", "on_the_path", "open_proof", "outcomes",
+    "prove", "read_weights", "signature", "sorted_initialisation", "task", "test_initialisation", "test_points",
+    "train", "training_points", "unit_costs", "update", "verify",
 ]  # fmt: skip

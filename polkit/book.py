@@ -82,6 +82,7 @@ def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | Non
             papermill.execute_notebook(
                 str(file), str(out / file.name), parameters=parameters, kernel_name="python3",
                 progress_bar=False, execution_timeout=CHAPTER_SECONDS,
+                extra_arguments=["--log-level=40"],  # the kernel's notes on its transport are not the book's
             )  # fmt: skip
         except PapermillExecutionError as error:
             failed += 1

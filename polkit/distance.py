@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 DISTANCES = ("l1", "l2", "linf", "cos")
@@ -52,8 +51,3 @@ def _cosine_distance(product: float, left_squared: float, right_squared: float, 
         return 0.0
     norms = math.sqrt(left_squared) * math.sqrt(right_squared)
     return 1.0 - product / norms if norms else 1.0
-
-
-def movement(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Tensor:
-    """l2 alone, differentiable: for an objective, where the other three are not needed."""
-    return torch.sqrt(sum(((left[name] - right[name]) ** 2).sum() for name in left))

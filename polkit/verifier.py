@@ -1,7 +1,7 @@
 """Algorithm 2: one verifier that judges every proof, real or forged, from what is on disk."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +23,11 @@ from polkit.training import Checkpoint, unit_costs
 @dataclass(frozen=True)
 class Reason:
     """Why a proof was rejected. kind: unusable, task, missing, extra, digest, malformed, not finite,
-    initialisation, signature or error."""
+    initialisation, signature or error · step: the first of the interval, for an error."""
 
     kind: str
     detail: str
+    step: int | None = None
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.detail}"
@@ -51,6 +52,14 @@ class Verdict:
         """max_t ‖ε_repr(t)‖ over the replayed intervals in each distance, normalised by d_ref."""
         chosen = self.intervals[self.intervals["part"] == part]
         return {name: float(rows["normalised_error"].max()) for name, rows in chosen.groupby("distance", sort=False)}
+
+    def at(self, top_q: int | str) -> "Verdict":
+        """The verdict that a smaller Q would have given with the same draws, from the intervals replayed here."""
+        known = self.intervals.drop_duplicates("start")[["start", "epoch", "magnitude"]]
+        chosen = set(select_intervals(known, top_q)["start"])
+        reasons = tuple(reason for reason in self.reasons if reason.kind != "error" or reason.step in chosen)
+        intervals = self.intervals[self.intervals["start"].isin(chosen)]
+        return replace(self, accepted=not reasons, reasons=reasons, intervals=intervals)
 
     def to_json(self) -> dict:
         return {
@@ -218,6 +227,6 @@ def judge(replayed: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
 def error_reasons(intervals: pd.DataFrame) -> list[Reason]:
     return [
         Reason("error", f"steps {row.start} to {row.end}: {row.distance} of the {row.part} is {row.error:.4g}, "
-                        f"above δ = {row.threshold:.4g}")
+                        f"above δ = {row.threshold:.4g}", step=row.start)
         for row in intervals[~intervals["passed"].astype(bool)].itertuples()
     ]  # fmt: skip

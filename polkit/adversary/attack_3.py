@@ -81,15 +81,16 @@ def forge_interval(learner: Learner, plan: Plan, start: int, checkpoint: Checkpo
     return Forged(batches, buffers, [row])
 
 
-def step_sizes(task: Task, start: int) -> list[float]:
-    """How far the k updates from `start` carry each batch's gradient, to first order.
+def step_sizes(task: Task, start: int, count: int | None = None) -> list[float]:
+    """How far `count` updates from `start` on (default: k) carry each batch's gradient, to first order.
 
     η for every batch, so η'' = kη in all, where SGD has no momentum, as Corollary 1 assumes. With momentum μ
     the i-th gradient goes on moving the weights: η(1 + μ + μ² + …) up to the end of the interval.
     """
     sizes = []
-    for first in range(task.checkpoint_interval):
-        later = range(first, task.checkpoint_interval)
+    count = count or task.checkpoint_interval
+    for first in range(count):
+        later = range(first, count)
         sizes.append(sum(task.learning_rate_at(start + step) * task.momentum ** (step - first) for step in later))
     return sizes
 

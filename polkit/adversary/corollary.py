@@ -1,12 +1,25 @@
 """Corollary 1: how far the verifier's k separate updates can end from Attack III's one joint update."""
 
+import pandas as pd
 import torch
 from torch import Tensor
 
 from polkit.adversary.attack_3 import mean_gradient, step_from, step_sizes
 from polkit.adversary.perturb import Batch, squared_norm, weight_gradient
+from polkit.adversary.spoof import make_plan
 from polkit.distance import distances
-from polkit.training import Checkpoint, Learner, load, snapshot, unit_pixels, update
+from polkit.task import Task
+from polkit.training import (
+    Checkpoint,
+    Conditions,
+    Learner,
+    applied,
+    load,
+    make_learner,
+    snapshot,
+    unit_pixels,
+    update,
+)  # fmt: skip
 
 
 def corollary_bound(*, learning_rate: float, checkpoint_interval: int, first_derivative: float,
@@ -61,7 +74,7 @@ def measured_derivatives(learner: Learner, start: Checkpoint, batches: list[Batc
 def corollary_gap(learner: Learner, start_step: int, start: Checkpoint, batches: list[Batch]) -> float:
     """‖Ŵ_t - W'_t‖ in l2: the verifier's k updates from W_{t-k} against the joint one, on the same batches."""
     rested = Checkpoint(start.weights, start.buffers, {})
-    sizes = step_sizes(learner.task, start_step)
+    sizes = step_sizes(learner.task, start_step, len(batches))
     load(learner, rested)
     images: list[Tensor] = [unit_pixels(learner, batch.points.images) for batch in batches]
     _, mean = mean_gradient(learner, images, batches, sizes, create_graph=False)
@@ -70,3 +83,22 @@ def corollary_gap(learner: Learner, start_step: int, start: Checkpoint, batches:
     for offset, batch in enumerate(batches):
         update(learner, batch.points, step=start_step + offset, augmentation_seed=batch.augmentation_seed)
     return distances(snapshot(learner).weights, joint)["l2"]
+
+
+def corollary_table(final: Checkpoint, task: Task, *, intervals: tuple[int, ...] = (2, 5, 10), seed: int = 1,
+                    conditions: Conditions = Conditions()) -> pd.DataFrame:  # fmt: skip
+    """At the adversary's W_0, for several k: the measured gap ‖Ŵ_t - W'_t‖, Corollary 1's bound on it with α and
+    β measured there, and the bound as the paper prints it (all in l2, γ - σ left out on both sides)."""
+    plan = make_plan(final, task, spoof_steps=task.checkpoint_interval, seed=seed, conditions=conditions)
+    rows = []
+    with applied(conditions):
+        learner = make_learner(task, conditions)
+        batches = [plan.batch(step) for step in range(min(max(intervals), len(plan.batches)))]
+        alpha, beta = measured_derivatives(learner, plan.first, batches)
+        for k in intervals:
+            known = {"learning_rate": task.learning_rate, "checkpoint_interval": k, "first_derivative": alpha,
+                     "second_derivative": beta}  # fmt: skip
+            gap = corollary_gap(learner, 0, plan.first, batches[:k])
+            bound = corollary_bound(**known, momentum=task.momentum)
+            rows.append((k, gap, bound, corollary_bound(**known, as_printed=True), alpha, beta))
+    return pd.DataFrame(rows, columns=["k", "measured_gap", "bound", "bound_as_printed", "alpha", "beta"])
