@@ -113,7 +113,10 @@ def collected(files: Sequence[Path], kind: str) -> pd.DataFrame:
             for output in cell.get("outputs", []):
                 report = output.get("data", {}).get(REPORT_TYPE)
                 if report and report["kind"] == kind:
-                    rows += [{"chapter": file.stem[:2]} | row for row in report["rows"]]
+                    columns = report["columns"]
+                    rows += [
+                        {"chapter": file.stem[:2]} | {name: row[name] for name in columns} for row in report["rows"]
+                    ]
     return pd.DataFrame(rows)
 
 

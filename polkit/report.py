@@ -43,7 +43,8 @@ class Report:
         return {
             "text/plain": str(self),
             "text/html": shown(self.kind, self.frame()).to_html(index=False, border=0),
-            REPORT_TYPE: {"kind": self.kind, "rows": list(self.rows)},
+            # A notebook file sorts the keys of an object, so the columns' order goes along.
+            REPORT_TYPE: {"kind": self.kind, "columns": list(self.rows[0]), "rows": list(self.rows)},
         }
 
 

@@ -15,7 +15,7 @@ from polkit.training import Checkpoint, Conditions, Learner, load, snapshot, uni
 
 
 def attack_2(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
-             calibration: Calibration | None = None, movement_limit: float = 0.05, iterations: int = 10,
+             calibration: Calibration | None = None, movement_limit: float = 0.07, iterations: int = 10,
              stopping_test: bool = True, noise_weight: float = 1e-3, conditions: Conditions = Conditions(),
              out: str | Path | None = None, progress: bool = True) -> Proof:  # fmt: skip
     """A spoof of f_{W_T} in T' steps, whose every batch has been perturbed on its own.

@@ -17,7 +17,7 @@ from polkit.training import Checkpoint, Conditions, Learner, load, snapshot, uni
 
 def attack_3(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
              calibration: Calibration | None = None, movement_limit: float = 0.75, reserve: float = 1 / 3,
-             iterations: int = 10, stopping_test: bool = True, noise_weight: float = 1e-3, batches_at_once: int = 10,
+             iterations: int = 6, stopping_test: bool = True, noise_weight: float = 1e-3, batches_at_once: int = 10,
              conditions: Conditions = Conditions(), out: str | Path | None = None,
              progress: bool = True) -> Proof:  # fmt: skip
     """A spoof of f_{W_T} in T' steps, with one optimisation for each interval of k batches.
