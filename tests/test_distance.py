@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+import torch
+from scipy.spatial import distance as scipy_distance
+
+import polkit as pk
+
+
+def weight_sets(seed):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"a": (3, 4), "b": (7,), "c": (2, 1, 5), "scalar": ()}
+    return [{name: torch.randn(shape, generator=generator) for name, shape in shapes.items()} for _ in range(2)]
+
+
+def flat(weights):
+    return np.concatenate([value.numpy().ravel() for value in weights.values()]).astype(np.float64)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_four_distances_are_scipys(seed):
+    left, right = weight_sets(seed)
+    a, b = flat(left), flat(right)
+    expected = {
+        "l1": scipy_distance.cityblock(a, b),
+        "l2": scipy_distance.euclidean(a, b),
+        "linf": scipy_distance.chebyshev(a, b),
+        "cos": scipy_distance.cosine(a, b),
+    }
+    assert pk.distances(left, right) == pytest.approx(expected, rel=1e-12)
+
+
+def test_equal_weights_are_at_distance_exactly_zero():
+    left, _ = weight_sets(0)
+    assert set(pk.distances(left, left).values()) == {0.0}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["a", "scalar"])
+def test_no_distance_of_a_broken_weight_is_within_any_threshold(value, name):
+    left, right = weight_sets(0)
+    left[name] = torch.full_like(left[name], value)
+    assert not any(error <= 1e300 for error in pk.distances(left, right).values())
+
+
+def test_cosine_of_zero_vectors():
+    zero, one = {"a": torch.zeros(3)}, {"a": torch.ones(3)}
+    assert pk.distances(zero, zero)["cos"] == 0.0
+    assert pk.distances(zero, one)["cos"] == 1.0
+
+
+def test_other_names_or_shapes_are_refused():
+    with pytest.raises(ValueError, match="name different tensors: b"):
+        pk.distances({"a": torch.ones(2)}, {"a": torch.ones(2), "b": torch.ones(1)})
+    with pytest.raises(ValueError, match=r"a has shape \(2,\) in one set, \(3,\) in the other"):
+        pk.distances({"a": torch.ones(2)}, {"a": torch.ones(3)})

@@ -1,0 +1,70 @@
+import json
+
+import pytest
+import torch
+
+import polkit as pk
+from polkit.models import build_model, weight_distributions
+
+
+def test_the_papers_settings():
+    settings = {
+        name: (task.model, task.epochs, task.steps_per_epoch, task.steps, task.batch_size, task.checkpoint_interval)
+        for name in ("digits", "cifar10", "cifar100", "imagenet10")
+        for task in [pk.task(name)]
+    }
+    assert settings == {
+        "digits": ("resnet8", 200, 22, 4400, 64, 10),
+        "cifar10": ("resnet20", 200, 390, 78_000, 128, 100),
+        "cifar100": ("resnet50", 200, 390, 78_000, 128, 100),
+        "imagenet10": ("resnet18", 200, 101, 20_200, 128, 100),
+    }
+
+
+def test_a_task_survives_json():
+    task = pk.task("cifar100:second-half").replace(epochs=20)
+    assert pk.Task.from_json(json.loads(json.dumps(task.to_json()))) == task
+    assert (task.train_size, task.milestones) == (25_000, (6, 12, 16))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"epochs": "4"}, "epochs must be of type int"), ({"epochs": True}, "epochs must be of type int"),
+     ({"image_shape": [1, 8]}, "channels, height, width"), ({"milestones": [1.5]}, "milestones must be a list"),
+     ({"spare": 1}, "an object with the fields"), ({"batch_size": 0}, "batch_size is 0"),
+     ({"half": "third"}, "one of first-half, second-half"), ({"checkpoint_interval": 5000}, "must not exceed")],
+)  # fmt: skip
+def test_a_task_from_outside_is_checked(change, message):
+    with pytest.raises(ValueError, match=message):
+        pk.Task.from_json(pk.task("digits").to_json() | change)
+
+
+def test_unknown_tasks_and_fields_are_named_with_the_right_ones():
+    with pytest.raises(ValueError, match="the tasks are digits, cifar10, cifar100, imagenet10 and folder:PATH"):
+        pk.task("mnist")
+    with pytest.raises(ValueError, match="a task has no epoch; it has data"):
+        pk.task("digits").replace(epoch=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "classes"),
+    [("digits", 19_074, 10), ("cifar10", 269_722, 10), ("cifar100", 23_705_252, 100), ("imagenet10", 11_181_642, 10)],
+)
+def test_the_papers_models(name, parameters, classes):
+    task = pk.task(name)
+    with torch.device("meta"):
+        model = build_model(task)
+        shown = model(torch.empty(2, *task.image_shape))
+    assert sum(value.numel() for value in model.parameters()) == parameters
+    assert shown.shape == (2, classes)
+    assert set(weight_distributions(model)) == {key for key, _ in model.named_parameters()}
+    assert not any("num_batches" in key for key in model.state_dict())
+
+
+def test_weights_are_drawn_as_declared():
+    task = pk.task("cifar10")
+    drawn, again, other = (pk.initial_checkpoint(task, seed).weights for seed in (0, 0, 1))
+    assert float(drawn["blocks.8.conv2.weight"].std()) == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
+    assert float(drawn["head.weight"].abs().max()) <= 1 / 8
+    assert torch.equal(drawn["conv.weight"], again["conv.weight"])
+    assert not torch.equal(drawn["conv.weight"], other["conv.weight"])
