@@ -32,7 +32,7 @@ def label(file: Path) -> str:
     return "/".join(file.parts[-2:]) if file.parent.name == "checkpoints" else file.name
 
 
-def read_tensors(file: Path, dtypes: dict[str, torch.dtype], limit: int) -> dict[str, torch.Tensor]:
+def read_tensors(file: Path, dtypes: dict[str, tuple[torch.dtype, ...]], limit: int) -> dict[str, torch.Tensor]:
     """The named tensors of a safetensors file of at most `limit` bytes; ProofError if it holds anything else."""
     name = label(file)
     if file.stat().st_size > limit:
@@ -42,10 +42,11 @@ def read_tensors(file: Path, dtypes: dict[str, torch.dtype], limit: int) -> dict
             found = set(opened.keys())
             if found != set(dtypes):
                 raise ProofError(f"{name} lacks or adds the tensor {min(found ^ set(dtypes))!r}")
-            for key, dtype in dtypes.items():
+            for key, allowed in dtypes.items():
                 stored = opened.get_slice(key).get_dtype()
-                if DTYPES.get(stored) != dtype:
-                    raise ProofError(f"{name}: {key} is of type {stored}, it must be {dtype}")
+                if DTYPES.get(stored) not in allowed:
+                    wanted = " or ".join(str(dtype).removeprefix("torch.") for dtype in allowed)
+                    raise ProofError(f"{name}: {key} is of type {stored}, it must be {wanted}")
             return {key: opened.get_tensor(key) for key in dtypes}
     except (SafetensorError, OSError) as error:
         raise ProofError(f"{name} is not a safetensors file ({error})") from error
@@ -59,9 +60,8 @@ def read_checkpoint(file: Path, task: Task) -> Checkpoint:
     shapes |= {key.replace("weights.", "momentum.", 1): shape for key, shape in shapes.items()}
     shapes |= {f"buffers.{name}": value.shape for name, value in model.named_buffers()}
     elements = sum(shape.numel() for shape in shapes.values())
-    double = file.stat().st_size > 4 * elements + HEADER_BYTES  # only a float64 proof is that large
-    dtype = torch.float64 if double else torch.float32
-    tensors = read_tensors(file, dict.fromkeys(shapes, dtype), limit=8 * elements + HEADER_BYTES)
+    allowed = (torch.float32, torch.float64)
+    tensors = read_tensors(file, dict.fromkeys(shapes, allowed), limit=8 * elements + HEADER_BYTES)
     for key, shape in shapes.items():
         if tensors[key].shape != shape:
             raise ProofError(f"{label(file)}: {key} has shape {tuple(tensors[key].shape)}, not {tuple(shape)}")

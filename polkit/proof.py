@@ -86,7 +86,7 @@ class Proof:
         file = self.folder / "points.safetensors"
         if not file.exists():
             return None
-        tensors = read_tensors(file, {"images": torch.uint8, "labels": torch.int64}, limit=file.stat().st_size)
+        tensors = read_tensors(file, {"images": (torch.uint8,), "labels": (torch.int64,)}, limit=file.stat().st_size)
         images, labels = tensors["images"], tensors["labels"]
         if images.shape != (len(labels), *self.task.image_shape) or labels.dim() != 1:
             raise ProofError(f"points.safetensors: {len(labels)} labels and images of shape {tuple(images.shape)}")
