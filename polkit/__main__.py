@@ -96,6 +96,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--out", default="build/book", help="folder for the executed copies (default build/book)")
     command.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters",
                          help="a parameter of the chapters that have it")  # fmt: skip
+    command.add_argument("--store", action="store_true", help="keep the outputs in the chapters themselves too")
     return parser
 
 
@@ -194,7 +195,7 @@ def spoof(options: argparse.Namespace) -> int:
 def book(options: argparse.Namespace) -> int:
     from polkit.book import run_book
 
-    return 1 if run_book(Path(options.out), options.only, dict(options.parameters)) else 0
+    return 1 if run_book(Path(options.out), options.only, dict(options.parameters), options.store) else 0
 
 
 def describe(proof: pk.Proof) -> None:

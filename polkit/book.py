@@ -70,8 +70,13 @@ def typed(name: str, text: str, default: object) -> object:
     return value
 
 
-def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | None = None) -> int:
-    """Runs the chapters, keeps executed copies in `out`, prints the summary; how many chapters failed."""
+def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | None = None, store: bool = False) -> int:
+    """Runs the chapters, keeps executed copies in `out`, prints the summary; how many chapters failed.
+
+    store: the copies also become the chapters' stored outputs, without what papermill noted of this run.
+    """
+    if store and given:
+        raise ValueError("only a run with the chapters' own parameters can be stored: leave out -p or --store")
     runs = checked_parameters(chapters(only), given or {})
     out.mkdir(parents=True, exist_ok=True)
     failed, executed, begun = 0, [], time.perf_counter()
@@ -89,20 +94,25 @@ def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | Non
             print(f" FAILED: {error.ename}: {error.evalue} (see {out / file.name})", flush=True)
             continue
         executed.append(out / file.name)
-        tidy(out / file.name)
+        tidy(out / file.name, out / file.name)
+        if store:
+            tidy(out / file.name, file, keep_notes=False)
         print(f" {time.perf_counter() - start:6.1f} s", flush=True)
     print_summary(executed)
     print(f"\n{len(executed)} of {len(runs)} chapters in {time.perf_counter() - begun:.0f} s; copies in {out}")
     return failed
 
 
-def tidy(file: Path) -> None:
-    """Takes the tracks of progress bars out of an executed notebook."""
-    notebook = nbformat.read(file, as_version=4)
+def tidy(executed: Path, target: Path, keep_notes: bool = True) -> None:
+    """Copies an executed notebook without the tracks of progress bars, and without papermill's notes if asked."""
+    notebook = nbformat.read(executed, as_version=4)
+    for notes in (notebook.metadata, *(cell.metadata for cell in notebook.cells)):
+        for name in () if keep_notes else ("papermill", "execution", "widgets"):
+            notes.pop(name, None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [out for out in cell.outputs if not (out.output_type == "stream" and "\r" in out.text)]
-    nbformat.write(notebook, file)
+    nbformat.write(notebook, target)
 
 
 def collected(files: Sequence[Path], kind: str) -> pd.DataFrame:

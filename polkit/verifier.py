@@ -111,7 +111,7 @@ def verify(proof: Proof | str | Path, calibration: Calibration, *, top_q: int | 
     except ProofError as error:
         reasons, usable = [Reason("unusable", str(error))], False
     if not reasons:
-        reasons = check_files(proof) + check_data(proof)
+        reasons = check_files(proof) + check_data(proof, calibration.conditions.augmentation == "replay")
         magnitudes, initial, found = check_checkpoints(proof, calibration.task)
         reasons += found
         if not any(reason.kind == "malformed" for reason in reasons):
@@ -158,13 +158,15 @@ def check_files(proof: Proof) -> list[Reason]:
     return reasons
 
 
-def check_data(proof: Proof) -> list[Reason]:
-    """Indices in range, and the signature of every batch (line 24) over all its bytes."""
+def check_data(proof: Proof, needs_seeds: bool) -> list[Reason]:
+    """Indices in range, augmentation seeds where they are needed, and every batch's signature (line 24)."""
     try:
         points, batches, claimed = proof_points(proof), proof.batches(), proof.signatures()
-        proof.augmentation_seeds()
+        seeds = proof.augmentation_seeds()
     except ProofError as error:
         return [Reason("malformed", str(error))]
+    if needs_seeds and seeds is None:
+        return [Reason("malformed", "augmentation.npy is missing, and these Conditions replay what it records")]
     outside = (batches < 0) | (batches >= len(points))
     if outside.any():
         step = int(np.argmax(outside.any(axis=1)))

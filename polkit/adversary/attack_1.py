@@ -43,7 +43,7 @@ def attack_1(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
     if folder.exists():
         return open_proof(folder)
     partial, interval = fresh_folder(folder), task.checkpoint_interval
-    first = initial_checkpoint(task, seed)
+    first = initial_checkpoint(task, plan.seed)
     write_checkpoint(partial, 0, first)
     with applied(conditions):
         learner = make_learner(task, conditions)

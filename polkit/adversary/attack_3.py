@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from polkit.adversary.perturb import Batch, Perturbation, squared_norm, weight_gradient
-from polkit.adversary.spoof import Forged, Plan, forge, make_plan
+from polkit.adversary.spoof import Forged, Plan, forge, make_plan, replayed_buffers
 from polkit.calibration import Calibration
 from polkit.data import Points
 from polkit.proof import Proof
 from polkit.task import Task
-from polkit.training import Checkpoint, Conditions, Learner, load, snapshot, unit_pixels
+from polkit.training import Checkpoint, Conditions, Learner, load, unit_pixels
 
 
 def attack_3(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
@@ -50,7 +50,7 @@ def forge_interval(learner: Learner, plan: Plan, start: int, checkpoint: Checkpo
     def over_limit(reached: dict[str, Tensor]) -> float:
         return plan.over_limit(reached, checkpoint.weights) / (1 - reserve)
 
-    weights, buffers, found = joint_update(learner, plan, checkpoint, batches, sizes)
+    weights, found = joint_update(learner, plan, checkpoint, batches, sizes)
     row = {"step": start, "loss_before": found["loss"], "gradient_squared_before": found["gradient_squared"]}
     evaluations = done = 0
 
@@ -69,7 +69,7 @@ def forge_interval(learner: Learner, plan: Plan, start: int, checkpoint: Checkpo
                     Batch(Points(images, batch.points.labels), batch.augmentation_seed)
                     for images, batch in zip(perturbation.images(), originals, strict=True)
                 ]
-                weights, buffers, found = joint_update(learner, plan, checkpoint, batches, sizes)
+                weights, found = joint_update(learner, plan, checkpoint, batches, sizes)
             if stopping_test and over_limit(weights) <= 1:
                 break
         evaluations = perturbation.evaluations
@@ -78,7 +78,7 @@ def forge_interval(learner: Learner, plan: Plan, start: int, checkpoint: Checkpo
             plan.meter.charge("update", evaluations, batches=interval)
     row |= {"loss_after": found["loss"], "gradient_squared_after": found["gradient_squared"],
             "iterations": done, "evaluations": evaluations, "movement_over_limit": over_limit(weights)}  # fmt: skip
-    return Forged(batches, buffers, [row])
+    return Forged(batches, replayed_buffers(learner, plan, start, checkpoint, batches), [row])
 
 
 def step_sizes(task: Task, start: int, count: int | None = None) -> list[float]:
@@ -105,8 +105,8 @@ def step_from(task: Task, weights: dict[str, Tensor], mean: Sequence[Tensor], si
 
 
 def joint_update(learner: Learner, plan: Plan, start: Checkpoint, batches: list[Batch],
-                 sizes: list[float]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict]:  # fmt: skip
-    """W'_t, the buffers after the k forward passes, and the mean loss and squared norm of the mean gradient.
+                 sizes: list[float]) -> tuple[dict[str, Tensor], dict]:  # fmt: skip
+    """W'_t, and the mean loss and the squared norm of the mean gradient.
 
     Each batch goes through the model by itself, as it will before the verifier: normalisation layers see
     one batch at a time.
@@ -116,7 +116,7 @@ def joint_update(learner: Learner, plan: Plan, start: Checkpoint, batches: list[
     loss, mean = mean_gradient(learner, images, batches, sizes, create_graph=False)
     plan.meter.charge("update", batches=len(batches))
     found = {"loss": loss, "gradient_squared": float(squared_norm(mean))}
-    return step_from(plan.task, start.weights, mean, sizes), snapshot(learner).buffers, found
+    return step_from(plan.task, start.weights, mean, sizes), found
 
 
 def mean_gradient(learner: Learner, images: Sequence[Tensor], batches: list[Batch], sizes: list[float],

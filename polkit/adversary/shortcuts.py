@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-import torch
-
-from polkit.adversary.spoof import Forged, Plan, forge, make_plan
+from polkit.adversary.spoof import Forged, Plan, forge, make_plan, replayed_buffers
 from polkit.calibration import Calibration
 from polkit.proof import Proof
 from polkit.task import Task
-from polkit.training import Checkpoint, Conditions, Learner, load, loss_of, snapshot
+from polkit.training import Checkpoint, Conditions, Learner
 
 
 def interpolation_only(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
@@ -16,18 +14,13 @@ def interpolation_only(final: Checkpoint, task: Task, *, spoof_steps: int, seed:
                        out: str | Path | None = None, progress: bool = True) -> Proof:  # fmt: skip
     """The ablation of Attacks II and III: the same W_0 and straight path, with the data set's own batches.
 
-    Whether it passes is the verifier's business: nothing here looks at a gradient. One forward pass per batch
-    gives the normalisation buffers. Arguments as in `attack_2`.
+    Whether it passes is the verifier's business: nothing here looks at how far a batch moves the weights. Each
+    interval is replayed once, for the normalisation buffers that it ends with. Arguments as in `attack_2`.
     """
     plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions, calibration=calibration)
     return forge(plan, "interpolation-only", leave_batches, {}, out=out, progress=progress)
 
 
 def leave_batches(learner: Learner, plan: Plan, start: int, checkpoint: Checkpoint) -> Forged:
-    load(learner, checkpoint)
-    with torch.no_grad():
-        for step in range(start, start + plan.task.checkpoint_interval):
-            batch = plan.batch(step)
-            loss_of(learner, batch.points, batch.augmentation_seed)
-            plan.meter.charge("forward")
-    return Forged([], snapshot(learner).buffers)
+    batches = [plan.batch(step) for step in range(start, start + plan.task.checkpoint_interval)]
+    return Forged([], replayed_buffers(learner, plan, start, checkpoint, batches))

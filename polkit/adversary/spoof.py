@@ -14,13 +14,23 @@ from polkit.adversary.perturb import Batch
 from polkit.calibration import Calibration
 from polkit.checkpoints import write_checkpoint
 from polkit.cost import Meter
-from polkit.data import Points, epoch_batches, training_points
+from polkit.data import Points, derive_seed, epoch_batches, training_points
 from polkit.distance import distances
 from polkit.models import build_model
 from polkit.proof import Proof, cache_folder, fresh_folder, needs_points, open_proof, publish, seal
 from polkit.prover import augmentation_order, signatures_of
 from polkit.task import Task
-from polkit.training import Checkpoint, Conditions, applied, make_learner, unit_costs
+from polkit.training import (
+    Checkpoint,
+    Conditions,
+    Learner,
+    applied,
+    load,
+    make_learner,
+    snapshot,
+    unit_costs,
+    update,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -100,6 +110,7 @@ def make_plan(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int, con
     if calibration is not None and calibration.task != task:
         raise ValueError(f"the calibration is not for this task: it has {calibration.task}, the spoof {task}")
     check_weights(final, task)
+    seed = derive_seed(seed, "adversary")  # an adversary who picks the prover's number must not draw the same
     first = sorted_initialisation(task, final, seed)
     if calibration is None:
         known = distances(first.weights, on_the_path(first, final, interval / spoof_steps))
@@ -155,6 +166,21 @@ def forge(plan: Plan, attack: str, forge_interval: Callable[..., Forged], settin
             published += forged.batches
             trace += forged.trace
     return write_spoof(plan, partial, folder, published, trace)
+
+
+def replayed_buffers(
+    learner: Learner, plan: Plan, start: int, checkpoint: Checkpoint, batches: list[Batch]
+) -> dict[str, torch.Tensor]:
+    """The normalisation buffers that a verifier's replay of these batches ends with.
+
+    Forward passes at W_{t-k} alone would cost a third, but the weights move a little on the way: in the first
+    interval of `digits` that put the cosine distance of the buffers above δ in one spoof of three.
+    """
+    load(learner, checkpoint)
+    for step, batch in enumerate(batches, start):
+        update(learner, batch.points, step=step, augmentation_seed=batch.augmentation_seed)
+        plan.meter.charge("update")
+    return snapshot(learner).buffers
 
 
 def spoof_folder(plan: Plan, attack: str, settings: dict, out: str | Path | None) -> Path:

@@ -1,0 +1,131 @@
+"""The chapters as they are stored, and the runner that executes them."""
+
+import ast
+import json
+import re
+
+import nbformat
+import pytest
+
+import polkit.book as book
+from polkit.report import REPORT_TYPE, Claim, claims
+
+CHAPTERS = book.chapters()
+
+
+def notebook(*cells, parameters="steps = 3  # T"):
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    made = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
+    first = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
+    made.cells = [first, *map(nbformat.v4.new_code_cell, cells)]
+    return made
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    claiming = "import polkit as pk\npk.claims([pk.Claim('T', 'paper', str(steps), steps == 5)])"
+    nbformat.write(notebook(claiming), folder / "01_sound.ipynb")
+    nbformat.write(notebook("raise RuntimeError('on purpose')", parameters="rate = 0.5"), folder / "02_broken.ipynb")
+    monkeypatch.setattr(book, "find_notebooks", lambda: folder)
+    return folder
+
+
+# Jupyter's own packages warn while a kernel starts; what they warn of differs between their releases.
+@pytest.mark.filterwarnings("default")
+def test_a_failed_chapter_is_reported_and_the_others_run(shelf, tmp_path, capsys):
+    assert book.run_book(tmp_path / "out", given={"steps": "5"}) == 1
+    printed = capsys.readouterr().out
+    assert "02_broken                FAILED: RuntimeError: on purpose" in printed
+    assert "1 of 2 chapters" in printed
+    found = book.collected([tmp_path / "out" / "01_sound.ipynb"], "claims")
+    assert found.to_dict("records") == [{"chapter": "01", "claim": "T", "paper": "paper", "here": "5", "holds": True}]
+    assert re.search(r"01  yes  T\n\s+paper: paper · here: 5", printed)
+
+
+def test_parameters_are_checked_before_anything_runs(shelf):
+    files = book.chapters()
+    assert book.checked_parameters(files, {"rate": "2"}) == {files[0]: {}, files[1]: {"rate": 2.0}}
+    with pytest.raises(ValueError, match="no chapter has a parameter 'stepps'; the parameters are rate, steps"):
+        book.checked_parameters(files, {"stepps": "2"})
+    assert [file.stem for file in book.chapters(["broken"])] == ["02_broken"]
+
+
+@pytest.mark.parametrize(
+    ("text", "default", "value"), [("80", 10, 80), ("0.1", 1.0, 0.1), ("True", False, True), ("cuda", "cpu", "cuda")]
+)
+def test_a_value_takes_its_defaults_type(text, default, value):
+    assert book.typed("name", text, default) == value
+
+
+@pytest.mark.parametrize(("text", "default"), [("8.5", 10), ("true", 10), ("1", False), ("x", 1.0), ("[1]", 2)])
+def test_a_value_of_another_type_is_refused(text, default):
+    with pytest.raises(ValueError, match="the parameter name is of type"):
+        book.typed("name", text, default)
+
+
+def test_a_report_shows_itself_and_leaves_its_rows():
+    bundle = claims([Claim("it holds", "II", "0.5", True), Claim("it does not", "III", "0", False)])._repr_mimebundle_()
+    assert "NO" in bundle["text/plain"]
+    assert "<table" in bundle["text/html"]
+    assert bundle[REPORT_TYPE]["columns"] == ["claim", "paper", "here", "holds"]
+    assert [row["holds"] for row in bundle[REPORT_TYPE]["rows"]] == [True, False]
+
+
+@pytest.mark.filterwarnings("default")
+def test_every_chapter_runs_with_other_parameters(tmp_path, capsys):
+    given = {"epochs": "10", "spoof_steps": "20", "seed": "3", "workers": "1"}
+    assert book.run_book(tmp_path, given=given) == 0, capsys.readouterr().out
+    rows = book.collected(sorted(tmp_path.glob("*.ipynb")), "outcomes").set_index("folder")
+    assert rows["steps"].to_dict() == {
+        "honest proof": 220, "Attack I": 20, "Attack II": 20, "interpolation only": 20, "Attack III": 20
+    }  # fmt: skip
+    assert rows["verdict"].loc[["honest proof", "Attack I"]].tolist() == ["accepted", "rejected"]
+    for file in tmp_path.glob("*.ipynb"):
+        assert "\\r" not in file.read_text()
+        assert "widgets" not in nbformat.read(file, as_version=4).metadata
+
+
+def test_only_the_chapters_own_parameters_are_stored(tmp_path):
+    with pytest.raises(ValueError, match="leave out -p or --store"):
+        book.run_book(tmp_path, given={"seed": "1"}, store=True)
+
+
+@pytest.mark.parametrize("file", CHAPTERS, ids=lambda file: file.stem)
+def test_a_stored_chapter_is_clean_and_complete(file):
+    stored = nbformat.read(file, as_version=4)
+    nbformat.validate(stored)
+    text = file.read_text()
+    assert "widgets" not in stored.metadata
+    assert "papermill" not in stored.metadata
+    assert not re.search(r"/(home|root|Users|work|tmp)/", text)
+    code = [cell for cell in stored.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert not any(output.output_type in ("error", "stream") and output.get("name") != "stdout"
+                   for cell in code for output in cell.outputs)  # fmt: skip
+    assert any(REPORT_TYPE in output.get("data", {}) for output in code[-1].outputs), "it ends in a claims table"
+    for cell in code:
+        ast.parse(cell.source)
+        assert len(cell.source.splitlines()) <= 25
+
+
+@pytest.mark.parametrize("file", CHAPTERS, ids=lambda file: file.stem)
+def test_a_chapters_parameters_are_plain_literals_with_help(file):
+    cells = nbformat.read(file, as_version=4).cells
+    (cell,) = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    for line in cell.source.splitlines():
+        assert re.fullmatch(r"\w+ = .+  # .+", line), line
+    assert book.chapter_parameters(file)["task"] == "digits"
+
+
+def test_the_stored_outcomes_are_those_the_issue_of_the_book_asks_for():
+    """What the committed run says: the honest proof and Attacks II and III pass, Attack I does not."""
+    rows = book.collected(CHAPTERS, "outcomes").set_index("folder")
+    assert rows["verdict"].drop("interpolation only").to_dict() == {
+        "honest proof": "accepted", "Attack I": "rejected", "Attack II": "accepted", "Attack III": "accepted"
+    }  # fmt: skip
+    forged = rows.loc[["Attack II", "Attack III"]]
+    assert (forged[["floating_point_operations", "wall_seconds"]] < 0.5).all(axis=None)
+    assert (forged["stored_bytes"] < 1).all()
+    assert json.loads(rows.to_json())["steps"]["honest proof"] == 4400

@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+
+import polkit as pk
+from polkit.calibration import PARTS
+from polkit.data import derive_seed
+from polkit.replay import replay
+
+
+def test_delta_lies_a_margin_above_the_honest_errors_and_below_d_ref(small_proof, small_calibration):
+    conditions = pk.Conditions(augmentation="redraw")
+    frames = [
+        replay(small_proof, small_proof.task, conditions, [0, 4, 8, 12], derive_seed(1, "replay", number))
+        for number in range(2)
+    ]
+    held_out_runs, held_out_intervals = [], []
+    for part in PARTS:
+        for distance in pk.DISTANCES:
+            errors = [
+                frame[(frame["part"] == part) & (frame["distance"] == distance)]["error"].max() for frame in frames
+            ]
+            assert small_calibration.honest_maximum[part][distance] == max(errors)
+            assert small_calibration.thresholds[part][distance] == pytest.approx(1.5 * max(errors))
+            assert small_calibration.thresholds[part][distance] < small_calibration.reference[part][distance]
+    for mine, other in ((0, 1), (1, 0)):
+        above = set()
+        for row in frames[mine].itertuples():
+            same = (frames[other]["part"] == row.part) & (frames[other]["distance"] == row.distance)
+            if row.error > 1.5 * frames[other][same]["error"].max():
+                above.add(row.start)
+        held_out_runs.append(bool(above))
+        held_out_intervals.append(len(above) / 4)
+    assert small_calibration.false_rejection_rate == np.mean(held_out_runs)
+    assert small_calibration.interval_false_rejection_rate == np.mean(held_out_intervals)
+
+
+def test_d_ref_is_the_distance_between_two_independent_trainings(small_task, small_calibration):
+    points, conditions = pk.training_points(small_task), pk.Conditions(augmentation="redraw")
+    first, second = (pk.train(small_task, derive_seed(1, "reference", n), conditions, points) for n in (0, 1))
+    assert pk.distances(first.weights, second.weights) == small_calibration.reference["weights"]
+    normalised = small_calibration.normalised(pk.distances(first.weights, second.weights))
+    assert set(normalised.values()) == {1.0}
+
+
+def test_a_replay_that_can_be_repeated_calibrates_to_zero(small_proof, tmp_path):
+    exact = pk.calibrate(small_proof, conditions=pk.Conditions(), replays=2, workers=1, out=tmp_path / "c.json",
+                         progress=False)  # fmt: skip
+    assert all(value == 0 for table in exact.thresholds.values() for value in table.values())
+    assert pk.verify(small_proof, exact, top_q="all").accepted
+
+
+def test_a_calibration_survives_its_file(small_calibration, tmp_path):
+    small_calibration.save(tmp_path / "c.json")
+    assert pk.load_calibration(tmp_path / "c.json") == small_calibration
+    (tmp_path / "c.json").write_text('{"task": 1}')
+    with pytest.raises(ValueError, match="is not a calibration"):
+        pk.load_calibration(tmp_path / "c.json")
+
+
+def test_scaling_moves_every_threshold(small_calibration):
+    doubled = small_calibration.scaled(2)
+    assert doubled.thresholds["buffers"]["l1"] == 2 * small_calibration.thresholds["buffers"]["l1"]
+    assert doubled.reference == small_calibration.reference
+
+
+@pytest.mark.parametrize(("settings", "message"), [({"replays": 1}, "at least 2"), ({"margin": 1.0}, "greater than 1")])
+def test_settings_that_cannot_calibrate(small_proof, settings, message):
+    with pytest.raises(ValueError, match=message):
+        pk.calibrate(small_proof, progress=False, **settings)
+
+
+def test_where_no_threshold_exists_that_is_said(small_proof, tmp_path):
+    with pytest.raises(ValueError, match=r"no threshold exists for the weights in l1: .* not below d_ref"):
+        pk.calibrate(small_proof, replays=2, margin=1e6, workers=1, out=tmp_path / "c.json", progress=False)
+    assert not (tmp_path / "c.json").exists()

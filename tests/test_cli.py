@@ -1,0 +1,83 @@
+"""The command line: what it answers, and with which exit status."""
+
+import json
+
+import pytest
+
+from polkit.__main__ import main
+
+SMALL = ["--epochs", "1", "--checkpoint-interval", "11"]  # of digits: S = 22, T = 22
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    assert main(["prove", "--task", "digits", "--seed", "0", *SMALL, "--out", str(folder / "honest")]) == 0
+    arguments = ["calibrate", str(folder / "honest"), "--replays", "2", "--workers", "1"]
+    assert main([*arguments, "--out", str(folder / "calibration.json")]) == 0
+    return folder
+
+
+def test_prove_calibrate_spoof_verify(workplace, capsys):
+    calibration = ["--calibration", str(workplace / "calibration.json")]
+    honest, forged = str(workplace / "honest"), str(workplace / "forged")
+    assert main(["verify", honest, *calibration, "--top-q", "all"]) == 0
+    assert capsys.readouterr().out.startswith("accepted (2 intervals replayed)")
+    spoof = ["spoof", "--attack", "2", "--weights", honest, "--out", forged]
+    assert main([*spoof, *SMALL, "--spoof-steps", "11", "--iterations", "1"]) == 0
+    assert "11 steps, a checkpoint every 11" in capsys.readouterr().out
+    assert main(["verify", forged, *calibration, "--json"]) == 1
+    verdict = json.loads(capsys.readouterr().out)
+    assert (verdict["accepted"], verdict["usable"], verdict["replayed_intervals"]) == (False, True, 1)
+    assert {reason["kind"] for reason in verdict["reasons"]} == {"error"}
+    assert main(["verify", str(workplace), *calibration]) == 2
+    assert "it has no manifest.json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("attack", ["1", "3", "interpolation"])
+def test_every_attack_has_its_command(workplace, attack, capsys):
+    out = workplace / f"attack-{attack}"
+    arguments = ["spoof", "--attack", attack, "--weights", str(workplace / "honest"), "--spoof-steps", "11"]
+    assert main([*arguments, "--out", str(out)]) == 0
+    assert (out / "manifest.json").is_file()
+    assert main([*arguments, "--out", str(out)]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["prove", "--task", "mnist", "--out", "x"], "there is no task 'mnist'"),
+     (["prove", "--epochs", "0", "--out", "x"], "epochs is 0"),
+     (["verify", "x", "--calibration", "nowhere.json"], "nowhere.json"),
+     (["calibrate", "nowhere", "--out", "x"], "nowhere is not a proof"),
+     (["spoof", "--attack", "2", "--weights", "nowhere", "--spoof-steps", "10", "--out", "x"], "neither a proof nor"),
+     (["spoof", "--attack", "interpolation", "--iterations", "3", "--weights", "y", "--spoof-steps", "9", "--out", "x"],
+      "interpolation optimises nothing"),
+     (["book", "--only", "99_nothing"], "no chapter is called '99_nothing'; the chapters are 02_proof_creation"),
+     (["book", "-p", "spoof_step", "80"], "no chapter has a parameter 'spoof_step'; the parameters are checkpoint"),
+     (["book", "-p", "spoof_steps", "many"], "spoof_steps is of type int, 'many' is not")],
+)  # fmt: skip
+def test_a_mistake_is_one_sentence_and_status_2(arguments, message, capsys, monkeypatch):
+    monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("something ran"))
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("polkit: ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("wrong", [["verify", "x"], ["verify", "x", "--calibration", "c", "--top-q", "0"], [], ["fly"]])
+def test_bad_arguments_are_status_2(wrong, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(wrong)
+    assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("command", [[], ["prove"], ["calibrate"], ["verify"], ["spoof"], ["book"]])
+def test_help_has_an_example(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--help"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    assert "example" in shown
+    assert f"polkit {' '.join(command)}".strip() in shown
