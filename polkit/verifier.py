@@ -54,12 +54,18 @@ class Verdict:
         return {name: float(rows["normalised_error"].max()) for name, rows in chosen.groupby("distance", sort=False)}
 
     def at(self, top_q: int | str) -> "Verdict":
-        """The verdict that a smaller Q would have given with the same draws, from the intervals replayed here."""
-        known = self.intervals.drop_duplicates("start")[["start", "epoch", "magnitude"]]
-        chosen = set(select_intervals(known, top_q)["start"])
+        """The verdict that a smaller Q would have given with the same draws, from the intervals replayed here.
+
+        Its cost is counted, so it has no seconds.
+        """
+        known = self.intervals.drop_duplicates("start")[["start", "end", "epoch", "magnitude"]]
+        selected = select_intervals(known, top_q)
+        chosen = set(selected["start"])
+        share = float((selected["end"] - selected["start"]).sum() / (known["end"] - known["start"]).sum())
+        cost = Cost(self.cost.gradient_evaluations * share, round(self.cost.floating_point_operations * share))
         reasons = tuple(reason for reason in self.reasons if reason.kind != "error" or reason.step in chosen)
         intervals = self.intervals[self.intervals["start"].isin(chosen)]
-        return replace(self, accepted=not reasons, reasons=reasons, intervals=intervals)
+        return replace(self, accepted=not reasons, reasons=reasons, intervals=intervals, cost=cost)
 
     def to_json(self) -> dict:
         return {

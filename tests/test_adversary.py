@@ -134,7 +134,7 @@ def test_the_perturbation_keeps_to_pixels_and_lowers_the_objective(exact):
     def objective(images):
         value = squared_norm(weight_gradient(learner, images, batches[0], create_graph=True)[1])
         values.append(value.item())
-        assert 0 <= float(images.min()) <= float(images.max()) <= 1
+        assert 0 <= images.min().item() <= images.max().item() <= 1
         return value, torch.autograd.grad(value, images)[0], None
 
     originals = batches[0].points.images.double() / 255

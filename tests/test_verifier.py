@@ -258,6 +258,7 @@ def test_a_smaller_q_is_judged_from_the_intervals_of_a_larger_one(small_task, tm
     for top_q in (1, 2):
         direct, derived = pk.verify(proof, calibration, top_q=top_q), everything.at(top_q)
         assert direct.reasons == derived.reasons
+        assert direct.cost.gradient_evaluations == pytest.approx(derived.cost.gradient_evaluations)
         pd.testing.assert_frame_equal(direct.intervals.reset_index(drop=True), derived.intervals.reset_index(drop=True))
 
 

@@ -24,7 +24,9 @@ def attack_3(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
 
     movement_limit: γ as a share of δ; here it bounds the joint update of a whole interval · reserve: σ as a
     share of γ, kept for the gap of Corollary 1 · batches_at_once: how many batches' double backward are held
-    in memory; fewer than k costs one more gradient a batch. The other arguments are as in `attack_2`.
+    in memory; fewer than k costs one more gradient a batch · iterations: N; with T' = 160 on `digits`, 10 cost
+    0.34 of the proof's operations for an l∞ error of 0.059 d_ref, 5 cost 0.22 for 0.068. The other arguments are
+    as in `attack_2`.
 
     Line 23 stops on d(W'_t, W_t) ≤ γ - σ, which no interpolated W_t allows unless the whole interval is shorter
     than that. The corollary needs W'_t close to where it started, so the test here is d(W'_t, W_{t-k}) ≤ γ - σ;
