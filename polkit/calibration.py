@@ -1,6 +1,7 @@
 """Calibrating the verification threshold δ: max ε_repr < δ < d_ref, before any proof is judged (Section II-D)."""
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -65,6 +66,12 @@ def load_calibration(file: str | Path) -> Calibration:
     """Raises ValueError, in one sentence, if the file is not a calibration."""
     try:
         values = json.loads(Path(file).read_text())
+        for name in ("thresholds", "honest_maximum", "reference"):
+            numbers = [values[name][part][distance] for part in PARTS for distance in DISTANCES]
+            if not all(math.isfinite(number) and number >= 0 for number in numbers):
+                raise ValueError(f"{name} holds something other than distances")
+        if not all(math.isfinite(values[name]) for name in ("margin", "replays", "false_rejection_rate")):
+            raise ValueError("its margin, replays and false-rejection rate must be numbers")
         return Calibration(
             **values
             | {
@@ -73,7 +80,7 @@ def load_calibration(file: str | Path) -> Calibration:
                 "cost": Cost(**values["cost"]),
             }
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} is not a calibration that `polkit calibrate` wrote ({error})") from error
 
 

@@ -77,15 +77,15 @@ class Proof:
 
     def augmentation_seeds(self) -> np.ndarray | None:
         """int64 (T,), the seed of each step's augmentation, or None if they were not recorded."""
-        if not (self.folder / "augmentation.npy").exists():
+        if not os.path.lexists(self.folder / "augmentation.npy"):
             return None
         return self._array("augmentation.npy", np.int64, (self.steps,))
 
     def points(self) -> Points | None:
         """The data points that travel with the proof, or None: then they are the named data set's own."""
-        file = self.folder / "points.safetensors"
-        if not file.exists():
+        if not os.path.lexists(self.folder / "points.safetensors"):
             return None
+        file = self._file("points.safetensors")
         tensors = read_tensors(file, {"images": (torch.uint8,), "labels": (torch.int64,)}, limit=file.stat().st_size)
         images, labels = tensors["images"], tensors["labels"]
         if images.shape != (len(labels), *self.task.image_shape) or labels.dim() != 1:
@@ -112,7 +112,7 @@ class Proof:
     def _file(self, name: str) -> Path:
         file = self.folder / name
         if file.is_symlink() or not file.is_file():
-            raise ProofError(f"{name} is missing")
+            raise ProofError(f"{name} is missing, or not a file")
         return file
 
     def _array(self, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:

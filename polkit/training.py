@@ -39,6 +39,10 @@ class Conditions:
             raise ValueError(f"the precision {self.precision!r} must be one of {', '.join(PRECISIONS)}")
         if self.augmentation not in AUGMENTATIONS:
             raise ValueError(f"the augmentation {self.augmentation!r} must be one of {', '.join(AUGMENTATIONS)}")
+        try:
+            torch.device(self.device)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"there is no device {self.device!r}; cpu, cuda or cuda:1 would be one") from error
         if self.threads < 1:
             raise ValueError(f"the number of threads is {self.threads}, it must be at least 1")
 
@@ -57,6 +61,8 @@ class Conditions:
 @contextmanager
 def applied(conditions: Conditions) -> Iterator[None]:
     """Puts process-wide settings in force and takes them back: threads, oneDNN, deterministic CUDA kernels."""
+    if conditions.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"the device {conditions.device} is not to be had on this machine; cpu is")
     threads = torch.get_num_threads()
     cudnn = (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark)
     onednn = torch.backends.mkldnn.enabled

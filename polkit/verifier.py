@@ -49,9 +49,10 @@ class Verdict:
     cost: Cost
 
     def largest_errors(self, part: str = "weights") -> dict[str, float]:
-        """max_t ‖ε_repr(t)‖ over the replayed intervals in each distance, normalised by d_ref."""
+        """max_t ‖ε_repr(t)‖ over the replayed intervals in each distance, normalised by d_ref; NaN if one is NaN."""
         chosen = self.intervals[self.intervals["part"] == part]
-        return {name: float(rows["normalised_error"].max()) for name, rows in chosen.groupby("distance", sort=False)}
+        errors = chosen.groupby("distance", sort=False)["normalised_error"]
+        return {name: float(np.max(values.to_numpy(float))) for name, values in errors}
 
     def at(self, top_q: int | str) -> "Verdict":
         """The verdict that a smaller Q would have given with the same draws, from the intervals replayed here.
@@ -61,18 +62,21 @@ class Verdict:
         known = self.intervals.drop_duplicates("start")[["start", "end", "epoch", "magnitude"]]
         selected = select_intervals(known, top_q)
         chosen = set(selected["start"])
-        share = float((selected["end"] - selected["start"]).sum() / (known["end"] - known["start"]).sum())
+        whole = int((known["end"] - known["start"]).sum())
+        share = int((selected["end"] - selected["start"]).sum()) / whole if whole else 0.0
         cost = Cost(self.cost.gradient_evaluations * share, round(self.cost.floating_point_operations * share))
         reasons = tuple(reason for reason in self.reasons if reason.kind != "error" or reason.step in chosen)
         intervals = self.intervals[self.intervals["start"].isin(chosen)]
         return replace(self, accepted=not reasons, reasons=reasons, intervals=intervals, cost=cost)
 
     def to_json(self) -> dict:
+        """The verdict without its tables, as plain JSON: an error that is no finite number is null."""
+        errors = self.largest_errors()
         return {
             "accepted": self.accepted,
             "usable": self.usable,
             "reasons": [asdict(reason) for reason in self.reasons],
-            "largest_normalised_errors": self.largest_errors(),
+            "largest_normalised_errors": {name: e if np.isfinite(e) else None for name, e in errors.items()},
             "replayed_intervals": int(self.intervals["start"].nunique()),
             "cost": asdict(self.cost),
         }
@@ -103,7 +107,7 @@ def verify(proof: Proof | str | Path, calibration: Calibration, *, top_q: int | 
     Never raises on a bad proof. Raises ValueError on a caller's mistake, FileNotFoundError if the claimed data set
     is not on this machine.
     """
-    if top_q != "all" and (not isinstance(top_q, int) or top_q < 1):
+    if top_q != "all" and (type(top_q) is not int or top_q < 1):
         raise ValueError(f"top_q is {top_q!r}: Q is a whole number of intervals per epoch from 1 up, or 'all'")
     if not distances or set(distances) - set(DISTANCES):
         raise ValueError(f"distances is {list(distances)}: choose from {', '.join(DISTANCES)}")
@@ -159,7 +163,10 @@ def check_files(proof: Proof) -> list[Reason]:
     reasons += [Reason("extra", name) for name in sorted(present - expected - OPTIONAL_FILES)]
     reasons += [Reason("missing", f"{name} is in the manifest") for name in sorted(set(listed) - present - expected)]
     for name in sorted(present & (expected | OPTIONAL_FILES)):
-        if listed.get(name) != file_digest(proof.folder / name):
+        file = proof.folder / name
+        if file.is_symlink() or not file.is_file():
+            reasons.append(Reason("malformed", f"{name} is a link or a device, not a file"))
+        elif listed.get(name) != file_digest(file):
             reasons.append(Reason("digest", f"{name} is not the file that manifest.json names"))
     return reasons
 

@@ -12,6 +12,7 @@ from polkit.adversary.attack_2 import settle_batch
 from polkit.adversary.attack_3 import joint_objective, joint_update, step_from, step_sizes
 from polkit.adversary.perturb import Batch, Perturbation, squared_norm, weight_gradient
 from polkit.adversary.spoof import make_plan
+from polkit.models import Distribution
 from polkit.training import applied, load, make_learner, snapshot
 
 EXACT = pk.Conditions(precision="float64")
@@ -297,3 +298,63 @@ def test_the_non_overlapping_half_makes_a_spoof_of_the_same_task(tmp_path):
     spoof = pk.interpolation_only(proof.final_weights(), other, spoof_steps=8, out=tmp_path / "s", progress=False)
     verdict = pk.verify(spoof, calibration.scaled(1e6), top_q="all")
     assert verdict.accepted, verdict
+
+
+def test_the_sorted_w_0_holds_the_very_numbers_of_its_draws(small_task, final, monkeypatch):
+    drawn, draw = [], Distribution.draw
+
+    def recorded(self, shape, generator):
+        drawn.append(draw(self, shape, generator))
+        return drawn[-1].clone()
+
+    monkeypatch.setattr(Distribution, "draw", recorded)
+    first = pk.sorted_initialisation(small_task, final, 1)
+    assert len(drawn) == len(first.weights)
+    for value, numbers in zip(first.weights.values(), drawn, strict=True):
+        assert torch.equal(value.flatten().sort().values, numbers.flatten().sort().values)
+
+
+def test_fewer_steps_mean_longer_pieces_of_the_same_path(small_task, final, tmp_path):
+    common = {"seed": 1, "conditions": EXACT, "progress": False}
+    short, long = (
+        pk.interpolation_only(final, small_task, spoof_steps=steps, **common, out=tmp_path / str(steps))
+        for steps in (8, 16)
+    )
+    pieces = {
+        spoof.steps: [
+            pk.distances(spoof.checkpoint(t).weights, spoof.checkpoint(t + 4).weights)["l2"]
+            for t in spoof.checkpoint_steps[:-1]
+        ]
+        for spoof in (short, long)
+    }
+    whole = pk.distances(short.checkpoint(0).weights, final.weights)["l2"]
+    assert pieces[8] == pytest.approx([whole / 2] * 2, rel=1e-3)
+    assert pieces[16] == pytest.approx([whole / 4] * 4, rel=1e-3)
+
+
+def test_the_stopping_test_saves_what_the_settled_batches_would_have_cost(
+    small_task, final, small_calibration, tmp_path
+):
+    common = {"spoof_steps": 8, "seed": 1, "calibration": small_calibration, "iterations": 3, "progress": False}
+    free = pk.attack_2(final, small_task, **common, stopping_test=False, out=tmp_path / "fixed")
+    plan = make_plan(final, small_task, spoof_steps=8, seed=1, calibration=small_calibration, movement_limit=0.1)
+    with applied(plan.conditions):
+        learner = make_learner(small_task, plan.conditions)
+        settings = {"iterations": 0, "stopping_test": True, "noise_weight": 1e-3}
+        alone = settle_batch(learner, plan, 0, plan.first, **settings)[2]["movement_over_limit"]
+    # γ just above what the first batch moves by itself: that one has to be left alone.
+    stopping = pk.attack_2(
+        final, small_task, **common, movement_limit=0.1 * 1.01 * alone, out=tmp_path / "stopping"
+    )  # fmt: skip
+    trace = stopping.trace().set_index("step")
+    assert trace.loc[0, "evaluations"] == 0
+    settled = trace.index[trace["evaluations"] == 0]
+    assert len(settled) < 8, "γ leaves nothing to do: the comparison says nothing"
+    originals = pk.training_points(small_task)
+    for step in settled:
+        mine = stopping.points().take(stopping.batches()[step])
+        assert torch.equal(mine.images, originals.take(plan.batches[step]).images)
+    assert free.counts()["objective"] == 8 * 3
+    assert stopping.counts()["objective"] == trace["evaluations"].sum() <= 3 * (8 - len(settled))
+    assert stopping.cost().gradient_evaluations < free.cost().gradient_evaluations
+    assert stopping.cost().floating_point_operations < free.cost().floating_point_operations

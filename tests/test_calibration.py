@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -73,3 +75,19 @@ def test_where_no_threshold_exists_that_is_said(small_proof, tmp_path):
     with pytest.raises(ValueError, match=r"no threshold exists for the weights in l1: .* not below d_ref"):
         pk.calibrate(small_proof, replays=2, margin=1e6, workers=1, out=tmp_path / "c.json", progress=False)
     assert not (tmp_path / "c.json").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[]", b"null", b"{}", b"[" * 100_000])
+def test_a_corrupt_file_is_one_clear_sentence(tmp_path, content):
+    (tmp_path / "c.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"^\S+c\.json is not a calibration that `polkit calibrate` wrote \([^\n]*\)$"):
+        pk.load_calibration(tmp_path / "c.json")
+
+
+@pytest.mark.parametrize("wrong", [{"thresholds": {}}, {"reference": None}, {"thresholds": {"weights": {"l1": 1.0}}}])
+def test_a_calibration_without_its_tables_is_refused_when_it_is_read(small_calibration, tmp_path, wrong):
+    small_calibration.save(tmp_path / "c.json")
+    values = json.loads((tmp_path / "c.json").read_text())
+    (tmp_path / "c.json").write_text(json.dumps(values | wrong))
+    with pytest.raises(ValueError, match="is not a calibration"):
+        pk.load_calibration(tmp_path / "c.json")

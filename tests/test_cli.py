@@ -81,3 +81,21 @@ def test_help_has_an_example(command, capsys):
     shown = capsys.readouterr().out
     assert "example" in shown
     assert f"polkit {' '.join(command)}".strip() in shown
+
+
+def test_an_unusable_calibration_is_one_sentence_and_status_2(workplace, tmp_path, capsys):
+    (tmp_path / "c.json").write_text("{")
+    assert main(["verify", str(workplace / "honest"), "--calibration", str(tmp_path / "c.json")]) == 2
+    error = capsys.readouterr().err
+    assert "c.json is not a calibration" in error
+    assert error.count("\n") == 1
+
+
+def test_a_folder_in_place_of_the_calibration_is_status_2_too(workplace, capsys):
+    assert main(["verify", str(workplace / "honest"), "--calibration", str(workplace)]) == 2
+    assert capsys.readouterr().err.startswith("polkit: ")
+
+
+def test_a_device_that_does_not_exist_is_status_2_too(tmp_path, capsys):
+    assert main(["prove", *SMALL, "--device", "toaster", "--out", str(tmp_path / "proof")]) == 2
+    assert capsys.readouterr().err.startswith("polkit: ")

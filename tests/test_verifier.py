@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import json
 import shutil
 
 import numpy as np
@@ -275,3 +276,116 @@ def test_an_honest_w_0_passes_and_the_test_can_be_counted_on(small_task):
         for seed in range(200)
     )
     assert rejected <= 3  # one in a thousand by design: more than 3 of 200 has probability 1e-4
+
+
+CHANGED_FILES = {
+    name: f"checkpoints/{step}.safetensors" for name, step in {
+        "changed weight": "00000008", "changed buffer": "00000008", "W_0 of another scale": "00000000",
+        "trained normalisation weight in W_0": "00000000", "trained running mean in W_0": "00000000",
+        "NaN in the last weights": "00000016", "infinity in a buffer": "00000004", "infinity in a momentum": "00000012",
+        "half precision": "00000008", "another shape": "00000008",
+    }.items()
+} | {"swapped index": "batches.npy", "changed signature": "signatures.npy"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGED_FILES)
+def test_the_same_tampering_under_the_old_manifest_is_a_wrong_digest(copied, small_calibration, name):
+    TAMPERINGS[name][0](copied)
+    digests = [r.detail for r in pk.verify(copied, small_calibration).reasons if r.kind == "digest"]
+    assert digests == [f"{CHANGED_FILES[name]} is not the file that manifest.json names"]
+
+
+@pytest.mark.parametrize(("share", "accepted"), [(0.9, True), (1.1, False)])
+def test_delta_is_where_a_changed_weight_begins_to_be_rejected(copied, small_calibration, share, accepted):
+    """Replayed exactly, W_16 errs by what was added to it and by nothing else."""
+    exact = dataclasses.replace(small_calibration, conditions=pk.Conditions())
+    limit = exact.thresholds["weights"]["linf"]
+    change_tensor(copied, 16, "weights.head.bias", lambda t: t + share * limit * (torch.arange(10) == 3))
+    reseal(copied)
+    verdict = pk.verify(copied, exact, distances=["linf"], parts=["weights"])
+    assert verdict.accepted == accepted, verdict
+    found = verdict.intervals.query("part == 'weights' and distance == 'linf'").set_index("start")["error"]
+    assert found[12] == pytest.approx(share * limit, rel=1e-4)
+    assert found.drop(12).eq(0).all()
+    assert [(reason.kind, reason.step) for reason in verdict.reasons] == ([] if accepted else [("error", 12)])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("step", [0, 4, 8, 12, 16])
+def test_what_is_not_finite_is_found_in_every_part_of_every_checkpoint(copied, small_calibration, step, value):
+    keys = ("weights.head.bias", "buffers.blocks.1.norm2.running_var", "momentum.blocks.0.conv1.weight")
+    for key in keys:
+        change_tensor(copied, step, key, put(value))
+    reseal(copied)
+    verdict = pk.verify(copied, small_calibration)
+    found = {reason.detail for reason in verdict.reasons if reason.kind == "not finite"}
+    assert found == {f"checkpoints/{step:08d}.safetensors: {key} holds NaN or infinity" for key in keys}
+
+
+def test_a_trained_running_variance_in_w_0_is_found(copied, small_calibration):
+    change_tensor(copied, 0, "buffers.norm.running_var", lambda t: t * 1.01)
+    reseal(copied)
+    found = [
+        reason.detail for reason in pk.verify(copied, small_calibration).reasons if reason.kind == "initialisation"
+    ]
+    assert len(found) == 1
+    assert found[0].startswith("W_0: buffers.norm.running_var is not constant 1")
+
+
+def test_the_largest_move_of_the_last_epoch_is_replayed_and_its_neighbours_are_not(small_task, tmp_path):
+    task = small_task.replace(checkpoint_interval=1, epochs=2)  # four intervals in each of two epochs
+    proof = pk.prove(task, out=tmp_path / "fine", progress=False)
+    calibration = pk.calibrate(proof, replays=2, workers=1, out=tmp_path / "c.json", progress=False)
+    change_tensor(proof, 8, "weights.head.weight", lambda tensor: tensor + 1)  # W_T: only the last interval ends there
+    reseal(proof)
+    verdict = pk.verify(proof, calibration, top_q=1)
+    assert {reason.step for reason in verdict.reasons} == {7}
+    assert {reason.kind for reason in verdict.reasons} == {"error"}
+    assert verdict.intervals.groupby("epoch")["start"].nunique().to_dict() == {0: 1, 1: 1}
+    assert verdict.cost.gradient_evaluations == 2
+
+
+@pytest.mark.parametrize("top_q", [0, -1, 1.5, "2", None, True])
+def test_q_is_a_whole_number_from_1_up_or_all(small_proof, small_calibration, top_q):
+    with pytest.raises(ValueError, match="top_q"):
+        pk.verify(small_proof, small_calibration, top_q=top_q)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"[1]", b"null", b"[" * 200_000, b'{"format": NaN}'])
+def test_a_garbage_manifest_is_unusable_and_raises_nothing(tmp_path, small_calibration, content):
+    (tmp_path / "manifest.json").write_bytes(content)
+    verdict = pk.verify(tmp_path, small_calibration)
+    assert (verdict.accepted, verdict.usable) == (False, False)
+    assert [reason.kind for reason in verdict.reasons] == ["unusable"]
+
+
+@pytest.mark.parametrize("name", ["checkpoints/00000008.safetensors", "points.safetensors", "batches.npy"])
+def test_a_link_to_nowhere_is_rejected_and_raises_nothing(copied, small_calibration, name):
+    (copied.folder / name).unlink(missing_ok=True)
+    (copied.folder / name).symlink_to(copied.folder / "nowhere")
+    verdict = pk.verify(copied, small_calibration)
+    assert verdict.usable
+    assert any(name in reason.detail for reason in verdict.reasons)
+
+
+def test_a_verdict_without_replayed_intervals_can_be_asked_for_a_smaller_q(tmp_path, small_calibration):
+    verdict = pk.verify(tmp_path, small_calibration, top_q="all").at(1)
+    assert not verdict.accepted
+    assert verdict.cost.gradient_evaluations == 0
+
+
+def test_one_nan_among_small_errors_is_not_reported_as_a_small_error(copied, small_calibration):
+    change_tensor(copied, 8, "weights.conv.weight", put(float("nan")))
+    reseal(copied)
+    verdict = pk.verify(copied, small_calibration, top_q="all")
+    assert verdict.intervals["error"].notna().any()
+    assert all(np.isnan(error) for error in verdict.largest_errors().values())
+    assert set(verdict.to_json()["largest_normalised_errors"].values()) == {None}
+
+
+def test_a_verdict_on_nan_weights_is_still_json(copied, small_calibration):
+    for step in (4, 8, 12, 16):
+        change_tensor(copied, step, "weights.conv.weight", lambda tensor: tensor * float("nan"))
+    reseal(copied)
+    text = json.dumps(pk.verify(copied, small_calibration, top_q="all").to_json())
+    json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
