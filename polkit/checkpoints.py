@@ -57,9 +57,16 @@ def read_tensors(file: Path, dtypes: dict[str, tuple[torch.dtype, ...]], limit: 
 
 @lru_cache(maxsize=8)  # building the model takes 5 ms, reading its checkpoint 1 ms
 def tensor_shapes(task: Task) -> Mapping[str, torch.Size]:
-    """Name in a checkpoint file -> shape, for every tensor that a checkpoint of the task's model has."""
-    with torch.device("meta"):
-        model = build_model(task)
+    """Name in a checkpoint file -> shape, for every tensor that a checkpoint of the task's model has.
+
+    Raises ProofError if no such model can be built: a task may come from a manifest that somebody else wrote.
+    """
+    try:
+        with torch.device("meta"):
+            model = build_model(task)
+    except (ValueError, RuntimeError, TypeError, OverflowError) as error:
+        first_line = str(error).partition("\n")[0]
+        raise ProofError(f"the model of task {task.name} cannot be built ({first_line})") from error
     shapes = {f"weights.{name}": value.shape for name, value in model.named_parameters()}
     shapes |= {key.replace("weights.", "momentum.", 1): shape for key, shape in shapes.items()}
     shapes |= {f"buffers.{name}": value.shape for name, value in model.named_buffers()}

@@ -91,15 +91,25 @@ def _load(task: Task, train: bool) -> Points:
         file = "train.bin" if train else "test.bin"
         return _cifar(data_home() / "cifar-100-binary", [file], "cifar-100-binary.tar.gz", label_bytes=2)
     if task.data == "imagenet10":
-        path = data_home() / "imagenet" / ("train" if train else "val")
-        if not path.is_dir():
-            raise FileNotFoundError(
-                f"ImageNet is not at {path}: put the ILSVRC 2012 images there, one folder per class, "
-                "or set POLKIT_DATA to the folder that holds `imagenet`"
-            )
-        return _image_folder(path, task, classes=sorted(entry.name for entry in path.iterdir())[:10])
-    path = split_folder(Path(task.data.removeprefix("folder:")), train)
-    return _image_folder(path, task, classes=sorted(entry.name for entry in path.iterdir() if entry.is_dir()))
+        path = data_home() / "imagenet"
+        wanted = path / ("train" if train else "val")
+        for folder in (path / "train", wanted):  # the training set numbers the classes
+            if not folder.is_dir():
+                raise FileNotFoundError(
+                    f"ImageNet is not at {folder}: put the ILSVRC 2012 images there, one folder per class, "
+                    "or set POLKIT_DATA to the folder that holds `imagenet`"
+                )
+        return _image_folder(wanted, task, _class_folders(path / "train")[:10])
+    path = Path(task.data.removeprefix("folder:"))
+    wanted, classes = split_folder(path, train), _class_folders(split_folder(path, train=True))
+    unknown = sorted(set(_class_folders(wanted)) - set(classes))
+    if unknown:
+        raise ValueError(f"{wanted} has a class {unknown[0]!r} that the training set does not have")
+    return _image_folder(wanted, task, classes)
+
+
+def _class_folders(path: Path) -> list[str]:
+    return sorted(entry.name for entry in path.iterdir() if entry.is_dir())
 
 
 def _digits(train: bool) -> Points:
@@ -131,7 +141,7 @@ def _cifar(path: Path, files: list[str], archive: str, label_bytes: int) -> Poin
 
 def _list_images(path: Path, classes: list[str]) -> list[tuple[str, int]]:
     numbering = {name: number for number, name in enumerate(classes)}
-    return image_folder.make_dataset(str(path), numbering, extensions=IMAGE_SUFFIXES)
+    return image_folder.make_dataset(str(path), numbering, extensions=IMAGE_SUFFIXES, allow_empty=True)
 
 
 def _image_folder(path: Path, task: Task, classes: list[str]) -> Points:

@@ -20,11 +20,11 @@ from polkit.checkpoints import (
     checkpoint_steps,
     read_checkpoint,
     read_tensors,
+    tensor_shapes,
     write_text_whole,
 )  # fmt: skip
 from polkit.cost import Cost
 from polkit.data import Points, polkit_home
-from polkit.models import build_model
 from polkit.task import NAMED_TASKS, Task
 from polkit.training import Checkpoint, Conditions
 
@@ -139,21 +139,28 @@ def read_weights(source: str | Path, task: Task) -> Checkpoint:
     """
     source = Path(source)
     if source.is_dir():
-        return open_proof(source).final_weights()
+        proof = open_proof(source)
+        last = proof.checkpoint(proof.steps, task)
+        return Checkpoint(last.weights, last.buffers, {})
     if not source.is_file():
         raise ProofError(f"{source} is neither a proof nor a safetensors file")
-    with torch.device("meta"):
-        model = build_model(task)
-    weights, buffers = [name for name, _ in model.named_parameters()], [name for name, _ in model.named_buffers()]
+    shapes = {key: shape for key, shape in tensor_shapes(task).items() if not key.startswith("momentum.")}
+    parts: dict[str, dict[str, torch.Tensor]] = {"weights": {}, "buffers": {}}
     try:
         with safe_open(source, framework="pt") as opened:
-            stored = set(opened.keys())
-            bare = weights[0] in stored
-            found = {part: {name: opened.get_tensor(name if bare else f"{part}.{name}") for name in names}
-                     for part, names in (("weights", weights), ("buffers", buffers))}  # fmt: skip
+            whole = next(iter(shapes)) in opened.keys()  # noqa: SIM118 (a safetensors file is no dict)
+            for key, shape in shapes.items():
+                part, _, name = key.partition(".")
+                stored = key if whole else name
+                if opened.get_slice(stored).get_dtype() not in ("F32", "F64"):
+                    raise ProofError(f"{source}: {stored} is neither float32 nor float64")
+                found = tuple(opened.get_slice(stored).get_shape())
+                if found != tuple(shape):
+                    raise ProofError(f"{source}: {stored} has shape {found}, task {task.name} needs {tuple(shape)}")
+                parts[part][name] = opened.get_tensor(stored)
     except (SafetensorError, OSError) as error:
         raise ProofError(f"{source} does not hold the weights of task {task.name} ({error})") from error
-    return Checkpoint(**found, momentum={})
+    return Checkpoint(**parts, momentum={})
 
 
 def open_proof(folder: str | Path) -> Proof:

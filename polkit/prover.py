@@ -81,7 +81,7 @@ def prove(task: Task, seed: int = 0, *, out: str | Path | None = None, condition
     facts = {"task": task.to_json(), "seed": seed, "conditions": conditions.to_json()}
     folder = Path(out) if out else cache_folder("proofs", **facts)
     if folder.exists():
-        return _finished(folder, task, seed)
+        return _finished(folder, task, seed, conditions)
     points = training_points(task)
     meter = Meter(unit_costs(task))
     partial, notes = partial_path(folder), folder.with_name(folder.name + ".progress.json")
@@ -94,6 +94,7 @@ def prove(task: Task, seed: int = 0, *, out: str | Path | None = None, condition
         write_text_whole(notes, json.dumps(spent))
 
     if start is None:
+        notes.unlink(missing_ok=True)  # of a folder that was removed
         fresh_folder(folder)
         record(0, initial_checkpoint(task, seed))
         start = 0
@@ -117,10 +118,11 @@ def signatures_of(points: Points, batches: np.ndarray) -> np.ndarray:
     return np.stack([np.frombuffer(signature(points.take(batch)), np.uint8) for batch in batches])
 
 
-def _finished(folder: Path, task: Task, seed: int) -> Proof:
+def _finished(folder: Path, task: Task, seed: int, conditions: Conditions) -> Proof:
     proof = open_proof(folder)
-    if proof.task != task or proof.manifest["seed_commitment"] != seed_commitment(seed):
-        raise FileExistsError(f"{folder} holds the proof of another task or seed: choose another folder")
+    same = (task, seed_commitment(seed), conditions.to_json())
+    if (proof.task, proof.manifest["seed_commitment"], proof.manifest["conditions"]) != same:
+        raise FileExistsError(f"{folder} holds the proof of another task or seed, or of other conditions")
     return proof
 
 

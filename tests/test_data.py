@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import polkit as pk
-from polkit.data import epoch_batches
+from polkit.data import data_home, derive_seed, epoch_batches, normalise, polkit_home
 
 
 def random_points(count, shape=(3, 8, 8), seed=0):
@@ -189,3 +189,129 @@ def test_digits_are_scikit_learns(small_task):
     both = np.concatenate([train.images.numpy(), test.images.numpy()]).reshape(1797, 64)
     original = np.rint(load_digits().data * 255 / 16).astype(np.uint8)
     assert sorted(map(bytes, both)) == sorted(map(bytes, original))
+
+
+def test_a_label_byte_counts_as_much_as_a_pixel():
+    batch = random_points(5)
+    swapped = pk.Points(batch.images, batch.labels.flip(0))
+    assert batch.labels.tolist() != swapped.labels.tolist()
+    assert pk.signature(swapped) != pk.signature(batch)
+    reordered = batch.take([1, 0, 2, 3, 4])
+    assert pk.signature(reordered) != pk.signature(batch)
+
+
+def test_a_signature_does_not_depend_on_how_the_tensor_lies_in_memory():
+    batch = random_points(5)
+    strided = batch.images.contiguous(memory_format=torch.channels_last)
+    assert strided.stride() != batch.images.stride()
+    assert pk.signature(pk.Points(strided, batch.labels)) == pk.signature(batch)
+
+
+def test_the_gradient_of_a_pixel_counts_the_images_that_show_it():
+    task = pk.task("digits")
+    images = torch.ones(64, 1, 8, 8, dtype=torch.float64, requires_grad=True)
+    shown = pk.augment(task, images, seed=2)
+    shown.sum().backward()
+    # All pixels are 1, so that each image's sum is the number of its pixels that stay visible.
+    assert torch.equal(images.grad.sum((1, 2, 3)), shown.detach().sum((1, 2, 3)))
+    assert set(images.grad.unique().tolist()) == {0.0, 1.0}
+    assert images.grad[:, :, 1:-1, 1:-1].eq(1).all()  # a shift by one pixel hides the border only
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10"])
+def test_normalised_images_are_what_the_statistics_say(name):
+    task = pk.task(name)
+    statistics = {
+        "digits": ([0.305], [0.376]), "cifar10": ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616])
+    }[name]  # fmt: skip
+    images = torch.rand(3, *task.image_shape, dtype=torch.float64)
+    shown = normalise(task, images).numpy()
+    for channel, (mean, deviation) in enumerate(zip(*statistics, strict=True)):
+        expected = (images[:, channel].numpy() - mean) / deviation
+        np.testing.assert_allclose(shown[:, channel], expected, rtol=1e-12, atol=1e-15)
+
+
+def test_the_statistics_of_the_digits_are_measured_ones():
+    task = pk.task("digits")
+    shown = normalise(task, pk.training_points(task).images.double() / 255)
+    assert abs(float(shown.mean())) < 0.005
+    assert abs(float(shown.std()) - 1) < 0.005
+
+
+def test_halves_keep_each_label_with_its_image_and_are_always_the_same():
+    whole = pk.training_points(pk.task("digits"))
+    label_of = {image.numpy().tobytes(): int(label) for image, label in zip(whole.images, whole.labels, strict=True)}
+    assert len(label_of) == len(whole) == 1408  # no two digits are alike, so that an image is its own name
+    halves = [pk.training_points(pk.task(f"digits:{half}")) for half in ("first-half", "second-half")]
+    names = [[image.numpy().tobytes() for image in half.images] for half in halves]
+    assert [len(half) for half in names] == [704, 704]
+    assert set(names[0]) | set(names[1]) == set(label_of)
+    assert set(names[0]) & set(names[1]) == set()
+    for half, known in zip(halves, names, strict=True):
+        assert half.labels.tolist() == [label_of[name] for name in known]
+    again = pk.training_points(pk.task("digits:first-half"))
+    assert torch.equal(again.images, halves[0].images)
+    assert len(pk.test_points(pk.task("digits:first-half"))) == 389
+
+
+def test_the_cifar_test_sets_have_their_own_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("POLKIT_DATA", str(tmp_path))
+    write_cifar(tmp_path / "cifar-10-batches-bin", {"test_batch.bin": 3}, 1)
+    write_cifar(tmp_path / "cifar-100-binary", {"test.bin": 5}, 2)
+    assert [len(pk.test_points(pk.task(name))) for name in ("cifar10", "cifar100")] == [3, 5]
+    assert pk.test_points(pk.task("cifar100")).labels.tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(FileNotFoundError, match=r"data_batch_1\.bin is missing"):
+        pk.training_points(pk.task("cifar10"))
+
+
+def test_a_cut_cifar_file_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("POLKIT_DATA", str(tmp_path))
+    write_cifar(tmp_path / "cifar-10-batches-bin", {"test_batch.bin": 3}, 1)
+    file = tmp_path / "cifar-10-batches-bin" / "test_batch.bin"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="9218 bytes are not a whole number of 3073-byte records"):
+        pk.test_points(pk.task("cifar10"))
+
+
+def test_a_task_larger_than_its_data_set_is_refused():
+    with pytest.raises(ValueError, match="asks for 1409 training images, it has 1408"):
+        pk.training_points(pk.task("digits").replace(train_size=1409))
+
+
+def test_a_class_that_was_never_trained_on_is_refused(tmp_path):
+    write_images(tmp_path, "train", ["ant", "bee"], 70, (32, 32))
+    write_images(tmp_path, "test", ["ant", "wasp"], 1, (32, 32))
+    with pytest.raises(ValueError, match="has a class 'wasp' that the training set does not have"):
+        pk.test_points(pk.task(f"folder:{tmp_path}"))
+
+
+def test_a_class_has_one_number_in_training_and_test_set(tmp_path):
+    write_images(tmp_path, "train", ["ant", "bee", "cat"], 50, (32, 32))
+    write_images(tmp_path, "test", ["ant", "cat"], 1, (32, 32))  # no bee to test on
+    task = pk.task(f"folder:{tmp_path}")
+    assert sorted(set(pk.training_points(task).labels.tolist())) == [0, 1, 2]
+    assert pk.test_points(task).labels.tolist() == [0, 2]
+
+
+def test_a_stray_file_is_no_class_of_imagenet(tmp_path, monkeypatch):
+    monkeypatch.setenv("POLKIT_DATA", str(tmp_path))
+    write_images(tmp_path / "imagenet", "train", [f"n{number:02d}" for number in range(10)], 1, (32, 32))
+    (tmp_path / "imagenet" / "train" / ".DS_Store").write_bytes(b"")
+    task = pk.task("imagenet10").replace(train_size=10, batch_size=2, checkpoint_interval=1)
+    assert pk.training_points(task).labels.tolist() == list(range(10))
+
+
+def test_where_files_are_kept_is_the_users_to_say(tmp_path, monkeypatch):
+    monkeypatch.setenv("POLKIT_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("POLKIT_DATA", raising=False)
+    assert (polkit_home(), data_home()) == (tmp_path / "home", tmp_path / "home" / "data")
+    monkeypatch.delenv("POLKIT_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert polkit_home() == tmp_path / "cache" / "polkit"
+
+
+def test_two_purposes_never_share_a_seed():
+    seeds = {derive_seed(seed, name, step) for seed in range(10) for name in ("batches", "x") for step in range(100)}
+    assert len(seeds) == 2000
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert derive_seed(1, "x", 2) == derive_seed(1, "x", 2)

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -53,3 +55,31 @@ def test_other_names_or_shapes_are_refused():
         pk.distances({"a": torch.ones(2)}, {"a": torch.ones(2), "b": torch.ones(1)})
     with pytest.raises(ValueError, match=r"a has shape \(2,\) in one set, \(3,\) in the other"):
         pk.distances({"a": torch.ones(2)}, {"a": torch.ones(3)})
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("name", ["a", "b", "c", "scalar"])
+def test_one_nan_anywhere_makes_every_distance_nan(name, side):
+    pair = weight_sets(1)
+    pair[side][name].view(-1)[-1] = float("nan")
+    assert all(math.isnan(error) for error in pk.distances(*pair).values())
+
+
+def test_distances_do_not_depend_on_side_or_on_the_order_of_names():
+    left, right = weight_sets(2)
+    turned = dict(reversed(right.items()))
+    assert pk.distances(left, turned) == pk.distances(left, right)
+    assert pk.distances(turned, left) == pytest.approx(pk.distances(left, right), rel=1e-15)
+
+
+def test_sums_are_taken_in_float64():
+    # In float32, 2^24 + 1 = 2^24, so that a float32 sum would lose the small differences.
+    left, right = {"a": torch.zeros(3)}, {"a": torch.tensor([2.0**24, 1.0, 1.0])}
+    assert pk.distances(left, right)["l1"] == 2**24 + 2
+    assert pk.distances({"a": torch.tensor([2.0**24])}, {"a": torch.tensor([-1.0])})["linf"] == 2**24 + 1
+
+
+def test_opposite_and_orthogonal_weights():
+    left = {"a": torch.tensor([1.0, 0.0])}
+    assert pk.distances(left, {"a": torch.tensor([-3.0, 0.0])})["cos"] == 2.0
+    assert pk.distances(left, {"a": torch.tensor([0.0, 5.0])})["cos"] == 1.0

@@ -1,13 +1,17 @@
 import hashlib
 import json
+import pickle
+import shutil
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import polkit as pk
-from polkit.checkpoints import write_checkpoint
+from polkit.checkpoints import checkpoint_name, read_checkpoint, write_checkpoint
+from polkit.proof import MANIFEST_FIELDS
 
 
 def test_a_proof_is_what_definition_1_lists(small_proof, small_task):
@@ -114,3 +118,158 @@ def test_files_that_are_not_what_they_must_be(copied):
     np.save(copied.folder / "signatures.npy", np.zeros((16, 31), np.uint8))
     with pytest.raises(pk.ProofError, match=r"signatures\.npy holds uint8 \(16, 31\), it must hold uint8 \(16, 32\)"):
         copied.signatures()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_read_checkpoint_has_every_bit_of_all_three_parts(small_task, tmp_path, dtype):
+    generator = torch.Generator().manual_seed(0)
+    start = pk.initial_checkpoint(small_task, 1)
+    written = pk.Checkpoint(**{
+        part: {name: torch.randn(value.shape, generator=generator, dtype=dtype) for name, value in named.items()}
+        for part, named in start.parts().items()
+    })  # fmt: skip
+    write_checkpoint(tmp_path, 12, written)
+    assert [file.name for file in (tmp_path / "checkpoints").iterdir()] == ["00000012.safetensors"]
+    read = read_checkpoint(tmp_path / checkpoint_name(12), small_task)
+    for part, named in written.parts().items():
+        assert read.parts()[part].keys() == named.keys()
+        for name, value in named.items():
+            assert read.parts()[part][name].dtype == dtype
+            assert read.parts()[part][name].numpy().tobytes() == value.numpy().tobytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(lambda t: t.update({"weights.head.bias": torch.zeros(9)}), r"weights.head.bias has shape \(9,\), not \(10,\)"),
+     (lambda t: t.update({"weights.head.bias": torch.zeros(())}), r"weights.head.bias has shape \(\), not \(10,\)"),
+     (lambda t: t.update({"momentum.head.bias": torch.zeros(1, 10)}), "momentum.head.bias has shape"),
+     (lambda t: t.update({"buffers.norm.running_var": torch.ones(8, dtype=torch.int64)}), "is of type I64"),
+     (lambda t: t.update({"weights.head.bias": torch.zeros(10, dtype=torch.float16)}), "must be float32 or float64"),
+     (lambda t: t.pop("momentum.head.bias"), "lacks or adds the tensor 'momentum.head.bias'"),
+     (lambda t: t.pop("buffers.norm.running_mean"), "lacks or adds the tensor 'buffers.norm.running_mean'"),
+     (lambda t: t.update(extra=torch.zeros(1)), "lacks or adds the tensor 'extra'")],
+)  # fmt: skip
+def test_a_checkpoint_of_another_model_is_refused(copied, change, message):
+    file = copied.folder / "checkpoints" / "00000008.safetensors"
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file)
+    with pytest.raises(pk.ProofError, match=rf"^checkpoints/00000008\.safetensors.*{message}") as caught:
+        copied.checkpoint(8)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("length", [0, 3, 8, 100, -1])
+def test_a_truncated_checkpoint_is_refused(copied, length):
+    file = copied.folder / "checkpoints" / "00000012.safetensors"
+    file.write_bytes(file.read_bytes()[:length])
+    with pytest.raises(pk.ProofError, match=r"checkpoints/00000012\.safetensors is not a safetensors file"):
+        copied.checkpoint(12)
+
+
+def test_a_missing_or_linked_file_is_missing(copied, small_proof):
+    (copied.folder / "signatures.npy").unlink()
+    with pytest.raises(pk.ProofError, match=r"signatures\.npy is missing"):
+        copied.signatures()
+    (copied.folder / "signatures.npy").symlink_to(small_proof.folder / "signatures.npy")
+    with pytest.raises(pk.ProofError, match=r"signatures\.npy is missing"):
+        copied.signatures()
+
+
+class Planted:
+    """Runs code where it is unpickled."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return type(self.file).touch, (self.file,)
+
+
+@pytest.mark.parametrize("name", ["batches", "signatures", "augmentation_seeds"])
+def test_no_array_of_a_proof_is_unpickled(copied, tmp_path, name):
+    ran = tmp_path / "ran"
+    file = copied.folder / ("augmentation.npy" if name == "augmentation_seeds" else f"{name}.npy")
+    np.save(file, np.array([Planted(ran)], dtype=object), allow_pickle=True)
+    for raw in (file.read_bytes(), pickle.dumps(Planted(ran))):
+        file.write_bytes(raw)
+        with pytest.raises(pk.ProofError, match=f"{file.name} is not a NumPy array file"):
+            getattr(copied, name)()
+    assert not ran.exists()
+    np.load(file, allow_pickle=True)
+    assert ran.exists()  # what was planted does run where pickles are read
+
+
+def test_arrays_of_another_type_or_length_are_refused(copied):
+    np.save(copied.folder / "batches.npy", copied.batches().astype(np.int64))
+    with pytest.raises(pk.ProofError, match=r"holds int64 \(16, 64\), it must hold int32 \(16, 64\)"):
+        copied.batches()
+    np.save(copied.folder / "augmentation.npy", copied.augmentation_seeds()[:-1])
+    with pytest.raises(pk.ProofError, match=r"holds int64 \(15,\), it must hold int64 \(16,\)"):
+        copied.augmentation_seeds()
+    with (copied.folder / "signatures.npy").open("wb") as file:
+        np.savez(file, values=np.zeros((16, 32), np.uint8))
+    with pytest.raises(pk.ProofError, match=r"signatures\.npy holds"):
+        copied.signatures()
+    (copied.folder / "augmentation.npy").unlink()
+    assert copied.augmentation_seeds() is None
+
+
+@pytest.mark.parametrize("field", sorted(MANIFEST_FIELDS))
+def test_a_manifest_without_one_of_its_fields_or_with_null_in_it_is_refused(copied, field):
+    whole = (copied.folder / "manifest.json").read_text()
+    for change in (lambda m: m.pop(field), lambda m: m.update({field: None})):
+        (copied.folder / "manifest.json").write_text(whole)
+        rewrite(copied.folder, change)
+        with pytest.raises(pk.ProofError, match=field):
+            pk.open_proof(copied.folder)
+
+
+def test_points_travel_with_the_proof_of_a_folder_of_images(tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (130, 32, 32, 3), dtype=np.uint8)
+    for number, pixels in enumerate(values):
+        file = tmp_path / "images" / "train" / ("ant" if number < 70 else "bee") / f"{number:03d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(file)
+    task = pk.task(f"folder:{tmp_path / 'images'}").replace(
+        epochs=1, batch_size=65, checkpoint_interval=1, model="resnet8")  # fmt: skip
+    proof = pk.prove(task, out=tmp_path / "proof", progress=False)
+    shutil.rmtree(tmp_path / "images")
+    points = pk.open_proof(tmp_path / "proof").points()
+    assert np.array_equal(points.images.permute(0, 2, 3, 1).numpy(), values)
+    assert points.labels.tolist() == [0] * 70 + [1] * 60
+    assert "points.safetensors" in proof.manifest["files"]
+    save_file({"images": points.images, "labels": points.labels + 1}, proof.folder / "points.safetensors")
+    with pytest.raises(pk.ProofError, match="a label lies outside 0 to 1"):
+        proof.points()
+    save_file({"images": points.images[1:], "labels": points.labels}, proof.folder / "points.safetensors")
+    with pytest.raises(pk.ProofError, match="130 labels and images of shape"):
+        proof.points()
+
+
+@pytest.mark.parametrize("shape", [(9,), (1,), ()])
+def test_a_state_dict_of_other_shapes_is_not_a_model_of_the_task(small_proof, small_task, tmp_path, shape):
+    final = small_proof.checkpoint(16)
+    save_file(final.weights | final.buffers | {"head.bias": torch.zeros(shape)}, tmp_path / "model.safetensors")
+    with pytest.raises(pk.ProofError, match="head.bias"):
+        pk.read_weights(tmp_path / "model.safetensors", small_task)
+
+
+def test_a_state_dict_in_half_precision_is_refused(small_proof, small_task, tmp_path):
+    final = small_proof.checkpoint(16)
+    halved = {name: value.half() for name, value in (final.weights | final.buffers).items()}
+    save_file(halved, tmp_path / "model.safetensors")
+    with pytest.raises(pk.ProofError, match="is neither float32 nor float64"):
+        pk.read_weights(tmp_path / "model.safetensors", small_task)
+
+
+def test_a_proof_of_another_model_does_not_hold_the_weights_of_the_task(small_proof):
+    with pytest.raises(pk.ProofError):
+        pk.read_weights(small_proof.folder, pk.task("cifar10"))
+
+
+@pytest.mark.parametrize("claim", [{"model": "resnet9"}, {"image_shape": [-1, 8, 8]}, {"classes": 10**18}])
+def test_a_claimed_model_that_cannot_be_built_is_refused(copied, claim):
+    rewrite(copied.folder, lambda manifest: manifest["task"].update(claim))
+    with pytest.raises(pk.ProofError):
+        pk.open_proof(copied.folder).checkpoint(0)

@@ -1,11 +1,16 @@
 import random
+import shutil
 import signal
 import subprocess
 import sys
 
 import pytest
+import torch
 
 import polkit as pk
+from polkit.checkpoints import checkpoint_steps
+from polkit.prover import batch_order
+from polkit.training import applied, load, make_learner, snapshot
 
 KILLED = """
 import os, signal, sys
@@ -80,6 +85,8 @@ def test_the_last_checkpoint_is_w_t_even_if_k_does_not_divide_t(small_task, tmp_
 
 def test_a_finished_proof_is_returned_and_another_is_not_overwritten(small_proof, small_task):
     assert pk.prove(small_task, seed=0, out=small_proof.folder, progress=False).digest == small_proof.digest
+    with pytest.raises(FileExistsError, match="other conditions"):
+        pk.prove(small_task, out=small_proof.folder, conditions=pk.Conditions(precision="float64"), progress=False)
     with pytest.raises(FileExistsError, match="another task or seed"):
         pk.prove(small_task, seed=1, out=small_proof.folder, progress=False)
 
@@ -105,3 +112,138 @@ def test_without_out_a_proof_is_kept_in_the_cache(small_task, home):
     written = (first.folder / "manifest.json").stat().st_mtime_ns
     assert pk.prove(task, progress=False).folder == first.folder
     assert (first.folder / "manifest.json").stat().st_mtime_ns == written
+
+
+# One import of torch, then a process for each moment: before and after each file is moved into place.
+KILLED_AT_EVERY_MOVE = """
+import os, signal, sys, traceback
+from pathlib import Path
+import polkit as pk
+import polkit.prover as prover
+
+task = pk.task("digits").replace(train_size=128, epochs=2, checkpoint_interval=3)  # S = 2, T = 4: W_0, W_3, W_4
+real, root = os.replace, Path(sys.argv[1])
+
+def prove(out, kill_at=None):
+    moved = 0
+    def replace(*paths):
+        nonlocal moved
+        if kill_at == 2 * moved:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(*paths)
+        if kill_at == 2 * moved + 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        moved += 1
+    os.replace = replace
+    pk.prove(task, seed=5, out=out, progress=False)
+    (root / "moves").write_text(str(moved))
+
+def in_a_process(*arguments):
+    child = os.fork()
+    if child == 0:
+        try:
+            prove(*arguments)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+units, _ = pk.unit_costs(task), pk.training_points(task)  # counted and imported once, not in every process
+prover.unit_costs = lambda task: units
+assert in_a_process(root / "whole") == 0
+moves = int((root / "moves").read_text())
+for moment in range(2 * moves):
+    assert in_a_process(root / f"killed-{moment}", moment) == -signal.SIGKILL, moment
+    assert in_a_process(root / f"killed-{moment}") == 0, moment
+"""
+
+
+def test_a_proof_killed_around_any_written_file_resumes_to_the_same_bytes(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_AT_EVERY_MOVE, str(tmp_path)], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    whole = contents(tmp_path / "whole")
+    assert len(whole) == 3 + 4  # three checkpoints, three arrays, the manifest
+    killed = sorted(folder for folder in tmp_path.glob("killed-*") if folder.is_dir())
+    assert len(killed) == 2 * 9  # each of 3 checkpoints and its note, the manifest, the record, the folder itself
+    for folder in killed:
+        assert contents(folder) == whole, folder.name
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"), [(1, list(range(17))), (3, [0, 3, 6, 9, 12, 15, 16]), (8, [0, 8, 16]), (16, [0, 16])]
+)
+def test_there_are_as_many_checkpoints_as_algorithm_1_appends(interval, expected):
+    assert checkpoint_steps(16, interval) == expected
+    assert len(expected) == 16 // interval + 1 + (16 % interval > 0)
+
+
+def test_each_checkpoint_is_the_state_after_its_steps(small_proof, small_task):
+    points, batches, seeds = pk.training_points(small_task), small_proof.batches(), small_proof.augmentation_seeds()
+    learner = make_learner(small_task, pk.Conditions())
+    load(learner, pk.initial_checkpoint(small_task, 0))
+    with applied(pk.Conditions()):
+        for step in range(9):
+            if step in (0, 4, 8):
+                reached, recorded = snapshot(learner).parts(), small_proof.checkpoint(step).parts()
+                for part, named in recorded.items():
+                    assert all(torch.equal(value, reached[part][name]) for name, value in named.items()), (step, part)
+            pk.update(learner, points.take(batches[step]), step=step, augmentation_seed=int(seeds[step]))
+
+
+def test_the_batches_of_each_epoch_are_a_permutation(small_proof, small_task):
+    epochs = small_proof.batches().reshape(4, 256)
+    assert all(sorted(epoch) == list(range(256)) for epoch in epochs.tolist())
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) == 4
+    assert len(set(small_proof.augmentation_seeds().tolist())) == 16
+    shorter = batch_order(small_task.replace(train_size=200), 0).reshape(4, 192)  # 8 images sit each epoch out
+    assert all(len(set(epoch)) == 192 and 0 <= min(epoch) <= max(epoch) < 200 for epoch in shorter.tolist())
+
+
+def test_the_seed_itself_is_not_in_the_proof(small_task, tmp_path):
+    task = small_task.replace(epochs=1)
+    first, other = (pk.prove(task, seed=s, out=tmp_path / f"{s}", progress=False) for s in (271828182, 314159265))
+    assert first.manifest["seed_commitment"] != other.manifest["seed_commitment"]
+    assert b"271828182" not in b"".join(contents(first.folder).values())
+
+
+def stop(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "change", [{"task": {"learning_rate": 0.1}}, {"conditions": {"precision": "float64"}}], ids=["task", "conditions"]
+)
+def test_progress_of_another_task_is_neither_resumed_nor_removed(small_task, tmp_path, monkeypatch, change):
+    with monkeypatch.context() as patched:
+        patched.setattr("polkit.prover.update", stop)
+        with pytest.raises(KeyboardInterrupt):
+            pk.prove(small_task, out=tmp_path / "proof", progress=False)
+    before = contents(tmp_path)
+    task = small_task.replace(**change.get("task", {}))
+    conditions = pk.Conditions(**change.get("conditions", {}))
+    with pytest.raises(FileExistsError, match="unfinished proof of other settings"):
+        pk.prove(task, out=tmp_path / "proof", conditions=conditions, progress=False)
+    assert contents(tmp_path) == before
+
+
+def test_a_finished_proof_of_another_task_stays_as_it_is(small_proof, small_task):
+    before = contents(small_proof.folder.parent)
+    with pytest.raises(FileExistsError, match="another task or seed"):
+        pk.prove(small_task.replace(weight_decay=0.0), seed=0, out=small_proof.folder, progress=False)
+    assert pk.prove(small_task, seed=0, out=small_proof.folder, progress=False) == small_proof
+    assert contents(small_proof.folder.parent) == before
+
+
+def test_the_advice_to_remove_an_unfinished_proof_is_enough(small_task, tmp_path, monkeypatch):
+    task, out = small_task.replace(epochs=1), tmp_path / "proof"
+    for seed, place in ((0, "update"), (1, "initial_checkpoint")):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"polkit.prover.{place}", stop)
+            with pytest.raises(KeyboardInterrupt):
+                pk.prove(task, seed=seed, out=out, progress=False)
+        if seed == 0:
+            shutil.rmtree(tmp_path / "proof.partial")  # as the message of a FileExistsError says
+    assert pk.prove(task, seed=1, out=out, progress=False).steps == 4

@@ -68,3 +68,37 @@ def test_weights_are_drawn_as_declared():
     assert float(drawn["head.weight"].abs().max()) <= 1 / 8
     assert torch.equal(drawn["conv.weight"], again["conv.weight"])
     assert not torch.equal(drawn["conv.weight"], other["conv.weight"])
+
+
+def test_steps_count_whole_batches_only(small_task):
+    assert (small_task.steps_per_epoch, small_task.steps, small_task.checkpoint_interval) == (4, 16, 4)
+    assert small_task.replace(train_size=319).steps == 16
+    assert small_task.replace(train_size=320).steps == 20
+
+
+def test_milestones_move_with_the_epochs_unless_they_are_given():
+    task = pk.task("digits")
+    assert task.replace(epochs=20).milestones == (10, 15)
+    assert task.replace(epochs=20, milestones=(3,)).milestones == (3,)
+    assert task.replace(batch_size=32).milestones == (100, 150)
+
+
+@pytest.mark.parametrize("half", ["first-half", "second-half"])
+def test_a_half_has_half_of_the_images(half):
+    task, whole = pk.task(f"digits:{half}"), pk.task("digits")
+    assert (task.half, task.data, task.train_size, task.name) == (half, "digits", 704, f"digits:{half}")
+    assert task.replace(half="", train_size=1408) == whole
+
+
+@pytest.mark.parametrize("name", ["", ":first-half", "digits:third-half", "digits:first-half:second-half", "folder"])
+def test_a_name_that_is_almost_one_is_refused(name):
+    with pytest.raises(ValueError, match="there is no task"):
+        pk.task(name)
+
+
+@pytest.mark.parametrize("missing", sorted(pk.task("digits").to_json()))
+def test_a_task_without_one_of_its_fields_is_refused(missing):
+    values = pk.task("digits").to_json()
+    del values[missing]
+    with pytest.raises(ValueError, match="an object with the fields"):
+        pk.Task.from_json(values)

@@ -109,3 +109,106 @@ def test_a_joint_gradient_counts_once_for_the_paper_and_k_times_in_operations():
     assert pk.Cost(1, 10, 2.0, 4).relative_to(pk.Cost(2, 20, 8.0, 16)) == {
         "gradient_evaluations": 0.5, "floating_point_operations": 0.5, "wall_seconds": 0.25, "stored_bytes": 0.25
     }  # fmt: skip
+
+
+def test_update_sees_the_batch_as_its_seed_augments_it(small_task):
+    points = pk.training_points(small_task).take(range(64))
+    shown = pk.augment(small_task, points.images.double() / 255, 11)
+    reached = []
+    for batch, seed in ((points, 11), (pk.Points(shown, points.labels), None), (points, 12)):
+        learner = make_learner(small_task, EXACT)
+        load(learner, pk.initial_checkpoint(small_task, 0))
+        loss = pk.update(learner, batch, step=0, augmentation_seed=seed)
+        reached.append((snapshot(learner).weights, float(loss)))
+    assert reached[0][1] == pytest.approx(reached[1][1], rel=1e-12)
+    assert pk.distances(reached[0][0], reached[1][0])["linf"] < 1e-12
+    assert pk.distances(reached[0][0], reached[2][0])["linf"] > 1e-6
+
+
+def test_update_moves_the_running_statistics_a_tenth_of_the_way(small_task):
+    points = pk.training_points(small_task).take(range(64))
+    start = pk.initial_checkpoint(small_task, 0)
+    learner = make_learner(small_task, EXACT)
+    load(learner, start)
+    pk.update(learner, points, step=0, augmentation_seed=None)
+    images = (points.images.double() / 255 - 0.305) / 0.376
+    shown = F.conv2d(images, start.weights["conv.weight"].double(), padding=1).transpose(0, 1).flatten(1)
+    buffers = snapshot(learner).buffers
+    torch.testing.assert_close(buffers["norm.running_mean"], 0.1 * shown.mean(1))
+    torch.testing.assert_close(buffers["norm.running_var"], 0.9 + 0.1 * shown.var(1))
+
+
+def test_absent_momentum_counts_as_zero_whatever_was_there_before(small_task, small_proof):
+    points = pk.training_points(small_task).take(range(64))
+    last = small_proof.checkpoint(16)
+    zero = {name: torch.zeros_like(value) for name, value in last.momentum.items()}
+    reached = []
+    for momentum in ({}, zero, last.momentum):
+        learner = make_learner(small_task, pk.Conditions())
+        load(learner, last)  # leaves momentum behind that the next load must replace
+        load(learner, pk.Checkpoint(last.weights, last.buffers, momentum))
+        pk.update(learner, points, step=0, augmentation_seed=1)
+        reached.append(snapshot(learner).weights)
+    assert pk.distances(reached[0], reached[1])["l1"] == 0.0
+    assert pk.distances(reached[0], reached[2])["l1"] > 0.0
+
+
+def test_a_snapshot_is_a_copy(small_task):
+    learner = make_learner(small_task, pk.Conditions())
+    load(learner, pk.initial_checkpoint(small_task, 0))
+    before = snapshot(learner)
+    pk.update(learner, pk.training_points(small_task).take(range(64)), step=0, augmentation_seed=1)
+    for part, named in before.parts().items():
+        for name, value in named.items():
+            expected = pk.initial_checkpoint(small_task, 0).parts()[part][name]
+            assert torch.equal(value, expected), f"{part}.{name}"
+
+
+def test_every_step_of_an_epoch_has_the_same_rate(small_task):
+    # S = 4 steps an epoch; the milestones of 200 epochs, 100 and 150, have moved to 2 and 3.
+    rates = [small_task.learning_rate_at(step) for step in range(16)]
+    assert rates == pytest.approx([0.05] * 8 + [0.005] * 4 + [0.0005] * 4)
+
+
+def test_applied_takes_its_settings_back_after_an_error():
+    before = (torch.get_num_threads(), torch.backends.mkldnn.enabled, torch.backends.cudnn.deterministic,
+              torch.backends.cudnn.benchmark)  # fmt: skip
+
+    def interrupted():
+        with applied(pk.Conditions(threads=before[0] + 1, onednn=not before[1])):
+            raise KeyError(torch.get_num_threads())
+
+    with pytest.raises(KeyError, match=str(before[0] + 1)):
+        interrupted()
+    after = (torch.get_num_threads(), torch.backends.mkldnn.enabled, torch.backends.cudnn.deterministic,
+             torch.backends.cudnn.benchmark)  # fmt: skip
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("float32", torch.float32), ("bf16", torch.float32), ("float64", torch.float64)]
+)
+def test_weights_are_kept_in_the_type_of_the_precision(small_task, precision, dtype):
+    conditions = pk.Conditions(precision=precision)
+    assert conditions.dtype == dtype
+    with applied(conditions):
+        learner = make_learner(small_task, conditions)
+        load(learner, pk.initial_checkpoint(small_task, 0))
+        loss = pk.update(learner, pk.training_points(small_task).take(range(64)), step=0, augmentation_seed=1)
+        reached = snapshot(learner)
+    assert 0 < float(loss) < 10
+    for named in reached.parts().values():
+        assert {value.dtype for value in named.values()} == {dtype}
+        assert all(value.isfinite().all() and value.is_contiguous() for value in named.values())
+
+
+def test_accuracy_is_the_share_of_right_answers_in_evaluation_mode(small_proof):
+    task, points = small_proof.task, pk.test_points(small_proof.task)
+    last = small_proof.checkpoint(16)
+    model = build_model(task).eval()
+    images = (points.images.float() / 255 - 0.305) / 0.376
+    tensors = last.weights | last.buffers
+    right = torch.func.functional_call(model, tensors, (images,)).argmax(1) == points.labels
+    found = pk.accuracy(task, last, points, pk.Conditions())
+    assert found == pytest.approx(float(right.double().mean()), abs=1.5 / len(points))  # one near tie may turn
+    assert 0 < found < 1
