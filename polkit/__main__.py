@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import polkit as pk
-from polkit.training import AUGMENTATIONS, PRECISIONS
+from polkit.training import AUGMENTATIONS, PARTS, PRECISIONS
 
 ATTACKS = {"1": pk.attack_1, "2": pk.attack_2, "3": pk.attack_3, "interpolation": pk.interpolation_only}
 EXAMPLES = """examples:
@@ -71,7 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--calibration", required=True, help="the file that `polkit calibrate` wrote")
     command.add_argument("--top-q", type=whole_or_all, default=1, help="Q per epoch, or all (default 1)")
     command.add_argument("--distances", nargs="+", choices=pk.DISTANCES, default=list(pk.DISTANCES))
-    command.add_argument("--parts", nargs="+", choices=("weights", "buffers"), default=["weights", "buffers"],
+    command.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS),
                          help="what must stay within δ (the paper's verifier: weights)")  # fmt: skip
     command.add_argument("--seed", type=int, default=0, help="of the redrawn augmentation")
     command.add_argument("--workers", type=int, default=1, help="processes to replay in (default 1)")
@@ -149,7 +149,7 @@ def calibrate(options: argparse.Namespace) -> int:
         pk.open_proof(options.proof), conditions=chosen_conditions(options), replays=options.replays,
         margin=options.margin, seed=options.seed, workers=options.workers, out=options.out,
     )  # fmt: skip
-    for part in ("weights", "buffers"):
+    for part in PARTS:
         deltas = calibration.normalised(calibration.thresholds[part], part)
         print(f"δ / d_ref of the {part}: " + ", ".join(f"{name} {value:.4f}" for name, value in deltas.items()))
     print(f"false rejections: {calibration.false_rejection_rate:.0%} of {calibration.replays} held-out replays, "

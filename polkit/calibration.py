@@ -17,9 +17,8 @@ from polkit.proof import Proof, cache_folder
 from polkit.prover import train
 from polkit.replay import replay, run_jobs
 from polkit.task import Task
-from polkit.training import Checkpoint, Conditions, unit_costs
+from polkit.training import PARTS, Checkpoint, Conditions, unit_costs
 
-PARTS = ("weights", "buffers")
 Table = Mapping[str, Mapping[str, float]]  # part -> distance -> value
 
 

@@ -14,7 +14,7 @@ from polkit.models import build_model
 from polkit.task import Task
 from polkit.training import Checkpoint
 
-HEADER_BYTES = 2**20  # of a checkpoint's safetensors header; ResNet-50's takes 50 kB
+HEADER_BYTES = 2**20  # of a checkpoint's safetensors header; ResNet-50's takes 42 kB
 DTYPES = {"F32": torch.float32, "F64": torch.float64, "U8": torch.uint8, "I64": torch.int64}
 
 
@@ -55,7 +55,7 @@ def read_tensors(file: Path, dtypes: dict[str, tuple[torch.dtype, ...]], limit: 
         raise ProofError(f"{name} is not a safetensors file ({error})") from error
 
 
-@lru_cache(maxsize=8)  # building the model takes 5 ms, reading its checkpoint 1 ms
+@lru_cache(maxsize=8)  # building the model of `digits` takes 3 ms, reading its checkpoint 1.5 ms
 def tensor_shapes(task: Task) -> Mapping[str, torch.Size]:
     """Name in a checkpoint file -> shape, for every tensor that a checkpoint of the task's model has.
 

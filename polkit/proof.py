@@ -62,9 +62,9 @@ class Proof:
         name = checkpoint_name(step)
         return read_checkpoint(self._file(name), task or self.task)
 
-    def final_weights(self) -> Checkpoint:
+    def final_weights(self, task: Task | None = None) -> Checkpoint:
         """What an adversary knows: the weights and buffers of f_{W_T}, without the optimiser's state."""
-        last = self.checkpoint(self.steps)
+        last = self.checkpoint(self.steps, task)
         return Checkpoint(last.weights, last.buffers, {})
 
     def batches(self) -> np.ndarray:
@@ -139,9 +139,7 @@ def read_weights(source: str | Path, task: Task) -> Checkpoint:
     """
     source = Path(source)
     if source.is_dir():
-        proof = open_proof(source)
-        last = proof.checkpoint(proof.steps, task)
-        return Checkpoint(last.weights, last.buffers, {})
+        return open_proof(source).final_weights(task)
     if not source.is_file():
         raise ProofError(f"{source} is neither a proof nor a safetensors file")
     shapes = {key: shape for key, shape in tensor_shapes(task).items() if not key.startswith("momentum.")}

@@ -11,7 +11,7 @@ from polkit.data import Points, derive_seed, training_points
 from polkit.distance import distances
 from polkit.proof import Proof
 from polkit.task import NAMED_TASKS, Task
-from polkit.training import Conditions, applied, load, make_learner, snapshot, update
+from polkit.training import PARTS, Conditions, applied, load, make_learner, snapshot, update
 
 
 def proof_points(proof: Proof) -> Points:
@@ -52,7 +52,7 @@ def interval_errors(proof: Proof, task: Task, conditions: Conditions, starts: Se
                 drawn = int(recorded[step]) if replayed else derive_seed(seed, "redraw", step)
                 update(learner, points.take(batches[step]), step=step, augmentation_seed=drawn)
             reached, claimed = snapshot(learner), proof.checkpoint(end, task)
-            for part in ("weights", "buffers"):
+            for part in PARTS:
                 errors = distances(claimed.parts()[part], reached.parts()[part])
                 rows += [
                     {"start": start, "end": end, "part": part, "distance": name, "error": error}

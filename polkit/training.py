@@ -17,6 +17,7 @@ from polkit.task import Task
 
 PRECISIONS = ("float32", "bf16", "float64")
 AUGMENTATIONS = ("replay", "redraw")
+PARTS = ("weights", "buffers")  # of a checkpoint, what a verifier compares
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from polkit.calibration import PARTS, Calibration
+from polkit.calibration import Calibration
 from polkit.checkpoints import ProofError, checkpoint_name
 from polkit.cost import Cost, Meter
 from polkit.distance import DISTANCES
@@ -17,7 +17,7 @@ from polkit.proof import OPTIONAL_FILES, Proof, expected_files, file_digest, ope
 from polkit.prover import signatures_of
 from polkit.replay import proof_points, replay
 from polkit.task import Task
-from polkit.training import Checkpoint, unit_costs
+from polkit.training import PARTS, Checkpoint, unit_costs
 
 
 @dataclass(frozen=True)

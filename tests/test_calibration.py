@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import polkit as pk
-from polkit.calibration import PARTS
 from polkit.data import derive_seed
 from polkit.replay import replay
+from polkit.training import PARTS
 
 
 def test_delta_lies_a_margin_above_the_honest_errors_and_below_d_ref(small_proof, small_calibration):

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import polkit as pk
-from polkit.calibration import PARTS
 from polkit.proof import write_manifest
+from polkit.training import PARTS
 from polkit.verifier import select_intervals
 
 

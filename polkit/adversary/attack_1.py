@@ -35,7 +35,7 @@ def attack_1(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
     """A spoof of f_{W_T} that trains for T' - 1 steps and perturbs one batch, so that step T' should end at W_T.
 
     iterations: the budget of the while loop of line 22, which the paper leaves without one; when it is spent
-    the spoof is written as it stands, and its trace says by how many δ it missed. Arguments as in `attack_2`.
+    the spoof is written as it stands, and its trace says how far in l2 it missed. Arguments as in `attack_2`.
     """
     plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions, calibration=calibration)
     settings = {"iterations": iterations, "noise_weight": noise_weight}

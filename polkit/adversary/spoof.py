@@ -12,15 +12,15 @@ from tqdm import tqdm
 from polkit.adversary.path import at_rest, on_the_path, sorted_initialisation
 from polkit.adversary.perturb import Batch
 from polkit.calibration import Calibration
-from polkit.checkpoints import write_checkpoint
+from polkit.checkpoints import tensor_shapes, write_checkpoint
 from polkit.cost import Meter
 from polkit.data import Points, derive_seed, epoch_batches, training_points
 from polkit.distance import distances
-from polkit.models import build_model
 from polkit.proof import Proof, cache_folder, fresh_folder, needs_points, open_proof, publish, seal
 from polkit.prover import augmentation_order, signatures_of
 from polkit.task import Task
 from polkit.training import (
+    PARTS,
     Checkpoint,
     Conditions,
     Learner,
@@ -127,17 +127,15 @@ def make_plan(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int, con
 
 def check_weights(final: Checkpoint, task: Task) -> None:
     """ValueError unless these are the weights and buffers of the task's model."""
-    with torch.device("meta"):
-        model = build_model(task)
-    for part, named in (("weights", model.named_parameters()), ("buffers", model.named_buffers())):
-        wanted = {name: tuple(value.shape) for name, value in named}
-        found = {name: tuple(value.shape) for name, value in final.parts()[part].items()}
-        if wanted != found:
-            odd = min(name for name in wanted | found if wanted.get(name) != found.get(name))
-            raise ValueError(
-                f"the {part} are not those of task {task.name}: {odd} has shape {found.get(odd)}, "
-                f"its model needs {wanted.get(odd)}"
-            )
+    wanted = {key: tuple(shape) for key, shape in tensor_shapes(task).items() if not key.startswith("momentum.")}
+    named = [(f"{part}.{name}", value) for part in PARTS for name, value in final.parts()[part].items()]
+    found = {key: tuple(value.shape) for key, value in named}
+    if wanted != found:
+        odd = min(key for key in wanted | found if wanted.get(key) != found.get(key))
+        raise ValueError(
+            f"these are not the weights of task {task.name}: {odd} has shape {found.get(odd)}, "
+            f"its model needs {wanted.get(odd)}"
+        )
 
 
 def forge(plan: Plan, attack: str, forge_interval: Callable[..., Forged], settings: dict, *, out: str | Path | None,
