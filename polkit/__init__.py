@@ -12,7 +12,7 @@ from polkit.adversary import (
     on_the_path,
     sorted_initialisation,
 )  # fmt: skip
-from polkit.calibration import Calibration, calibrate, load_calibration
+from polkit.calibration import Calibration, calibrate, load_calibration, prepare
 from polkit.checkpoints import ProofError
 from polkit.cost import Cost
 from polkit.data import Points, augment, signature, test_points, training_points
@@ -30,6 +30,6 @@ __all__ = [
     "Reason", "Report", "Task", "Verdict", "accuracy", "attack_1", "attack_2", "attack_3", "augment", "calibrate",
     "claims", "corollary_bound", "corollary_gap", "corollary_table", "distances", "initial_checkpoint",
     "interpolation_only", "load_calibration", "measured_derivatives", "on_the_path", "open_proof", "outcomes",
-    "prove", "read_weights", "signature", "sorted_initialisation", "task", "test_initialisation", "test_points",
-    "train", "training_points", "unit_costs", "update", "verify",
+    "prepare", "prove", "read_weights", "signature", "sorted_initialisation", "task", "test_initialisation",
+    "test_points", "train", "training_points", "unit_costs", "update", "verify",
 ]  # fmt: skip

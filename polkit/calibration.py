@@ -3,21 +3,26 @@
 import json
 import math
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import joblib
 import pandas as pd
 
 from polkit.checkpoints import write_text_whole
 from polkit.cost import Cost, Meter
 from polkit.data import derive_seed, training_points
 from polkit.distance import DISTANCES, distances
+from polkit.progress import Progress
 from polkit.proof import Proof, cache_folder
-from polkit.prover import train
-from polkit.replay import replay, run_jobs
+from polkit.prover import cached_proof, prove, train
+from polkit.replay import interval_errors, run_jobs, select_intervals, update_magnitudes
 from polkit.task import Task
 from polkit.training import PARTS, Checkpoint, Conditions, unit_costs
+
+PIECE = 40  # intervals a process replays at a time
 
 Table = Mapping[str, Mapping[str, float]]  # part -> distance -> value
 
@@ -84,40 +89,86 @@ def load_calibration(file: str | Path) -> Calibration:
 
 
 def calibrate(proof: Proof, *, conditions: Conditions = Conditions(augmentation="redraw"), replays: int = 4,
-              margin: float = 1.5, seed: int = 1, workers: int | None = None, out: str | Path | None = None,
-              progress: bool = True) -> Calibration:  # fmt: skip
+              top_q: int | str = "all", margin: float = 1.5, seed: int = 1, workers: int | None = None,
+              out: str | Path | None = None, progress: Progress = True) -> Calibration:  # fmt: skip
     """δ for the task of an honest proof, as its verifier's own Conditions make it.
 
-    Replays every interval `replays` times with independent draws, trains two models from other seeds for
-    d_ref, and sets δ = margin · max ε_repr in each distance. Kept in the cache, or in `out`.
+    Replays every interval `replays` times with independent draws (or the `top_q` largest updates of each epoch),
+    trains a second model from another seed for d_ref, its distance to the proof's, and sets
+    δ = margin · max ε_repr in each distance. Kept in the cache, or in `out`.
     workers: processes to spread the work over (default: one per core).
     Raises ValueError if replays < 2, margin <= 1, or if some δ would not lie below d_ref.
     """
-    if replays < 2:
-        raise ValueError(f"{replays} replay cannot show a false rejection: use at least 2")
-    if margin <= 1:
-        raise ValueError(f"the margin is {margin}: δ lies above the honest errors only if it is greater than 1")
-    facts = {"proof": proof.digest, "conditions": conditions.to_json(), "replays": replays, "margin": margin,
-             "seed": seed}  # fmt: skip
-    file = Path(out) if out else cache_folder("calibrations", **facts).with_suffix(".json")
+    settings = {"replays": replays, "top_q": top_q, "margin": margin, "seed": seed}
+    file = _calibration_file(proof, conditions, settings, out)
     if not out and file.exists():
         return load_calibration(file)
+    return _measure(proof, conditions, **settings, workers=workers, file=file, progress=progress)
+
+
+def prepare(task: Task, seed: int = 0, *, conditions: Conditions = Conditions(), replays: int = 2,
+            workers: int | None = None, progress: Progress = True) -> tuple[Proof, Calibration]:  # fmt: skip
+    """What every chapter after the second starts from: `prove`, then `calibrate` with redrawn augmentation.
+
+    So that an empty cache costs a reader about a minute on two cores, the model for d_ref is trained in a second
+    process while the proof is being made, and the largest update of each epoch is replayed twice, not every one
+    four times.
+    """
+    redrawn = conditions.replace(augmentation="redraw")
+    settings = {"replays": replays, "top_q": 1, "margin": 1.5, "seed": 1}
+    if cached_proof(task, seed, conditions).exists() or workers == 1:
+        proof = prove(task, seed, conditions=conditions, progress=progress)
+        return proof, calibrate(proof, conditions=redrawn, workers=workers, progress=progress, **settings)
+    beside = joblib.Parallel(n_jobs=2, return_as="generator")([joblib.delayed(_reference)(task, 1, redrawn)])
+    proof = prove(task, seed, conditions=conditions, progress=progress)
+    file = _calibration_file(proof, redrawn, settings, out=None)
+    reference = next(beside)
+    return proof, _measure(proof, redrawn, **settings, workers=workers, file=file, progress=progress,
+                           reference=reference)  # fmt: skip
+
+
+def _calibration_file(proof: Proof, conditions: Conditions, settings: dict, out: str | Path | None) -> Path:
+    if settings["replays"] < 2:
+        raise ValueError(f"{settings['replays']} replay cannot show a false rejection: use at least 2")
+    if settings["margin"] <= 1:
+        raise ValueError(f"the margin is {settings['margin']}: δ lies above honest errors only if greater than 1")
+    facts = {"proof": proof.digest, "conditions": conditions.to_json(), **settings}
+    return Path(out) if out else cache_folder("calibrations", **facts).with_suffix(".json")
+
+
+def _measure(proof: Proof, conditions: Conditions, *, replays: int, top_q: int | str, margin: float, seed: int,
+             workers: int | None, file: Path, progress: Progress,
+             reference: tuple[Checkpoint, float] | None = None) -> Calibration:  # fmt: skip
     task, meter = proof.task, Meter(unit_costs(proof.task))
-    starts = proof.checkpoint_steps[:-1]
-    references = [(_reference, (task, derive_seed(seed, "reference", number), conditions)) for number in (0, 1)]
-    repeats = [(replay, (proof, task, conditions, starts, derive_seed(seed, "replay", n))) for n in range(replays)]
+    starts = select_intervals(update_magnitudes(proof, task), top_q)["start"].tolist()
+    steps_replayed = sum(min(start + proof.checkpoint_interval, proof.steps) - start for start in starts)
+    pieces = [starts[i : i + PIECE] for i in range(0, len(starts), PIECE)]
+    jobs = [] if reference else [(_reference, (task, seed, conditions))]
+    jobs += [
+        (interval_errors, (proof, task, conditions, piece, derive_seed(seed, "replay", number)))
+        for number in range(replays)
+        for piece in pieces
+    ]
     workers = workers or max(1, (os.cpu_count() or 1) // conditions.threads)
-    first, second, *replayed = run_jobs(references + repeats, workers, "calibrating", progress)
-    meter.charge("update", (2 + replays) * task.steps)
-    reference = {part: distances(first.parts()[part], second.parts()[part]) for part in PARTS}
-    calibration = _calibration(task, conditions, reference, replayed, margin, meter.cost())
+    found = list(run_jobs(jobs, workers, "calibrating", progress))
+    second, seconds_before = reference or (found.pop(0)[0], 0.0)
+    meter.charge("update", replays * steps_replayed + task.steps)
+    replayed = [
+        pd.DataFrame([row for rows in found[n * len(pieces) : (n + 1) * len(pieces)] for row in rows])
+        for n in range(replays)
+    ]
+    own = proof.checkpoint(proof.steps)
+    d_ref = {part: distances(own.parts()[part], second.parts()[part]) for part in PARTS}
+    spent = meter.cost() + Cost(wall_seconds=seconds_before)
+    calibration = _calibration(task, conditions, d_ref, replayed, margin, spent)
     calibration.save(file)
     return calibration
 
 
-def _reference(task: Task, seed: int, conditions: Conditions) -> Checkpoint:
-    """W_T of another training: other initial weights, other batches."""
-    return train(task, seed, conditions, training_points(task))
+def _reference(task: Task, seed: int, conditions: Conditions) -> tuple[Checkpoint, float]:
+    """W_T of another training, with other initial weights and other batches, and the seconds that it took."""
+    begun = time.perf_counter()
+    return train(task, derive_seed(seed, "reference"), conditions, training_points(task)), time.perf_counter() - begun
 
 
 def _calibration(task: Task, conditions: Conditions, reference: Table, replayed: list[pd.DataFrame], margin: float,

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from polkit.checkpoints import checkpoint_name, read_checkpoint, write_checkpoint, write_text_whole
 from polkit.cost import Cost, Meter
 from polkit.data import Points, derive_seed, epoch_batches, signature, training_points
+from polkit.progress import Progress, reported
 from polkit.proof import (
     Proof,
     cache_folder,
@@ -49,7 +49,7 @@ def augmentation_order(task: Task, seed: int, steps: int) -> np.ndarray:
 
 def train(task: Task, seed: int, conditions: Conditions, points: Points, *, start: int = 0,
           state: Checkpoint | None = None, record: Callable[[int, Checkpoint], None] | None = None,
-          progress: bool = False) -> Checkpoint:  # fmt: skip
+          progress: Progress = False) -> Checkpoint:  # fmt: skip
     """Lines 2-7: updates `start` … T-1 from `state` (default: W_0 of the seed); returns W_T.
 
     record(t, W_t) is called at each multiple of k and at T.
@@ -60,8 +60,7 @@ def train(task: Task, seed: int, conditions: Conditions, points: Points, *, star
         learner = make_learner(task, conditions)
         load(learner, state or initial_checkpoint(task, seed))
         steps = range(start, task.steps)
-        for step in tqdm(steps, initial=start, total=task.steps, desc="training", unit="step", leave=False,
-                         disable=not progress, mininterval=0.5):  # fmt: skip
+        for step in reported(steps, initial=start, total=task.steps, title="training", unit="step", progress=progress):
             update(learner, points.take(batches[step]), step=step, augmentation_seed=int(seeds[step]))
             done = step + 1
             if record and (done % task.checkpoint_interval == 0 or done == task.steps):
@@ -70,7 +69,7 @@ def train(task: Task, seed: int, conditions: Conditions, points: Points, *, star
 
 
 def prove(task: Task, seed: int = 0, *, out: str | Path | None = None, conditions: Conditions = Conditions(),
-          progress: bool = True) -> Proof:  # fmt: skip
+          progress: Progress = True) -> Proof:  # fmt: skip
     """PoL creation (Algorithm 1): a proof in the folder `out`, or in the cache.
 
     A proof that is there already is returned as it is; one that was interrupted, at whatever step, goes on
@@ -79,7 +78,7 @@ def prove(task: Task, seed: int = 0, *, out: str | Path | None = None, condition
     Raises FileExistsError if `out` holds something else, FileNotFoundError if the data set is missing.
     """
     facts = {"task": task.to_json(), "seed": seed, "conditions": conditions.to_json()}
-    folder = Path(out) if out else cache_folder("proofs", **facts)
+    folder = Path(out) if out else cached_proof(task, seed, conditions)
     if folder.exists():
         return _finished(folder, task, seed, conditions)
     points = training_points(task)
@@ -111,6 +110,11 @@ def prove(task: Task, seed: int = 0, *, out: str | Path | None = None, condition
     proof = publish(partial, folder, meter.cost() + Cost(wall_seconds=seconds_before), meter.counts, trace=[])
     notes.unlink()
     return proof
+
+
+def cached_proof(task: Task, seed: int, conditions: Conditions) -> Path:
+    """Where `prove` keeps the proof of these settings, whether it stands there or not."""
+    return cache_folder("proofs", task=task.to_json(), seed=seed, conditions=conditions.to_json())
 
 
 def signatures_of(points: Points, batches: np.ndarray) -> np.ndarray:

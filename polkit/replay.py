@@ -1,14 +1,15 @@
 """Replaying a proof: from the recorded W_t through k updates to W'_{t+k}, and how far that is from W_{t+k}."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import joblib
 import pandas as pd
-from tqdm import tqdm
 
 from polkit.checkpoints import ProofError
 from polkit.data import Points, derive_seed, training_points
 from polkit.distance import distances
+from polkit.progress import Progress, reported
 from polkit.proof import Proof
 from polkit.task import NAMED_TASKS, Task
 from polkit.training import PARTS, Conditions, applied, load, make_learner, snapshot, update
@@ -61,8 +62,28 @@ def interval_errors(proof: Proof, task: Task, conditions: Conditions, starts: Se
     return rows
 
 
+def select_intervals(magnitudes: pd.DataFrame, top_q: int | str) -> pd.DataFrame:
+    """The Q intervals of each epoch, the last included, whose updates are largest (lines 7-12); NaN is largest."""
+    if top_q == "all":
+        return magnitudes
+    ranked = magnitudes.sort_values("magnitude", ascending=False, na_position="first", kind="stable")
+    return ranked.groupby("epoch", sort=False).head(top_q).sort_index()
+
+
+def update_magnitudes(proof: Proof, task: Task) -> pd.DataFrame:
+    """How far each interval of an honest proof moved the weights: start, end, epoch, magnitude (l2)."""
+    rows, steps = [], proof.checkpoint_steps
+    previous = proof.checkpoint(0, task)
+    for start, end in pairwise(steps):
+        current = proof.checkpoint(end, task)
+        moved = distances(current.weights, previous.weights)["l2"]
+        rows.append((start, end, start // task.steps_per_epoch, moved))
+        previous = current
+    return pd.DataFrame(rows, columns=["start", "end", "epoch", "magnitude"])
+
+
 def replay(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[int], seed: int, *,
-           workers: int = 1, progress: bool = False) -> pd.DataFrame:  # fmt: skip
+           workers: int = 1, progress: Progress = False) -> pd.DataFrame:  # fmt: skip
     """`interval_errors` of many intervals, in order, spread over processes; each is independent of the rest."""
     pieces = [list(starts[i : i + 20]) for i in range(0, len(starts), 20)]
     jobs = [(interval_errors, (proof, task, conditions, piece, seed)) for piece in pieces]
@@ -70,11 +91,11 @@ def replay(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[in
     return pd.DataFrame(rows, columns=["start", "end", "part", "distance", "error"])
 
 
-def run_jobs(jobs: Sequence[tuple], workers: int, title: str, progress: bool) -> Iterator:
+def run_jobs(jobs: Sequence[tuple], workers: int, title: str, progress: Progress) -> Iterator:
     """The result of each job (function, arguments), in the jobs' order, with a progress bar."""
     if workers > 1:
         parallel = joblib.Parallel(n_jobs=min(workers, max(len(jobs), 1)), return_as="generator")
         results = parallel(joblib.delayed(function)(*arguments) for function, arguments in jobs)
     else:
         results = (function(*arguments) for function, arguments in jobs)
-    yield from tqdm(results, total=len(jobs), desc=title, leave=False, disable=not progress, mininterval=0.5)
+    yield from reported(results, total=len(jobs), title=title, progress=progress)

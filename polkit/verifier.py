@@ -13,9 +13,10 @@ from polkit.cost import Cost, Meter
 from polkit.distance import DISTANCES
 from polkit.distance import distances as distances_between
 from polkit.initialisation import test_initialisation
+from polkit.progress import Progress
 from polkit.proof import OPTIONAL_FILES, Proof, expected_files, file_digest, open_proof
 from polkit.prover import signatures_of
-from polkit.replay import proof_points, replay
+from polkit.replay import proof_points, replay, select_intervals
 from polkit.task import Task
 from polkit.training import PARTS, Checkpoint, unit_costs
 
@@ -95,7 +96,7 @@ INTERVAL_COLUMNS = ["start", "end", "epoch", "magnitude", "part", "distance", "e
 
 def verify(proof: Proof | str | Path, calibration: Calibration, *, top_q: int | str = 1,
            distances: Sequence[str] = DISTANCES, parts: Sequence[str] = PARTS, seed: int = 0, workers: int = 1,
-           progress: bool = False) -> Verdict:  # fmt: skip
+           progress: Progress = False) -> Verdict:  # fmt: skip
     """PoL verification (Algorithm 2) under the calibration's task, Conditions and thresholds δ.
 
     top_q: Q, how many of each epoch's largest updates are replayed, or "all" · distances, parts: those that must
@@ -219,14 +220,6 @@ def check_checkpoints(proof: Proof, task: Task) -> tuple[pd.DataFrame, pd.DataFr
             rows.append((previous[0], step, previous[0] // task.steps_per_epoch, magnitude))
         previous = (step, current)
     return pd.DataFrame(rows, columns=["start", "end", "epoch", "magnitude"]), initial, reasons
-
-
-def select_intervals(magnitudes: pd.DataFrame, top_q: int | str) -> pd.DataFrame:
-    """The Q intervals of each epoch, the last included, whose updates are largest (lines 7-12); NaN is largest."""
-    if top_q == "all":
-        return magnitudes
-    ranked = magnitudes.sort_values("magnitude", ascending=False, na_position="first", kind="stable")
-    return ranked.groupby("epoch", sort=False).head(top_q).sort_index()
 
 
 def judge(replayed: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:

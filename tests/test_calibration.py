@@ -36,12 +36,26 @@ def test_delta_lies_a_margin_above_the_honest_errors_and_below_d_ref(small_proof
     assert small_calibration.interval_false_rejection_rate == np.mean(held_out_intervals)
 
 
-def test_d_ref_is_the_distance_between_two_independent_trainings(small_task, small_calibration):
+def test_d_ref_is_the_distance_to_an_independent_training(small_task, small_proof, small_calibration):
     points, conditions = pk.training_points(small_task), pk.Conditions(augmentation="redraw")
-    first, second = (pk.train(small_task, derive_seed(1, "reference", n), conditions, points) for n in (0, 1))
-    assert pk.distances(first.weights, second.weights) == small_calibration.reference["weights"]
-    normalised = small_calibration.normalised(pk.distances(first.weights, second.weights))
+    second = pk.train(small_task, derive_seed(1, "reference"), conditions, points)
+    own = small_proof.final_weights()
+    assert pk.distances(own.weights, second.weights) == small_calibration.reference["weights"]
+    assert pk.distances(own.buffers, second.buffers) == small_calibration.reference["buffers"]
+    normalised = small_calibration.normalised(pk.distances(own.weights, second.weights))
     assert set(normalised.values()) == {1.0}
+
+
+def test_preparing_is_proving_and_calibrating_side_by_side(small_task):
+    proof, calibration = pk.prepare(small_task, seed=4, progress=False)
+    again = pk.prove(small_task, 4, progress=False)
+    redrawn = pk.Conditions(augmentation="redraw")
+    alone = pk.calibrate(again, conditions=redrawn, replays=2, top_q=1, workers=1, progress=False)
+    assert (proof, calibration) == (again, alone)  # the second call reads what the first left
+    direct = pk.calibrate(again, conditions=redrawn, replays=2, top_q=1, workers=1, progress=False,
+                          out=again.folder.with_name("direct.json"))  # fmt: skip
+    assert (calibration.thresholds, calibration.reference) == (direct.thresholds, direct.reference)
+    assert calibration.cost.gradient_evaluations == small_task.steps + 2 * 4 * 4  # one interval of each epoch
 
 
 def test_a_replay_that_can_be_repeated_calibrates_to_zero(small_proof, tmp_path):

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 import polkit as pk
 from polkit.proof import write_manifest
+from polkit.replay import select_intervals
 from polkit.training import PARTS
-from polkit.verifier import select_intervals
 
 
 def reseal(proof):

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from polkit.adversary.perturb import Batch, Perturbation, squared_norm, weight_gradient
 from polkit.adversary.spoof import Plan, make_plan, spoof_folder, write_spoof
@@ -12,6 +11,7 @@ from polkit.calibration import Calibration
 from polkit.checkpoints import write_checkpoint
 from polkit.data import Points
 from polkit.distance import distances
+from polkit.progress import Progress, reported
 from polkit.proof import Proof, fresh_folder, open_proof
 from polkit.task import Task
 from polkit.training import (
@@ -31,7 +31,7 @@ from polkit.training import (
 def attack_1(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
              calibration: Calibration | None = None, iterations: int = 20, noise_weight: float = 1e-3,
              conditions: Conditions = Conditions(), out: str | Path | None = None,
-             progress: bool = True) -> Proof:  # fmt: skip
+             progress: Progress = True) -> Proof:  # fmt: skip
     """A spoof of f_{W_T} that trains for T' - 1 steps and perturbs one batch, so that step T' should end at W_T.
 
     iterations: the budget of the while loop of line 22, which the paper leaves without one; when it is spent
@@ -49,7 +49,7 @@ def attack_1(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
         learner = make_learner(task, conditions)
         load(learner, first)
         steps = range(spoof_steps - 1)
-        for step in tqdm(steps, desc="attack-1", unit="step", leave=False, disable=not progress, mininterval=0.5):
+        for step in reported(steps, total=len(steps), title="attack-1", unit="step", progress=progress):
             batch = plan.batch(step)
             update(learner, batch.points, step=step, augmentation_seed=batch.augmentation_seed)
             plan.meter.charge("update")

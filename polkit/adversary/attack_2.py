@@ -9,6 +9,7 @@ from polkit.adversary.perturb import Batch, Perturbation, squared_norm, weight_g
 from polkit.adversary.spoof import Forged, Plan, forge, make_plan
 from polkit.calibration import Calibration
 from polkit.data import Points
+from polkit.progress import Progress
 from polkit.proof import Proof
 from polkit.task import Task
 from polkit.training import Checkpoint, Conditions, Learner, load, snapshot, unit_pixels, update
@@ -17,7 +18,7 @@ from polkit.training import Checkpoint, Conditions, Learner, load, snapshot, uni
 def attack_2(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
              calibration: Calibration | None = None, movement_limit: float = 0.07, iterations: int = 10,
              stopping_test: bool = True, noise_weight: float = 1e-3, conditions: Conditions = Conditions(),
-             out: str | Path | None = None, progress: bool = True) -> Proof:  # fmt: skip
+             out: str | Path | None = None, progress: Progress = True) -> Proof:  # fmt: skip
     """A spoof of f_{W_T} in T' steps, whose every batch has been perturbed on its own.
 
     final: the weights and buffers of W_T · spoof_steps: T' · movement_limit: γ as a share of δ (of the path's

@@ -10,6 +10,7 @@ from polkit.adversary.perturb import Batch, Perturbation, squared_norm, weight_g
 from polkit.adversary.spoof import Forged, Plan, forge, make_plan, replayed_buffers
 from polkit.calibration import Calibration
 from polkit.data import Points
+from polkit.progress import Progress
 from polkit.proof import Proof
 from polkit.task import Task
 from polkit.training import Checkpoint, Conditions, Learner, load, unit_pixels
@@ -19,7 +20,7 @@ def attack_3(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
              calibration: Calibration | None = None, movement_limit: float = 0.75, reserve: float = 1 / 3,
              iterations: int = 6, stopping_test: bool = True, noise_weight: float = 1e-3, batches_at_once: int = 10,
              conditions: Conditions = Conditions(), out: str | Path | None = None,
-             progress: bool = True) -> Proof:  # fmt: skip
+             progress: Progress = True) -> Proof:  # fmt: skip
     """A spoof of f_{W_T} in T' steps, with one optimisation for each interval of k batches.
 
     movement_limit: γ as a share of δ; here it bounds the joint update of a whole interval · reserve: σ as a

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from polkit.adversary.spoof import Forged, Plan, forge, make_plan, replayed_buffers
 from polkit.calibration import Calibration
+from polkit.progress import Progress
 from polkit.proof import Proof
 from polkit.task import Task
 from polkit.training import Checkpoint, Conditions, Learner
@@ -11,7 +12,7 @@ from polkit.training import Checkpoint, Conditions, Learner
 
 def interpolation_only(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
                        calibration: Calibration | None = None, conditions: Conditions = Conditions(),
-                       out: str | Path | None = None, progress: bool = True) -> Proof:  # fmt: skip
+                       out: str | Path | None = None, progress: Progress = True) -> Proof:  # fmt: skip
     """The ablation of Attacks II and III: the same W_0 and straight path, with the data set's own batches.
 
     Whether it passes is the verifier's business: nothing here looks at how far a batch moves the weights. Each

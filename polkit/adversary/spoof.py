@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from polkit.adversary.path import at_rest, on_the_path, sorted_initialisation
 from polkit.adversary.perturb import Batch
@@ -16,6 +15,7 @@ from polkit.checkpoints import tensor_shapes, write_checkpoint
 from polkit.cost import Meter
 from polkit.data import Points, derive_seed, epoch_batches, training_points
 from polkit.distance import distances
+from polkit.progress import Progress, reported
 from polkit.proof import Proof, cache_folder, fresh_folder, needs_points, open_proof, publish, seal
 from polkit.prover import augmentation_order, signatures_of
 from polkit.task import Task
@@ -139,7 +139,7 @@ def check_weights(final: Checkpoint, task: Task) -> None:
 
 
 def forge(plan: Plan, attack: str, forge_interval: Callable[..., Forged], settings: dict, *, out: str | Path | None,
-          progress: bool) -> Proof:  # fmt: skip
+          progress: Progress) -> Proof:  # fmt: skip
     """Algorithms 4 and 5, lines 1-18: W_0 by sorting, W_k, W_2k, … on the straight path, the data forged to fit.
 
     forge_interval(learner, plan, start, W_start, **settings) makes the data of one interval.
@@ -154,7 +154,7 @@ def forge(plan: Plan, attack: str, forge_interval: Callable[..., Forged], settin
     trace: list[dict] = []
     with applied(plan.conditions):
         learner = make_learner(plan.task, plan.conditions)
-        for start in tqdm(plan.starts, desc=attack, unit="interval", leave=False, disable=not progress):
+        for start in reported(plan.starts, total=len(plan.starts), title=attack, unit="interval", progress=progress):
             forged = forge_interval(learner, plan, start, current, **settings)
             weights = plan.weights_at(start + interval)
             # The last checkpoint must be the model that is claimed, with the buffers that model has.
