@@ -70,6 +70,15 @@ class Verdict:
         intervals = self.intervals[self.intervals["start"].isin(chosen)]
         return replace(self, accepted=not reasons, reasons=reasons, intervals=intervals, cost=cost)
 
+    def under(self, calibration: Calibration) -> "Verdict":
+        """The verdict that other thresholds δ would have given on the same errors, in every distance and part."""
+        if self.intervals.empty:
+            return self
+        intervals = judge(self.intervals, calibration)
+        reasons = tuple(reason for reason in self.reasons if reason.kind != "error")
+        reasons += tuple(error_reasons(intervals))
+        return replace(self, accepted=not reasons, reasons=reasons, intervals=intervals)
+
     def to_json(self) -> dict:
         """The verdict without its tables, as plain JSON: an error that is no finite number is null."""
         errors = self.largest_errors()

@@ -1,0 +1,127 @@
+"""Figures of a verdict: every replayed interval against δ, over the training."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from polkit.calibration import Calibration
+from polkit.figures.drawing import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    Figure,
+    at_least,
+    level,
+    logarithmic,
+    mark,
+    spoken,
+    styled,
+)
+from polkit.training import PARTS
+from polkit.verifier import Verdict
+
+FLOOR = 1e-6  # of δ: where an error of exactly 0 is drawn
+
+
+def worst_ratios(verdict: Verdict, calibration: Calibration, parts: Sequence[str] = PARTS) -> pd.DataFrame:
+    """One row per replayed interval: its largest error as a multiple of the calibrated δ, and where that was.
+
+    Columns start, end, epoch, ratio, distance, part.
+    """
+    rows = verdict.intervals[verdict.intervals["part"].isin(parts)]
+    keys = list(zip(rows["part"], rows["distance"], strict=True))
+    allowed = np.array([calibration.thresholds[part][name] for part, name in keys], dtype=float)
+    errors = rows["error"].to_numpy(float)
+    ratio = np.divide(errors, allowed, out=np.where(errors > 0, math.inf, 0.0), where=allowed > 0)
+    rows = rows[["start", "end", "epoch", "distance", "part"]].assign(ratio=ratio)
+    # A NaN is the worst of all.
+    order = rows.assign(rank=rows["ratio"].fillna(math.inf)).sort_values("rank", ascending=False, kind="stable")
+    return order.drop_duplicates("start").sort_values("start")[["start", "end", "epoch", "ratio", "distance", "part"]]
+
+
+def verdict_figure(verdict: Verdict, calibration: Calibration, *, threshold_scale: float = 1.0,
+                   top_q: int | str = "all", parts: Sequence[str] = PARTS,
+                   guess: float | None = None) -> Figure:  # fmt: skip
+    """Every interval's largest error over training, as a multiple of the calibrated δ.
+
+    verdict: with every interval replayed · threshold_scale: what δ is multiplied with · top_q: Q · parts:
+    what is compared · guess: the reader's step, drawn as a line.
+    """
+    worst = worst_ratios(verdict, calibration, parts)
+    chosen = set(verdict.at(top_q).intervals["start"])
+    replayed = worst["start"].isin(chosen)
+    within = worst["ratio"] <= threshold_scale
+    groups = (
+        ("replayed, within δ", replayed & within, {"color": BLUE, "symbol": "circle-open", "size": 7}),
+        ("replayed, above δ: rejected", replayed & ~within, {"color": ORANGE, "symbol": "x", "size": 10}),
+        ("not replayed at this Q", ~replayed, {"color": GREY, "symbol": "line-ns-open", "size": 6}),
+    )
+    plot = go.Figure()
+    for name, mask, marker in groups:
+        rows = worst[mask]
+        plot.add_scatter(
+            x=rows["start"].to_numpy(), y=at_least(rows["ratio"].replace(math.inf, 1e6).fillna(1e6), FLOOR),
+            mode="markers", name=name, marker=marker,
+            text=[f"{row.distance} of the {row.part}, epoch {row.epoch}" for row in rows.itertuples()],
+            hovertemplate="steps from %{x}: %{y:.3g} δ (%{text})",
+        )  # fmt: skip
+    level(plot, threshold_scale, f"δ × {threshold_scale:.2f}")
+    if guess is not None:
+        mark(plot, guess, "your prediction", guess=True, log=False)
+    styled(plot, "Every interval against δ", "first step of the interval", "error / δ as calibrated")
+    logarithmic(plot)
+    others = sorted({reason.kind for reason in verdict.reasons if reason.kind != "error"})
+    return Figure(plot, verdict_in_words(worst[replayed], threshold_scale, len(worst), others))
+
+
+def verdict_in_words(replayed: pd.DataFrame, threshold_scale: float, intervals: int, others: Sequence[str]) -> str:
+    """replayed: rows of `worst_ratios` · others: what was found besides errors above δ."""
+    found = f" (found besides: {', '.join(others)})" if others else ""
+    if replayed.empty:
+        return f"{'rejected' if others else 'accepted'}{found}: no interval was replayed."
+    above = replayed[~(replayed["ratio"] <= threshold_scale)]
+    word = "rejected" if others or len(above) else "accepted"
+    top = replayed.loc[replayed["ratio"].fillna(math.inf).idxmax()]
+    ends = f"the last, steps {above['start'].iloc[-1]} to {above['end'].iloc[-1]}; " if len(above) > 1 else ""
+    return (
+        f"{word}{found}: {len(above)} of the {len(replayed)} replayed intervals (of {intervals}) lie above δ; {ends}"
+        f"the largest error is {spoken(top['ratio'] / threshold_scale)} δ, in {top['distance']} of the {top['part']}, "
+        f"steps {top['start']} to {top['end']}."
+    )
+
+
+def stages_figure(verdicts: dict[str, Verdict], calibration: Calibration, *,
+                  stages: list[tuple[float, float]]) -> Figure:  # fmt: skip
+    """Stage-dependent thresholds (Section V): each folder's errors over its own course, under a δ that falls.
+
+    stages: (share of the steps where it begins, multiple of the calibrated δ) in order · verdicts: name -> verdict
+    with every interval.
+    """
+    plot = go.Figure()
+    caught = []
+    for (name, verdict), colour, symbol in zip(verdicts.items(), (BLUE, ORANGE), ("circle-open", "x"), strict=False):
+        worst = worst_ratios(verdict, calibration, parts=("weights",))
+        end = max(worst["end"])
+        plot.add_scatter(x=worst["start"] / end, y=at_least(worst["ratio"], FLOOR), mode="markers", name=name,
+                         marker={"color": colour, "symbol": symbol, "size": 7})  # fmt: skip
+        limits = [stage_threshold(stages, start / end) for start in worst["start"]]
+        above = int((~(worst["ratio"].to_numpy() <= np.array(limits))).sum())
+        caught.append(f"{name}: {above} of {len(worst)} intervals above their stage's δ")
+    edges = [first for first, _ in stages] + [1.0]
+    steps = [(edge, limit) for (_, limit), pair in zip(stages, pairwise(edges), strict=True) for edge in pair]
+    plot.add_scatter(x=[x for x, _ in steps], y=[y for _, y in steps], mode="lines", name="δ of the stage",
+                     line={"color": BLACK, "width": 2})  # fmt: skip
+    styled(plot, "A threshold for each stage of training", "share of the steps, 0 to 1",
+           "error / δ as calibrated")  # fmt: skip
+    logarithmic(plot)
+    return Figure(plot, "; ".join(caught) + ".")
+
+
+def stage_threshold(stages: list[tuple[float, float]], share: float) -> float:
+    """The multiple of δ that applies at a share 0 … 1 of a proof's steps."""
+    return [limit for first, limit in stages if first <= share][-1]

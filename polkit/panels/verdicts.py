@@ -1,0 +1,112 @@
+"""Panels about a verdict: δ and Q answer at once, T' and k when Run is pressed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from polkit.calibration import Calibration
+from polkit.figures.drawing import Figure, spoken
+from polkit.figures.verification import stages_figure, verdict_figure
+from polkit.noise import calibration_for_interval
+from polkit.panels.parts import (
+    Panel,
+    Prediction,
+    delta_slider,
+    interval_slider,
+    number_slider,
+    panel,
+    steps_slider,
+    top_q_slider,
+)  # fmt: skip
+from polkit.progress import Progress
+from polkit.proof import Proof
+from polkit.training import Checkpoint
+from polkit.verifier import Verdict, verify
+
+PATIENCE_SECONDS = 120  # a Run that would take longer is refused, with the reason
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A spoof with its verdict (every interval replayed) under the calibration of its k."""
+
+    spoof: Proof
+    verdict: Verdict
+    calibration: Calibration
+
+
+def most_intervals(verdict: Verdict) -> int:
+    """⌊S/k⌋ or one more: the largest Q that makes a difference."""
+    return int(verdict.intervals.drop_duplicates("start").groupby("epoch").size().max())
+
+
+def verdict_panel(verdict: Verdict, calibration: Calibration, prediction: Prediction | None = None) -> Panel:
+    """δ and Q over one verdict in which every interval was replayed."""
+    sliders = {"threshold_scale": delta_slider(), "top_q": top_q_slider(1, most_intervals(verdict))}
+
+    def draw(judged: Verdict, *, guess: float | None, threshold_scale: float, top_q: int) -> Figure:
+        return verdict_figure(judged, calibration, threshold_scale=threshold_scale, top_q=top_q, guess=guess)
+
+    return panel("verdict", sliders, draw, data=verdict, prediction=prediction)
+
+
+def attack_panel(name: str, forge: Callable[..., Proof], final: Checkpoint, judged: Judged, proof: Proof, *,
+                 most_steps: int, intervals: Sequence[int] = (), growth: pd.DataFrame | None = None,
+                 prediction: Prediction | None = None) -> Panel:  # fmt: skip
+    """δ and Q over the verdict on a spoof; Run forges and judges another one of T' steps with checkpoint interval k.
+
+    forge: an attack, called as forge(final, task, spoof_steps=…, calibration=…, progress=…) · judged: the one that
+    is shown first · intervals: the k to choose from, with the growth of the honest error (`error_growth`) to scale δ
+    by; without them k stays as it is.
+    """
+    task = judged.calibration.task
+    k = task.checkpoint_interval
+    q = max(most_intervals(judged.verdict), task.steps_per_epoch // k)
+    sliders = {"threshold_scale": delta_slider(), "top_q": top_q_slider(q, q),
+               "spoof_steps": steps_slider(judged.spoof.steps, k, most_steps, k)}  # fmt: skip
+    if intervals:
+        sliders["interval"] = interval_slider(k, list(intervals))
+    seconds = judged.spoof.cost().wall_seconds / judged.spoof.steps
+
+    def cannot_run(*, spoof_steps: int, **_) -> str:
+        needed = seconds * spoof_steps
+        if needed <= PATIENCE_SECONDS:
+            return ""
+        return (
+            f"T' = {spoof_steps} would take about {needed:.0f} s here: choose {PATIENCE_SECONDS / seconds:.0f} or less"
+        )
+
+    def compute(progress: Progress, *, spoof_steps: int, interval: int = k, **_) -> Judged:
+        known = judged.calibration if interval == k else calibration_for_interval(judged.calibration, growth, interval)
+        whole = max(1, round(spoof_steps / interval)) * interval
+        spoof = forge(final, known.task, spoof_steps=whole, calibration=known, progress=progress)
+        return Judged(spoof, verify(spoof, known, top_q="all"), known)
+
+    def draw(shown: Judged, *, guess: float | None, threshold_scale: float, top_q: int, **_) -> Figure:
+        figure = verdict_figure(shown.verdict, shown.calibration, threshold_scale=threshold_scale, top_q=top_q,
+                                guess=guess)  # fmt: skip
+        share = shown.spoof.cost().relative_to(proof.cost())["floating_point_operations"]
+        return replace(figure, summary=f"T' = {shown.spoof.steps}, k = {shown.spoof.checkpoint_interval}, at "
+                       f"{spoken(share)} of the proof's operations: {figure.summary}")  # fmt: skip
+
+    on_run = ("spoof_steps", "interval") if intervals else ("spoof_steps",)
+    return panel(name, sliders, draw, data=judged, compute=compute, on_run=on_run, cannot_run=cannot_run,
+                 prediction=prediction)  # fmt: skip
+
+
+def stages_panel(verdicts: dict[str, Verdict], calibration: Calibration, edges: tuple[float, ...],
+                 scales: tuple[float, ...]) -> Panel:  # fmt: skip
+    """Stage-dependent thresholds: one multiple of δ for each stage of training, all at once.
+
+    edges: where each stage begins, as a share of the steps · scales: the multiples to start with.
+    """
+    sliders = {
+        f"stage_{number}": number_slider(scale, -4, 1, f"δ, stage {number} (×)", f"polkit-stage-{number}")
+        for number, scale in enumerate(scales, 1)
+    }
+
+    def draw(found: dict[str, Verdict], *, guess: float | None, **chosen: float) -> Figure:
+        return stages_figure(found, calibration, stages=list(zip(edges, chosen.values(), strict=True)))
+
+    return panel("stages", sliders, draw, data=verdicts)
