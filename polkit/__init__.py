@@ -7,9 +7,11 @@ from polkit.adversary import (
     corollary_bound,
     corollary_gap,
     corollary_table,
+    distil,
     interpolation_only,
     measured_derivatives,
     on_the_path,
+    retrain,
     sorted_initialisation,
 )  # fmt: skip
 from polkit.calibration import Calibration, calibrate, load_calibration, prepare
@@ -28,8 +30,8 @@ from polkit.verifier import Reason, Verdict, verify
 __all__ = [
     "DISTANCES", "Calibration", "Checkpoint", "Claim", "Conditions", "Cost", "Points", "Proof", "ProofError",
     "Reason", "Report", "Task", "Verdict", "accuracy", "attack_1", "attack_2", "attack_3", "augment", "calibrate",
-    "claims", "corollary_bound", "corollary_gap", "corollary_table", "distances", "initial_checkpoint",
+    "claims", "corollary_bound", "corollary_gap", "corollary_table", "distances", "distil", "initial_checkpoint",
     "interpolation_only", "load_calibration", "measured_derivatives", "on_the_path", "open_proof", "outcomes",
-    "prepare", "prove", "read_weights", "signature", "sorted_initialisation", "task", "test_initialisation",
+    "prepare", "prove", "read_weights", "retrain", "signature", "sorted_initialisation", "task", "test_initialisation",
     "test_points", "train", "training_points", "unit_costs", "update", "verify",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Where the reproduction error comes from, and how it grows with the number of replayed steps (Section II-D)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 import torch
@@ -11,8 +12,9 @@ from polkit.data import derive_seed
 from polkit.distance import DISTANCES, distances
 from polkit.progress import Progress, reported
 from polkit.proof import Proof
-from polkit.replay import proof_points
+from polkit.replay import interval_errors, proof_points
 from polkit.training import PARTS, Checkpoint, Conditions, applied, load, make_learner, snapshot, update
+from polkit.verifier import Verdict
 
 
 def noise_sources(conditions: Conditions) -> dict[str, Conditions]:
@@ -33,15 +35,24 @@ def noise_sources(conditions: Conditions) -> dict[str, Conditions]:
     return sources
 
 
-def error_growth(proof: Proof, sources: Mapping[str, Conditions], starts: Sequence[int],
-                 steps: Sequence[int] = (1, 2, 5, 10, 20, 50), seed: int = 0,
+def growth_steps(proof: Proof) -> list[int]:
+    """The numbers of steps at which `error_growth` looks by itself: k, and up to 50 where a quarter of T allows."""
+    k = proof.checkpoint_interval
+    return sorted({k, *(count for count in (1, 2, 5, 10, 20, 50) if count <= max(k, proof.steps // 4))})
+
+
+def error_growth(proof: Proof, sources: Mapping[str, Conditions], starts: Sequence[int] | None = None,
+                 steps: Sequence[int] | None = None, seed: int = 0,
                  progress: Progress = False) -> pd.DataFrame:  # fmt: skip
     """d(W_{t+i}, W'_{t+i}) after each number of `steps` i, from the checkpoints at `starts`, for every source.
 
-    One row per source, start, i, part and distance. The honest W_{t+i} between checkpoints are made again under the
-    proof's own Conditions, with the augmentation that it recorded; on the prover's machine that is exact.
+    starts: default, W_0 and the checkpoint at a quarter of the training, where errors are largest · steps: default,
+    `growth_steps`. One row per source, start, i, part and distance. The honest W_{t+i} between checkpoints are made
+    again under the proof's own Conditions, with the augmentation it recorded; on the prover's machine that is exact.
     Raises ValueError if a start is no checkpoint or has too few steps after it.
     """
+    steps = steps or growth_steps(proof)
+    starts = starts or sorted({0, proof.steps // 4 // proof.checkpoint_interval * proof.checkpoint_interval})
     for start in starts:
         if start not in proof.checkpoint_steps or start + max(steps) > proof.steps:
             raise ValueError(
@@ -76,6 +87,28 @@ def _chain(proof: Proof, conditions: Conditions, start: int, steps: Sequence[int
             if step + 1 - start in steps:
                 reached[step + 1 - start] = snapshot(learner)
     return reached
+
+
+def verdict_at_interval(verdict: Verdict, proof: Proof, calibration: Calibration, interval: int, *,
+                        steps_to_replay: int = 400, seed: int = 0, progress: Progress = False) -> Verdict:  # fmt: skip
+    """The verdict that the same δ would give if the proof had been recorded with a larger k.
+
+    interval: a multiple of the proof's own k. As many intervals are replayed as `steps_to_replay` allow, at least
+    two, evenly spread over the training.
+    Raises ValueError if no checkpoint stands where this k needs one.
+    """
+    if interval % proof.checkpoint_interval:
+        raise ValueError(f"k = {interval} is no multiple of {proof.checkpoint_interval}, the interval of this proof")
+    wider = replace(proof, checkpoint_interval=interval)
+    starts = wider.checkpoint_steps[:-1]
+    count = min(len(starts), max(2, steps_to_replay // interval))
+    chosen = sorted({starts[number * len(starts) // count] for number in range(count)})
+    rows = []
+    for start in reported(chosen, total=len(chosen), title="replaying", progress=progress):
+        rows += interval_errors(wider, calibration.task, calibration.conditions, [start], seed)
+    replayed = pd.DataFrame(rows).assign(magnitude=0.0)
+    replayed["epoch"] = replayed["start"] // calibration.task.steps_per_epoch
+    return replace(verdict, intervals=replayed.assign(threshold=0.0, passed=False)).under(calibration)
 
 
 def calibration_for_interval(calibration: Calibration, growth: pd.DataFrame, interval: int) -> Calibration:

@@ -36,6 +36,10 @@ class Report:
     def frame(self) -> pd.DataFrame:
         return pd.DataFrame(self.rows)
 
+    def held(self) -> str:
+        """Each claim and whether it holds, without a measured number: what must not change from run to run."""
+        return "\n".join(f"{'yes' if row['holds'] else 'NO':3}  {row['claim']}" for row in self.rows)
+
     def __str__(self) -> str:
         return shown(self.kind, self.frame()).to_string(index=False)
 

@@ -119,12 +119,18 @@ IMAGENET10 = CIFAR10.replace(
 NAMED_TASKS = {named.data: named for named in (DIGITS, CIFAR10, CIFAR100, IMAGENET10)}
 
 
-def task(name: str) -> Task:
+def task(name: str, *, epochs: int = 0, checkpoint_interval: int = 0, train_size: int = 0) -> Task:
     """The task of a name: `digits`, `cifar10`, `cifar100`, `imagenet10` or `folder:PATH`.
 
     `:first-half` or `:second-half` at the end names one of the two disjoint halves of its training set.
+    epochs: E · checkpoint_interval: k · train_size: images used; 0 leaves the task's own.
     Raises ValueError for an unknown name and FileNotFoundError for a folder without images.
     """
+    wanted = {"train_size": train_size, "epochs": epochs, "checkpoint_interval": checkpoint_interval}
+    return _named(name).replace(**{field: value for field, value in wanted.items() if value})
+
+
+def _named(name: str) -> Task:
     base, _, last = name.rpartition(":")
     base, half = (base, last) if last in HALVES and base else (name, "")
     if base.startswith("folder:"):

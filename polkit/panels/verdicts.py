@@ -8,7 +8,7 @@ import pandas as pd
 from polkit.calibration import Calibration
 from polkit.figures.drawing import Figure, spoken
 from polkit.figures.verification import stages_figure, verdict_figure
-from polkit.noise import calibration_for_interval
+from polkit.noise import calibration_for_interval, verdict_at_interval
 from polkit.panels.parts import (
     Panel,
     Prediction,
@@ -41,14 +41,24 @@ def most_intervals(verdict: Verdict) -> int:
     return int(verdict.intervals.drop_duplicates("start").groupby("epoch").size().max())
 
 
-def verdict_panel(verdict: Verdict, calibration: Calibration, prediction: Prediction | None = None) -> Panel:
-    """δ and Q over one verdict in which every interval was replayed."""
-    sliders = {"threshold_scale": delta_slider(), "top_q": top_q_slider(1, most_intervals(verdict))}
+def verdict_panel(verdict: Verdict, proof: Proof, calibration: Calibration, *, intervals: Sequence[int],
+                  prediction: Prediction | None = None) -> Panel:  # fmt: skip
+    """δ and Q over one verdict in which every interval was replayed; Run replays some with another, larger k."""
+    k = proof.checkpoint_interval
+    wider = [interval for interval in intervals if interval > k and interval % k == 0]
+    sliders = {"threshold_scale": delta_slider(), "top_q": top_q_slider(1, most_intervals(verdict)),
+               "interval": interval_slider(k, [k, *wider])}  # fmt: skip
 
-    def draw(judged: Verdict, *, guess: float | None, threshold_scale: float, top_q: int) -> Figure:
-        return verdict_figure(judged, calibration, threshold_scale=threshold_scale, top_q=top_q, guess=guess)
+    def compute(progress: Progress, *, interval: int, **_) -> Verdict:
+        if interval == k:
+            return verdict
+        return verdict_at_interval(verdict, proof, calibration, interval, progress=progress)
 
-    return panel("verdict", sliders, draw, data=verdict, prediction=prediction)
+    def draw(judged: Verdict, *, guess: float | None, threshold_scale: float, top_q: int, interval: int) -> Figure:
+        figure = verdict_figure(judged, calibration, threshold_scale=threshold_scale, top_q=top_q, guess=guess)
+        return replace(figure, summary=f"k = {interval}, δ × {threshold_scale:.2f}, Q = {top_q}: {figure.summary}")
+
+    return panel("verdict", sliders, draw, data=verdict, compute=compute, on_run=("interval",), prediction=prediction)
 
 
 def attack_panel(name: str, forge: Callable[..., Proof], final: Checkpoint, judged: Judged, proof: Proof, *,

@@ -1,0 +1,95 @@
+"""The two spoofs of the threat model that are honest work (Section II-B): retraining, and distillation.
+
+Kind 1, retraining-based, is `retrain`; kind 4, distillation-based, is `distil`. Kinds 2 and 3, stochastic and
+structurally correct, are what `attack_1`, `attack_2`, `attack_3` and `interpolation_only` aim at.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from polkit.adversary.spoof import Plan, make_plan, spoof_folder
+from polkit.checkpoints import write_checkpoint
+from polkit.data import Points, normalise
+from polkit.progress import Progress, reported
+from polkit.proof import Proof, cache_folder, fresh_folder, open_proof, publish, seal
+from polkit.prover import prove, signatures_of
+from polkit.task import Task
+from polkit.training import (
+    Checkpoint,
+    Conditions,
+    applied,
+    initial_checkpoint,
+    load,
+    make_learner,
+    snapshot,
+    unit_pixels,
+    update,
+)  # fmt: skip
+
+
+def retrain(task: Task, seed: int, *, conditions: Conditions = Conditions(), out: str | Path | None = None,
+            progress: Progress = True) -> Proof:  # fmt: skip
+    """Kind 1: Algorithm 1 once more, by somebody who knows the prover's seed; byte for byte the prover's proof.
+
+    The threat model rules that knowledge out (its capability 3). Computed in a folder of its own, never taken from
+    the prover's: it costs what the proof cost. Raises FileExistsError if `out` exists.
+    """
+    if out is None:
+        facts = {"task": task.to_json(), "seed": seed, "conditions": conditions.to_json()}
+        out = cache_folder("spoofs", attack="retraining", **facts)
+    elif Path(out).exists():
+        raise FileExistsError(f"{out} exists already: choose another folder for the spoof")
+    return prove(task, seed, out=out, conditions=conditions, progress=progress)
+
+
+def distil(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0, conditions: Conditions = Conditions(),
+           out: str | Path | None = None, progress: Progress = True) -> Proof:  # fmt: skip
+    """Kind 4: an honest, valid proof of another model, W'_{T'}, that has learned to answer as f_{W_T} does.
+
+    A fresh W_0 is trained for T' = `spoof_steps` steps on the training images with the labels that f_{W_T} gives
+    them; images and labels travel with the proof. The learning rate of each step is the verifier's, so T' < T keeps
+    the early, large ones and may never come to the drops. Other arguments as in `attack_2`.
+    """
+    plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions)
+    folder = spoof_folder(plan, "distillation", {}, out)
+    if folder.exists():
+        return open_proof(folder)
+    partial, interval = fresh_folder(folder), task.checkpoint_interval
+    first = initial_checkpoint(task, plan.seed)
+    plan = replace(plan, first=first, points=Points(plan.points.images, teacher_labels(plan)))
+    write_checkpoint(partial, 0, first)
+    with applied(conditions):
+        learner = make_learner(task, conditions)
+        load(learner, first)
+        steps = range(spoof_steps)
+        for step in reported(steps, total=len(steps), title="distillation", unit="step", progress=progress):
+            batch = plan.batch(step)
+            update(learner, batch.points, step=step, augmentation_seed=batch.augmentation_seed)
+            plan.meter.charge("update")
+            if (step + 1) % interval == 0:
+                write_checkpoint(partial, step + 1, snapshot(learner))
+    # Not write_spoof: it sends the points along only where images were changed, here the labels are.
+    seal(
+        partial, task=task, checkpoint_interval=interval, seed=plan.seed, conditions=conditions,
+        batches=plan.batches, signatures=signatures_of(plan.points, plan.batches), augmentation_seeds=plan.seeds,
+        points=plan.points,
+    )  # fmt: skip
+    return publish(partial, folder, plan.meter.cost(), plan.meter.counts, trace=[])
+
+
+@torch.no_grad()
+def teacher_labels(plan: Plan) -> Tensor:
+    """int64 (n,): the class that f_{W_T} gives each training image, in evaluation mode, without augmentation."""
+    labels, size = [], plan.task.batch_size
+    with applied(plan.conditions):
+        teacher = make_learner(plan.task, plan.conditions)
+        load(teacher, plan.final)
+        teacher.model.eval()
+        for images in plan.points.images.split(size):
+            shown = normalise(plan.task, unit_pixels(teacher, images))
+            labels.append(teacher.model(shown).argmax(1).cpu())
+            plan.meter.charge("forward")  # the last, shorter batch is charged as a whole one
+    return torch.cat(labels)
