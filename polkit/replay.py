@@ -1,7 +1,6 @@
 """Replaying a proof: from the recorded W_t through k updates to W'_{t+k}, and how far that is from W_{t+k}."""
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
 import joblib
 import pandas as pd
@@ -68,18 +67,6 @@ def select_intervals(magnitudes: pd.DataFrame, top_q: int | str) -> pd.DataFrame
         return magnitudes
     ranked = magnitudes.sort_values("magnitude", ascending=False, na_position="first", kind="stable")
     return ranked.groupby("epoch", sort=False).head(top_q).sort_index()
-
-
-def update_magnitudes(proof: Proof, task: Task) -> pd.DataFrame:
-    """How far each interval of an honest proof moved the weights: start, end, epoch, magnitude (l2)."""
-    rows, steps = [], proof.checkpoint_steps
-    previous = proof.checkpoint(0, task)
-    for start, end in pairwise(steps):
-        current = proof.checkpoint(end, task)
-        moved = distances(current.weights, previous.weights)["l2"]
-        rows.append((start, end, start // task.steps_per_epoch, moved))
-        previous = current
-    return pd.DataFrame(rows, columns=["start", "end", "epoch", "magnitude"])
 
 
 def replay(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[int], seed: int, *,

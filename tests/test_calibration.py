@@ -50,12 +50,20 @@ def test_preparing_is_proving_and_calibrating_side_by_side(small_task):
     proof, calibration = pk.prepare(small_task, seed=4, progress=False)
     again = pk.prove(small_task, 4, progress=False)
     redrawn = pk.Conditions(augmentation="redraw")
-    alone = pk.calibrate(again, conditions=redrawn, replays=2, top_q=1, workers=1, progress=False)
+    alone = pk.calibrate(again, conditions=redrawn, workers=1, first_epochs=50, progress=False)
     assert (proof, calibration) == (again, alone)  # the second call reads what the first left
-    direct = pk.calibrate(again, conditions=redrawn, replays=2, top_q=1, workers=1, progress=False,
+    direct = pk.calibrate(again, conditions=redrawn, workers=1, first_epochs=50, progress=False,
                           out=again.folder.with_name("direct.json"))  # fmt: skip
     assert (calibration.thresholds, calibration.reference) == (direct.thresholds, direct.reference)
-    assert calibration.cost.gradient_evaluations == small_task.steps + 2 * 4 * 4  # one interval of each epoch
+
+
+def test_only_the_first_epochs_are_replayed_if_asked(small_task, small_proof, small_calibration, tmp_path):
+    early = pk.calibrate(small_proof, replays=2, workers=1, first_epochs=1, out=tmp_path / "c.json", progress=False)
+    assert early.cost.gradient_evaluations == small_task.steps + 2 * small_task.steps_per_epoch
+    assert early.reference == small_calibration.reference
+    for part in PARTS:
+        for name, value in early.thresholds[part].items():
+            assert value <= small_calibration.thresholds[part][name]
 
 
 def test_a_replay_that_can_be_repeated_calibrates_to_zero(small_proof, tmp_path):

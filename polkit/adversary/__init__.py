@@ -9,6 +9,6 @@ from polkit.adversary.retraining import distil, retrain
 from polkit.adversary.shortcuts import interpolation_only
 
 __all__ = [
-    "attack_1", "attack_2", "attack_3", "corollary_bound", "corollary_gap", "corollary_table", "distil", "interpolation_only",
-    "measured_derivatives", "on_the_path", "retrain", "sorted_initialisation",
+    "attack_1", "attack_2", "attack_3", "corollary_bound", "corollary_gap", "corollary_table", "distil",
+    "interpolation_only", "measured_derivatives", "on_the_path", "retrain", "sorted_initialisation",
 ]  # fmt: skip
