@@ -11,6 +11,7 @@ from polkit.adversary import (
     interpolation_only,
     measured_derivatives,
     on_the_path,
+    original_batch,
     retrain,
     sorted_initialisation,
 )  # fmt: skip
@@ -31,7 +32,7 @@ __all__ = [
     "DISTANCES", "Calibration", "Checkpoint", "Claim", "Conditions", "Cost", "Points", "Proof", "ProofError",
     "Reason", "Report", "Task", "Verdict", "accuracy", "attack_1", "attack_2", "attack_3", "augment", "calibrate",
     "claims", "corollary_bound", "corollary_gap", "corollary_table", "distances", "distil", "initial_checkpoint",
-    "interpolation_only", "load_calibration", "measured_derivatives", "on_the_path", "open_proof", "outcomes",
-    "prepare", "prove", "read_weights", "retrain", "signature", "sorted_initialisation", "task", "test_initialisation",
-    "test_points", "train", "training_points", "unit_costs", "update", "verify",
+    "interpolation_only", "load_calibration", "measured_derivatives", "on_the_path", "open_proof", "original_batch",
+    "outcomes", "prepare", "prove", "read_weights", "retrain", "signature", "sorted_initialisation", "task",
+    "test_initialisation", "test_points", "train", "training_points", "unit_costs", "update", "verify",
 ]  # fmt: skip

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.datasets import folder as image_folder
-from torchvision.transforms.functional import pil_to_tensor
 
 from polkit.task import IMAGE_SUFFIXES, Task, split_folder
 
@@ -140,11 +138,16 @@ def _cifar(path: Path, files: list[str], archive: str, label_bytes: int) -> Poin
 
 
 def _list_images(path: Path, classes: list[str]) -> list[tuple[str, int]]:
+    from torchvision.datasets import folder as image_folder  # takes 2 s to import, and only image folders need it
+
     numbering = {name: number for number, name in enumerate(classes)}
     return image_folder.make_dataset(str(path), numbering, extensions=IMAGE_SUFFIXES, allow_empty=True)
 
 
 def _image_folder(path: Path, task: Task, classes: list[str]) -> Points:
+    from torchvision.datasets import folder as image_folder
+    from torchvision.transforms.functional import pil_to_tensor
+
     listed = _list_images(path, classes)
     images = torch.empty((len(listed), *task.image_shape), dtype=torch.uint8)
     for row, (file, _) in enumerate(listed):

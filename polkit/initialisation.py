@@ -1,7 +1,6 @@
 """verifyInitialization(): was W_0 drawn from the distribution that the task requires? (Algorithm 2, line 1)"""
 
 import pandas as pd
-from scipy import stats
 
 from polkit.models import Distribution, build_model, initial_buffers, weight_distributions
 from polkit.task import Task
@@ -40,6 +39,8 @@ test_initialisation.__test__ = False  # not a test for pytest
 
 
 def _p_value(value, required: Distribution) -> float:
+    from scipy import stats  # takes 1 s to import
+
     if required.kind == "constant":
         return float((value == required.scale).all())
     if not bool(value.isfinite().all()):

@@ -1,5 +1,6 @@
 """Algorithm 2: one verifier that judges every proof, real or forged, from what is on disk."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -239,6 +240,22 @@ def judge(replayed: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
         normalised_error=replayed["error"] / [calibration.reference[part][name] for part, name in keys],
     )
     return replayed.assign(passed=replayed["error"] <= replayed["threshold"])[INTERVAL_COLUMNS]
+
+
+def worst_ratios(verdict: Verdict, calibration: Calibration, parts: Sequence[str] = PARTS) -> pd.DataFrame:
+    """One row per replayed interval: its largest error as a multiple of the calibrated δ, and where that was.
+
+    Columns start, end, epoch, ratio, distance, part.
+    """
+    rows = verdict.intervals[verdict.intervals["part"].isin(parts)]
+    keys = list(zip(rows["part"], rows["distance"], strict=True))
+    allowed = np.array([calibration.thresholds[part][name] for part, name in keys], dtype=float)
+    errors = rows["error"].to_numpy(float)
+    ratio = np.divide(errors, allowed, out=np.where(errors > 0, math.inf, 0.0), where=allowed > 0)
+    rows = rows[["start", "end", "epoch", "distance", "part"]].assign(ratio=ratio)
+    # A NaN is the worst of all.
+    order = rows.assign(rank=rows["ratio"].fillna(math.inf)).sort_values("rank", ascending=False, kind="stable")
+    return order.drop_duplicates("start").sort_values("start")[["start", "end", "epoch", "ratio", "distance", "part"]]
 
 
 def error_reasons(intervals: pd.DataFrame) -> list[Reason]:

@@ -32,6 +32,11 @@ def attempt(attack: str, spoof: Proof, verdict: Verdict, proof: Proof) -> Attemp
     return Attempt(attack, spoof.steps, spoof.checkpoint_interval, verdict, share)
 
 
+def spoof_lengths(interval: int, most: int, count: int = 60) -> np.ndarray:
+    """Lengths T' from k to `most`, multiples of k, evenly on a logarithmic scale."""
+    return np.unique(np.geomspace(interval, most, count).astype(int) // interval * interval)
+
+
 def path_errors(task: Task, final: Checkpoint, spoof_steps: np.ndarray, *, seed: int = 0) -> pd.DataFrame:
     """What a verifier would measure if every forged batch left the weights exactly where they were.
 

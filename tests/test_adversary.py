@@ -358,3 +358,16 @@ def test_the_stopping_test_saves_what_the_settled_batches_would_have_cost(
     assert stopping.counts()["objective"] == trace["evaluations"].sum() <= 3 * (8 - len(settled))
     assert stopping.cost().gradient_evaluations < free.cost().gradient_evaluations
     assert stopping.cost().floating_point_operations < free.cost().floating_point_operations
+
+
+@pytest.mark.parametrize("attack", [pk.attack_1, pk.attack_2, pk.attack_3])
+def test_the_original_batch_is_the_one_that_was_perturbed(small_task, small_proof, tmp_path, attack):
+    settings = {} if attack is pk.attack_1 else {"movement_limit": 1e-4}  # so that every batch is treated
+    spoof = attack(small_proof.final_weights(), small_task, spoof_steps=8, seed=5, out=tmp_path / "s", progress=False,
+                   **settings)  # fmt: skip
+    published, original = spoof.points().take(spoof.batches()[7]), pk.original_batch(small_task, 7, seed=5)
+    assert (published.labels == original.labels).all()
+    change = (published.images.int() - original.images.int()).abs()
+    assert 0 < change.float().mean() < 60
+    other = pk.original_batch(small_task, 6, seed=5).images.int()
+    assert change.float().mean() < (published.images.int() - other).abs().float().mean()

@@ -50,9 +50,9 @@ def test_preparing_is_proving_and_calibrating_side_by_side(small_task):
     proof, calibration = pk.prepare(small_task, seed=4, progress=False)
     again = pk.prove(small_task, 4, progress=False)
     redrawn = pk.Conditions(augmentation="redraw")
-    alone = pk.calibrate(again, conditions=redrawn, workers=1, first_epochs=50, progress=False)
+    alone = pk.calibrate(again, conditions=redrawn, workers=1, first_epochs=25, progress=False)
     assert (proof, calibration) == (again, alone)  # the second call reads what the first left
-    direct = pk.calibrate(again, conditions=redrawn, workers=1, first_epochs=50, progress=False,
+    direct = pk.calibrate(again, conditions=redrawn, workers=1, first_epochs=25, progress=False,
                           out=again.folder.with_name("direct.json"))  # fmt: skip
     assert (calibration.thresholds, calibration.reference) == (direct.thresholds, direct.reference)
 

@@ -7,8 +7,9 @@ from polkit.adversary.corollary import corollary_bound, corollary_gap, corollary
 from polkit.adversary.path import on_the_path, sorted_initialisation
 from polkit.adversary.retraining import distil, retrain
 from polkit.adversary.shortcuts import interpolation_only
+from polkit.adversary.spoof import original_batch
 
 __all__ = [
     "attack_1", "attack_2", "attack_3", "corollary_bound", "corollary_gap", "corollary_table", "distil",
-    "interpolation_only", "measured_derivatives", "on_the_path", "retrain", "sorted_initialisation",
+    "interpolation_only", "measured_derivatives", "on_the_path", "original_batch", "retrain", "sorted_initialisation",
 ]  # fmt: skip

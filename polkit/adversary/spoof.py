@@ -125,6 +125,12 @@ def make_plan(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int, con
     )  # fmt: skip
 
 
+def original_batch(task: Task, step: int, seed: int) -> Points:
+    """The batch of a step as the adversary of this seed found it in the data, before any noise."""
+    epoch, place = divmod(step, task.steps_per_epoch)
+    return training_points(task).take(epoch_batches(task, derive_seed(seed, "adversary"), epoch)[place])
+
+
 def check_weights(final: Checkpoint, task: Task) -> None:
     """ValueError unless these are the weights and buffers of the task's model."""
     wanted = {key: tuple(shape) for key, shape in tensor_shapes(task).items() if not key.startswith("momentum.")}

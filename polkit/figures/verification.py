@@ -9,6 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from polkit.calibration import Calibration
+from polkit.defences import stage_threshold
 from polkit.figures.drawing import (
     BLACK,
     BLUE,
@@ -23,25 +24,9 @@ from polkit.figures.drawing import (
     styled,
 )
 from polkit.training import PARTS
-from polkit.verifier import Verdict
+from polkit.verifier import Verdict, worst_ratios
 
 FLOOR = 1e-6  # of δ: where an error of exactly 0 is drawn
-
-
-def worst_ratios(verdict: Verdict, calibration: Calibration, parts: Sequence[str] = PARTS) -> pd.DataFrame:
-    """One row per replayed interval: its largest error as a multiple of the calibrated δ, and where that was.
-
-    Columns start, end, epoch, ratio, distance, part.
-    """
-    rows = verdict.intervals[verdict.intervals["part"].isin(parts)]
-    keys = list(zip(rows["part"], rows["distance"], strict=True))
-    allowed = np.array([calibration.thresholds[part][name] for part, name in keys], dtype=float)
-    errors = rows["error"].to_numpy(float)
-    ratio = np.divide(errors, allowed, out=np.where(errors > 0, math.inf, 0.0), where=allowed > 0)
-    rows = rows[["start", "end", "epoch", "distance", "part"]].assign(ratio=ratio)
-    # A NaN is the worst of all.
-    order = rows.assign(rank=rows["ratio"].fillna(math.inf)).sort_values("rank", ascending=False, kind="stable")
-    return order.drop_duplicates("start").sort_values("start")[["start", "end", "epoch", "ratio", "distance", "part"]]
 
 
 def verdict_figure(verdict: Verdict, calibration: Calibration, *, threshold_scale: float = 1.0,
@@ -96,11 +81,12 @@ def verdict_in_words(replayed: pd.DataFrame, threshold_scale: float, intervals: 
 
 
 def stages_figure(verdicts: dict[str, Verdict], calibration: Calibration, *,
-                  stages: list[tuple[float, float]]) -> Figure:  # fmt: skip
+                  edges: Sequence[float],
+                  scales: Sequence[float]) -> Figure:  # fmt: skip
     """Stage-dependent thresholds (Section V): each folder's errors over its own course, under a δ that falls.
 
-    stages: (share of the steps where it begins, multiple of the calibrated δ) in order · verdicts: name -> verdict
-    with every interval.
+    edges: where each stage begins, as a share of the steps · scales: its multiple of the calibrated δ · verdicts:
+    name -> verdict.
     """
     plot = go.Figure()
     caught = []
@@ -109,19 +95,13 @@ def stages_figure(verdicts: dict[str, Verdict], calibration: Calibration, *,
         end = max(worst["end"])
         plot.add_scatter(x=worst["start"] / end, y=at_least(worst["ratio"], FLOOR), mode="markers", name=name,
                          marker={"color": colour, "symbol": symbol, "size": 7})  # fmt: skip
-        limits = [stage_threshold(stages, start / end) for start in worst["start"]]
+        limits = [stage_threshold(edges, scales, start / end) for start in worst["start"]]
         above = int((~(worst["ratio"].to_numpy() <= np.array(limits))).sum())
         caught.append(f"{name}: {above} of {len(worst)} intervals above their stage's δ")
-    edges = [first for first, _ in stages] + [1.0]
-    steps = [(edge, limit) for (_, limit), pair in zip(stages, pairwise(edges), strict=True) for edge in pair]
+    steps = [(edge, scale) for pair, scale in zip(pairwise([*edges, 1.0]), scales, strict=True) for edge in pair]
     plot.add_scatter(x=[x for x, _ in steps], y=[y for _, y in steps], mode="lines", name="δ of the stage",
                      line={"color": BLACK, "width": 2})  # fmt: skip
     styled(plot, "A threshold for each stage of training", "share of the steps, 0 to 1",
            "error / δ as calibrated")  # fmt: skip
     logarithmic(plot)
     return Figure(plot, "; ".join(caught) + ".")
-
-
-def stage_threshold(stages: list[tuple[float, float]], share: float) -> float:
-    """The multiple of δ that applies at a share 0 … 1 of a proof's steps."""
-    return [limit for first, limit in stages if first <= share][-1]

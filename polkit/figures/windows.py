@@ -20,7 +20,7 @@ from polkit.figures.drawing import (
     spoken,
     styled,
 )
-from polkit.figures.verification import worst_ratios
+from polkit.verifier import worst_ratios
 from polkit.window import Attempt, window_edges
 
 

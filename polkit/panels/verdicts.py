@@ -117,6 +117,6 @@ def stages_panel(verdicts: dict[str, Verdict], calibration: Calibration, edges: 
     }
 
     def draw(found: dict[str, Verdict], *, guess: float | None, **chosen: float) -> Figure:
-        return stages_figure(found, calibration, stages=list(zip(edges, chosen.values(), strict=True)))
+        return stages_figure(found, calibration, edges=edges, scales=list(chosen.values()))
 
     return panel("stages", sliders, draw, data=verdicts)

@@ -27,7 +27,7 @@ from polkit.progress import Progress
 from polkit.proof import Proof
 from polkit.training import Checkpoint
 from polkit.verifier import verify
-from polkit.window import Attempt, attempt, path_errors, window, window_edges
+from polkit.window import Attempt, attempt, path_errors, spoof_lengths, window, window_edges
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,6 @@ class Tried:
     attempts: tuple[Attempt, ...]
     errors: pd.DataFrame
     calibration: Calibration
-
-
-def spoof_lengths(interval: int, most: int, count: int = 60) -> np.ndarray:
-    """Lengths T' from k to `most`, multiples of k, evenly on a logarithmic scale."""
-    return np.unique(np.geomspace(interval, most, count).astype(int) // interval * interval)
 
 
 def window_panel(forgers: Mapping[str, Callable[..., Proof]], costs: Mapping[str, float], proof: Proof,

@@ -1,0 +1,57 @@
+"""Countermeasures (Section V), each a plain function over a verdict: so far, thresholds by stage of training."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from polkit.calibration import Calibration
+from polkit.task import Task
+from polkit.verifier import Verdict, worst_ratios
+
+
+def stage_edges(task: Task) -> tuple[float, ...]:
+    """Where each stage begins, as a share of the training: at 0, and wherever the learning rate drops."""
+    drops = sorted({milestone / task.epochs for milestone in task.milestones if 0 < milestone < task.epochs})
+    return (0.0, *drops)
+
+
+def stage_scales(verdict: Verdict, calibration: Calibration, edges: Sequence[float],
+                 margin: float = 2.0) -> tuple[float, ...]:  # fmt: skip
+    """For each stage, `margin` times the largest error of the weights in it, as a multiple of the calibrated δ.
+
+    verdict: on an honest proof. At most 1, and at least 1e-4: no multiple of an error of exactly 0 forgives anything.
+    A stage in which nothing was replayed has the multiple of the stage before it.
+    """
+    worst = worst_ratios(verdict, calibration, ("weights",))
+    shares = worst["start"] / worst["end"].max()
+    scales: list[float] = []
+    for begin, end in pairwise([*edges, 1.1]):
+        inside = worst.loc[(shares >= begin) & (shares < end), "ratio"]
+        before = scales[-1] if scales else 1.0
+        scales.append(float(min(1.0, max(1e-4, margin * inside.max()))) if len(inside) else before)
+    return tuple(scales)
+
+
+def stage_threshold(edges: Sequence[float], scales: Sequence[float], share: float) -> float:
+    """The multiple of δ that applies at a share 0 … 1 of a proof's steps."""
+    return [scale for edge, scale in zip(edges, scales, strict=True) if edge <= share][-1]
+
+
+def rejected_at(verdict: Verdict, calibration: Calibration, edges: Sequence[float],
+                scales: Sequence[float]) -> list[float]:  # fmt: skip
+    """The shares 0 … 1 of its own steps at which a proof's replayed intervals exceed their stage's δ (weights)."""
+    worst = worst_ratios(verdict, calibration, ("weights",))
+    last = worst["end"].max()
+    return [
+        row.start / last
+        for row in worst.itertuples()
+        if not row.ratio <= stage_threshold(edges, scales, row.start / last)  # NaN does not pass
+    ]
+
+
+def cost_of_stages(edges: Sequence[float], scales: Sequence[float]) -> float:
+    """By what factor a straight path must grow to pass stage thresholds, if its spacing follows them.
+
+    With n intervals, a share f_s of them in stage s, an adversary covers at most n Σ f_s δ_s; with one δ it is n δ.
+    """
+    widths = [end - begin for begin, end in pairwise([*edges, 1.0])]
+    return 1 / sum(width * scale for width, scale in zip(widths, scales, strict=True))
