@@ -1,9 +1,10 @@
 # Two commands: `make book` runs the book, `make test` tests everything. Each installs first.
+# `make test-ui` is the part of `make test` that drives JupyterLab in a browser; `make lab` opens the book there.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: install book test lab clean
+.PHONY: install book test test-ui lab clean
 
 install: $(STAMP)
 
@@ -19,8 +20,11 @@ test: install
 	$(BIN)/ruff check polkit tests
 	$(BIN)/pytest
 
+test-ui: install
+	$(BIN)/pytest tests/browser -s
+
 lab: install
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks/01_primer.ipynb
 
 clean:
 	rm -rf build .venv

@@ -1,7 +1,12 @@
 """The book, run headlessly: each chapter through papermill, then every claim and outcome in one table."""
 
 import ast
+import base64
+import difflib
 import json
+import os
+import shutil
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +14,15 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import papermill
+import plotly.graph_objects as go
+import plotly.io as pio
 from papermill.exceptions import PapermillExecutionError
 
 from polkit.report import REPORT_TYPE, shown
 
 CHAPTER_SECONDS = 3600
+PLOTLY_TYPE = "application/vnd.plotly.v1+json"
+WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 
 
 def find_notebooks() -> Path:
@@ -48,7 +57,9 @@ def checked_parameters(files: Sequence[Path], given: Mapping[str, str]) -> dict[
     chosen: dict[Path, dict[str, object]] = {file: {} for file in files}
     for name, text in given.items():
         if name not in names:
-            raise ValueError(f"no chapter has a parameter {name!r}; the parameters are {', '.join(names)}")
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]}? The" if near else "the"
+            raise ValueError(f"no chapter has a parameter {name!r}; {hint} parameters are {', '.join(names)}")
         for file, parameters in known.items():
             if name in parameters:
                 chosen[file][name] = typed(name, text, parameters[name])
@@ -104,15 +115,47 @@ def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | Non
 
 
 def tidy(executed: Path, target: Path, keep_notes: bool = True) -> None:
-    """Copies an executed notebook without the tracks of progress bars, and without papermill's notes if asked."""
+    """Copies an executed notebook so that it reads without a kernel: figures as pictures too, panels in words.
+
+    The tracks of progress bars go, and so do widget state and, if asked, papermill's notes.
+    """
     notebook = nbformat.read(executed, as_version=4)
+    notebook.metadata.pop("widgets", None)
     for notes in (notebook.metadata, *(cell.metadata for cell in notebook.cells)):
-        for name in () if keep_notes else ("papermill", "execution", "widgets"):
+        for name in () if keep_notes else ("papermill", "execution"):
             notes.pop(name, None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [out for out in cell.outputs if not (out.output_type == "stream" and "\r" in out.text)]
+    shown = [output["data"] for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
+    for data in shown:
+        if WIDGET_TYPE in data:
+            words = data["text/plain"]
+            data.clear()
+            data.update({"text/plain": words, "text/markdown": f"> ▶ {words}"})
+    add_pictures([data for data in shown if PLOTLY_TYPE in data])
     nbformat.write(notebook, target)
+
+
+def add_pictures(figures: Sequence[dict]) -> None:
+    """Adds a PNG to each figure's output, for views that run nothing.
+
+    Needs a Chrome or Chromium; without one a static view has the sentence under the figure alone.
+    """
+    if not figures or not find_browser():
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, f"{number}.png") for number in range(len(figures))]
+        plots = [go.Figure(data[PLOTLY_TYPE]) for data in figures]
+        pio.write_images(plots, files, width=820, scale=1.3)
+        for data, file in zip(figures, files, strict=True):
+            data["image/png"] = base64.b64encode(file.read_bytes()).decode()
+
+
+def find_browser() -> str | None:
+    """The Chrome or Chromium that draws pictures of figures."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+    return os.environ.get("BROWSER_PATH") or next(filter(None, map(shutil.which, names)), None)
 
 
 def collected(files: Sequence[Path], kind: str) -> pd.DataFrame:

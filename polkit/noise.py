@@ -3,17 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import torch
 
 from polkit.calibration import Calibration
 from polkit.checkpoints import ProofError
+from polkit.cost import Meter
 from polkit.data import derive_seed
 from polkit.distance import DISTANCES, distances
 from polkit.progress import Progress, reported
 from polkit.proof import Proof
-from polkit.replay import interval_errors, proof_points
-from polkit.training import PARTS, Checkpoint, Conditions, applied, load, make_learner, snapshot, update
+from polkit.replay import interval_errors, proof_points, remembered
+from polkit.training import PARTS, Checkpoint, Conditions, applied, load, make_learner, snapshot, unit_costs, update
 from polkit.verifier import Verdict
 
 
@@ -42,13 +44,14 @@ def growth_steps(proof: Proof) -> list[int]:
 
 
 def error_growth(proof: Proof, sources: Mapping[str, Conditions], starts: Sequence[int] | None = None,
-                 steps: Sequence[int] | None = None, seed: int = 0,
+                 steps: Sequence[int] | None = None, seed: int = 0, remember: bool = False,
                  progress: Progress = False) -> pd.DataFrame:  # fmt: skip
     """d(W_{t+i}, W'_{t+i}) after each number of `steps` i, from the checkpoints at `starts`, for every source.
 
     starts: default, W_0 and the checkpoint at a quarter of the training, where errors are largest · steps: default,
-    `growth_steps`. One row per source, start, i, part and distance. The honest W_{t+i} between checkpoints are made
-    again under the proof's own Conditions, with the augmentation it recorded; on the prover's machine that is exact.
+    `growth_steps` · remember: as in `verify`. One row per source, start, i, part and distance. The honest W_{t+i}
+    between checkpoints are made again under the proof's own Conditions, with the augmentation it recorded; on the
+    prover's machine that is exact.
     Raises ValueError if a start is no checkpoint or has too few steps after it.
     """
     steps = steps or growth_steps(proof)
@@ -60,15 +63,23 @@ def error_growth(proof: Proof, sources: Mapping[str, Conditions], starts: Sequen
                 f"steps with k = {proof.checkpoint_interval}"
             )
     own = Conditions(**proof.manifest["conditions"])
-    rows = []
-    for start in reported(starts, total=len(starts), title="replaying", progress=progress):
-        honest = _chain(proof, own, start, steps, seed)
-        for name, conditions in sources.items():
-            for count, reached in _chain(proof, conditions, start, steps, seed).items():
-                for part in PARTS:
-                    errors = distances(honest[count].parts()[part], reached.parts()[part])
-                    rows += [(name, start, count, part, distance, error) for distance, error in errors.items()]
-    return pd.DataFrame(rows, columns=["source", "start", "steps", "part", "distance", "error"])
+
+    def compute() -> pd.DataFrame:
+        rows = []
+        for start in reported(starts, total=len(starts), title="replaying", progress=progress):
+            honest = _chain(proof, own, start, steps, seed)
+            for name, conditions in sources.items():
+                for count, reached in _chain(proof, conditions, start, steps, seed).items():
+                    for part in PARTS:
+                        errors = distances(honest[count].parts()[part], reached.parts()[part])
+                        rows += [(name, start, count, part, distance, error) for distance, error in errors.items()]
+        return pd.DataFrame(rows, columns=["source", "start", "steps", "part", "distance", "error"])
+
+    if not remember:
+        return compute()
+    named = {name: conditions.to_json() for name, conditions in sources.items()}
+    return remembered(compute, "growth", proof=proof.digest, sources=named, starts=list(starts), steps=list(steps),
+                      seed=seed)  # fmt: skip
 
 
 def _chain(proof: Proof, conditions: Conditions, start: int, steps: Sequence[int], seed: int) -> dict[int, Checkpoint]:
@@ -106,9 +117,17 @@ def verdict_at_interval(verdict: Verdict, proof: Proof, calibration: Calibration
     rows = []
     for start in reported(chosen, total=len(chosen), title="replaying", progress=progress):
         rows += interval_errors(wider, calibration.task, calibration.conditions, [start], seed)
-    replayed = pd.DataFrame(rows).assign(magnitude=0.0)
+    replayed = pd.DataFrame(rows)
     replayed["epoch"] = replayed["start"] // calibration.task.steps_per_epoch
-    return replace(verdict, intervals=replayed.assign(threshold=0.0, passed=False)).under(calibration)
+    moved = {
+        start: distances(wider.checkpoint(min(start + interval, proof.steps)).weights, wider.checkpoint(start).weights)
+        for start in chosen
+    }
+    replayed["magnitude"] = [moved[start]["l2"] for start in replayed["start"]]
+    meter = Meter(unit_costs(calibration.task))
+    meter.charge("update", sum(min(start + interval, proof.steps) - start for start in chosen))
+    seen = replace(verdict, intervals=replayed.assign(threshold=0.0, passed=False), cost=meter.cost())
+    return seen.under(calibration)
 
 
 def calibration_for_interval(calibration: Calibration, growth: pd.DataFrame, interval: int) -> Calibration:
@@ -117,7 +136,9 @@ def calibration_for_interval(calibration: Calibration, growth: pd.DataFrame, int
     growth: from `error_growth`, of one source, with rows for the calibrated k and for `interval`. An estimate from
     the few starts in it; `calibrate` on a proof with that k is the measurement.
     """
-    largest = growth.groupby(["part", "distance", "steps"])["error"].max()
+    largest = growth.groupby(["part", "distance", "steps"])["error"].agg(
+        lambda errors: float(np.max(errors.to_numpy()))
+    )
     factors = {
         part: {name: largest[part, name, interval] / largest[part, name, calibration.task.checkpoint_interval]
                for name in DISTANCES}

@@ -1,15 +1,16 @@
 """Replaying a proof: from the recorded W_t through k updates to W'_{t+k}, and how far that is from W_{t+k}."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 
 import joblib
 import pandas as pd
 
-from polkit.checkpoints import ProofError
+from polkit.checkpoints import ProofError, write_text_whole
 from polkit.data import Points, derive_seed, training_points
 from polkit.distance import distances
 from polkit.progress import Progress, reported
-from polkit.proof import Proof
+from polkit.proof import Proof, cache_folder
 from polkit.task import NAMED_TASKS, Task
 from polkit.training import PARTS, Conditions, applied, load, make_learner, snapshot, update
 
@@ -70,13 +71,36 @@ def select_intervals(magnitudes: pd.DataFrame, top_q: int | str) -> pd.DataFrame
 
 
 def replay(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[int], seed: int, *,
-           workers: int = 1, progress: Progress = False) -> pd.DataFrame:  # fmt: skip
-    """`interval_errors` of many intervals, in order, spread over `workers` threads; each is independent of the rest."""
-    pieces = [list(starts[i : i + 20]) for i in range(0, len(starts), 20)]
-    jobs = [(interval_errors, (proof, task, conditions, piece, seed)) for piece in pieces]
-    with applied(conditions):
-        rows = [row for found in run_jobs(jobs, workers, "replaying", progress) for row in found]
-    return pd.DataFrame(rows, columns=["start", "end", "part", "distance", "error"])
+           workers: int = 1, progress: Progress = False, remember: bool = False) -> pd.DataFrame:  # fmt: skip
+    """`interval_errors` of many intervals, in order, spread over `workers` threads; each is independent of the rest.
+
+    remember: keep the errors in the cache, and read them from there if these files (by the manifest's digests, which
+    the caller must have checked), Conditions, intervals and draws were replayed before.
+    """
+
+    def compute() -> pd.DataFrame:
+        pieces = [list(starts[i : i + 20]) for i in range(0, len(starts), 20)]
+        jobs = [(interval_errors, (proof, task, conditions, piece, seed)) for piece in pieces]
+        with applied(conditions):
+            rows = [row for found in run_jobs(jobs, workers, "replaying", progress) for row in found]
+        return pd.DataFrame(rows, columns=["start", "end", "part", "distance", "error"])
+
+    if not remember:
+        return compute()
+    return remembered(compute, "replays", proof=proof.digest, task=task.to_json(), conditions=conditions.to_json(),
+                      interval=proof.checkpoint_interval, starts=list(map(int, starts)), seed=seed)  # fmt: skip
+
+
+def remembered(compute: Callable[[], pd.DataFrame], kind: str, **facts) -> pd.DataFrame:
+    """The table that `compute` makes, kept in the cache under the facts that decide it."""
+    file = cache_folder(kind, **facts).with_suffix(".json")
+    if file.exists():
+        return pd.DataFrame(**json.loads(file.read_text()))
+    table = compute()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    columns = table.columns.tolist()
+    write_text_whole(file, json.dumps({"data": table.to_numpy(dtype=object).tolist(), "columns": columns}))
+    return table
 
 
 def run_jobs(jobs: Sequence[tuple], workers: int, title: str, progress: Progress) -> Iterator:

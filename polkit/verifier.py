@@ -106,14 +106,16 @@ INTERVAL_COLUMNS = ["start", "end", "epoch", "magnitude", "part", "distance", "e
 
 def verify(proof: Proof | str | Path, calibration: Calibration, *, top_q: int | str = 1,
            distances: Sequence[str] = DISTANCES, parts: Sequence[str] = PARTS, seed: int = 0, workers: int = 1,
-           progress: Progress = False) -> Verdict:  # fmt: skip
+           remember: bool = False, progress: Progress = False) -> Verdict:  # fmt: skip
     """PoL verification (Algorithm 2) under the calibration's task, Conditions and thresholds δ.
 
     top_q: Q, how many of each epoch's largest updates are replayed, or "all" · distances, parts: those that must
     stay within δ; the paper's verifier compares the weights alone, this one the running means and variances of
-    the normalisation layers too · seed: the verifier's own draws. Every file's digest, every checkpoint and the
-    signature of every batch are checked whatever Q is. The printed algorithm never replays the last epoch, and
-    checks only the first signature of an interval; this one does both.
+    the normalisation layers too · seed: the verifier's own draws · remember: do not replay again what was replayed
+    before from these very files under the same Conditions and draws; everything else is checked anyway.
+
+    Every file's digest, every checkpoint and the signature of every batch are checked whatever Q is. The printed
+    algorithm never replays the last epoch, and checks only the first signature of an interval; this one does both.
 
     Never raises on a bad proof. Raises ValueError on a caller's mistake, FileNotFoundError if the claimed data set
     is not on this machine.
@@ -139,7 +141,7 @@ def verify(proof: Proof | str | Path, calibration: Calibration, *, top_q: int | 
             starts = select_intervals(magnitudes, top_q)
             replayed = replay(
                 proof, calibration.task, calibration.conditions, starts["start"].tolist(), seed,
-                workers=workers, progress=progress,
+                workers=workers, progress=progress, remember=remember and not reasons,
             )  # fmt: skip
             meter.charge("update", int((starts["end"] - starts["start"]).sum()))
             intervals = judge(replayed.merge(starts, on=["start", "end"]), calibration)
@@ -251,7 +253,8 @@ def worst_ratios(verdict: Verdict, calibration: Calibration, parts: Sequence[str
     keys = list(zip(rows["part"], rows["distance"], strict=True))
     allowed = np.array([calibration.thresholds[part][name] for part, name in keys], dtype=float)
     errors = rows["error"].to_numpy(float)
-    ratio = np.divide(errors, allowed, out=np.where(errors > 0, math.inf, 0.0), where=allowed > 0)
+    without_limit = np.where(np.isnan(errors), math.nan, np.where(errors > 0, math.inf, 0.0))  # where δ is 0
+    ratio = np.divide(errors, allowed, out=without_limit, where=allowed > 0)
     rows = rows[["start", "end", "epoch", "distance", "part"]].assign(ratio=ratio)
     # A NaN is the worst of all.
     order = rows.assign(rank=rows["ratio"].fillna(math.inf)).sort_values("rank", ascending=False, kind="stable")

@@ -2,23 +2,35 @@
 
 import os
 import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
 import polkit as pk
 
 
-@pytest.fixture(scope="session", autouse=True)
-def home(tmp_path_factory):
-    """No test reads or writes the user's own cache."""
-    folder = tmp_path_factory.mktemp("home")
-    before = os.environ.get("POLKIT_HOME")
-    os.environ["POLKIT_HOME"] = str(folder)
-    yield folder
-    if before is None:
-        del os.environ["POLKIT_HOME"]
-    else:
-        os.environ["POLKIT_HOME"] = before
+def pytest_configure(config):
+    """No test reads or writes the user's own cache, nor does a kernel that runs a chapter.
+
+    $POLKIT_TEST_HOME keeps the tests' cache from one run to the next; otherwise it starts empty.
+    """
+    kept, before = os.environ.get("POLKIT_TEST_HOME"), os.environ.get("POLKIT_HOME")
+    os.environ["POLKIT_HOME"] = kept or tempfile.mkdtemp(prefix="polkit-tests-")
+
+    def clean_up():
+        folder = os.environ.pop("POLKIT_HOME")
+        if not kept:
+            shutil.rmtree(folder, ignore_errors=True)
+        if before is not None:
+            os.environ["POLKIT_HOME"] = before
+
+    config.add_cleanup(clean_up)
+
+
+@pytest.fixture
+def home():
+    return Path(os.environ["POLKIT_HOME"])
 
 
 @pytest.fixture(scope="session")

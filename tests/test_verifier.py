@@ -79,7 +79,7 @@ def test_processes_do_not_change_a_verdict(small_proof, small_calibration):
 
 def test_the_verifier_cannot_be_told_what_it_judges():
     assert set(inspect.signature(pk.verify).parameters) == {
-        "proof", "calibration", "top_q", "distances", "parts", "seed", "workers", "progress"
+        "proof", "calibration", "top_q", "distances", "parts", "seed", "workers", "remember", "progress"
     }  # fmt: skip
 
 
@@ -389,3 +389,17 @@ def test_a_verdict_on_nan_weights_is_still_json(copied, small_calibration):
     reseal(copied)
     text = json.dumps(pk.verify(copied, small_calibration, top_q="all").to_json())
     json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+
+
+def test_a_remembered_replay_is_the_same_replay_and_no_other(small_proof, small_calibration, copied):
+    first = pk.verify(small_proof, small_calibration, top_q=1, remember=True)
+    again = pk.verify(small_proof, small_calibration, top_q=1, remember=True)
+    plain = pk.verify(small_proof, small_calibration, top_q=1)
+    pd.testing.assert_frame_equal(again.intervals, plain.intervals)
+    pd.testing.assert_frame_equal(first.intervals, plain.intervals)
+    other = pk.verify(small_proof, small_calibration, top_q=1, seed=9, remember=True)
+    assert not np.allclose(other.intervals["error"].astype(float), plain.intervals["error"].astype(float))
+    file = copied.folder / "checkpoints" / "00000008.safetensors"
+    file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
+    tampered = pk.verify(copied, small_calibration, top_q=1, remember=True)
+    assert tampered.reasons[0].kind == "digest"

@@ -79,7 +79,7 @@ def trace_figure(trace: pd.DataFrame) -> Figure:
                            name=when, marker={"color": colour, "symbol": symbol, "size": 8}, showlegend=column == 1),
                 row=1, col=column,
             )  # fmt: skip
-    styled(plot, "What the optimisation does to each batch it treats", "step", "")
+    styled(plot, "What the optimisation does to each batch it treats", "step", "before and after")
     logarithmic(plot)
     if treated.empty:
         return Figure(plot, "no batch needed treatment: every update moved less than γ as it was.")
@@ -103,7 +103,7 @@ def cost_figure(costs: Mapping[str, Cost], proof: Cost) -> Figure:
         said.append(f"{name} " + ", ".join(f"{spoken(shares[meter])} of the {meter.replace('_', ' ')}"
                                            for meter in asdict(cost)))  # fmt: skip
     level(plot, 1, "the honest proof")
-    styled(plot, "What forging costs, in four meters", "", "share of the proof's")
+    styled(plot, "What forging costs, in four meters", "meter", "share of the proof's")
     logarithmic(plot)
     return Figure(plot, "; ".join(said) + ".")
 
@@ -121,7 +121,7 @@ def corollary_figure(table: pd.DataFrame, *, threshold: float | None = None, gue
     if threshold is not None:
         level(plot, threshold, "δ (l2)")
     if guess is not None:
-        plot.add_scatter(x=[table["k"].max()], y=[guess], mode="markers", name="your prediction",
+        plot.add_scatter(x=[table["k"].max()], y=at_least([guess]), mode="markers", name="your prediction",
                          marker={"symbol": "star", "size": 15, "color": PURPLE})  # fmt: skip
     styled(plot, "Corollary 1 against the measured gap", "k, batches optimised together", "gap in l2")
     plot.update_xaxes(type="log", tickvals=list(table["k"]))

@@ -60,6 +60,9 @@ def logarithmic(plot: go.Figure, axis: str = "y") -> go.Figure:
 
 def level(plot: go.Figure, value: float, text: str, *, guess: bool = False, row: int | None = None) -> None:
     """A horizontal line with its name, on a logarithmic axis (where plotly would misplace the name)."""
+    if value <= 0:  # no place on this axis
+        plot.add_annotation(x=1, y=0, xref="paper", yref="paper", text=f"{text}: {value:g}", showarrow=False)
+        return
     line = {"color": PURPLE, "dash": "dash"} if guess else {"color": BLACK, "width": 2}
     where = {} if row is None else {"row": row, "col": 1}
     plot.add_hline(y=value, line=line, **where)
@@ -70,6 +73,9 @@ def level(plot: go.Figure, value: float, text: str, *, guess: bool = False, row:
 
 def mark(plot: go.Figure, value: float, text: str, *, guess: bool = False, log: bool = True) -> None:
     """A vertical line over all rows, with its name; log: whether the horizontal axis is logarithmic."""
+    if log and value <= 0:  # no place on this axis
+        plot.add_annotation(x=0, y=1, xref="paper", yref="paper", text=f"{text}: {value:g}", showarrow=False)
+        return
     line = {"color": PURPLE, "dash": "dash"} if guess else {"color": BLACK, "dash": "dot", "width": 1}
     plot.add_vline(x=value, line=line)
     plot.add_annotation(x=math.log10(value) if log else value, xref="x", y=1, yref="paper", text=text, showarrow=False,
@@ -79,6 +85,11 @@ def mark(plot: go.Figure, value: float, text: str, *, guess: bool = False, log: 
 def at_least(values, least: float = 1e-9) -> list[float]:
     """Values for a logarithmic axis: an exact 0 is drawn at the bottom instead of nowhere."""
     return [max(float(value), least) for value in values]
+
+
+def drawable(values, least: float = 1e-9, most: float = 1e6) -> list[float]:
+    """Errors for a logarithmic axis, where 0 is at the bottom, and infinity and NaN are at the top."""
+    return [most if math.isnan(value) else min(max(float(value), least), most) for value in values]
 
 
 def spoken(value: float) -> str:

@@ -17,6 +17,7 @@ from polkit.figures.drawing import (
     SHAPES,
     Figure,
     at_least,
+    drawable,
     level,
     logarithmic,
     mark,
@@ -49,7 +50,8 @@ def surface_figure(grid: tuple[np.ndarray, np.ndarray, np.ndarray], path: np.nda
     rings = [np.append(centre + threshold * np.stack([np.cos(turn), np.sin(turn)], 1), [[np.nan, np.nan]], axis=0)
              for centre in forged]  # fmt: skip
     rings = np.concatenate(rings)
-    plot.add_scatter(x=rings[:, 0], y=rings[:, 1], mode="lines", line={"color": ORANGE, "width": 0.8}, hoverinfo="skip",
+    plot.add_scatter(x=rings[:, 0], y=rings[:, 1], mode="lines", hoverinfo="skip",
+                     line={"color": ORANGE, "width": 1, "dash": "dot"},
                      name="δ around each forged checkpoint")  # fmt: skip
     plot.update_layout(yaxis={"scaleanchor": "x"})
     word = "every forged step stays within δ" if not missed.any() else f"{int(missed.sum())} of {len(missed)} exceed δ"
@@ -62,19 +64,22 @@ def surface_figure(grid: tuple[np.ndarray, np.ndarray, np.ndarray], path: np.nda
 
 
 def growth_figure(growth: pd.DataFrame, *, distance: str = "l2", reference: float | None = None,
-                  chosen: int | None = None, guess: float | None = None) -> Figure:  # fmt: skip
+                  chosen: int | None = None, guess: float | None = None,
+                  guess_at: int | None = None) -> Figure:  # fmt: skip
     """How far replays drift with the number of steps, for each source of noise; the largest over all starts.
 
     growth: from `error_growth` · reference: d_ref, divides every error if given · chosen: a k to mark ·
-    guess: the reader's own, at `chosen`.
+    guess: the reader's own, at `guess_at` steps (default: the most).
     """
     rows = growth[(growth["part"] == "weights") & (growth["distance"] == distance)]
-    table = rows.pivot_table(index="source", columns="steps", values="error", aggfunc="max", sort=False)
-    table = table / (reference or 1.0)
+    largest = rows.groupby(["source", "steps"], sort=False)["error"].agg(
+        lambda errors: float(np.max(errors.to_numpy()))
+    )
+    table = largest.unstack(sort=False) / (reference or 1.0)
     plot = go.Figure()
     for number, (source, errors) in enumerate(table.iterrows()):
         plot.add_scatter(
-            x=list(errors.index), y=at_least(errors, 1e-9), name=str(source), mode="lines+markers",
+            x=list(errors.index), y=drawable(errors), name=str(source), mode="lines+markers",
             line={"color": COLOURS[number % 6], "dash": DASHES[number % 6]},
             marker={"symbol": SHAPES[number % 6], "size": 8}, customdata=list(errors),
             hovertemplate="k = %{x}: %{customdata:.3g}",
@@ -83,7 +88,7 @@ def growth_figure(growth: pd.DataFrame, *, distance: str = "l2", reference: floa
     if chosen is not None:
         mark(plot, chosen, f"k = {chosen}")
     if guess is not None:
-        plot.add_scatter(x=[marked], y=[guess], mode="markers", name="your prediction",
+        plot.add_scatter(x=[guess_at or table.columns[-1]], y=at_least([guess]), mode="markers", name="your prediction",
                          marker={"symbol": "star", "size": 15, "color": PURPLE})  # fmt: skip
     parts = ", ".join(f"{source} {'exactly 0' if table[marked][source] == 0 else spoken(table[marked][source])}"
                       for source in table.index)  # fmt: skip

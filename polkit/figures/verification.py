@@ -16,7 +16,7 @@ from polkit.figures.drawing import (
     GREY,
     ORANGE,
     Figure,
-    at_least,
+    drawable,
     level,
     logarithmic,
     mark,
@@ -50,7 +50,7 @@ def verdict_figure(verdict: Verdict, calibration: Calibration, *, threshold_scal
     for name, mask, marker in groups:
         rows = worst[mask]
         plot.add_scatter(
-            x=rows["start"].to_numpy(), y=at_least(rows["ratio"].replace(math.inf, 1e6).fillna(1e6), FLOOR),
+            x=rows["start"].to_numpy(), y=drawable(rows["ratio"], FLOOR),
             mode="markers", name=name, marker=marker,
             text=[f"{row.distance} of the {row.part}, epoch {row.epoch}" for row in rows.itertuples()],
             hovertemplate="steps from %{x}: %{y:.3g} δ (%{text})",
@@ -93,7 +93,7 @@ def stages_figure(verdicts: dict[str, Verdict], calibration: Calibration, *,
     for (name, verdict), colour, symbol in zip(verdicts.items(), (BLUE, ORANGE), ("circle-open", "x"), strict=False):
         worst = worst_ratios(verdict, calibration, parts=("weights",))
         end = max(worst["end"])
-        plot.add_scatter(x=worst["start"] / end, y=at_least(worst["ratio"], FLOOR), mode="markers", name=name,
+        plot.add_scatter(x=worst["start"] / end, y=drawable(worst["ratio"], FLOOR), mode="markers", name=name,
                          marker={"color": colour, "symbol": symbol, "size": 7})  # fmt: skip
         limits = [stage_threshold(edges, scales, start / end) for start in worst["start"]]
         above = int((~(worst["ratio"].to_numpy() <= np.array(limits))).sum())

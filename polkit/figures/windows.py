@@ -1,5 +1,6 @@
 """Figures of the spoofing window: which T' pass the verifier and still cost less than the proof."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from polkit.figures.drawing import (
     ORANGE,
     SHAPES,
     Figure,
+    drawable,
     level,
     logarithmic,
     mark,
@@ -40,10 +42,13 @@ def window_figure(table: pd.DataFrame, calibration: Calibration, *, attempts: Se
         line = {"color": colour, "dash": dash}
         plot.add_scatter(x=steps, y=table[column].to_numpy(), mode="lines", name=name, line=line, row=row, col=1)
     kept = [made for made in attempts if made.interval == calibration.task.checkpoint_interval]
+    judged = []
+    for made in kept:
+        verdict = made.verdict.under(calibration.scaled(threshold_scale)).at(top_q)
+        ratio = worst_ratios(verdict, calibration)["ratio"].fillna(math.inf).max() / threshold_scale
+        judged.append((made, drawable([ratio])[0], verdict.accepted))
     for passed, colour, symbol in ((True, BLUE, "circle"), (False, ORANGE, "x")):
-        found = [(made, worst_ratios(made.verdict.at(top_q), calibration)["ratio"].max() / threshold_scale)
-                 for made in kept]  # fmt: skip
-        found = [(made, ratio) for made, ratio in found if bool(ratio <= 1) == passed]
+        found = [(made, ratio) for made, ratio, accepted in judged if accepted == passed]
         name = "measured: " + ("accepted" if passed else "rejected")
         for row, values in ((1, [ratio for _, ratio in found]), (2, [made.cost for made, _ in found])):
             plot.add_trace(go.Scatter(
@@ -89,7 +94,7 @@ def map_figure(scales: np.ndarray, widths: dict[str, np.ndarray], *, chosen: flo
     for (attack, ratio), colour, symbol in zip(widths.items(), (BLUE, ORANGE, GREEN), SHAPES, strict=False):
         plot.add_scatter(x=scales, y=ratio, mode="lines+markers", name=attack,
                          line={"color": colour}, marker={"symbol": symbol, "size": 7})  # fmt: skip
-        shut = scales[ratio <= 1]
+        shut = scales[~(ratio > 1)]  # NaN: no T' is fine enough
         said.append(f"{attack} is shut out below δ × {spoken(float(shut.max()))}" if len(shut)
                     else f"{attack} pays at every δ shown")  # fmt: skip
     level(plot, 1, "shut below this line")

@@ -111,7 +111,7 @@ def panel(name: str, sliders: Mapping[str, w.Widget], draw: Callable[..., Figure
     is said in the panel.
     """
     state = {"data": data, "run": {key: slider.value for key, slider in sliders.items()}}
-    first = draw(data, guess=None, **state["run"])
+    first = draw(data, guess=prediction.value if prediction else None, **state["run"])
     figure = go.FigureWidget(first.plot)
     says, error = w.HTML(value=_sentence(first.summary)), w.HTML()
     says.add_class("polkit-says")
@@ -176,9 +176,10 @@ def _run_row(box: w.VBox, sliders: Mapping[str, w.Widget], waiting: Mapping[str,
         return {key: slider.value for key, slider in sliders.items()}
 
     def check(_=None) -> None:
+        if not cancel.disabled:  # something runs, and the note tells how far it is
+            return
         reason = cannot_run(**current())
-        run.disabled = bool(reason) or not cancel.disabled
-        note.value = html.escape(reason)
+        run.disabled, note.value = bool(reason), html.escape(reason)
 
     def begin(_) -> None:
         used, told = current(), {"at": 0.0}
@@ -228,6 +229,10 @@ def show(widget: go.FigureWidget, plot: go.Figure) -> None:
         for old, new in zip(widget.data, plot.data, strict=True):
             old.update({key: new[key] for key in ("x", "y", "z", "text", "customdata", "name") if key in new})
         widget.layout.shapes, widget.layout.annotations = plot.layout.shapes, plot.layout.annotations
+        for name in plot.layout:
+            if name.startswith(("xaxis", "yaxis")):
+                new = plot.layout[name]
+                widget.layout[name].update({key: new[key] for key in ("dtick", "tickvals", "tickformat", "type")})
 
 
 def _sentence(summary: str) -> str:

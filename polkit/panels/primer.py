@@ -37,13 +37,15 @@ def surface_panel(grid: tuple[np.ndarray, np.ndarray, np.ndarray], training: Cal
     return panel("surface", sliders, draw, prediction=prediction)
 
 
-def growth_panel(growth: pd.DataFrame, reference: float, *, interval: int,
-                 prediction: Prediction | None = None) -> Panel:  # fmt: skip
-    """Reproduction error against k for every source of noise; k moves the line at which the errors are read."""
+def growth_panel(growth: pd.DataFrame, reference: float, *, interval: int, prediction: Prediction | None = None,
+                 predicted_at: int | None = None) -> Panel:  # fmt: skip
+    """Reproduction error against k for every source of noise; k moves the line at which the errors are read.
+
+    predicted_at: the number of steps that the prediction is about (default: the most)."""
     sliders = {"interval": interval_slider(interval, sorted(growth["steps"].unique().tolist()))}
 
     def draw(rows: pd.DataFrame, *, guess: float | None, interval: int) -> Figure:
-        return growth_figure(rows, reference=reference, chosen=interval, guess=guess)
+        return growth_figure(rows, reference=reference, chosen=interval, guess=guess, guess_at=predicted_at)
 
     return panel("growth", sliders, draw, data=growth, prediction=prediction)
 

@@ -80,18 +80,16 @@ def attack_panel(name: str, forge: Callable[..., Proof], final: Checkpoint, judg
     seconds = judged.spoof.cost().wall_seconds / judged.spoof.steps
 
     def cannot_run(*, spoof_steps: int, **_) -> str:
-        needed = seconds * spoof_steps
+        needed, most = seconds * spoof_steps, int(PATIENCE_SECONDS / seconds) // k * k
         if needed <= PATIENCE_SECONDS:
             return ""
-        return (
-            f"T' = {spoof_steps} would take about {needed:.0f} s here: choose {PATIENCE_SECONDS / seconds:.0f} or less"
-        )
+        return f"T' = {spoof_steps} would take about {needed:.0f} s here: choose {most} or less"
 
     def compute(progress: Progress, *, spoof_steps: int, interval: int = k, **_) -> Judged:
         known = judged.calibration if interval == k else calibration_for_interval(judged.calibration, growth, interval)
         whole = max(1, round(spoof_steps / interval)) * interval
         spoof = forge(final, known.task, spoof_steps=whole, calibration=known, progress=progress)
-        return Judged(spoof, verify(spoof, known, top_q="all"), known)
+        return Judged(spoof, verify(spoof, known, top_q="all", progress=progress), known)
 
     def draw(shown: Judged, *, guess: float | None, threshold_scale: float, top_q: int, **_) -> Figure:
         figure = verdict_figure(shown.verdict, shown.calibration, threshold_scale=threshold_scale, top_q=top_q,

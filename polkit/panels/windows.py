@@ -63,7 +63,7 @@ def window_panel(forgers: Mapping[str, Callable[..., Proof]], costs: Mapping[str
         known = calibration if interval == k else calibration_for_interval(calibration, growth, interval)
         whole = max(1, round(spoof_steps / interval)) * interval
         spoof = forgers[attack](final, known.task, spoof_steps=whole, calibration=known, progress=progress)
-        made = attempt(attack, spoof, verify(spoof, known, top_q="all"), proof)
+        made = attempt(attack, spoof, verify(spoof, known, top_q="all", progress=progress), proof)
         errors = path_errors(known.task, final, spoof_lengths(interval, steps))
         shown = Tried((*attempts, made), errors, known)
         attempts.append(made)

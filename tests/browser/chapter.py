@@ -1,0 +1,127 @@
+"""A chapter in a browser, as a reader handles it: open, Run All, move a slider by keyboard, read text and figure."""
+
+import re
+import time
+from pathlib import Path
+
+PICTURES = Path(__file__).resolve().parents[2] / "build" / "ui"
+PROGRESS = """() => {
+  const notebook = window.jupyterapp.shell.currentWidget;
+  const cells = [...notebook.content.widgets].filter(cell => cell.model.type === 'code');
+  const prompts = cells.map(cell => cell.node.querySelector('.jp-InputPrompt').innerText);
+  const errors = cells.flatMap(cell => cell.model.outputs.toJSON())
+                      .filter(output => output.output_type === 'error')
+                      .map(output => output.ename + ': ' + output.evalue);
+  const running = prompts.filter(text => text.includes('*')).length;
+  const blank = prompts.filter(text => /\\[ ?\\]/.test(text)).length;
+  return {running, blank, errors};
+}"""
+FIGURE = """node => {
+  const plain = value => {
+    if (ArrayBuffer.isView(value)) return Array.from(value);
+    if (Array.isArray(value)) return value.map(plain);
+    return value;
+  };
+  const traces = node.data.map(trace => ({name: trace.name, x: plain(trace.x), y: plain(trace.y)}));
+  const shapes = (node.layout.shapes || []).map(({type, x0, x1, y0, y1}) => ({type, x0, x1, y0, y1}));
+  return {traces, shapes};
+}"""
+
+
+def wait_until(found, seconds, what):
+    """The first value of found() that is not falsy."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = found()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"{what} within {seconds} s")
+
+
+class Chapter:
+    def __init__(self, page, lab, token, name):
+        self.page, self.name = page, name
+        page.goto(f"{lab}/lab/tree/{name}.ipynb?token={token}&reset")
+        page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
+        page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.isReady", timeout=60_000)
+
+    def run_all(self, seconds):
+        """Runs every cell from a fresh start; fails with the first cell that fails."""
+        self.page.evaluate("""async () => {
+            await window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs');
+            window.polkitDone = false;
+            window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => { window.polkitDone = true; });
+        }""")
+
+        def finished():
+            now = self.page.evaluate(PROGRESS)
+            assert not now["errors"], now["errors"][0]
+            done = self.page.evaluate("() => window.polkitDone")
+            return done and not now["running"] and not now["blank"]
+
+        wait_until(finished, seconds, f"{self.name} had to run all its cells")
+
+    def panel(self, name):
+        return Panel(self.page, self.name, name)
+
+
+class Panel:
+    def __init__(self, page, chapter, name):
+        self.page, self.chapter, self.name = page, chapter, name
+        self.box = page.locator(f".polkit-panel-{name}")
+        self.box.wait_for(timeout=20_000)
+        self.box.scroll_into_view_if_needed()
+        self.box.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=20_000)
+
+    def text(self, name):
+        return self.box.locator(f".polkit-{name}").inner_text().strip()
+
+    def says(self):
+        return self.text("says")
+
+    def figure(self):
+        return self.box.locator(".js-plotly-plot").evaluate(FIGURE)
+
+    def press(self, slider, key, times=1):
+        """Moves a slider by keyboard, once it has the focus."""
+        handle = self.box.locator(f".polkit-{slider} .noUi-handle")
+        handle.focus()
+        for _ in range(times):
+            handle.press(key)
+
+    def readout(self, slider):
+        return self.box.locator(f".polkit-{slider} .widget-readout").inner_text()
+
+    def changed_from(self, before, seconds=10):
+        """The new text, once it differs from `before` and has stood still for half a second."""
+        seen = {"text": before, "since": time.monotonic()}
+
+        def settled():
+            now = self.says()
+            if now != seen["text"]:
+                seen.update(text=now, since=time.monotonic())
+            return now if now != before and time.monotonic() - seen["since"] > 0.5 else None
+
+        return wait_until(settled, seconds, f"{self.name} had to say something new")
+
+    def click(self, button):
+        self.box.locator(f".polkit-{button}").click()
+
+    def busy(self):
+        return "polkit-busy" in self.box.get_attribute("class")
+
+    def run(self, seconds):
+        """Presses Run; returns how many seconds went by until progress was seen, and until the end."""
+        begun = time.monotonic()
+        self.click("run")
+        wait_until(lambda: "running" in self.text("note") or not self.busy(), 5, "progress had to be shown")
+        seen = time.monotonic() - begun
+        wait_until(lambda: not self.busy(), seconds, f"the run of {self.name} had to end")
+        assert self.text("error") == ""
+        return seen, time.monotonic() - begun
+
+    def picture(self, what):
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        file = PICTURES / f"{self.chapter}-{self.name}-{re.sub('[^a-z0-9]+', '-', what)}.png"
+        self.box.screenshot(path=file)

@@ -1,0 +1,241 @@
+"""Each chapter in JupyterLab: Run All, then its panel answers to the keyboard, in words and in the figure."""
+
+import os
+import re
+
+import nbformat
+import pytest
+from chapter import Chapter, wait_until
+
+import polkit as pk
+from polkit.figures import verdict_figure
+
+pytestmark = [pytest.mark.ui, pytest.mark.filterwarnings("default")]
+TOKEN = "polkit"
+RUN_ALL_SECONDS, RUN_SECONDS = 180, 60
+
+
+@pytest.fixture
+def opened(page, lab):
+    def open_chapter(name, panel):
+        chapter = Chapter(page, lab, TOKEN, name)
+        chapter.run_all(RUN_ALL_SECONDS)
+        found = chapter.panel(panel)
+        found.picture("first")
+        return found
+
+    return open_chapter
+
+
+def level(figure):
+    """Where the first horizontal line stands: δ."""
+    return next(shape["y0"] for shape in figure["shapes"] if shape["y0"] == shape["y1"])
+
+
+def largest_error(said):
+    return float(re.search(r"largest error is ([\d.,]+) δ", said)[1].replace(",", ""))
+
+
+def marks(figure):
+    return {trace["name"]: len(trace["x"] or []) for trace in figure["traces"]}
+
+
+def spelt(summary):
+    """A summary as a browser shows it."""
+    return re.sub(r"\s+", " ", summary)
+
+
+def test_a_verdict_follows_delta_and_q_and_k(opened):
+    panel = opened("03_verification", "verdict")
+    task = pk.task("digits")
+    proof, calibration = pk.prepare(task, 0, progress=False)
+    verdict = pk.verify(proof, calibration, top_q="all", workers=2, remember=True)
+
+    def expected(scale, top_q):
+        return verdict_figure(verdict, calibration, threshold_scale=scale, top_q=top_q)
+
+    first = panel.says()
+    assert first == f"k = 10, δ × 1.00, Q = 1: {spelt(expected(1.0, 1).summary)}"
+    panel.press("delta", "ArrowLeft", 15)
+    scale = 10**-0.3
+    said = panel.changed_from(first)
+    assert panel.readout("delta") == "0.50"
+    drawn = expected(scale, 1)
+    assert said == f"k = 10, δ × 0.50, Q = 1: {spelt(drawn.summary)}"
+    assert marks(panel.figure()) == {trace.name: len(trace.x) for trace in drawn.plot.data}
+    assert level(panel.figure()) == pytest.approx(scale, rel=1e-3)
+    panel.picture("delta halved")
+    panel.press("q", "ArrowRight")
+    said = panel.changed_from(said)
+    drawn = expected(scale, 2)
+    assert said == f"k = 10, δ × 0.50, Q = 2: {spelt(drawn.summary)}"
+    assert marks(panel.figure()) == {trace.name: len(trace.x) for trace in drawn.plot.data}
+    panel.press("k", "ArrowRight", 2)
+    assert panel.says() == said, "k waits for Run"
+    seen, ended = panel.run(RUN_SECONDS)
+    print(f"\nk = 50 on digits: progress after {seen:.2f} s, done after {ended:.1f} s")
+    assert seen < 1
+    said = panel.changed_from(said)
+    assert said.startswith("k = 50, δ × 0.50, Q = 2: rejected")
+    panel.picture("k 50")
+    panel.click("reset")
+    panel.changed_from(said)
+    assert panel.readout("delta") == "1.00"
+
+
+def test_a_prediction_is_kept_and_drawn_over_the_outcome(opened):
+    panel = opened("03_verification", "verdict")
+    guess = panel.page.locator(".polkit-prediction")
+    before = len(panel.figure()["shapes"])
+    guess.locator(".noUi-handle").focus()
+    guess.locator(".noUi-handle").press("ArrowLeft")
+    guess.locator(".polkit-keep").click()
+    guess.get_by_text("kept:").wait_for(timeout=5000)
+    wait_until(lambda: len(panel.figure()["shapes"]) > before, 5, "the prediction had to be drawn")
+    panel.picture("prediction")
+
+
+@pytest.mark.parametrize(("chapter", "name", "left"), [("04_attack_1", "attack-1", 10), ("05_attack_2", "attack-2", 7)])
+def test_an_attack_follows_delta_and_q_and_forges_another_t(opened, chapter, name, left):
+    panel = opened(chapter, name)
+    first = panel.says()
+    panel.press("delta", "ArrowLeft", 15)
+    halved = panel.changed_from(first)
+    assert largest_error(halved) == pytest.approx(largest_error(first) / 10**-0.3, rel=0.1)
+    assert level(panel.figure()) == pytest.approx(10**-0.3, rel=1e-3)
+    panel.press("q", "ArrowLeft")
+    fewer = panel.changed_from(halved)
+    assert int(re.search(r"of the (\d+) replayed", fewer)[1]) < int(re.search(r"of the (\d+) replayed", halved)[1])
+    drawn = marks(panel.figure())
+    assert drawn["not replayed at this Q"] > 0
+    length = int(re.search(r"T' = (\d+)", first)[1])
+    panel.press("steps", "ArrowLeft", left)
+    assert f"T' = {length}," in panel.says(), "T' waits for Run"
+    seen, ended = panel.run(RUN_SECONDS)
+    print(f"\n{name}, T' = {length - 10 * left}: progress after {seen:.2f} s, done after {ended:.1f} s")
+    assert seen < 1
+    shorter = panel.changed_from(fewer)
+    assert f"T' = {length - 10 * left}," in shorter
+    assert sum(marks(panel.figure()).values()) == (length - 10 * left) // 10
+    panel.picture("another T")
+
+
+def test_attack_3_forges_with_another_k_and_can_be_cancelled(opened):
+    panel = opened("06_attack_3", "attack-3")
+    first = panel.says()
+    panel.press("steps", "ArrowRight", 14)
+    panel.click("run")
+    panel.page.wait_for_timeout(300)
+    panel.click("cancel")
+    panel.page.wait_for_function("() => !document.querySelector('.polkit-panel-attack-3.polkit-busy')", timeout=30_000)
+    assert panel.text("note").startswith("cancelled")
+    assert panel.says() == first
+    panel.press("steps", "ArrowLeft", 21)
+    panel.press("k", "ArrowLeft")
+    seen, ended = panel.run(RUN_SECONDS)
+    print(f"\nAttack III, T' = 70, k = 5: progress after {seen:.2f} s, done after {ended:.1f} s")
+    said = panel.changed_from(first)
+    assert said.startswith("T' = 70, k = 5,")
+    assert sum(marks(panel.figure()).values()) == 14
+    panel.picture("k 5")
+
+
+def test_the_corollary_is_measured_at_another_k(opened):
+    panel = opened("06_attack_3", "corollary")
+    before = {trace["name"]: trace["x"] for trace in panel.figure()["traces"]}
+    panel.press("k", "ArrowRight")
+    panel.run(RUN_SECONDS)
+    after = {trace["name"]: trace["x"] for trace in panel.figure()["traces"]}
+    assert set(after["measured gap"]) - set(before["measured gap"]) == {6}
+    panel.press("delta", "ArrowRight", 10)
+    panel.page.wait_for_timeout(500)
+    panel.picture("k 6")
+
+
+def test_the_window_moves_with_delta_q_k_and_t(opened):
+    panel = opened("07_results", "window")
+    first = panel.says()
+    edges = re.search(r"T' from (\d+) to (\d+)", first)
+    panel.press("delta", "ArrowLeft", 15)
+    said = panel.changed_from(first)
+    narrower = re.search(r"T' from (\d+) to (\d+)", said)
+    assert int(narrower[1]) == pytest.approx(2 * int(edges[1]), rel=0.25)
+    assert narrower[2] == edges[2]
+    shaded = next(shape for shape in panel.figure()["shapes"] if shape["type"] == "rect")
+    assert (shaded["x0"], shaded["x1"]) == (int(narrower[1]), int(narrower[2]))
+    panel.picture("delta halved")
+    lines = [shape["x0"] for shape in panel.figure()["shapes"] if shape["x0"] == shape["x1"]]
+    panel.press("steps", "ArrowLeft", 2)
+    panel.page.wait_for_timeout(500)
+    moved = [shape["x0"] for shape in panel.figure()["shapes"] if shape["x0"] == shape["x1"]]
+    assert (140 in lines, 120 in moved) == (True, True)
+    panel.box.locator(".polkit-attack button").nth(1).click()
+    said = panel.changed_from(said)
+    assert said.startswith("interpolation only")
+    panel.press("k", "ArrowRight")
+    seen, ended = panel.run(RUN_SECONDS)
+    print(f"\ninterpolation only, T' = 120, k = 20: progress after {seen:.2f} s, done after {ended:.1f} s")
+    said = panel.changed_from(said)
+    assert "k = 20" in said
+    figure = panel.figure()
+    assert 120 in [x for trace in figure["traces"] if "measured" in trace["name"] for x in trace["x"]]
+    panel.picture("k 20")
+
+
+@pytest.mark.parametrize(
+    ("chapter", "name", "slider"),
+    [("01_primer", "surface", "delta"), ("08_countermeasures", "stages", "stage-2"), ("09_arms_race", "map", "delta")],
+)
+def test_a_panel_answers_at_once(opened, chapter, name, slider):
+    panel = opened(chapter, name)
+    first, drawn = panel.says(), panel.figure()
+    panel.press(slider, "ArrowRight", 5)
+    assert panel.changed_from(first) != first
+    assert panel.figure() != drawn
+    assert panel.text("error") == ""
+    panel.picture("moved")
+    panel.click("reset")
+    panel.page.wait_for_timeout(500)
+    assert panel.says() == first
+
+
+def test_a_proof_is_recorded_with_another_k(opened):
+    panel = opened("02_proof_creation", "size")
+    first = panel.says()
+    panel.press("k", "ArrowLeft")
+    seen, ended = panel.run(RUN_SECONDS)
+    print(f"\na ten-epoch proof with k = 5: progress after {seen:.2f} s, done after {ended:.1f} s")
+    assert "at k = 5" in panel.changed_from(first)
+    recorded = next(trace for trace in panel.figure()["traces"] if trace["name"] == "recorded here")
+    assert recorded["x"] == [5]
+    panel.picture("k 5")
+
+
+def test_a_failing_callback_says_so_in_place(page, lab, tmp_path):
+    source = """
+from polkit.panels.parts import delta_slider, panel
+from polkit.figures.primer import size_figure
+import pandas as pd
+
+def draw(data, *, guess, threshold_scale):
+    if threshold_scale < 1:
+        raise ValueError("δ must not fall below 1 here")
+    return size_figure(pd.DataFrame({"checkpoint_interval": [1, 10], "stored_bytes": [1e6, threshold_scale * 1e5]}))
+
+panel("failing", {"threshold_scale": delta_slider()}, draw)
+"""
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    notebook.cells = [nbformat.v4.new_code_cell(source)]
+    root = os.environ["POLKIT_LAB_ROOT"]
+    nbformat.write(notebook, f"{root}/failing.ipynb")
+    chapter = Chapter(page, lab, TOKEN, "failing")
+    chapter.run_all(60)
+    panel = chapter.panel("failing")
+    first = panel.says()
+    panel.press("delta", "ArrowLeft")
+    panel.box.get_by_text("ValueError: δ must not fall below 1 here").wait_for(timeout=5000)
+    assert panel.says() == first
+    panel.picture("error")
+    panel.press("delta", "ArrowRight", 3)
+    panel.changed_from(first)
+    assert panel.text("error") == ""

@@ -1,0 +1,584 @@
+"""Every figure: what it draws is what it was given, told apart without colour, and said in words."""
+
+import json
+import math
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+import torch
+from jupyter_client.jsonutil import json_default
+
+import polkit as pk
+from polkit import figures
+from polkit.distance import DISTANCES
+from polkit.training import PARTS
+from polkit.verifier import INTERVAL_COLUMNS, Reason, Verdict, error_reasons, judge, worst_ratios
+from polkit.window import Attempt, window, window_edges
+
+TASK = pk.task("digits").replace(train_size=256, epochs=4, checkpoint_interval=4)  # S = 4, T = 16
+LIMITS = {"weights": {"l1": 40.0, "l2": 2.0, "linf": 0.5, "cos": 0.01},
+          "buffers": {"l1": 8.0, "l2": 4.0, "linf": 1.0, "cos": 0.02}}  # fmt: skip
+HALF = {part: {name: value / 2 for name, value in table.items()} for part, table in LIMITS.items()}
+TENFOLD = {part: {name: value * 10 for name, value in table.items()} for part, table in LIMITS.items()}
+CALIBRATION = pk.Calibration(TASK, pk.Conditions(augmentation="redraw"), LIMITS, HALF, TENFOLD, 2.0, 2, 0, 0, pk.Cost())
+
+
+def made_verdict(errors, *, per_epoch=4, others=(), interval=1):
+    """A verdict over intervals with these errors: start -> multiple of δ, largest in l2 of the weights."""
+    rows = []
+    for number, (start, multiple) in enumerate(errors.items()):
+        for part in PARTS:
+            for name in DISTANCES:
+                share = 1.0 if (part, name) == ("weights", "l2") else 0.5 if part == "weights" else 0.25
+                rows.append({"start": start, "end": start + interval, "epoch": number // per_epoch,
+                             "magnitude": float((number * 7) % 11), "part": part, "distance": name,
+                             "error": multiple * share * LIMITS[part][name]})  # fmt: skip
+    columns = None if rows else INTERVAL_COLUMNS
+    intervals = pd.DataFrame(rows, columns=columns)
+    judged = judge(intervals, CALIBRATION) if rows else intervals
+    reasons = (*others, *error_reasons(judged)) if rows else tuple(others)
+    return Verdict(not reasons, True, reasons, judged, pd.DataFrame(), pk.Cost(1.0, 1))
+
+
+ERRORS = {start: 0.1 * (start % 5 + 1) + 0.05 * start for start in range(16)}  # 0.1 to 1.3 δ
+WITH_GAPS = ERRORS | {3: math.nan, 7: math.inf, 9: 0.0}
+
+
+def growth_table():
+    values = {"nothing": 0.0, "another thread": 1e-7, "redrawn augmentation": 0.1}
+    rows = [(source, start, steps, part, name, error * steps * (1 + start) * (number + 1))
+            for source, error in values.items() for start in (0, 4) for steps in (1, 2, 5, 10)
+            for part in PARTS for number, name in enumerate(DISTANCES)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["source", "start", "steps", "part", "distance", "error"])
+
+
+SIZES = pd.DataFrame({"checkpoint_interval": [5, 10, 100], "stored_bytes": [80e6, 40e6, 4e6]})
+MEASURED = [{"checkpoint_interval": 10, "stored_bytes": 41e6}, {"checkpoint_interval": 50, "stored_bytes": 9e6}]
+PATH = np.stack([np.linspace(0, 1, 13), np.linspace(1, 0, 13) ** 2], 1)
+REPLAYED = PATH[[4, 8, 12]] + 0.01
+FORGED = np.stack([np.linspace(0.5, 1, 5), np.linspace(0.5, 0, 5)], 1)
+GRID = (np.linspace(-1, 2, 7), np.linspace(-1, 2, 6), np.arange(42.0).reshape(6, 7))
+TRACE = pd.DataFrame({
+    "step": [0, 1, 2, 3], "evaluations": [12, 0, 7, 30], "loss_before": [2.0, 1.5, 1.0, 3.0],
+    "loss_after": [0.2, 1.5, 0.0, 0.4], "gradient_squared_before": [5.0, 0.1, 4.0, 9.0],
+    "gradient_squared_after": [0.05, 0.1, 0.04, 0.0],
+})  # fmt: skip
+COROLLARY = pd.DataFrame({
+    "k": [2, 5, 10], "measured_gap": [0.02, 0.2, 0.6], "bound": [0.1, 1.0, 5.0], "bound_as_printed": [0.0, 0.3, 0.5],
+    "alpha": 1.0, "beta": 2.0,
+})  # fmt: skip
+PROOF_COST = pk.Cost(100, 1000, 10.0, 5000)
+COSTS = {"Attack II": pk.Cost(50, 300, 4.0, 5500), "Attack III": pk.Cost(5, 250, 2.0, 2500)}
+LENGTHS = np.array([4, 8, 16, 32, 64])
+PATH_ERRORS = pd.DataFrame({"spoof_steps": LENGTHS} | {name: LIMITS["weights"][name] * 16 / LENGTHS
+                                                       for name in DISTANCES})  # fmt: skip
+TABLE = window(PATH_ERRORS, CALIBRATION, proof_steps=64, cost_per_step=1.5)
+ATTEMPTS = (
+    Attempt("Attack II", 32, 4, made_verdict({0: 0.2, 4: 0.5}, interval=4), 0.7),
+    Attempt("Attack III", 8, 4, made_verdict({0: 0.3, 4: 2.5}, interval=4), 0.2),
+    Attempt("Attack II", 64, 8, made_verdict({0: 0.1}, interval=8), 1.4),
+)
+SCALES = np.array([0.1, 0.5, 1.0, 5.0])
+WIDTHS = {"Attack II": np.array([0.2, 0.9, 2.0, 10.0]), "Attack III": np.array([2.0, 9.0, 20.0, 100.0])}
+STAGES = {"edges": (0.0, 0.5), "scales": (1.0, 0.5)}
+
+
+def images(seed):
+    return torch.randint(0, 256, (3, 1, 8, 8), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def order():
+    generator = torch.Generator().manual_seed(0)
+    final, fresh = torch.randn(1000, generator=generator), torch.randn(1000, generator=generator)
+    sorted_draw = torch.empty(1000)
+    sorted_draw[final.argsort()] = torch.randn(1000, generator=generator).sort().values
+    return sorted_draw.view(10, 100), fresh.view(10, 100), final.view(10, 100)
+
+
+MADE = {
+    "surface": lambda: figures.surface_figure(GRID, PATH, REPLAYED, FORGED, interval=4, threshold=0.2,
+                                              forged_errors=np.array([0.1, 0.25, 0.3, 0.19])),
+    "growth": lambda: figures.growth_figure(growth_table(), reference=10.0, chosen=5, guess=0.02),
+    "size": lambda: figures.size_figure(SIZES, chosen=10, guess=30.0, measured=MEASURED),
+    "verdict": lambda: figures.verdict_figure(made_verdict(ERRORS), CALIBRATION, top_q=2, guess=7),
+    "stages": lambda: figures.stages_figure({"proof": made_verdict(ERRORS), "spoof": made_verdict({0: 0.2, 8: 0.7})},
+                                            CALIBRATION, **STAGES),
+    "window": lambda: figures.window_figure(TABLE, CALIBRATION, attempts=ATTEMPTS, chosen=16, guess=8, attack="a"),
+    "map": lambda: figures.map_figure(SCALES, WIDTHS, chosen=1.0),
+    "images": lambda: figures.images_figure(images(0), images(1)),
+    "trace": lambda: figures.trace_figure(TRACE),
+    "cost": lambda: figures.cost_figure(COSTS, PROOF_COST),
+    "corollary": lambda: figures.corollary_figure(COROLLARY, threshold=0.3, guess=0.4),
+    "order": lambda: figures.order_figure(*order(), "conv.weight"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=MADE)
+def made(request):
+    return MADE[request.param]()
+
+
+def numbers(values):
+    return [] if values is None else np.asarray(values, float).tolist()
+
+
+def drawn(figure, name, number=0):
+    """x and y of the trace of this name (the first of them, or the one of that number)."""
+    trace = [trace for trace in figure.plot.data if trace.name == name][number]
+    return numbers(trace.x), numbers(trace.y)
+
+
+def lines_of(figure):
+    """Every horizontal and vertical line: ("x" or "y", value)."""
+    return [("y", shape.y0) if shape.y0 == shape.y1 else ("x", shape.x0)
+            for shape in figure.plot.layout.shapes if shape.type == "line"]  # fmt: skip
+
+
+def texts_of(figure):
+    return [note.text for note in figure.plot.layout.annotations]
+
+
+def test_a_figure_is_a_plot_and_one_sentence(made):
+    assert isinstance(made, figures.Figure)
+    assert isinstance(made.plot, go.Figure)
+    assert made.plot.data
+    assert made.summary.endswith(".")
+    assert "\n" not in made.summary
+    assert made.summary.count(". ") == 0
+    assert "nan" not in made.summary
+
+
+def test_a_notebook_gets_the_plot_and_the_words(made):
+    bundle = made._repr_mimebundle_()
+    assert set(bundle) == {"application/vnd.plotly.v1+json", "text/plain"}
+    assert bundle["text/plain"] == made.summary
+    plotly = json.loads(json.dumps(bundle, default=json_default))["application/vnd.plotly.v1+json"]
+    assert len(plotly["data"]) == len(made.plot.data)
+    assert "layout" in plotly
+
+
+def look(trace):
+    """What tells a trace apart besides its colour: the shape of its points, the dash of its line, a bar's pattern."""
+    if trace.type == "bar":
+        return ("bar", trace.marker.pattern.shape or "")
+    mode = trace.mode or "lines+markers"
+    symbol = (trace.marker.symbol or "circle") if "markers" in mode else None
+    dash = (trace.line.dash or "solid") if "lines" in mode else None
+    return symbol, dash
+
+
+def test_traces_are_told_apart_by_more_than_colour(made):
+    shown = [trace for trace in made.plot.data if trace.type in ("scatter", "bar") and trace.visible is not False]
+    for one, other in combinations(shown, 2):
+        if (one.xaxis, one.yaxis) == (other.xaxis, other.yaxis):
+            assert look(one) != look(other), f"{one.name!r} and {other.name!r} differ in colour only"
+
+
+def test_both_axes_of_every_subplot_say_what_they_show(made):
+    if made.plot.data[0].type == "image":
+        return
+    layout = made.plot.layout
+    for trace in made.plot.data:
+        for letter in "xy":
+            name = (trace[letter + "axis"] or letter).replace(letter, letter + "axis")
+            axis = layout[name]
+            shared = axis.matches and axis.showticklabels is False
+            axis = layout[axis.matches.replace(letter, letter + "axis")] if shared else axis
+            assert axis.title.text, f"{name} has no title"
+            assert axis.title.text.strip(), f"{name} has no title"
+
+
+def test_the_surface_shows_the_path_the_replays_and_the_forgery():
+    figure = MADE["surface"]()
+    contour = figure.plot.data[0]
+    for found, given in zip((contour.x, contour.y, contour.z), GRID, strict=True):
+        assert np.asarray(found).tolist() == given.tolist()
+    for name, points in (("training", PATH), ("checkpoints W<sub>t</sub>", PATH[[0, 4, 8, 12]]),
+                         ("replays W'<sub>t+k</sub>", REPLAYED), ("forged straight path", FORGED)):  # fmt: skip
+        assert drawn(figure, name) == (points[:, 0].tolist(), points[:, 1].tolist()), name
+    rings = np.array(drawn(figure, "δ around each forged checkpoint")).T
+    assert rings.shape == (5 * 41, 2)
+    for centre, ring in zip(FORGED, rings.reshape(5, 41, 2), strict=True):
+        assert np.isnan(ring[-1]).all()
+        assert np.hypot(*(ring[:-1] - centre).T) == pytest.approx(0.2)
+    assert figure.plot.layout.yaxis.scaleanchor == "x"
+    assert "straight line of 4 steps" in figure.summary
+    assert "2 of 4 exceed δ" in figure.summary
+    assert "within 0.2 (δ)" in figure.summary
+    fine = figures.surface_figure(
+        GRID, PATH, REPLAYED, FORGED, interval=4, threshold=0.3, forged_errors=np.array([0.1, 0.3])
+    )
+    assert "every forged step stays within δ" in fine.summary
+
+
+@pytest.mark.parametrize(("distance", "reference"), [("l2", 10.0), ("cos", 4.0), ("l1", None)])
+def test_the_growth_of_each_source_is_its_largest_error_over_the_starts(distance, reference):
+    table = growth_table()
+    figure = figures.growth_figure(table, distance=distance, reference=reference, chosen=5)
+    for source in ("nothing", "another thread", "redrawn augmentation"):
+        expected = []
+        for steps in (1, 2, 5, 10):
+            rows = table[(table["source"] == source) & (table["part"] == "weights") & (table["distance"] == distance)]
+            expected.append(max(rows[rows["steps"] == steps]["error"]) / (reference or 1))
+        x, y = drawn(figure, source)
+        (trace,) = [trace for trace in figure.plot.data if trace.name == source]
+        assert x == [1, 2, 5, 10]
+        assert numbers(trace.customdata) == pytest.approx(expected, abs=0)
+        assert y == pytest.approx([max(value, 1e-9) for value in expected], abs=0)
+        said = "exactly 0" if source == "nothing" else f"{expected[2]:.2g}"
+        assert f"{source} {said}" in figure.summary
+    assert f"after 5 steps the largest errors in {distance}" in figure.summary
+    assert ("x", 5) in lines_of(figure)
+    assert "your prediction" not in {trace.name for trace in figure.plot.data}
+
+
+def test_a_predicted_error_is_drawn_where_it_was_asked_for():
+    assert drawn(MADE["growth"](), "your prediction") == ([10], [0.02])  # by default, at the most steps
+    figure = figures.growth_figure(growth_table(), guess=0.02, guess_at=5)
+    assert drawn(figure, "your prediction") == ([5], [0.02])
+
+
+def test_a_source_that_ends_in_nan_is_not_said_to_err_by_a_small_number():
+    table = growth_table()
+    bad = (table["source"] == "another thread") & (table["start"] == 4) & (table["steps"] == 10)
+    table.loc[bad, "error"] = math.nan
+    figure = figures.growth_figure(table, chosen=10)
+    assert "another thread nan" in figure.summary
+
+
+def test_the_size_is_drawn_in_megabytes():
+    figure = MADE["size"]()
+    assert drawn(figure, "(T/k + 1) · one checkpoint") == ([5, 10, 100], [80, 40, 4])
+    assert drawn(figure, "recorded here") == ([10, 50], [41, 9])
+    assert ("x", 10) in lines_of(figure)
+    assert ("y", 30) in lines_of(figure)
+    assert {"k = 10", "your prediction"} <= set(texts_of(figure))
+    assert "80 MB at k = 5 and 4 MB at k = 100" in figure.summary
+    plain = figures.size_figure(SIZES)
+    assert drawn(plain, "recorded here") == ([], [])
+    assert not lines_of(plain)
+
+
+def split_by_hand(verdict, scale, top_q, parts):
+    """Starts that are replayed within δ, replayed above it, and not replayed: interval by interval."""
+    epochs = {}
+    for row in verdict.intervals.itertuples():
+        epochs.setdefault(row.epoch, {})[row.start] = row.magnitude
+    chosen = set()
+    for moves in epochs.values():
+        ranked = sorted(moves, key=lambda start: -moves[start])
+        chosen |= set(ranked if top_q == "all" else ranked[:top_q])
+    good, bad = set(), set()
+    for start in chosen:
+        rows = verdict.intervals[verdict.intervals["start"] == start]
+        within = all(row.error <= scale * LIMITS[row.part][row.distance] for row in rows.itertuples()
+                     if row.part in parts)  # fmt: skip
+        (good if within else bad).add(start)
+    return good, bad, set(verdict.intervals["start"]) - chosen
+
+
+GROUPS = ("replayed, within δ", "replayed, above δ: rejected", "not replayed at this Q")
+
+
+@pytest.mark.parametrize("parts", [PARTS, ("buffers",)])
+@pytest.mark.parametrize("top_q", [1, 2, "all"])
+@pytest.mark.parametrize("scale", [0.52, 1.0, 4.0])
+@pytest.mark.parametrize("errors", [ERRORS, WITH_GAPS], ids=["finite", "with NaN and infinity"])
+def test_an_interval_is_drawn_where_a_plain_comparison_puts_it(errors, scale, top_q, parts):
+    verdict = made_verdict(errors)
+    figure = figures.verdict_figure(verdict, CALIBRATION, threshold_scale=scale, top_q=top_q, parts=parts)
+    expected = split_by_hand(verdict, scale, top_q, parts)
+    for name, starts in zip(GROUPS, expected, strict=True):
+        x, y = drawn(figure, name)
+        assert x == sorted(starts), name
+        for start, ratio in zip(x, y, strict=True):
+            multiple = errors[start] * (0.25 if parts == ("buffers",) else 1)
+            if math.isfinite(multiple):
+                assert ratio == pytest.approx(max(multiple, 1e-6))
+            else:
+                assert ratio > 10 * scale
+                assert name != "replayed, within δ"
+    good, bad, _ = expected
+    replayed = len(good) + len(bad)
+    assert figure.summary.startswith("rejected: " if bad else "accepted: ")
+    assert f"{len(bad)} of the {replayed} replayed intervals (of 16)" in figure.summary
+    if len(bad) > 1:
+        assert f"the last, steps {max(bad)} to {max(bad) + 1}" in figure.summary
+    assert ("y", scale) in lines_of(figure)
+    judged = verdict.under(CALIBRATION.scaled(scale)).at(top_q)
+    if parts == PARTS:
+        assert judged.accepted == (not bad)
+
+
+def test_the_summary_of_a_verdict_names_the_largest_error():
+    figure = figures.verdict_figure(made_verdict(ERRORS), CALIBRATION, threshold_scale=0.5)
+    worst = max(ERRORS, key=ERRORS.get)
+    assert f"the largest error is {ERRORS[worst] / 0.5:.2g} δ, in l2 of the weights, steps {worst} to {worst + 1}" in (
+        figure.summary
+    )
+
+
+def test_a_nan_is_the_worst_of_all():
+    worst = worst_ratios(made_verdict(WITH_GAPS), CALIBRATION)
+    assert list(worst.columns) == ["start", "end", "epoch", "ratio", "distance", "part"]
+    assert worst["start"].tolist() == list(range(16))
+    by_start = worst.set_index("start")["ratio"]
+    assert math.isnan(by_start[3])
+    assert by_start[7] == math.inf
+    assert by_start[9] == 0
+    one_nan = made_verdict({0: 0.5, 1: 0.5})
+    place = one_nan.intervals.index[(one_nan.intervals["start"] == 1) & (one_nan.intervals["distance"] == "linf")][0]
+    one_nan.intervals.loc[place, "error"] = math.nan
+    figure = figures.verdict_figure(one_nan, CALIBRATION)
+    assert drawn(figure, "replayed, above δ: rejected")[0] == [1]
+    assert figure.summary.startswith("rejected: 1 of the 2")
+    assert "in linf of the weights, steps 1 to 2" in figure.summary
+
+
+def test_a_threshold_of_zero_lets_only_an_error_of_zero_through():
+    nothing = CALIBRATION.scaled(0.0)
+    figure = figures.verdict_figure(made_verdict({0: 0.0, 1: 1e-9}), nothing)
+    assert drawn(figure, "replayed, within δ")[0] == [0]
+    assert drawn(figure, "replayed, above δ: rejected")[0] == [1]
+    nan = figures.verdict_figure(made_verdict({0: math.nan, 1: 0.0}), nothing)
+    assert drawn(nan, "replayed, above δ: rejected")[0] == [0]
+    assert drawn(nan, "replayed, within δ")[0] == [1]
+
+
+def test_what_a_verifier_found_besides_errors_rejects_and_is_said():
+    others = (Reason("signature", "the batch of step 3"), Reason("initialisation", "W_0"))
+    figure = figures.verdict_figure(made_verdict({0: 0.1}, others=others), CALIBRATION)
+    assert figure.summary.startswith("rejected (found besides: initialisation, signature): 0 of the 1")
+    empty = figures.verdict_figure(made_verdict({}, others=others), CALIBRATION)
+    assert empty.summary == "rejected (found besides: initialisation, signature): no interval was replayed."
+    assert all(drawn(empty, name) == ([], []) for name in GROUPS)
+
+
+def test_a_predicted_step_is_a_line():
+    figure = MADE["verdict"]()
+    assert ("x", 7) in lines_of(figure)
+    assert "your prediction" in texts_of(figure)
+    assert "your prediction" not in texts_of(figures.verdict_figure(made_verdict(ERRORS), CALIBRATION))
+
+
+def test_each_stage_has_its_own_threshold():
+    figure = MADE["stages"]()
+    assert drawn(figure, "proof")[0] == pytest.approx([start / 16 for start in range(16)])
+    assert drawn(figure, "proof")[1] == pytest.approx(list(ERRORS.values()))
+    assert drawn(figure, "spoof") == ([0, pytest.approx(8 / 9)], pytest.approx([0.2, 0.7]))
+    assert drawn(figure, "δ of the stage") == ([0, 0.5, 0.5, 1], [1, 1, 0.5, 0.5])
+    above = sum(error > (1.0 if start < 8 else 0.5) for start, error in ERRORS.items())
+    assert figure.summary == (
+        f"proof: {above} of 16 intervals above their stage's δ; spoof: 1 of 2 intervals above their stage's δ."
+    )
+
+
+def test_a_nan_is_drawn_high_above_every_stage():
+    figure = figures.stages_figure({"proof": made_verdict(WITH_GAPS)}, CALIBRATION, **STAGES)
+    assert len(figure.plot.data[0].y) == 16
+    for start in (3, 7):
+        assert math.isfinite(figure.plot.data[0].y[start])
+        assert figure.plot.data[0].y[start] > 10
+
+
+def test_the_window_shows_error_and_cost_over_the_length():
+    figure = MADE["window"]()
+    assert drawn(figure, "error, closed form") == (LENGTHS.tolist(), pytest.approx([4, 2, 1, 0.5, 0.25]))
+    assert drawn(figure, "cost, a") == (LENGTHS.tolist(), pytest.approx((LENGTHS * 1.5 / 64).tolist()))
+    assert drawn(figure, "measured: accepted", 0) == ([32], [pytest.approx(0.5)])
+    assert drawn(figure, "measured: accepted", 1) == ([32], [0.7])
+    assert drawn(figure, "measured: rejected", 0) == ([8], [pytest.approx(2.5)])
+    assert drawn(figure, "measured: rejected", 1) == ([8], [0.2])
+    assert {"T' = 16", "your prediction", "δ", "the honest proof"} <= set(texts_of(figure))
+    shaded = [(shape.x0, shape.x1) for shape in figure.plot.layout.shapes if shape.type == "rect" and shape.opacity]
+    assert set(shaded) == {window_edges(TABLE)} == {(16, 32)}
+    assert len(shaded) == 2
+    assert figure.summary == (
+        "spoofing passes and pays for T' from 16 to 32: the path is fine enough for δ from T' = 16, and cheaper than "
+        "the proof up to T' = 32."
+    )
+
+
+@pytest.mark.parametrize(("scale", "top_q", "accepted"), [(1.0, "all", [32]), (3.0, "all", [8, 32]), (1.0, 1, [8, 32]),
+                                                          (0.4, "all", [])])  # fmt: skip
+def test_a_spoof_is_drawn_as_the_verifier_of_this_delta_and_q_finds_it(scale, top_q, accepted):
+    """At Q = 1 the interval from step 4 of the spoof in 8 steps, whose update is smaller, is not replayed."""
+    magnitudes = {0: 5.0, 4: 1.0}
+    attempts = [Attempt(made.attack, made.spoof_steps, made.interval,
+                        replace(made.verdict, intervals=made.verdict.intervals.assign(
+                            magnitude=made.verdict.intervals["start"].map(magnitudes))), made.cost)
+                for made in ATTEMPTS]  # fmt: skip
+    table = window(PATH_ERRORS, CALIBRATION, proof_steps=64, cost_per_step=1.5, threshold_scale=scale)
+    figure = figures.window_figure(table, CALIBRATION, attempts=attempts, threshold_scale=scale, top_q=top_q)
+    assert sorted(drawn(figure, "measured: accepted")[0]) == accepted
+    assert sorted(drawn(figure, "measured: rejected")[0]) == sorted({8, 32} - set(accepted))
+
+
+def test_a_spoof_with_a_nan_is_not_drawn_as_accepted():
+    bad = Attempt("Attack II", 32, 4, made_verdict({0: 0.2, 4: math.nan}, interval=4), 0.7)
+    figure = figures.window_figure(TABLE, CALIBRATION, attempts=[bad])
+    assert drawn(figure, "measured: accepted")[0] == []
+    assert drawn(figure, "measured: rejected")[0] == [32]
+
+
+def test_a_spoof_that_was_rejected_for_something_else_is_not_drawn_as_accepted():
+    forged = made_verdict({0: 0.2}, others=(Reason("initialisation", "W_0"),), interval=4)
+    figure = figures.window_figure(TABLE, CALIBRATION, attempts=[Attempt("Attack II", 32, 4, forged, 0.7)])
+    assert drawn(figure, "measured: accepted")[0] == []
+    assert drawn(figure, "measured: rejected")[0] == [32]
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"cost_per_step": 6.0}, "shut: the path is fine enough for δ from T' = 16, and cheaper than the proof up to "
+                             "T' = 8."),
+    ({"threshold_scale": 0.1}, "shut: the path is never fine enough for δ here, and cheaper than the proof up to "
+                               "T' = 32."),
+    ({"cost_per_step": 100.0}, "shut: the path is fine enough for δ from T' = 16, and never cheaper here."),
+])  # fmt: skip
+def test_a_window_that_is_shut_is_said_to_be_and_nothing_is_shaded(change, words):
+    table = window(PATH_ERRORS, CALIBRATION, **{"proof_steps": 64, "cost_per_step": 1.5} | change)
+    figure = figures.window_figure(table, CALIBRATION)
+    assert words in figure.summary
+    assert not [shape for shape in figure.plot.layout.shapes if shape.type == "rect" and shape.opacity]
+
+
+def test_the_map_shows_how_wide_the_window_is():
+    figure = MADE["map"]()
+    for attack, ratio in WIDTHS.items():
+        assert drawn(figure, attack) == (SCALES.tolist(), ratio.tolist())
+    assert ("y", 1) in lines_of(figure)
+    assert ("x", 1) in lines_of(figure)
+    assert figure.summary == "Attack II is shut out below δ × 0.5; Attack III pays at every δ shown."
+
+
+def test_where_no_length_is_fine_enough_the_map_says_shut():
+    figure = figures.map_figure(SCALES, {"Attack II": np.array([math.nan, math.nan, 2.0, 10.0])})
+    assert figure.summary == "Attack II is shut out below δ × 0.5."
+
+
+def strip(image):
+    """The strip as one sees it, without the enlargement and the gaps: a list of 8 × 8 pictures."""
+    z = np.asarray(image.z).astype(int)
+    assert (z[..., 0] == z[..., 1]).all()
+    assert (z[..., 0] == z[..., 2]).all()
+    grey, zoom = z[..., 0], z.shape[0] // 8
+    assert zoom > 1
+    width = 9 * zoom
+    assert (grey.reshape(grey.shape[0], -1, width)[:, :, 8 * zoom :] == 255).all()
+    parts = [grey[:, left : left + 8 * zoom] for left in range(0, grey.shape[1], width)]
+    for part in parts:
+        assert (part == part[::zoom, ::zoom].repeat(zoom, 0).repeat(zoom, 1)).all()
+    return np.stack([part[::zoom, ::zoom] for part in parts])
+
+
+@pytest.mark.parametrize("magnify", [None, 1.0, 2.5, 40.0])
+def test_the_difference_is_shown_magnified_around_grey(magnify):
+    before = images(0).clamp(20, 235)
+    change = torch.randint(-9, 10, before.shape, generator=torch.Generator().manual_seed(3))
+    change.view(-1)[:2] = torch.tensor([9, -9])
+    after = (before.int() + change).to(torch.uint8)
+    figure = figures.images_figure(before, after, magnify=magnify)
+    first, second, difference = (strip(image) for image in figure.plot.data)
+    assert (first == before[:, 0].numpy()).all()
+    assert (second == after[:, 0].numpy()).all()
+    scale = magnify or 127 / 9
+    expected = np.clip(127 + scale * change[:, 0].numpy(), 0, 255)
+    assert np.abs(difference - expected).max() < 1
+    assert (difference[change[:, 0].numpy() == 0] == 127).all()
+    mean, moved = change.abs().double().mean(), (change != 0).double().mean()
+    assert "3 images before and after; the largest change of a pixel is 9 of 255 grey levels" in figure.summary
+    assert f"the mean {mean:.2g}; {moved:.0%} of the pixels changed" in figure.summary
+    assert f"difference × {scale:.3g}" in texts_of(figure)
+
+
+def test_images_in_colour_keep_their_channels_and_equal_images_differ_by_grey():
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randint(0, 256, (2, 3, 40, 40), generator=generator, dtype=torch.uint8)
+    figure = figures.images_figure(pictures, pictures)
+    shown = np.asarray(figure.plot.data[0].z)
+    assert (shown[:, :40] == pictures[0].permute(1, 2, 0).numpy()).all()
+    assert (shown[:, 41:81] == pictures[1].permute(1, 2, 0).numpy()).all()
+    assert (np.asarray(figure.plot.data[2].z)[:, :40] == 127).all()
+    assert "the largest change of a pixel is 0 of 255" in figure.summary
+    assert "0% of the pixels" in figure.summary
+
+
+def test_the_trace_shows_the_treated_batches_before_and_after():
+    figure = MADE["trace"]()
+    for number, quantity in enumerate(("loss", "gradient_squared")):
+        for when in ("before", "after"):
+            values = [TRACE[f"{quantity}_{when}"][row] for row in (0, 2, 3)]
+            assert drawn(figure, when, number) == ([0, 2, 3], [max(value, 1e-9) for value in values])
+    assert figure.summary == (
+        "over 3 treated batches the mean loss goes from 2 to 0.2, the mean squared gradient norm from 6 to 0.03."
+    )
+    untouched = figures.trace_figure(TRACE.assign(evaluations=0))
+    assert "no batch needed treatment" in untouched.summary
+
+
+def test_the_cost_is_a_share_of_the_proofs_in_four_meters():
+    figure = MADE["cost"]()
+    for bar, shares in zip(figure.plot.data, ([0.5, 0.3, 0.4, 1.1], [0.05, 0.25, 0.2, 0.5]), strict=True):
+        assert len(bar.x) == 4
+        assert numbers(bar.y) == pytest.approx(shares)
+    assert [bar.name for bar in figure.plot.data] == list(COSTS)
+    assert ("y", 1) in lines_of(figure)
+    assert "Attack II 0.5 of the gradient evaluations, 0.3 of the floating point operations, 0.4 of the wall" in (
+        figure.summary
+    )
+    assert "Attack III 0.05 of the gradient evaluations" in figure.summary
+    assert "0.5 of the stored bytes." in figure.summary
+
+
+def test_the_corollary_shows_the_gap_and_both_bounds():
+    figure = MADE["corollary"]()
+    assert drawn(figure, "measured gap") == ([2, 5, 10], [0.02, 0.2, 0.6])
+    assert drawn(figure, "bound, corrected") == ([2, 5, 10], [0.1, 1.0, 5.0])
+    assert drawn(figure, "bound, as printed") == ([5, 10], [0.3, 0.5])
+    assert drawn(figure, "your prediction") == ([10], [0.4])
+    assert ("y", 0.3) in lines_of(figure)
+    assert figure.summary == (
+        "at k = 10 the measured gap is 0.6, the corrected bound 5, the printed one 0.5; the gap exceeds the printed "
+        "bound at k = 2, 10."
+    )
+    held = figures.corollary_figure(COROLLARY.assign(bound_as_printed=9.0))
+    assert "exceeds the printed bound at k = none of these" in held.summary
+    assert not lines_of(held)
+
+
+def test_the_order_of_a_draw_is_shown_element_by_element():
+    first, fresh, final = order()
+    figure = MADE["order"]()
+    pairs = {"sorted draw": first, "fresh draw": fresh}
+    for name, start in pairs.items():
+        x, y = drawn(figure, name)
+        assert len(x) == 400
+        whole = dict(zip(final.flatten().tolist(), start.flatten().tolist(), strict=True))
+        assert [whole[value] for value in x] == y
+        correlation = np.corrcoef(final.flatten(), start.flatten())[0, 1]
+        assert f"{correlation:.2f}" in figure.summary
+    assert "for the sorted draw and" in figure.summary
+    few = figures.order_figure(first[:1, :7], fresh[:1, :7], final[:1, :7], "bias")
+    assert sorted(drawn(few, "sorted draw")[0]) == sorted(final.flatten()[:7].tolist())
+
+
+def test_a_logarithmic_axis_has_labels_however_narrow():
+    narrow = figures.map_figure(SCALES, {"a": np.array([2.0, 3.0, 4.0, 5.0])}).plot.layout.yaxis
+    wide = figures.map_figure(SCALES, {"a": np.array([2.0, 3.0, 4.0, 5e4])}).plot.layout.yaxis
+    assert (narrow.type, narrow.dtick) == ("log", "D2")
+    assert (wide.type, wide.dtick) == ("log", 1)
+    rows = MADE["window"]().plot.layout
+    assert (rows.yaxis.type, rows.yaxis2.type, rows.xaxis.type, rows.xaxis2.type) == ("log",) * 4
+
+
+def test_a_name_stands_at_its_line_on_a_logarithmic_axis():
+    (note,) = [note for note in MADE["size"]().plot.layout.annotations if note.text == "your prediction"]
+    assert note.y == pytest.approx(math.log10(30))
+    (note,) = [note for note in MADE["window"]().plot.layout.annotations if note.text == "T' = 16"]
+    assert note.x == pytest.approx(math.log10(16))
+    (note,) = [note for note in MADE["verdict"]().plot.layout.annotations if note.text == "your prediction"]
+    assert note.x == 7
