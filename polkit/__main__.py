@@ -62,7 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--replays", type=int, default=4, help="independent replays of every interval (default 4)")
     command.add_argument("--margin", type=float, default=1.5, help="δ / largest honest error (default 1.5)")
     command.add_argument("--seed", type=int, default=1, help="of the references and the redrawn augmentation")
-    command.add_argument("--workers", type=int, help="threads (default: one per core)")
+    command.add_argument("--workers", type=int, help="threads or processes (default: one per core)")
     add_conditions(command, "redraw")
 
     command = add("verify", verify, "judge a proof from what is on disk (Algorithm 2)",
@@ -74,7 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS),
                          help="what must stay within δ (the paper's verifier: weights)")  # fmt: skip
     command.add_argument("--seed", type=int, default=0, help="of the redrawn augmentation")
-    command.add_argument("--workers", type=int, default=1, help="threads to replay in (default 1)")
+    command.add_argument("--workers", type=int, default=1, help="threads or processes to replay in (default 1)")
     command.add_argument("--json", action="store_true", help="print the verdict as JSON")
 
     command = add("spoof", spoof, "forge a proof of a model that somebody else trained (Algorithms 3-5)",

@@ -3,27 +3,24 @@
 import json
 import math
 import os
-import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import joblib
 import pandas as pd
 
 from polkit.checkpoints import write_text_whole
 from polkit.cost import Cost, Meter
 from polkit.data import derive_seed, training_points
 from polkit.distance import DISTANCES, distances
-from polkit.progress import Cancelled, Progress
+from polkit.progress import Progress
 from polkit.proof import Proof, cache_folder
 from polkit.prover import cached_proof, prove, train
-from polkit.replay import interval_errors, run_jobs
+from polkit.replay import PIECE, interval_errors, run_jobs
 from polkit.task import Task
 from polkit.training import PARTS, Checkpoint, Conditions, applied, unit_costs
-
-PIECE = 20  # intervals a thread replays at a time
 
 Table = Mapping[str, Mapping[str, float]]  # part -> distance -> value
 
@@ -97,7 +94,7 @@ def calibrate(proof: Proof, *, conditions: Conditions = Conditions(augmentation=
     Replays every interval (or those of the `first_epochs`, where errors are largest) `replays` times with
     independent draws, trains a second model from another seed for d_ref, its distance to the proof's, and sets
     δ = margin · max ε_repr in each distance. Kept in the cache, or in `out`.
-    workers: threads to spread the work over (default: one per core).
+    workers: threads or processes to spread the work over (default: one per core).
     Raises ValueError if replays < 2, margin <= 1, or if some δ would not lie below d_ref.
     """
     settings = {"replays": replays, "first_epochs": first_epochs, "margin": margin, "seed": seed}
@@ -112,7 +109,7 @@ def prepare(task: Task, seed: int = 0, *, conditions: Conditions = Conditions(),
     """What every chapter after the second starts from: `prove`, then `calibrate` with redrawn augmentation.
 
     So that an empty cache costs a reader about a minute on two cores, the model for d_ref is trained in a second
-    thread while the proof is being made, and only the first 25 epochs are replayed: on `digits` the weights' errors
+    process while the proof is being made, and only the first 25 epochs are replayed: on `digits` the weights' errors
     were largest in the first 5 of 200.
     """
     redrawn = conditions.replace(augmentation="redraw")
@@ -120,18 +117,12 @@ def prepare(task: Task, seed: int = 0, *, conditions: Conditions = Conditions(),
     if cached_proof(task, seed, conditions).exists() or workers == 1:
         proof = prove(task, seed, conditions=conditions, progress=progress)
         return proof, calibrate(proof, conditions=redrawn, workers=workers, progress=progress, **settings)
-    stop = threading.Event()
-    with applied(conditions), ThreadPoolExecutor(1) as beside:
-        reference = beside.submit(_reference, task, settings["seed"], redrawn, stop)
-        try:
-            proof = prove(task, seed, conditions=conditions, progress=progress)
-        except BaseException:  # an interrupt too must not wait for a model that nobody wants any more
-            stop.set()
-            raise
-        second = reference.result()
+    # A process, not a thread: the proof's own seconds must not be those of a shared interpreter.
+    beside = joblib.Parallel(n_jobs=2, return_as="generator")([joblib.delayed(_reference)(task, 1, redrawn)])
+    proof = prove(task, seed, conditions=conditions, progress=progress)
     file = _calibration_file(proof, redrawn, settings, out=None)
     return proof, _measure(proof, redrawn, **settings, workers=workers, file=file, progress=progress,
-                           reference=second)  # fmt: skip
+                           reference=next(beside))  # fmt: skip
 
 
 def _calibration_file(proof: Proof, conditions: Conditions, settings: dict, out: str | Path | None) -> Path:
@@ -174,17 +165,10 @@ def _measure(proof: Proof, conditions: Conditions, *, replays: int, first_epochs
     return calibration
 
 
-def _reference(task: Task, seed: int, conditions: Conditions,
-               stop: threading.Event | None = None) -> tuple[Checkpoint, float]:  # fmt: skip
+def _reference(task: Task, seed: int, conditions: Conditions) -> tuple[Checkpoint, float]:
     """W_T of another training, with other initial weights and other batches, and the seconds that it took."""
-
-    def cancelled_by(done: int, total: int) -> None:
-        if stop and stop.is_set():
-            raise Cancelled
-
     begun = time.perf_counter()
-    trained = train(task, derive_seed(seed, "reference"), conditions, training_points(task), progress=cancelled_by)
-    return trained, time.perf_counter() - begun
+    return train(task, derive_seed(seed, "reference"), conditions, training_points(task)), time.perf_counter() - begun
 
 
 def _calibration(task: Task, conditions: Conditions, reference: Table, replayed: list[pd.DataFrame], margin: float,

@@ -14,6 +14,9 @@ from polkit.proof import Proof, cache_folder
 from polkit.task import NAMED_TASKS, Task
 from polkit.training import PARTS, Conditions, applied, load, make_learner, snapshot, update
 
+PIECE = 20  # intervals replayed by one job
+JOBS_FOR_PROCESSES = 10
+
 
 def proof_points(proof: Proof) -> Points:
     """The data points a proof's indices point into: its own, or those of the named data set it claims.
@@ -72,14 +75,14 @@ def select_intervals(magnitudes: pd.DataFrame, top_q: int | str) -> pd.DataFrame
 
 def replay(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[int], seed: int, *,
            workers: int = 1, progress: Progress = False, remember: bool = False) -> pd.DataFrame:  # fmt: skip
-    """`interval_errors` of many intervals, in order, spread over `workers` threads; each is independent of the rest.
+    """`interval_errors` of many intervals, each independent of the rest, in order; workers: threads or processes.
 
     remember: keep the errors in the cache, and read them from there if these files (by the manifest's digests, which
     the caller must have checked), Conditions, intervals and draws were replayed before.
     """
 
     def compute() -> pd.DataFrame:
-        pieces = [list(starts[i : i + 20]) for i in range(0, len(starts), 20)]
+        pieces = [list(starts[i : i + PIECE]) for i in range(0, len(starts), PIECE)]
         jobs = [(interval_errors, (proof, task, conditions, piece, seed)) for piece in pieces]
         with applied(conditions):
             rows = [row for found in run_jobs(jobs, workers, "replaying", progress) for row in found]
@@ -106,12 +109,13 @@ def remembered(compute: Callable[[], pd.DataFrame], kind: str, **facts) -> pd.Da
 def run_jobs(jobs: Sequence[tuple], workers: int, title: str, progress: Progress) -> Iterator:
     """The result of each job (function, arguments), in the jobs' order, with a progress bar.
 
-    Threads, since torch lets go of the interpreter while it computes: two do 1.5 to 1.75 times the steps of one on
-    `digits`, and there are no processes to start, which took 6 s. Settings that are the process's own (`applied`)
-    must be the same for all jobs, and be in force around them: whoever ends first must not take them back.
+    Few jobs share threads, since torch lets go of the interpreter while it computes: on `digits` two threads do 1.6
+    times the steps of one. Two processes do 1.9 times as many, but take 6 s to start. Settings that are the process's
+    own (`applied`) must be the same for all jobs, and be in force around them: a thread that ends takes back its own.
     """
     if workers > 1 and len(jobs) > 1:
-        parallel = joblib.Parallel(n_jobs=min(workers, len(jobs)), backend="threading", return_as="generator")
+        backend = "loky" if len(jobs) >= JOBS_FOR_PROCESSES else "threading"
+        parallel = joblib.Parallel(n_jobs=min(workers, len(jobs)), backend=backend, return_as="generator")
         results = parallel(joblib.delayed(function)(*arguments) for function, arguments in jobs)
     else:
         results = (function(*arguments) for function, arguments in jobs)
