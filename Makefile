@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: install book test test-ui lab clean
+.PHONY: install book test test-ui bench lab clean
 
 install: $(STAMP)
 
@@ -22,6 +22,9 @@ test: install
 
 test-ui: install
 	$(BIN)/pytest tests/browser -s
+
+bench: install
+	$(BIN)/pytest tests/test_panels.py -s -k answers_quickly
 
 lab: install
 	$(BIN)/jupyter lab notebooks/01_primer.ipynb

@@ -195,12 +195,12 @@ def test_both_axes_of_every_subplot_say_what_they_show(made):
 def test_the_surface_shows_the_path_the_replays_and_the_forgery():
     figure = MADE["surface"]()
     contour = figure.plot.data[0]
-    for found, given in zip((contour.x, contour.y, contour.z), GRID, strict=True):
+    for found, given in zip((contour.y, contour.x, np.transpose(contour.z)), GRID, strict=True):  # drawn across
         assert np.asarray(found).tolist() == given.tolist()
     for name, points in (("training", PATH), ("checkpoints W<sub>t</sub>", PATH[[0, 4, 8, 12]]),
                          ("replays W'<sub>t+k</sub>", REPLAYED), ("forged straight path", FORGED)):  # fmt: skip
-        assert drawn(figure, name) == (points[:, 0].tolist(), points[:, 1].tolist()), name
-    rings = np.array(drawn(figure, "δ around each forged checkpoint")).T
+        assert drawn(figure, name) == (points[:, 1].tolist(), points[:, 0].tolist()), name
+    rings = np.array(drawn(figure, "δ around each forged checkpoint")).T[:, ::-1]
     assert rings.shape == (5 * 41, 2)
     for centre, ring in zip(FORGED, rings.reshape(5, 41, 2), strict=True):
         assert np.isnan(ring[-1]).all()
@@ -373,7 +373,8 @@ def test_each_stage_has_its_own_threshold():
     assert drawn(figure, "δ of the stage") == ([0, 0.5, 0.5, 1], [1, 1, 0.5, 0.5])
     above = sum(error > (1.0 if start < 8 else 0.5) for start, error in ERRORS.items())
     assert figure.summary == (
-        f"proof: {above} of 16 intervals above their stage's δ; spoof: 1 of 2 intervals above their stage's δ."
+        f"with 1 δ from 0%, 0.5 δ from 50% of the steps on: proof: {above} of 16 intervals above their stage's δ; "
+        "spoof: 1 of 2 intervals above their stage's δ."
     )
 
 

@@ -37,11 +37,11 @@ def styled(plot: go.Figure, title: str, x: str, y: str, height: int = 380) -> go
     """The shared look; axis titles carry the units."""
     plot.update_layout(
         template=LOOK, title={"text": title, "x": 0, "xanchor": "left", "font": {"size": 15}},
-        height=height, margin={"l": 60, "r": 20, "t": 50, "b": 90}, font={"size": 13, "color": BLACK},
+        height=height, margin={"l": 80, "r": 20, "t": 50, "b": 90}, font={"size": 13, "color": BLACK},
         legend={"orientation": "h", "yanchor": "top", "y": -0.18, "x": 0}, hovermode="closest",
     )  # fmt: skip
-    plot.update_xaxes(title_text=x, title_standoff=8)
-    plot.update_yaxes(title_text=y, title_standoff=8)
+    plot.update_xaxes(title_text=x, title_standoff=10)
+    plot.update_yaxes(title_text=y, title_standoff=10)
     return plot
 
 

@@ -31,35 +31,36 @@ def surface_figure(grid: tuple[np.ndarray, np.ndarray, np.ndarray], path: np.nda
                    forged_errors: np.ndarray) -> Figure:  # fmt: skip
     """grid: w_1 (m,), w_2 (n,), loss (n, m) · path: (T + 1, 2), the training · replayed: (T/k, 2), where each replay
     from W_t ends · forged: (intervals + 1, 2), the adversary's checkpoints · threshold: δ in l2, drawn as a ring
-    around every forged checkpoint · forged_errors: (intervals,), their errors."""
+    around every forged checkpoint · forged_errors: (intervals,), their errors. The second weight, along which the
+    valley runs, is drawn across."""
     first, second, height = grid
     recorded = path[::interval]
     missed = forged_errors > threshold
     plot = go.Figure()
-    plot.add_contour(x=first, y=second, z=height, showscale=False, ncontours=25, hoverinfo="skip",
+    plot.add_contour(x=second, y=first, z=height.T, showscale=False, ncontours=25, hoverinfo="skip",
                      colorscale=[[0, "#F4F4F4"], [1, "#C9C9C9"]], line={"width": 0.5, "color": GREY})  # fmt: skip
-    plot.add_scatter(x=path[:, 0], y=path[:, 1], mode="lines", line={"color": BLUE, "width": 1.5}, name="training")
-    plot.add_scatter(x=recorded[:, 0], y=recorded[:, 1], mode="markers", name="checkpoints W<sub>t</sub>",
+    plot.add_scatter(x=path[:, 1], y=path[:, 0], mode="lines", line={"color": BLUE, "width": 1.5}, name="training")
+    plot.add_scatter(x=recorded[:, 1], y=recorded[:, 0], mode="markers", name="checkpoints W<sub>t</sub>",
                      marker={"color": BLUE, "size": 8})  # fmt: skip
-    plot.add_scatter(x=replayed[:, 0], y=replayed[:, 1], mode="markers", name="replays W'<sub>t+k</sub>",
+    plot.add_scatter(x=replayed[:, 1], y=replayed[:, 0], mode="markers", name="replays W'<sub>t+k</sub>",
                      marker={"size": 9, "symbol": "cross-thin", "line": {"width": 2, "color": GREEN}})  # fmt: skip
-    plot.add_scatter(x=forged[:, 0], y=forged[:, 1], mode="lines+markers", name="forged straight path",
+    plot.add_scatter(x=forged[:, 1], y=forged[:, 0], mode="lines+markers", name="forged straight path",
                      line={"color": ORANGE, "width": 1.5, "dash": "dash"},
                      marker={"color": ORANGE, "size": 8, "symbol": "diamond"})  # fmt: skip
     turn = np.linspace(0, 2 * np.pi, 40)
     rings = [np.append(centre + threshold * np.stack([np.cos(turn), np.sin(turn)], 1), [[np.nan, np.nan]], axis=0)
              for centre in forged]  # fmt: skip
     rings = np.concatenate(rings)
-    plot.add_scatter(x=rings[:, 0], y=rings[:, 1], mode="lines", hoverinfo="skip",
+    plot.add_scatter(x=rings[:, 1], y=rings[:, 0], mode="lines", hoverinfo="skip",
                      line={"color": ORANGE, "width": 1, "dash": "dot"},
                      name="δ around each forged checkpoint")  # fmt: skip
-    plot.update_layout(yaxis={"scaleanchor": "x"})
+    plot.update_layout(yaxis={"scaleanchor": "x", "constrain": "domain"}, xaxis={"constrain": "domain"})
     word = "every forged step stays within δ" if not missed.any() else f"{int(missed.sum())} of {len(missed)} exceed δ"
     summary = (
         f"training bends its way down from its own start; replays end within {spoken(threshold)} (δ) of the recorded "
         f"checkpoints; the forged path is a straight line of {len(forged) - 1} steps to the same end, and {word}."
     )
-    styled(plot, "A model with two weights: one proof, its replay, one forgery", "weight 1", "weight 2", height=560)
+    styled(plot, "A model with two weights: one proof, its replay, one forgery", "weight 2", "weight 1", height=460)
     return Figure(plot, summary)
 
 

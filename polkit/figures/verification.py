@@ -104,4 +104,5 @@ def stages_figure(verdicts: dict[str, Verdict], calibration: Calibration, *,
     styled(plot, "A threshold for each stage of training", "share of the steps, 0 to 1",
            "error / δ as calibrated")  # fmt: skip
     logarithmic(plot)
-    return Figure(plot, "; ".join(caught) + ".")
+    allowed = ", ".join(f"{spoken(scale)} δ from {edge:.0%}" for edge, scale in zip(edges, scales, strict=True))
+    return Figure(plot, f"with {allowed} of the steps on: {'; '.join(caught)}.")

@@ -123,5 +123,5 @@ class Panel:
 
     def picture(self, what):
         PICTURES.mkdir(parents=True, exist_ok=True)
-        file = PICTURES / f"{self.chapter}-{self.name}-{re.sub('[^a-z0-9]+', '-', what)}.png"
+        file = PICTURES / f"{self.chapter}-{self.name}-{re.sub('[^A-Za-z0-9]+', '-', what)}.png"
         self.box.screenshot(path=file)
