@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: install book test test-ui bench lab clean
+.PHONY: install book test test-ui test-tasks bench lab clean
 
 install: $(STAMP)
 
@@ -22,6 +22,10 @@ test: install
 
 test-ui: install
 	$(BIN)/pytest tests/browser -s
+
+# Every chapter on tiny CIFAR files and on a tiny folder of images: about 15 minutes.
+test-tasks: install
+	$(BIN)/pytest tests/test_book.py -m slow
 
 bench: install
 	$(BIN)/pytest tests/test_panels.py -s -k answers_quickly

@@ -178,7 +178,7 @@ def print_summary(files: Sequence[Path]) -> None:
     if len(outcome):
         columns = [name for name in outcome.columns if name != "chapter"]
         print("\nVerdicts, largest error / d_ref in each distance, cost relative to the proof's\n")
-        unique = outcome.drop_duplicates("folder", keep="last")
+        unique = outcome.drop_duplicates("folder")
         print(shown("outcomes", unique[columns]).to_string(index=False))
     if len(claimed):
         print("\nClaims\n")
