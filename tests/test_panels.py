@@ -420,7 +420,7 @@ def test_the_map_panel_reads_off_the_edges_of_each_attack(small_proof, small_tas
     errors = path_errors(small_task, final, lengths)
     for scale, whole in ((1.0, 100), (0.5, 1000), (5.0, 1000)):
         part(shown, "delta").value = scale
-        part(shown, "length").value = whole
+        part(shown, "length").value = whole / small_task.steps
         said = words(shown)
         assert said.startswith(f"at δ × {scale:.2f} and T = {whole}, ")
         for attack, cost in costs.items():

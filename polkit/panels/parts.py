@@ -1,6 +1,7 @@
 """What every panel is made of: sliders, a prediction, a figure that is redrawn, a Run button that can be cancelled."""
 
 import html
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -45,8 +46,12 @@ def steps_slider(value: int, least: int, most: int, step: int) -> w.IntSlider:
 
 
 def number_slider(value: float, least: float, most: float, label: str, name: str) -> w.FloatLogSlider:
-    """Any positive number on a logarithmic scale; least and most are powers of ten."""
-    return _named(w.FloatLogSlider(value=value, base=10, min=least, max=most, step=0.05, readout_format=".3g",
+    """Any positive number on a logarithmic scale; least and most are powers of ten.
+
+    The value is rounded up to what the slider can show, or a browser would do so by itself.
+    """
+    value = 10 ** (math.ceil(round(math.log10(value) * 50, 6)) / 50)
+    return _named(w.FloatLogSlider(value=value, base=10, min=least, max=most, step=0.02, readout_format=".3g",
                                    description=label, tooltip=label), name)  # fmt: skip
 
 

@@ -92,19 +92,20 @@ def map_panel(final: Checkpoint, calibration: Calibration, costs: Mapping[str, f
     shortest = np.array([found.min() if len(found) else np.nan for found in fine])
     sliders = {
         "threshold_scale": delta_slider(),
-        "length": number_slider(task.steps, 2, 5, "T (steps)", "polkit-length"),
+        "length_scale": number_slider(1.0, -1, 2, "T (×)", "polkit-length"),
     }
 
-    def draw(_: None, *, guess: float | None, threshold_scale: float, length: float) -> Figure:
+    def draw(_: None, *, guess: float | None, threshold_scale: float, length_scale: float) -> Figure:
+        length = round(task.steps * length_scale)
         widths = {attack: length / cost / shortest for attack, cost in costs.items()}
         figure = map_figure(scales, widths, chosen=threshold_scale)
         said = []
         for attack, cost in costs.items():
-            table = window(errors, calibration, proof_steps=round(length), cost_per_step=cost,
+            table = window(errors, calibration, proof_steps=length, cost_per_step=cost,
                            threshold_scale=threshold_scale)  # fmt: skip
             edges = window_edges(table)
             said.append(f"{attack}: " + (f"T' from {edges[0]} to {edges[1]}" if edges else "shut"))
-        summary = f"at δ × {threshold_scale:.2f} and T = {length:.0f}, {'; '.join(said)}. Over all δ: {figure.summary}"
+        summary = f"at δ × {threshold_scale:.2f} and T = {length}, {'; '.join(said)}. Over all δ: {figure.summary}"
         return replace(figure, summary=summary)
 
     return panel("map", sliders, draw)
