@@ -80,3 +80,11 @@ def test_the_table_measures_what_it_says(small_task, small_proof):
     assert 0 < table.loc[2, "measured_gap"] < table.loc[4, "measured_gap"]
     assert (table["alpha"] > 0).all()
     assert (table["beta"] > 0).all()
+
+
+def test_more_batches_than_an_interval_has_can_be_looked_at(small_task, small_proof):
+    short = small_task.replace(checkpoint_interval=1)
+    table = pk.corollary_table(small_proof.final_weights(), short, intervals=(2, 3))
+    usual = pk.corollary_table(small_proof.final_weights(), small_task, intervals=(2, 3))
+    assert table["k"].tolist() == [2, 3]
+    assert table["measured_gap"].tolist() == pytest.approx(usual["measured_gap"].tolist(), rel=1e-3)

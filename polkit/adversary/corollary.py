@@ -89,11 +89,12 @@ def corollary_table(final: Checkpoint, task: Task, *, intervals: tuple[int, ...]
                     conditions: Conditions = Conditions()) -> pd.DataFrame:  # fmt: skip
     """At the adversary's W_0, for several k: the measured gap ‖Ŵ_t - W'_t‖, Corollary 1's bound on it with α and
     β measured there, and the bound as the paper prints it (all in l2, γ - σ left out on both sides)."""
-    plan = make_plan(final, task, spoof_steps=task.checkpoint_interval, seed=seed, conditions=conditions)
+    whole = -(-max(intervals) // task.checkpoint_interval) * task.checkpoint_interval
+    plan = make_plan(final, task, spoof_steps=whole, seed=seed, conditions=conditions)
     rows = []
     with applied(conditions):
         learner = make_learner(task, conditions)
-        batches = [plan.batch(step) for step in range(min(max(intervals), len(plan.batches)))]
+        batches = [plan.batch(step) for step in range(max(intervals))]
         alpha, beta = measured_derivatives(learner, plan.first, batches)
         for k in intervals:
             known = {"learning_rate": task.learning_rate, "checkpoint_interval": k, "first_derivative": alpha,

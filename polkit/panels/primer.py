@@ -76,7 +76,10 @@ def corollary_panel(table: pd.DataFrame, measure: Callable[[int], pd.DataFrame],
                     prediction: Prediction | None = None) -> Panel:  # fmt: skip
     """Corollary 1: δ at once; Run measures the gap and both bounds at another k. measure(k) -> rows of
     `corollary_table`."""
-    sliders = {"threshold_scale": delta_slider(), "interval": interval_slider(most // 2, list(range(2, most + 1)))}
+    sliders = {
+        "threshold_scale": delta_slider(),
+        "interval": interval_slider(max(2, most // 2), list(range(2, most + 1))),
+    }
     rows = [table]
 
     def compute(progress: Progress, *, interval: int, **_) -> pd.DataFrame:
