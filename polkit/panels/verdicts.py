@@ -76,7 +76,7 @@ def attack_panel(name: str, forge: Callable[..., Proof], final: Checkpoint, judg
     sliders = {"threshold_scale": delta_slider(), "top_q": top_q_slider(q, q),
                "spoof_steps": steps_slider(judged.spoof.steps, k, most_steps, k)}  # fmt: skip
     if intervals:
-        sliders["interval"] = interval_slider(k, list(intervals))
+        sliders["interval"] = interval_slider(k, sorted({k, *intervals}))
     seconds = judged.spoof.cost().wall_seconds / judged.spoof.steps
 
     def cannot_run(*, spoof_steps: int, **_) -> str:
