@@ -55,7 +55,8 @@ def window_panel(forgers: Mapping[str, Callable[..., Proof]], costs: Mapping[str
     chooser.add_class("polkit-attack")
     sliders = {
         "threshold_scale": delta_slider(), "top_q": top_q_slider(largest_q, largest_q),
-        "attack": chooser, "spoof_steps": steps_slider(14 * k, k, 40 * k, k), "interval": interval_slider(k, sorted({k, *intervals})),
+        "attack": chooser, "spoof_steps": steps_slider(14 * k, k, 40 * k, k),
+        "interval": interval_slider(k, sorted({k, *intervals})),
     }  # fmt: skip
     first = Tried(tuple(attempts), path_errors(task, final, spoof_lengths(k, steps)), calibration)
 
