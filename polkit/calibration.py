@@ -18,7 +18,7 @@ from polkit.distance import DISTANCES, distances
 from polkit.progress import Progress
 from polkit.proof import Proof, cache_folder
 from polkit.prover import cached_proof, prove, train
-from polkit.replay import PIECE, interval_errors, run_jobs
+from polkit.replay import interval_jobs, run_jobs
 from polkit.task import Task
 from polkit.training import PARTS, Checkpoint, Conditions, applied, unit_costs
 
@@ -118,7 +118,9 @@ def prepare(task: Task, seed: int = 0, *, conditions: Conditions = Conditions(),
         proof = prove(task, seed, conditions=conditions, progress=progress)
         return proof, calibrate(proof, conditions=redrawn, workers=workers, progress=progress, **settings)
     # A process, not a thread: the proof's own seconds must not be those of a shared interpreter.
-    beside = joblib.Parallel(n_jobs=2, return_as="generator")([joblib.delayed(_reference)(task, 1, redrawn)])
+    beside = joblib.Parallel(n_jobs=2, return_as="generator")(
+        [joblib.delayed(_reference)(task, settings["seed"], redrawn)]
+    )
     proof = prove(task, seed, conditions=conditions, progress=progress)
     file = _calibration_file(proof, redrawn, settings, out=None)
     return proof, _measure(proof, redrawn, **settings, workers=workers, file=file, progress=progress,
@@ -141,22 +143,17 @@ def _measure(proof: Proof, conditions: Conditions, *, replays: int, first_epochs
     last = task.steps if first_epochs is None else first_epochs * task.steps_per_epoch
     starts = [start for start in proof.checkpoint_steps[:-1] if start < last]
     steps_replayed = sum(min(start + proof.checkpoint_interval, proof.steps) - start for start in starts)
-    pieces = [starts[i : i + PIECE] for i in range(0, len(starts), PIECE)]
     jobs = [] if reference else [(_reference, (task, seed, conditions))]
-    jobs += [
-        (interval_errors, (proof, task, conditions, piece, derive_seed(seed, "replay", number)))
-        for number in range(replays)
-        for piece in pieces
-    ]
+    seeds = [derive_seed(seed, "replay", number) for number in range(replays)]
+    repeats = [interval_jobs(proof, task, conditions, starts, each) for each in seeds]
+    jobs += [job for repeat in repeats for job in repeat]
     workers = workers or max(1, (os.cpu_count() or 1) // conditions.threads)
     with applied(conditions):
         found = list(run_jobs(jobs, workers, "calibrating", progress))
     second, seconds_before = reference or (found.pop(0)[0], 0.0)
     meter.charge("update", replays * steps_replayed + task.steps)
-    replayed = [
-        pd.DataFrame([row for rows in found[n * len(pieces) : (n + 1) * len(pieces)] for row in rows])
-        for n in range(replays)
-    ]
+    results = iter(found)
+    replayed = [pd.DataFrame([row for _ in repeat for row in next(results)]) for repeat in repeats]
     own = proof.checkpoint(proof.steps)
     d_ref = {part: distances(own.parts()[part], second.parts()[part]) for part in PARTS}
     spent = meter.cost() + Cost(wall_seconds=seconds_before)

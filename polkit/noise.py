@@ -8,14 +8,12 @@ import pandas as pd
 import torch
 
 from polkit.calibration import Calibration
-from polkit.checkpoints import ProofError
 from polkit.cost import Meter
-from polkit.data import derive_seed
 from polkit.distance import DISTANCES, distances
 from polkit.progress import Progress, reported
 from polkit.proof import Proof
-from polkit.replay import interval_errors, proof_points, remembered
-from polkit.training import PARTS, Checkpoint, Conditions, applied, load, make_learner, snapshot, unit_costs, update
+from polkit.replay import interval_errors, reached_after, recorded_data, remembered
+from polkit.training import PARTS, Checkpoint, Conditions, applied, make_learner, unit_costs
 from polkit.verifier import Verdict
 
 
@@ -83,21 +81,9 @@ def error_growth(proof: Proof, sources: Mapping[str, Conditions], starts: Sequen
 
 
 def _chain(proof: Proof, conditions: Conditions, start: int, steps: Sequence[int], seed: int) -> dict[int, Checkpoint]:
-    points, batches = proof_points(proof).to(conditions.device), proof.batches()
-    recorded = proof.augmentation_seeds()
-    if recorded is None:
-        raise ProofError("augmentation.npy is missing: the steps between checkpoints cannot be made again")
-    reached = {}
+    data = recorded_data(proof, conditions)
     with applied(conditions):
-        learner = make_learner(proof.task, conditions)
-        load(learner, proof.checkpoint(start))
-        for step in range(start, start + max(steps)):
-            replayed = conditions.augmentation == "replay"
-            drawn = int(recorded[step]) if replayed else derive_seed(seed, "redraw", step)
-            update(learner, points.take(batches[step]), step=step, augmentation_seed=drawn)
-            if step + 1 - start in steps:
-                reached[step + 1 - start] = snapshot(learner)
-    return reached
+        return reached_after(make_learner(proof.task, conditions), proof, data, start, steps, seed)
 
 
 def verdict_at_interval(verdict: Verdict, proof: Proof, calibration: Calibration, interval: int, *,

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import joblib
+import numpy as np
 import pandas as pd
 
 from polkit.checkpoints import ProofError, write_text_whole
@@ -12,7 +14,7 @@ from polkit.distance import distances
 from polkit.progress import Progress, reported
 from polkit.proof import Proof, cache_folder
 from polkit.task import NAMED_TASKS, Task
-from polkit.training import PARTS, Conditions, applied, load, make_learner, snapshot, update
+from polkit.training import PARTS, Checkpoint, Conditions, Learner, applied, load, make_learner, snapshot, update
 
 PIECE = 20  # intervals replayed by one job
 JOBS_FOR_PROCESSES = 10
@@ -35,27 +37,55 @@ def proof_points(proof: Proof) -> Points:
         raise ProofError(f"manifest.json: {error}") from error
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """What a replay takes from a proof besides its checkpoints: the points, on the replay's device, 𝕀, and the
+    augmentation seeds if the prover recorded them."""
+
+    points: Points
+    batches: np.ndarray
+    augmentation_seeds: np.ndarray | None
+
+
+def recorded_data(proof: Proof, conditions: Conditions) -> Recorded:
+    """Raises ProofError if these Conditions replay an augmentation that the proof did not record."""
+    data = Recorded(proof_points(proof).to(conditions.device), proof.batches(), proof.augmentation_seeds())
+    if conditions.augmentation == "replay" and data.augmentation_seeds is None:
+        raise ProofError("augmentation.npy is missing, and these conditions replay the recorded augmentation")
+    return data
+
+
+def reached_after(learner: Learner, proof: Proof, data: Recorded, start: int, steps: Sequence[int],
+                  seed: int) -> dict[int, Checkpoint]:  # fmt: skip
+    """i -> W'_{t+i} for each i of `steps`, by updates from the recorded W_t, t = start (Algorithm 2, lines 25-29).
+
+    seed: the verifier's own, from which a `redraw` draws its augmentation.
+    """
+    replayed = learner.conditions.augmentation == "replay"
+    load(learner, proof.checkpoint(start, learner.task))
+    reached = {}
+    for step in range(start, start + max(steps)):
+        drawn = int(data.augmentation_seeds[step]) if replayed else derive_seed(seed, "redraw", step)
+        update(learner, data.points.take(data.batches[step]), step=step, augmentation_seed=drawn)
+        if step + 1 - start in steps:
+            reached[step + 1 - start] = snapshot(learner)
+    return reached
+
+
 def interval_errors(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[int], seed: int) -> list[dict]:
     """ε_repr(t) = d(W_{t+k}, W'_{t+k}) of each interval (Algorithm 2, lines 25-30), in every distance.
 
     One row per interval, part (weights, buffers) and distance: start, end, part, distance, error.
     seed: the verifier's own, from which a `redraw` draws its augmentation.
     """
-    points = proof_points(proof).to(conditions.device)
-    batches, recorded = proof.batches(), proof.augmentation_seeds()
-    replayed = conditions.augmentation == "replay"
-    if replayed and recorded is None:
-        raise ProofError("augmentation.npy is missing, and these conditions replay the recorded augmentation")
+    data = recorded_data(proof, conditions)
     rows = []
     with applied(conditions):
         learner = make_learner(task, conditions)
         for start in starts:
             end = min(start + proof.checkpoint_interval, proof.steps)
-            load(learner, proof.checkpoint(start, task))
-            for step in range(start, end):
-                drawn = int(recorded[step]) if replayed else derive_seed(seed, "redraw", step)
-                update(learner, points.take(batches[step]), step=step, augmentation_seed=drawn)
-            reached, claimed = snapshot(learner), proof.checkpoint(end, task)
+            reached = reached_after(learner, proof, data, start, [end - start], seed)[end - start]
+            claimed = proof.checkpoint(end, task)
             for part in PARTS:
                 errors = distances(claimed.parts()[part], reached.parts()[part])
                 rows += [
@@ -63,6 +93,12 @@ def interval_errors(proof: Proof, task: Task, conditions: Conditions, starts: Se
                     for name, error in errors.items()
                 ]
     return rows
+
+
+def interval_jobs(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[int], seed: int) -> list[tuple]:
+    """`interval_errors` of many intervals, each independent of the rest, in jobs for `run_jobs`."""
+    pieces = [list(starts[i : i + PIECE]) for i in range(0, len(starts), PIECE)]
+    return [(interval_errors, (proof, task, conditions, piece, seed)) for piece in pieces]
 
 
 def select_intervals(magnitudes: pd.DataFrame, top_q: int | str) -> pd.DataFrame:
@@ -82,8 +118,7 @@ def replay(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[in
     """
 
     def compute() -> pd.DataFrame:
-        pieces = [list(starts[i : i + PIECE]) for i in range(0, len(starts), PIECE)]
-        jobs = [(interval_errors, (proof, task, conditions, piece, seed)) for piece in pieces]
+        jobs = interval_jobs(proof, task, conditions, starts, seed)
         with applied(conditions):
             rows = [row for found in run_jobs(jobs, workers, "replaying", progress) for row in found]
         return pd.DataFrame(rows, columns=["start", "end", "part", "distance", "error"])
