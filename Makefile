@@ -23,7 +23,7 @@ test: install
 test-ui: install
 	$(BIN)/pytest tests/browser -s
 
-# Every chapter on tiny CIFAR files and on a tiny folder of images: about 15 minutes.
+# Every chapter on tiny CIFAR files and on a tiny folder of images: too long for `make test`.
 test-tasks: install
 	$(BIN)/pytest tests/test_book.py -m slow
 

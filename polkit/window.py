@@ -70,11 +70,8 @@ def steps_per_update(task: Task, iterations: int = 10) -> dict[str, float]:
     """
     units = unit_costs(task)
     objective = units["objective"].floating_point_operations / units["update"].floating_point_operations
-    return {
-        "interpolation only": 1.0,
-        "Attack II": 2 + iterations * objective,
-        "Attack III": 2 + iterations * objective,
-    }
+    treated = 2 + iterations * objective
+    return {"interpolation only": 1.0, "Attack II": treated, "Attack III": treated}
 
 
 def window(errors: pd.DataFrame, calibration: Calibration, *, proof_steps: int, cost_per_step: float,

@@ -130,7 +130,7 @@ def test_a_chapter_takes_a_folder_of_images(tmp_path):
     run_on_tiny(tmp_path, "02", f"folder:{tmp_path / 'images'}")
 
 
-@pytest.mark.slow  # about ten minutes: `make test-tasks`
+@pytest.mark.slow  # `make test-tasks`
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("chapter", [file.stem for file in CHAPTERS])
 @pytest.mark.parametrize("kind", ["cifar10", "folder"])

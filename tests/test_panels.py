@@ -20,7 +20,7 @@ import polkit as pk
 from polkit import figures, panels
 from polkit.cost import Cost
 from polkit.noise import calibration_for_interval, error_growth, verdict_at_interval
-from polkit.panels import verdicts
+from polkit.panels import parts
 from polkit.panels.parts import delta_slider, panel, steps_slider
 from polkit.progress import reported
 from polkit.training import PARTS
@@ -249,7 +249,7 @@ def test_without_other_k_an_attack_panel_has_no_k(judged, small_proof):
 
 def test_a_spoof_that_would_take_too_long_cannot_be_run(judged, small_proof, monkeypatch):
     each = judged.spoof.cost().wall_seconds / 8
-    monkeypatch.setattr(verdicts, "PATIENCE_SECONDS", 10.6 * each)
+    monkeypatch.setattr(parts, "PATIENCE_SECONDS", 10.6 * each)
     shown = panels.attack_panel("ii", pk.attack_2, small_proof.final_weights(), judged, small_proof, most_steps=24)
     assert not button(shown, "Run").disabled
     assert words(shown, "note") == ""
@@ -370,6 +370,23 @@ def test_the_surface_panel_cuts_the_path_into_its_pieces():
     check(shown, expected(5, 0.5, 3), "k = 5, δ = 0.05: ")
     keep(guess, 12)
     check(shown, expected(5, 0.5, 3), "k = 5, δ = 0.05: ", " You predicted that 12 pieces would be needed.")
+
+
+def test_the_window_panel_refuses_what_would_take_too_long(judged, small_proof, small_calibration, growth, monkeypatch):
+    each = small_proof.cost().wall_seconds / 16
+    monkeypatch.setattr(parts, "PATIENCE_SECONDS", 100 * each)
+    costs, final = {"interpolation only": 1.0, "Attack II": 31.0}, small_proof.final_weights()
+    shown = panels.window_panel(dict.fromkeys(costs, pk.interpolation_only), costs, small_proof, final,
+                                small_calibration, [], growth=growth, intervals=[4])  # fmt: skip
+    assert not button(shown, "Run").disabled  # T' = 56 at one update a step
+    part(shown, "attack").value = "Attack II"
+    assert button(shown, "Run").disabled
+    assert words(shown, "note").endswith("even the shortest spoof, T' = 4, would take about "
+                                         f"{124 * each:.0f} s here")  # fmt: skip
+    part(shown, "attack").value = "interpolation only"
+    assert (button(shown, "Run").disabled, words(shown, "note")) == (False, "")
+    part(shown, "steps").value = 104
+    assert words(shown, "note").endswith("choose 100 or less")
 
 
 def test_the_window_panel_forges_one_more_spoof_when_run(judged, small_proof, small_task, small_calibration, growth):

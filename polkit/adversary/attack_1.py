@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from polkit.adversary.perturb import Batch, Perturbation, squared_norm, weight_gradient
-from polkit.adversary.spoof import Plan, make_plan, spoof_folder, write_spoof
+from polkit.adversary.spoof import Plan, make_plan, spoof_folder, train_on_the_plan, write_spoof
 from polkit.calibration import Calibration
 from polkit.checkpoints import write_checkpoint
 from polkit.data import Points
 from polkit.distance import distances
-from polkit.progress import Progress, reported
+from polkit.progress import Progress
 from polkit.proof import Proof, fresh_folder, open_proof
 from polkit.task import Task
 from polkit.training import (
@@ -42,19 +42,13 @@ def attack_1(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
     folder = spoof_folder(plan, "attack-1", settings, out)
     if folder.exists():
         return open_proof(folder)
-    partial, interval = fresh_folder(folder), task.checkpoint_interval
+    partial = fresh_folder(folder)
     first = initial_checkpoint(task, plan.seed)
     write_checkpoint(partial, 0, first)
     with applied(conditions):
         learner = make_learner(task, conditions)
         load(learner, first)
-        steps = range(spoof_steps - 1)
-        for step in reported(steps, total=len(steps), title="attack-1", unit="step", progress=progress):
-            batch = plan.batch(step)
-            update(learner, batch.points, step=step, augmentation_seed=batch.augmentation_seed)
-            plan.meter.charge("update")
-            if (step + 1) % interval == 0:
-                write_checkpoint(partial, step + 1, snapshot(learner))
+        train_on_the_plan(learner, plan, partial, spoof_steps - 1, "attack-1", progress)
         batch, momentum, row = land_on(learner, plan, **settings)
     write_checkpoint(partial, spoof_steps, Checkpoint(final.weights, final.buffers, momentum))
     return write_spoof(plan, partial, folder, [batch], [row])

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from polkit.adversary.spoof import Plan, make_plan, spoof_folder
+from polkit.adversary.spoof import Plan, make_plan, spoof_folder, train_on_the_plan, write_spoof
 from polkit.checkpoints import write_checkpoint
 from polkit.data import Points, normalise
-from polkit.progress import Progress, reported
-from polkit.proof import Proof, cache_folder, fresh_folder, open_proof, publish, seal
-from polkit.prover import prove, signatures_of
+from polkit.progress import Progress
+from polkit.proof import Proof, cache_folder, fresh_folder, open_proof
+from polkit.prover import prove
 from polkit.task import Task
 from polkit.training import (
     Checkpoint,
@@ -24,9 +24,7 @@ from polkit.training import (
     initial_checkpoint,
     load,
     make_learner,
-    snapshot,
     unit_pixels,
-    update,
 )  # fmt: skip
 
 
@@ -57,27 +55,15 @@ def distil(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0, co
     folder = spoof_folder(plan, "distillation", {}, out)
     if folder.exists():
         return open_proof(folder)
-    partial, interval = fresh_folder(folder), task.checkpoint_interval
+    partial = fresh_folder(folder)
     first = initial_checkpoint(task, plan.seed)
     plan = replace(plan, first=first, points=Points(plan.points.images, teacher_labels(plan)))
     write_checkpoint(partial, 0, first)
     with applied(conditions):
         learner = make_learner(task, conditions)
         load(learner, first)
-        steps = range(spoof_steps)
-        for step in reported(steps, total=len(steps), title="distillation", unit="step", progress=progress):
-            batch = plan.batch(step)
-            update(learner, batch.points, step=step, augmentation_seed=batch.augmentation_seed)
-            plan.meter.charge("update")
-            if (step + 1) % interval == 0:
-                write_checkpoint(partial, step + 1, snapshot(learner))
-    # Not write_spoof: it sends the points along only where images were changed, here the labels are.
-    seal(
-        partial, task=task, checkpoint_interval=interval, seed=plan.seed, conditions=conditions,
-        batches=plan.batches, signatures=signatures_of(plan.points, plan.batches), augmentation_seeds=plan.seeds,
-        points=plan.points,
-    )  # fmt: skip
-    return publish(partial, folder, plan.meter.cost(), plan.meter.counts, trace=[])
+        train_on_the_plan(learner, plan, partial, spoof_steps, "distillation", progress)
+    return write_spoof(plan, partial, folder, [], [], relabelled=True)
 
 
 @torch.no_grad()

@@ -196,9 +196,21 @@ def spoof_folder(plan: Plan, attack: str, settings: dict, out: str | Path | None
     return Path(out)
 
 
-def write_spoof(plan: Plan, partial: Path, folder: Path, published: list[Batch], trace: list[dict]) -> Proof:
+def train_on_the_plan(learner: Learner, plan: Plan, partial: Path, steps: int, title: str, progress: Progress) -> None:
+    """The first `steps` updates on the plan's own batches, from its checkpoint 0 on (Algorithm 3, lines 3-11)."""
+    for step in reported(range(steps), total=steps, title=title, unit="step", progress=progress):
+        batch = plan.batch(step)
+        update(learner, batch.points, step=step, augmentation_seed=batch.augmentation_seed)
+        plan.meter.charge("update")
+        if (step + 1) % plan.task.checkpoint_interval == 0:
+            write_checkpoint(partial, step + 1, snapshot(learner))
+
+
+def write_spoof(plan: Plan, partial: Path, folder: Path, published: list[Batch], trace: list[dict], *,
+                relabelled: bool = False) -> Proof:  # fmt: skip
     """Indices, signatures and data of a spoof whose checkpoints are in `partial`.
 
+    relabelled: whether the plan's labels are no longer the data set's own, so that the points must travel along ·
     published: the batches whose images were changed, the last ones of the spoof. Each becomes points of its own:
     writing them back over D, as the printed algorithms do, would undo an earlier batch that shares an image.
     """
@@ -216,6 +228,6 @@ def write_spoof(plan: Plan, partial: Path, folder: Path, published: list[Batch],
     seal(
         partial, task=plan.task, checkpoint_interval=plan.task.checkpoint_interval, seed=plan.seed,
         conditions=plan.conditions, batches=batches, signatures=signatures_of(points, batches),
-        augmentation_seeds=plan.seeds, points=points if published or needs_points(plan.task) else None,
+        augmentation_seeds=plan.seeds, points=points if published or relabelled or needs_points(plan.task) else None,
     )  # fmt: skip
     return publish(partial, folder, plan.meter.cost(), plan.meter.counts, trace)

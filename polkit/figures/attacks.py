@@ -20,7 +20,7 @@ from polkit.figures.drawing import (
     PURPLE,
     SHAPES,
     Figure,
-    at_least,
+    drawable,
     level,
     logarithmic,
     spoken,
@@ -75,7 +75,7 @@ def trace_figure(trace: pd.DataFrame) -> Figure:
     for column, quantity in enumerate(("loss", "gradient_squared"), 1):
         for when, colour, symbol in (("before", BLUE, "circle-open"), ("after", ORANGE, "x")):
             plot.add_trace(
-                go.Scatter(x=list(treated["step"]), y=at_least(treated[f"{quantity}_{when}"]), mode="markers",
+                go.Scatter(x=list(treated["step"]), y=drawable(treated[f"{quantity}_{when}"]), mode="markers",
                            name=when, marker={"color": colour, "symbol": symbol, "size": 8}, showlegend=column == 1),
                 row=1, col=column,
             )  # fmt: skip
@@ -121,7 +121,7 @@ def corollary_figure(table: pd.DataFrame, *, threshold: float | None = None, gue
     if threshold is not None:
         level(plot, threshold, "δ (l2)")
     if guess is not None:
-        plot.add_scatter(x=[table["k"].max()], y=at_least([guess]), mode="markers", name="your prediction",
+        plot.add_scatter(x=[table["k"].max()], y=drawable([guess]), mode="markers", name="your prediction",
                          marker={"symbol": "star", "size": 15, "color": PURPLE})  # fmt: skip
     styled(plot, "Corollary 1 against the measured gap", "k, batches optimised together", "gap in l2")
     plot.update_xaxes(type="log", tickvals=list(table["k"]))

@@ -82,14 +82,9 @@ def mark(plot: go.Figure, value: float, text: str, *, guess: bool = False, log: 
                         xanchor="right" if guess else "left", yanchor="bottom")  # fmt: skip
 
 
-def at_least(values, least: float = 1e-9) -> list[float]:
-    """Values for a logarithmic axis: an exact 0 is drawn at the bottom instead of nowhere."""
-    return [max(float(value), least) for value in values]
-
-
 def drawable(values, least: float = 1e-9, most: float = 1e6) -> list[float]:
-    """Errors for a logarithmic axis, where 0 is at the bottom, and infinity and NaN are at the top."""
-    return [most if math.isnan(value) else min(max(float(value), least), most) for value in values]
+    """Values for a logarithmic axis: 0 is drawn at the bottom instead of nowhere, infinity and NaN high up."""
+    return [max(float(value), least) if math.isfinite(value) else most for value in values]
 
 
 def spoken(value: float) -> str:

@@ -16,7 +16,6 @@ from polkit.figures.drawing import (
     PURPLE,
     SHAPES,
     Figure,
-    at_least,
     drawable,
     level,
     logarithmic,
@@ -89,7 +88,7 @@ def growth_figure(growth: pd.DataFrame, *, distance: str = "l2", reference: floa
     if chosen is not None:
         mark(plot, chosen, f"k = {chosen}")
     if guess is not None:
-        plot.add_scatter(x=[guess_at or table.columns[-1]], y=at_least([guess]), mode="markers", name="your prediction",
+        plot.add_scatter(x=[guess_at or table.columns[-1]], y=drawable([guess]), mode="markers", name="your prediction",
                          marker={"symbol": "star", "size": 15, "color": PURPLE})  # fmt: skip
     parts = ", ".join(f"{source} {'exactly 0' if table[marked][source] == 0 else spoken(table[marked][source])}"
                       for source in table.index)  # fmt: skip

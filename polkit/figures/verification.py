@@ -4,12 +4,11 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from polkit.calibration import Calibration
-from polkit.defences import stage_threshold
+from polkit.defences import rejected_at
 from polkit.figures.drawing import (
     BLACK,
     BLUE,
@@ -95,9 +94,8 @@ def stages_figure(verdicts: dict[str, Verdict], calibration: Calibration, *,
         end = max(worst["end"])
         plot.add_scatter(x=worst["start"] / end, y=drawable(worst["ratio"], FLOOR), mode="markers", name=name,
                          marker={"color": colour, "symbol": symbol, "size": 7})  # fmt: skip
-        limits = [stage_threshold(edges, scales, start / end) for start in worst["start"]]
-        above = int((~(worst["ratio"].to_numpy() <= np.array(limits))).sum())
-        caught.append(f"{name}: {above} of {len(worst)} intervals above their stage's δ")
+        above = rejected_at(verdict, calibration, edges, scales)
+        caught.append(f"{name}: {len(above)} of {len(worst)} intervals above their stage's δ")
     steps = [(edge, scale) for pair, scale in zip(pairwise([*edges, 1.0]), scales, strict=True) for edge in pair]
     plot.add_scatter(x=[x for x, _ in steps], y=[y for _, y in steps], mode="lines", name="δ of the stage",
                      line={"color": BLACK, "width": 2})  # fmt: skip

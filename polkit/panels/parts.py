@@ -17,6 +17,7 @@ from polkit.progress import Cancelled
 LABEL = {"description_width": "90px"}
 WIDE = w.Layout(width="460px")
 NARROW = w.Layout(width="110px")
+PATIENCE_SECONDS = 120  # a Run that would take longer is refused, with the reason
 
 
 def delta_slider(value: float = 1.0) -> w.FloatLogSlider:
@@ -156,8 +157,7 @@ def panel(name: str, sliders: Mapping[str, w.Widget], draw: Callable[..., Figure
             state["data"], state["run"] = result, used
             redraw()
 
-        waiting = {key: sliders[key] for key in on_run}
-        rows.append(_run_row(box, sliders, waiting, compute, cannot_run, finished, error, reset))
+        rows.append(_run_row(box, sliders, compute, cannot_run, finished, error, reset))
     else:
         rows.append(reset)
     box.children = [*rows, error, figure, says]
@@ -167,9 +167,9 @@ def panel(name: str, sliders: Mapping[str, w.Widget], draw: Callable[..., Figure
     return Panel(box, f"A panel with sliders stands here ({labels}): run the chapter to move them. {first.summary}")
 
 
-def _run_row(box: w.VBox, sliders: Mapping[str, w.Widget], waiting: Mapping[str, w.Widget],
-             compute: Callable[..., Any], cannot_run: Callable[..., str], finished: Callable[[Any, dict], None],
-             error: w.HTML, reset: w.Button) -> w.Widget:  # fmt: skip
+def _run_row(box: w.VBox, sliders: Mapping[str, w.Widget], compute: Callable[..., Any],
+             cannot_run: Callable[..., str], finished: Callable[[Any, dict], None], error: w.HTML,
+             reset: w.Button) -> w.Widget:  # fmt: skip
     """Run, Cancel, progress, and why Run cannot be pressed."""
     run = w.Button(description="Run", icon="play", button_style="primary", layout=NARROW)
     cancel = w.Button(description="Cancel", icon="stop", disabled=True, layout=NARROW)
@@ -219,10 +219,20 @@ def _run_row(box: w.VBox, sliders: Mapping[str, w.Widget], waiting: Mapping[str,
 
     run.on_click(begin)
     cancel.on_click(lambda _: stop.set())
-    for slider in waiting.values():
+    for slider in sliders.values():
         slider.observe(check, names="value")
     check()
     return w.HBox([run, cancel, reset, bar, note])
+
+
+def too_long(seconds_per_step: float, spoof_steps: int, interval: int) -> str:
+    """Why a spoof of T' steps cannot be made while a reader waits, and which length could; "" if it can."""
+    needed, most = seconds_per_step * spoof_steps, int(PATIENCE_SECONDS / seconds_per_step) // interval * interval
+    if needed <= PATIENCE_SECONDS:
+        return ""
+    if not most:
+        return f"even the shortest spoof, T' = {interval}, would take about {seconds_per_step * interval:.0f} s here"
+    return f"T' = {spoof_steps} would take about {needed:.0f} s here: choose {most} or less"
 
 
 def show(widget: go.FigureWidget, plot: go.Figure) -> None:

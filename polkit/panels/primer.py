@@ -52,8 +52,8 @@ def growth_panel(growth: pd.DataFrame, reference: float, *, interval: int, predi
 
 def size_panel(sizes: pd.DataFrame, record: Callable[..., dict], *, interval: int,
                prediction: Prediction | None = None) -> Panel:  # fmt: skip
-    """Size of a proof against k; Run records a real one. record(k, progress) -> dict of checkpoint_interval,
-    stored_bytes and wall_seconds."""
+    """Size of a proof against k; Run records a real one. record(k, progress) -> dict of checkpoint_interval
+    and stored_bytes."""
     sliders = {"interval": interval_slider(interval, sizes["checkpoint_interval"].tolist())}
 
     def compute(progress: Progress, *, interval: int) -> list[dict]:

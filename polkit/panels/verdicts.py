@@ -17,14 +17,13 @@ from polkit.panels.parts import (
     number_slider,
     panel,
     steps_slider,
+    too_long,
     top_q_slider,
 )  # fmt: skip
 from polkit.progress import Progress
 from polkit.proof import Proof
 from polkit.training import Checkpoint
 from polkit.verifier import Verdict, verify
-
-PATIENCE_SECONDS = 120  # a Run that would take longer is refused, with the reason
 
 
 @dataclass(frozen=True)
@@ -80,10 +79,7 @@ def attack_panel(name: str, forge: Callable[..., Proof], final: Checkpoint, judg
     seconds = judged.spoof.cost().wall_seconds / judged.spoof.steps
 
     def cannot_run(*, spoof_steps: int, **_) -> str:
-        needed, most = seconds * spoof_steps, int(PATIENCE_SECONDS / seconds) // k * k
-        if needed <= PATIENCE_SECONDS:
-            return ""
-        return f"T' = {spoof_steps} would take about {needed:.0f} s here: choose {most} or less"
+        return too_long(seconds, spoof_steps, k)
 
     def compute(progress: Progress, *, spoof_steps: int, interval: int = k, **_) -> Judged:
         known = judged.calibration if interval == k else calibration_for_interval(judged.calibration, growth, interval)

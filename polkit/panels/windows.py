@@ -21,6 +21,7 @@ from polkit.panels.parts import (
     number_slider,
     panel,
     steps_slider,
+    too_long,
     top_q_slider,
 )  # fmt: skip
 from polkit.progress import Progress
@@ -43,7 +44,7 @@ def window_panel(forgers: Mapping[str, Callable[..., Proof]], costs: Mapping[str
                  final: Checkpoint, calibration: Calibration, attempts: list[Attempt], *, growth: pd.DataFrame,
                  intervals: list[int], prediction: Prediction | None = None) -> Panel:  # fmt: skip
     """Error and cost over T', the feasible range shaded: δ, Q and the attack answer at once; T' and k when Run is
-    pressed, which forges and judges one more spoof.
+    pressed, which forges and judges one more spoof and appends it to `attempts`.
 
     forgers: attack -> function, called as in `attack_panel` · costs: attack -> c, updates per step of the spoof ·
     growth: of the honest error with k (`error_growth`), by which δ is scaled for another k.
@@ -59,6 +60,9 @@ def window_panel(forgers: Mapping[str, Callable[..., Proof]], costs: Mapping[str
         "interval": interval_slider(k, sorted({k, *intervals})),
     }  # fmt: skip
     first = Tried(tuple(attempts), path_errors(task, final, spoof_lengths(k, steps)), calibration)
+
+    def cannot_run(*, attack: str, spoof_steps: int, **_) -> str:
+        return too_long(proof.cost().wall_seconds / proof.steps * costs[attack], spoof_steps, k)
 
     def compute(progress: Progress, *, attack: str, spoof_steps: int, interval: int, **_) -> Tried:
         known = calibration if interval == k else calibration_for_interval(calibration, growth, interval)
@@ -79,7 +83,8 @@ def window_panel(forgers: Mapping[str, Callable[..., Proof]], costs: Mapping[str
         k_shown = tried.calibration.task.checkpoint_interval
         return replace(figure, summary=f"{attack}, k = {k_shown}, δ × {threshold_scale:.2f}: {figure.summary}")
 
-    return panel("window", sliders, draw, data=first, compute=compute, on_run=("interval",), prediction=prediction)
+    return panel("window", sliders, draw, data=first, compute=compute, on_run=("interval",), cannot_run=cannot_run,
+                 prediction=prediction)  # fmt: skip
 
 
 def map_panel(final: Checkpoint, calibration: Calibration, costs: Mapping[str, float]) -> Panel:

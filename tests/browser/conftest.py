@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from polkit.book import find_browser
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 TOKEN = "polkit"
 SETTINGS = {  # every cell stays in the page, and nobody asks for news
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
@@ -23,7 +24,7 @@ SETTINGS = {  # every cell stays in the page, and nobody asks for news
 
 @pytest.fixture(scope="session")
 def chromium():
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    found = find_browser()
     if not found:
         pytest.skip("no Chromium is installed: the panels are not tried in a browser")
     return found
