@@ -148,7 +148,9 @@ def _image_folder(path: Path, task: Task, classes: list[str]) -> Points:
     from torchvision.datasets import folder as image_folder
     from torchvision.transforms.functional import pil_to_tensor
 
-    listed = _list_images(path, classes)
+    # Shuffled, since folders come class by class: a smaller `train_size` must not mean fewer classes.
+    found = _list_images(path, classes)
+    listed = [found[row] for row in np.random.default_rng(0).permutation(len(found))]
     images = torch.empty((len(listed), *task.image_shape), dtype=torch.uint8)
     for row, (file, _) in enumerate(listed):
         picture = image_folder.default_loader(file).resize(task.image_shape[:0:-1])
