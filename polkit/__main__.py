@@ -87,6 +87,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--calibration", help="the verifier's, if the adversary has seen it: γ is a share of its δ")
     command.add_argument("--movement-limit", type=float, help="γ as a share of δ (Attacks 2 and 3)")
     command.add_argument("--iterations", type=int, help="N, the most L-BFGS iterations (Attacks 1, 2 and 3)")
+    command.add_argument("--workers", type=int, help="threads or processes that share the intervals (not Attack 1)")
     command.add_argument("--out", required=True, help="the folder to write")
     add_conditions(command, "replay")
 
@@ -169,10 +170,12 @@ def verify(options: argparse.Namespace) -> int:
 
 def spoof(options: argparse.Namespace) -> int:
     task = chosen_task(options)
-    wanted = {"movement_limit": options.movement_limit, "iterations": options.iterations}
+    wanted = {"movement_limit": options.movement_limit, "iterations": options.iterations, "workers": options.workers}
     settings = {name: value for name, value in wanted.items() if value is not None}
     if options.attack in ("1", "interpolation") and "movement_limit" in settings:
         raise ValueError(f"--movement-limit belongs to Attacks 2 and 3, not to {options.attack}")
+    if options.attack == "1" and "workers" in settings:
+        raise ValueError("--workers belongs to the attacks on intervals, not to 1, which trains one step after another")
     if options.attack == "interpolation" and "iterations" in settings:
         raise ValueError("--iterations belongs to Attacks 1, 2 and 3: interpolation optimises nothing")
     calibration = pk.load_calibration(options.calibration) if options.calibration else None

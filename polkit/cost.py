@@ -2,8 +2,11 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -11,7 +14,7 @@ class Cost:
     """gradient_evaluations: in the paper's currency, where an `update` is 1, one evaluation of the adversarial
     objective is 3, and a joint gradient over k batches counts as one · floating_point_operations: of
     convolutions and matrix products, counted per shape by torch, the same on every machine · wall_seconds:
-    elapsed · stored_bytes: of the folder that was written.
+    elapsed, and of work that several workers shared the sum of theirs · stored_bytes: of the folder that was written.
     """
 
     gradient_evaluations: float = 0.0
@@ -47,6 +50,23 @@ class Meter:
         self.counts[kind] += times
         operations = unit.floating_point_operations * times * batches
         self._spent += Cost(unit.gradient_evaluations * times, operations)
+
+    def collect(self, made: Iterable[tuple[Result, Cost, Counter[str]]]) -> Iterator[Result]:
+        """What workers made, one by one; what each of them spent and counted is charged here.
+
+        Their own seconds count in place of those that went by while waiting: two workers are no cheaper than one.
+        """
+        results = iter(made)
+        while True:
+            asked = time.perf_counter()
+            found = next(results, None)
+            self._spent += Cost(wall_seconds=asked - time.perf_counter())
+            if found is None:
+                return
+            result, spent, counts = found
+            self.counts += counts
+            self._spent += spent
+            yield result
 
     def elapsed(self) -> float:
         return time.perf_counter() - self._start

@@ -116,3 +116,13 @@ def initial_buffers(model: nn.Module) -> dict[str, Tensor]:
         name: torch.ones_like(value) if name.endswith("running_var") else torch.zeros_like(value)
         for name, value in model.named_buffers()
     }
+
+
+def buffer_decays(model: nn.Module) -> dict[str, float]:
+    """By what factor each buffer's own past shrinks in a step: 1 - m in r ← (1 - m) r + m · (the batch's statistic)."""
+    return {
+        f"{path}.{name}": 1 - layer.momentum
+        for path, layer in model.named_modules()
+        if isinstance(layer, nn.BatchNorm2d)
+        for name in ("running_mean", "running_var")
+    }

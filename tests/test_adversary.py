@@ -11,9 +11,9 @@ import polkit as pk
 from polkit.adversary.attack_2 import settle_batch
 from polkit.adversary.attack_3 import joint_objective, joint_update, step_from, step_sizes
 from polkit.adversary.perturb import Batch, Perturbation, squared_norm, weight_gradient
-from polkit.adversary.spoof import make_plan
-from polkit.models import Distribution
-from polkit.training import applied, load, make_learner, snapshot
+from polkit.adversary.spoof import chained_buffers, make_plan
+from polkit.models import Distribution, buffer_decays
+from polkit.training import applied, load, make_learner, snapshot, update
 
 EXACT = pk.Conditions(precision="float64")
 ATTACKS = {"attack_2": pk.attack_2, "attack_3": pk.attack_3, "interpolation_only": pk.interpolation_only}
@@ -60,6 +60,41 @@ def test_the_path_is_straight_equally_divided_and_exact_at_its_ends(small_task, 
         assert [piece[name] for name in ("l1", "l2", "linf")] == pytest.approx(
             [whole[name] / 4 for name in ("l1", "l2", "linf")], rel=1e-4
         )
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_workers_share_the_intervals_and_write_the_very_same_spoof(attack, small_task, final, tmp_path):
+    # 10 intervals are shared by processes, 3 by threads.
+    steps = 40 if attack == "interpolation_only" else 12
+    alone, shared = (
+        ATTACKS[attack](final, small_task, spoof_steps=steps, seed=1, workers=workers, out=tmp_path / f"{workers}",
+                        progress=False)
+        for workers in (1, 2)
+    )  # fmt: skip
+    assert alone.manifest == shared.manifest  # with the digest of every file
+    assert alone.counts() == shared.counts()
+    one, two = alone.cost(), shared.cost()
+    assert one.floating_point_operations == two.floating_point_operations
+    assert one.gradient_evaluations == two.gradient_evaluations
+
+
+def test_buffers_chained_by_arithmetic_are_those_of_one_long_run(exact):
+    plan, learner, batches = exact
+    load(learner, plan.first)
+    halves = []
+    for begin in (0, 2):
+        for step in (begin, begin + 1):
+            update(learner, batches[step].points, step=step, augmentation_seed=7)
+        halves.append(snapshot(learner))
+    load(learner, dataclasses.replace(halves[0], buffers=plan.first.buffers))
+    for step in (2, 3):
+        update(learner, batches[step].points, step=step, augmentation_seed=7)
+    decays = buffer_decays(learner.model)
+    assert list(decays) == list(plan.first.buffers)
+    chained = chained_buffers(plan.first.buffers, halves[0].buffers, snapshot(learner).buffers, decays, 2)
+    for name, value in halves[1].buffers.items():
+        torch.testing.assert_close(chained[name], value, rtol=1e-12, atol=1e-12)
+        assert not torch.allclose(snapshot(learner).buffers[name], value)
 
 
 def check_slope(objective, images, rows):

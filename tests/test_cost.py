@@ -1,6 +1,8 @@
 """Meters against counts by hand: 2 operations per multiplication and addition, from the shapes of each layer."""
 
 import math
+import time
+from collections import Counter
 
 import pytest
 import torch
@@ -79,3 +81,22 @@ def test_a_meter_charges_what_it_is_told_and_no_other_kind():
     with pytest.raises(KeyError, match="objective"):
         meter.charge("objective")
     assert meter.cost().floating_point_operations == spent.floating_point_operations
+
+
+def test_what_workers_spent_counts_in_place_of_the_wait_for_them():
+    meter = Meter({"update": pk.Cost(1, 10)})
+
+    def made():
+        for number in range(3):
+            time.sleep(0.2)  # a wait, in which two workers were busy for 0.5 s in all
+            yield number, pk.Cost(2, 20, wall_seconds=0.5), Counter(update=2)
+
+    found = []
+    for number in meter.collect(made()):
+        found.append(number)
+        time.sleep(0.05)  # this party's own work
+    meter.charge("update")
+    cost = meter.cost()
+    assert found == [0, 1, 2]
+    assert (cost.gradient_evaluations, cost.floating_point_operations, meter.counts["update"]) == (7, 70, 7)
+    assert 1.65 <= cost.wall_seconds < 2.2

@@ -19,7 +19,7 @@ from polkit.training import Checkpoint, Conditions, Learner, load, unit_pixels
 def attack_3(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
              calibration: Calibration | None = None, movement_limit: float = 0.75, reserve: float = 1 / 3,
              iterations: int = 6, stopping_test: bool = True, noise_weight: float = 1e-3, batches_at_once: int = 10,
-             conditions: Conditions = Conditions(), out: str | Path | None = None,
+             conditions: Conditions = Conditions(), out: str | Path | None = None, workers: int = 1,
              progress: Progress = True) -> Proof:  # fmt: skip
     """A spoof of f_{W_T} in T' steps, with one optimisation for each interval of k batches.
 
@@ -39,7 +39,7 @@ def attack_3(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
                      calibration=calibration, movement_limit=movement_limit)  # fmt: skip
     settings = {"iterations": iterations, "stopping_test": stopping_test, "noise_weight": noise_weight,
                 "reserve": reserve, "batches_at_once": batches_at_once}  # fmt: skip
-    return forge(plan, "attack-3", forge_interval, settings, out=out, progress=progress)
+    return forge(plan, "attack-3", forge_interval, settings, out=out, workers=workers, progress=progress)
 
 
 def forge_interval(learner: Learner, plan: Plan, start: int, checkpoint: Checkpoint, *, iterations: int,

@@ -1,8 +1,9 @@
 """What the attacks share: the plan of a spoof, its limits, and writing it in the very format of a proof."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ from polkit.adversary.path import at_rest, on_the_path, sorted_initialisation
 from polkit.adversary.perturb import Batch
 from polkit.calibration import Calibration
 from polkit.checkpoints import tensor_shapes, write_checkpoint
-from polkit.cost import Meter
+from polkit.cost import Cost, Meter
 from polkit.data import Points, derive_seed, epoch_batches, training_points
 from polkit.distance import distances
+from polkit.models import buffer_decays, build_model
 from polkit.progress import Progress, reported
 from polkit.proof import Proof, cache_folder, fresh_folder, needs_points, open_proof, publish, seal
 from polkit.prover import augmentation_order, signatures_of
+from polkit.replay import run_jobs
 from polkit.task import Task
 from polkit.training import (
     PARTS,
@@ -145,31 +148,54 @@ def check_weights(final: Checkpoint, task: Task) -> None:
 
 
 def forge(plan: Plan, attack: str, forge_interval: Callable[..., Forged], settings: dict, *, out: str | Path | None,
-          progress: Progress) -> Proof:  # fmt: skip
+          workers: int, progress: Progress) -> Proof:  # fmt: skip
     """Algorithms 4 and 5, lines 1-18: W_0 by sorting, W_k, W_2k, … on the straight path, the data forged to fit.
 
-    forge_interval(learner, plan, start, W_start, **settings) makes the data of one interval.
+    forge_interval(learner, plan, start, W_start, **settings) makes the data of one interval. Intervals do not depend
+    on each other, so that `workers` can share them.
     """
     folder = spoof_folder(plan, attack, settings, out)
     if folder.exists():
         return open_proof(folder)
     partial, interval = fresh_folder(folder), plan.task.checkpoint_interval
-    current = plan.first
-    write_checkpoint(partial, 0, current)
-    published: list[Batch] = []
-    trace: list[dict] = []
+    write_checkpoint(partial, 0, plan.first)
+    decays = buffer_decays(build_model(plan.task))
+    buffers, published, trace = plan.first.buffers, [], []
+    jobs = [(_forge_alone, (plan, forge_interval, start, settings)) for start in plan.starts]
     with applied(plan.conditions):
-        learner = make_learner(plan.task, plan.conditions)
-        for start in reported(plan.starts, total=len(plan.starts), title=attack, unit="interval", progress=progress):
-            forged = forge_interval(learner, plan, start, current, **settings)
-            weights = plan.weights_at(start + interval)
+        made = plan.meter.collect(run_jobs(jobs, workers, attack, progress))
+        for start, forged in zip(plan.starts, made, strict=True):
+            buffers = chained_buffers(plan.first.buffers, buffers, forged.buffers, decays, interval)
             # The last checkpoint must be the model that is claimed, with the buffers that model has.
-            buffers = plan.final.buffers if start == plan.starts[-1] else forged.buffers
-            current = Checkpoint(weights, buffers, at_rest(weights))
-            write_checkpoint(partial, start + interval, current)
+            shown = plan.final.buffers if start == plan.starts[-1] else buffers
+            weights = plan.weights_at(start + interval)
+            write_checkpoint(partial, start + interval, Checkpoint(weights, shown, at_rest(weights)))
             published += forged.batches
             trace += forged.trace
     return write_spoof(plan, partial, folder, published, trace)
+
+
+def _forge_alone(plan: Plan, forge_interval: Callable[..., Forged], start: int,
+                 settings: dict) -> tuple[Forged, Cost, Counter[str]]:  # fmt: skip
+    """One interval by itself, as if the normalisation buffers began with it, and what it took."""
+    alone = replace(plan, meter=Meter(plan.meter.units))
+    weights = plan.weights_at(start)
+    with applied(plan.conditions):
+        learner = make_learner(plan.task, plan.conditions)
+        forged = forge_interval(learner, alone, start, Checkpoint(weights, plan.first.buffers, at_rest(weights)),
+                                **settings)  # fmt: skip
+    return forged, alone.meter.cost(), alone.meter.counts
+
+
+def chained_buffers(assumed: Mapping[str, torch.Tensor], before: Mapping[str, torch.Tensor],
+                    reached: Mapping[str, torch.Tensor], decays: Mapping[str, float],
+                    steps: int) -> dict[str, torch.Tensor]:  # fmt: skip
+    """Where an interval's buffers end that begin at `before`, if from `assumed` they `reached` what they did.
+
+    In r ← (1 - m) r + m · (the batch's statistic), another beginning differs by (1 - m)^k of itself at the end; what
+    the batches add is the same.
+    """
+    return {name: reached[name] + decay**steps * (before[name] - assumed[name]) for name, decay in decays.items()}
 
 
 def replayed_buffers(
