@@ -1,4 +1,4 @@
-"""The command line: polkit prove · calibrate · verify · spoof · book."""
+"""The command line: polkit prove · calibrate · verify · spoof · book · reproduce."""
 
 import argparse
 import json
@@ -18,8 +18,9 @@ EXAMPLES = """examples:
   polkit spoof --attack 2 --weights honest --spoof-steps 160 --calibration calibration.json --out forged
   polkit verify forged --calibration calibration.json --top-q all --json
   polkit book --only attack_2 -p spoof_steps 240
+  polkit reproduce figure-2 --repeats 3
 
-exit status: 0 done or accepted, 1 rejected or a chapter failed, 2 not a usable proof or bad arguments
+exit status: 0 done or accepted, 1 rejected, or a chapter or run failed, 2 not a usable proof or bad arguments
 """
 
 
@@ -98,6 +99,27 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters",
                          help="a parameter of the chapters that have it")  # fmt: skip
     command.add_argument("--store", action="store_true", help="keep the outputs in the chapters themselves too")
+
+    command = add("reproduce", reproduce, "rebuild the tables and figures of the paper, on this machine or a cluster",
+                  "polkit reproduce figure-2 figure-5 --repeats 3 --workers 2")  # fmt: skip
+    command.add_argument(
+        "results", nargs="*", metavar="RESULT", help="table-2, table-3, figure-2 … figure-12 (default all)"
+    )
+    command.add_argument("--task", default="digits", help="one task for all results (default digits), or paper: each "
+                         "result's own")  # fmt: skip
+    command.add_argument("--repeats", type=int, default=5, help="trainings from different seeds (default 5)")
+    command.add_argument("--spoof-steps", type=int, nargs="+", default=[], help="T', instead of the task's own lengths")
+    for name, about in (("epochs", "E"), ("checkpoint-interval", "k"), ("train-size", "training images")):
+        command.add_argument(f"--{name}", type=int, help=f"{about}, instead of the task's own")
+    command.add_argument("--device", help="cpu or cuda (default cpu)")
+    command.add_argument("--precision", choices=PRECISIONS)
+    command.add_argument("--threads", type=int, help="of the CPU, for each run (default 1)")
+    command.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster (default: one is started here)")
+    command.add_argument("--workers", type=int, help="processes here (default: one per core, or per GPU)")
+    command.add_argument("--out", default="build/reproduce", help="folder of the records (default build/reproduce)")
+    command.add_argument("--publish", metavar="DIR", help="a second folder for the tables alone")
+    command.add_argument("--force", action="store_true", help="make finished runs again")
+    command.add_argument("--dry-run", action="store_true", help="only say which runs there are, and which are finished")
     return parser
 
 
@@ -199,6 +221,21 @@ def book(options: argparse.Namespace) -> int:
     from polkit.book import run_book
 
     return 1 if run_book(Path(options.out), options.only, dict(options.parameters), options.store) else 0
+
+
+def reproduce(options: argparse.Namespace) -> int:
+    from polkit.reproduce import reproduce, summarise
+
+    names = ("epochs", "checkpoint_interval", "train_size", "device", "precision", "threads")
+    common = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    failed = reproduce(
+        options.results or ["all"], task=options.task, repeats=options.repeats, out=Path(options.out), common=common,
+        lengths=options.spoof_steps, scheduler=options.scheduler, workers=options.workers, force=options.force,
+        dry_run=options.dry_run,
+    )  # fmt: skip
+    if not options.dry_run:
+        summarise(Path(options.out), Path(options.publish) if options.publish else None)
+    return 1 if failed else 0
 
 
 def describe(proof: pk.Proof) -> None:

@@ -5,6 +5,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from polkit.cost import Cost, Meter
 from polkit.data import derive_seed, training_points
 from polkit.distance import DISTANCES, distances
 from polkit.progress import Progress
-from polkit.proof import Proof, cache_folder
+from polkit.proof import Proof, cache_folder, made_alone
 from polkit.prover import cached_proof, prove, train
 from polkit.replay import interval_jobs, run_jobs
 from polkit.task import Task
@@ -99,9 +100,10 @@ def calibrate(proof: Proof, *, conditions: Conditions = Conditions(augmentation=
     """
     settings = {"replays": replays, "first_epochs": first_epochs, "margin": margin, "seed": seed}
     file = _calibration_file(proof, conditions, settings, out)
-    if not out and file.exists():
-        return load_calibration(file)
-    return _measure(proof, conditions, **settings, workers=workers, file=file, progress=progress)
+    with nullcontext() if out else made_alone(file):
+        if not out and file.exists():
+            return load_calibration(file)
+        return _measure(proof, conditions, **settings, workers=workers, file=file, progress=progress)
 
 
 def prepare(task: Task, seed: int = 0, *, conditions: Conditions = Conditions(), replays: int = 4,
@@ -123,8 +125,9 @@ def prepare(task: Task, seed: int = 0, *, conditions: Conditions = Conditions(),
     )
     proof = prove(task, seed, conditions=conditions, progress=progress)
     file = _calibration_file(proof, redrawn, settings, out=None)
-    return proof, _measure(proof, redrawn, **settings, workers=workers, file=file, progress=progress,
-                           reference=next(beside))  # fmt: skip
+    with made_alone(file):
+        return proof, _measure(proof, redrawn, **settings, workers=workers, file=file, progress=progress,
+                               reference=next(beside))  # fmt: skip
 
 
 def _calibration_file(proof: Proof, conditions: Conditions, settings: dict, out: str | Path | None) -> Path:

@@ -35,7 +35,11 @@ class Points:
         return Points(self.images[chosen], self.labels[chosen])
 
     def to(self, device: str) -> "Points":
-        return Points(self.images.to(device), self.labels.to(device))
+        parts = (self.images, self.labels)
+        if torch.device(device).type == "cuda" and not self.labels.is_cuda:
+            # From pinned memory the copy runs while the CPU goes on.
+            parts = tuple(part.pin_memory() for part in parts)
+        return Points(*(part.to(device, non_blocking=True) for part in parts))
 
 
 def derive_seed(seed: int, *purpose) -> int:

@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -262,6 +265,14 @@ def cache_folder(kind: str, **facts) -> Path:
 def partial_path(folder: Path) -> Path:
     """Where a proof is put together, beside the place where it will stand."""
     return folder.with_name(folder.name + ".partial")
+
+
+@contextmanager
+def made_alone(folder: Path) -> Iterator[None]:
+    """Holds the place of something in the cache, so that two processes do not make it there at once."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        yield
 
 
 def fresh_folder(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from polkit.proof import (
     Proof,
     cache_folder,
     fresh_folder,
+    made_alone,
     needs_points,
     open_proof,
     partial_path,
@@ -77,8 +79,13 @@ def prove(task: Task, seed: int = 0, *, out: str | Path | None = None, condition
     appends W_t after the update that made W_{t+1}; as the text says, we record W_0, W_k, W_2k, ….
     Raises FileExistsError if `out` holds something else, FileNotFoundError if the data set is missing.
     """
-    facts = {"task": task.to_json(), "seed": seed, "conditions": conditions.to_json()}
     folder = Path(out) if out else cached_proof(task, seed, conditions)
+    with nullcontext() if out else made_alone(folder):
+        return _made(folder, task, seed, conditions, progress)
+
+
+def _made(folder: Path, task: Task, seed: int, conditions: Conditions, progress: Progress) -> Proof:
+    facts = {"task": task.to_json(), "seed": seed, "conditions": conditions.to_json()}
     if folder.exists():
         return _finished(folder, task, seed, conditions)
     points = training_points(task)

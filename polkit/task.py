@@ -68,6 +68,11 @@ class Task:
         drops = sum(epoch >= milestone for milestone in self.milestones)
         return self.learning_rate / self.learning_rate_drop**drops
 
+    def differs(self, other: "Task") -> list[str]:
+        """The fields by which a proof for `other` is none for this task; its data are its own affair."""
+        mine, theirs = self.to_json(), other.to_json()
+        return [name for name in mine if name not in ("data", "half", "train_size") and mine[name] != theirs[name]]
+
     def replace(self, **changes) -> "Task":
         """The same task with other values; milestones move with `epochs` unless they are given too."""
         known = [field.name for field in fields(self)]
@@ -156,3 +161,11 @@ def split_folder(path: Path, train: bool) -> Path:
         if (path / name).is_dir():
             return path / name
     raise FileNotFoundError(f"{path} has no folder {' or '.join(names)} with one folder of images per class")
+
+
+def shown_task(name: str) -> str:
+    """A task's name without the place of its folder: `folder:images` for `folder:/some/where/images`."""
+    if not name.startswith("folder:"):
+        return name
+    path, _, half = name.removeprefix("folder:").partition(":")
+    return f"folder:{Path(path).name}" + (f":{half}" if half else "")

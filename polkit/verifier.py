@@ -152,12 +152,10 @@ def verify(proof: Proof | str | Path, calibration: Calibration, *, top_q: int | 
 
 def check_claims(proof: Proof, task: Task) -> list[Reason]:
     """The verifier's task decides; a proof may bring other data and another number of steps, nothing else."""
-    free = {"data", "half", "train_size"}
     mine, claimed = task.to_json(), proof.task.to_json()
     reasons = [
         Reason("task", f"manifest.json claims {name} = {claimed[name]}, this task has {mine[name]}")
-        for name in mine
-        if name not in free and mine[name] != claimed[name]
+        for name in task.differs(proof.task)
     ]
     if proof.checkpoint_interval != task.checkpoint_interval:
         detail = (

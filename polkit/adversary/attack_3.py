@@ -19,15 +19,16 @@ from polkit.training import Checkpoint, Conditions, Learner, load, unit_pixels
 def attack_3(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
              calibration: Calibration | None = None, movement_limit: float = 0.75, reserve: float = 1 / 3,
              iterations: int = 6, stopping_test: bool = True, noise_weight: float = 1e-3, batches_at_once: int = 10,
-             conditions: Conditions = Conditions(), out: str | Path | None = None, workers: int = 1,
-             progress: Progress = True) -> Proof:  # fmt: skip
+             off_path: float = 0.0, conditions: Conditions = Conditions(), out: str | Path | None = None,
+             workers: int = 1, progress: Progress = True) -> Proof:  # fmt: skip
     """A spoof of f_{W_T} in T' steps, with one optimisation for each interval of k batches.
 
     movement_limit: γ as a share of δ; here it bounds the joint update of a whole interval · reserve: σ as a
     share of γ, kept for the gap of Corollary 1 · batches_at_once: how many batches' double backward are held
     in memory; fewer than k costs one more gradient a batch · iterations: N; with T' = 160 on `digits`, 10 cost
-    0.34 of the proof's operations for an l∞ error of 0.059 d_ref, 5 cost 0.22 for 0.068. The other arguments are
-    as in `attack_2`.
+    0.34 of the proof's operations for an l∞ error of 0.059 d_ref, 5 cost 0.22 for 0.068 · off_path: how far the first
+    checkpoints leave the straight path, as a share of the weights' size, so that early models are worse (Figure 10).
+    The other arguments are as in `attack_2`.
 
     Line 23 stops on d(W'_t, W_t) ≤ γ - σ, which no interpolated W_t allows unless the whole interval is shorter
     than that. The corollary needs W'_t close to where it started, so the test here is d(W'_t, W_{t-k}) ≤ γ - σ;
@@ -36,7 +37,7 @@ def attack_3(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
     if not 0 <= reserve < 1:
         raise ValueError(f"σ = {reserve} · γ: the reserve is a share of γ from 0 up to, but not, 1")
     plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions,
-                     calibration=calibration, movement_limit=movement_limit)  # fmt: skip
+                     calibration=calibration, movement_limit=movement_limit, off_path=off_path)  # fmt: skip
     settings = {"iterations": iterations, "stopping_test": stopping_test, "noise_weight": noise_weight,
                 "reserve": reserve, "batches_at_once": batches_at_once}  # fmt: skip
     return forge(plan, "attack-3", forge_interval, settings, out=out, workers=workers, progress=progress)

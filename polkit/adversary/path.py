@@ -39,3 +39,13 @@ def on_the_path(first: Checkpoint, final: Checkpoint, share: float) -> dict[str,
     if share == 1:
         return final.weights
     return {name: torch.lerp(value, final.weights[name], share) for name, value in first.weights.items()}
+
+
+def perturbation(weights: dict[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
+    """A direction in which to leave the path (the "perturbations" behind Figure 10): random signs, as large in each
+    tensor as its weights are in the mean square."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "perturbation"))
+    return {
+        name: (torch.randint(0, 2, value.shape, generator=generator) * 2 - 1) * value.square().mean().sqrt()
+        for name, value in weights.items()
+    }

@@ -178,6 +178,7 @@ def test_the_window_moves_with_delta_q_k_and_t(opened):
     ("chapter", "name", "slider", "said"),
     [
         ("01_primer", "surface", "delta", "k = 10, δ = 0.2:"),  # 0.16 · 10^(5 · 0.02)
+        ("01_primer", "growth", "k", "after 50 steps the largest errors in l2"),  # the last of 1, 2, 5, 10, 20, 50
         ("08_countermeasures", "stages", "stage-2", "0.079 δ from 50%"),  # 0.063 · 10^(5 · 0.02)
         ("09_arms_race", "map", "delta", "at δ × 1.26 and T = 4400,"),
     ],

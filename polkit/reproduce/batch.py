@@ -1,0 +1,156 @@
+"""A batch of runs: papermill executions on a dask cluster, one record each, none of them ever made twice."""
+
+import os
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+import papermill
+import torch
+from distributed import Client, LocalCluster, as_completed, get_worker
+from papermill.exceptions import PapermillExecutionError
+
+from polkit.book import find_notebooks
+from polkit.reproduce.records import read_record, record_of, write_record
+from polkit.reproduce.runs import Run, planned_runs
+
+
+def reproduce(results: Sequence[str] = ("all",), *, task: str = "digits", repeats: int = 5,
+              out: Path = Path("build/reproduce"), common: Mapping[str, object] | None = None,
+              lengths: Sequence[int] = (), scheduler: str | None = None, workers: int | None = None,
+              force: bool = False, dry_run: bool = False) -> int:  # fmt: skip
+    """Makes the runs behind these results that have no finished record in `out` yet; how many of all have failed.
+
+    scheduler: the address of a running dask cluster, whose workers need polkit and one `$POLKIT_HOME` in common;
+    default, a cluster of this machine · workers: processes of that cluster (default: one per core, or per GPU) ·
+    force: make runs again that have a finished record · dry_run: only print what would be done.
+    Other arguments as in `planned_runs`.
+    """
+    # A run has its core to itself; proofs are made before the spoofs that need them.
+    runs = planned_runs(results, task, repeats, common=dict(common or {}) | {"workers": 1}, lengths=lengths)
+    finished = set() if force else {run.name for run in runs if is_finished(out, run)}
+    todo = [run for run in runs if run.name not in finished]
+    print(f"{len(runs)} runs, {len(finished)} of them finished before; records in {out}")
+    if dry_run:
+        for run in runs:
+            print(f"  {'finished' if run.name in finished else 'to do':8}  {run.name}")
+        return 0
+    if not todo:
+        return 0
+    begun, failed = time.perf_counter(), []
+    with connected(scheduler, workers, on_gpu=str(dict(common or {}).get("device", "")).startswith("cuda")) as client:
+        for number, (run, record) in enumerate(_executed(client, todo, out), 1):
+            left = (time.perf_counter() - begun) / number * (len(todo) - number)
+            word = "FAILED" if record["status"] == "failed" else f"{record['run_seconds']:.1f} s"
+            print(f"[{number}/{len(todo)}] {run.name}: {word}; about {spoken_time(left)} left", flush=True)
+            if record["status"] == "failed":
+                failed.append(run)
+                print(f"    {run.experiment}.ipynb: {record['error']}", flush=True)
+    print(f"{len(todo) - len(failed)} of {len(todo)} runs in {spoken_time(time.perf_counter() - begun)}")
+    return len(failed)
+
+
+def is_finished(out: Path, run: Run) -> bool:
+    record = read_record(out, run.name)
+    return record is not None and record["status"] == "finished"
+
+
+def spoken_time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+@contextmanager
+def connected(scheduler: str | None, workers: int | None, on_gpu: bool) -> Iterator[Client]:
+    """A client of the cluster at an address, or of one on this machine that ends with the batch."""
+    if scheduler:
+        with Client(scheduler) as client:
+            yield client
+        return
+    count = workers or (torch.cuda.device_count() if on_gpu else os.cpu_count()) or 1
+    # No memory limit: a worker over its share would be killed, and the notebook's kernel does not count in it anyway.
+    with (
+        LocalCluster(n_workers=count, threads_per_worker=1, processes=True, dashboard_address=":0",
+                     memory_limit=0) as cluster,
+        Client(cluster) as client,
+    ):  # fmt: skip
+        yield client
+
+
+def _executed(client: Client, runs: Sequence[Run], out: Path) -> Iterator[tuple[Run, dict]]:
+    """Each run with its record, written as soon as it is there; so is the executed copy of its notebook."""
+    folder = find_notebooks() / "experiments"
+    sources = {run.experiment: (folder / f"{run.experiment}.ipynb").read_text() for run in runs}
+    batch = uuid.uuid4().hex  # a cluster may still remember the runs of another batch
+    futures: dict[str, object] = {}
+    for run in runs:
+        needed = futures.get(run.needs or "")  # None if it was finished before
+        futures[run.name] = client.submit(
+            execute, run.experiment, dict(run.parameters), sources[run.experiment], needed, key=f"{run.name}-{batch}"
+        )  # fmt: skip
+    named = {future.key: run for run, future in zip(runs, futures.values(), strict=True)}
+    for future in as_completed(list(futures.values())):
+        run = named[future.key]
+        problem = future.exception()  # a dead kernel or worker: no cell of the notebook's is to blame
+        if problem is None:
+            record, executed = future.result()
+        else:
+            error = f"{type(problem).__name__}: {problem}"
+            record, executed = record_of(run.experiment, dict(run.parameters), None, error, 0.0), None
+        if executed:
+            copy = out / "notebooks" / f"{run.name}.ipynb"
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text(executed)
+        write_record(out, run.name, record)
+        yield run, record
+
+
+def execute(experiment: str, parameters: dict, source: str, needed: tuple[dict, str] | None) -> tuple[dict, str | None]:
+    """In a worker: one notebook through papermill. Returns its record and its executed copy.
+
+    A cell that fails gives a failed record, not an exception: the batch goes on. needed: what `execute` returned for
+    the run that makes the proof.
+    """
+    if needed is not None and needed[0]["status"] == "failed":
+        return record_of(experiment, parameters, None, f"its proof failed: {needed[0]['error']}", 0.0), None
+    begun, error = time.perf_counter(), None
+    with tempfile.TemporaryDirectory() as folder, own_gpu(parameters):
+        given, executed = Path(folder, "given.ipynb"), Path(folder, "executed.ipynb")
+        given.write_text(source)
+        try:
+            papermill.execute_notebook(str(given), str(executed), parameters=parameters, kernel_name="python3",
+                                       progress_bar=False, extra_arguments=["--log-level=40"])  # fmt: skip
+        except PapermillExecutionError as problem:
+            error = f"{problem.ename}: {problem.evalue}"
+        text = without_progress(executed.read_text())
+    return record_of(experiment, parameters, text, error, time.perf_counter() - begun), text
+
+
+@contextmanager
+def own_gpu(parameters: Mapping[str, object]) -> Iterator[None]:
+    """Shows a run on `cuda` the one GPU of its worker: the n-th worker of a machine has the n-th.
+
+    A worker of a cluster whose scheduler has assigned GPUs (Slurm does) keeps those.
+    """
+    name, before = "CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count() if parameters.get("device") == "cuda" else 0
+    if before is not None or count < 2:
+        yield
+        return
+    os.environ[name] = str(int(get_worker().name) % count)  # a LocalCluster calls its workers 0, 1, 2, …
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+def without_progress(text: str) -> str:
+    """An executed notebook without the tracks of progress bars."""
+    notebook = nbformat.reads(text, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [out for out in cell.outputs if not (out.output_type == "stream" and "\r" in out.text)]
+    return nbformat.writes(notebook)

@@ -1,0 +1,78 @@
+"""From records to tables and figures: what a batch found, beside the paper."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from polkit.book import find_notebooks
+from polkit.checkpoints import write_text_whole
+from polkit.figures.results import drawn_figures
+from polkit.reproduce.claims import judged_claims
+from polkit.reproduce.records import averaged, read_records, tidy_runs
+
+TEXTS = ("attack", "adversary_half", "adversary_device", "adversary_precision", "reasons")
+
+
+def summarise(out: Path, publish: Path | None = None) -> None:
+    """Writes tables and figures of all finished records in `out`, and prints the claims.
+
+    runs.csv: a row per run · averages.csv: a row per setting and value, with mean and spread over the repeats ·
+    claims.csv · made_on.json: machines, versions, number of runs and their seconds · figures/: one page each.
+    publish: a second folder for the tables alone.
+    """
+    records = read_records(out)
+    runs = tidy_runs(records)
+    if runs.empty:
+        print(f"{out} has no finished record yet")
+        return
+    averages, claims = averaged(runs), judged_claims(runs)
+    tables = {"runs": runs, "averages": averages, "claims": claims}
+    for folder in filter(None, (out, publish)):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in tables.items():
+            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+        write_text_whole(folder / "made_on.json", json.dumps(made_on(records), indent=1, ensure_ascii=False) + "\n")
+    pages = out / "figures"
+    pages.mkdir(exist_ok=True)
+    for name, figure in drawn_figures(averages).items():
+        figure.plot.write_html(pages / f"{name.replace(':', '-')}.html", include_plotlyjs="directory")
+    print_claims(claims)
+    print(f"\ntables in {out}, figures in {pages}")
+
+
+def print_claims(claims: pd.DataFrame) -> None:
+    for row in claims.itertuples():
+        print(f"  {'yes' if row.holds else 'NO':3}  {row.place}, {row.task}: {row.text}\n"
+              f"       paper: {row.paper} · here: {row.here}\n       rule: {row.rule}")  # fmt: skip
+
+
+def made_on(records: dict[str, dict]) -> dict:
+    """Where and with what the finished runs were made, and what they took."""
+    finished = [record for record in records.values() if record["status"] == "finished"]
+
+    def unlike(key: str) -> list[dict]:
+        return [json.loads(text) for text in sorted({json.dumps(record[key], sort_keys=True) for record in finished})]
+
+    return {
+        "runs": len(finished), "run_seconds": round(sum(record["run_seconds"] for record in finished)),
+        "machines": unlike("machine"), "versions": unlike("versions"),
+        "last_run_ended": max(record["ended"] for record in finished),
+    }  # fmt: skip
+
+
+def published(name: str = "digits") -> Path:
+    """Where the results of the book's own runs lie."""
+    return find_notebooks().parent / "data" / "results" / name
+
+
+def read_results(folder: Path) -> dict[str, pd.DataFrame]:
+    """The tables of `summarise`: runs, averages, claims. Raises FileNotFoundError if there are none."""
+    missing = [name for name in ("runs", "averages", "claims") if not (folder / f"{name}.csv").is_file()]
+    if missing:
+        raise FileNotFoundError(f"{folder} has no {missing[0]}.csv: `polkit reproduce --publish {folder}` writes it")
+    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("runs", "averages", "claims")}
+    for table in tables.values():  # an empty text is written as nothing at all
+        texts = [name for name in table if name in TEXTS]
+        table[texts] = table[texts].fillna("")
+    return tables

@@ -1,0 +1,67 @@
+"""What only a GPU can show. Every test here is skipped without one."""
+
+import os
+
+import pytest
+import torch
+
+import polkit as pk
+from polkit.reproduce.batch import connected, own_gpu
+from polkit.training import PRECISIONS, make_learner
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+GPU = pk.Conditions(device="cuda")
+
+
+def test_points_lie_on_the_device_whole_and_unchanged(small_task):
+    points = pk.training_points(small_task)
+    moved = points.to("cuda")
+    assert moved.images.is_cuda
+    assert moved.labels.is_cuda
+    torch.cuda.synchronize()
+    assert torch.equal(moved.images.cpu(), points.images)
+    assert moved.take([3, 1]).images.is_cuda
+    back = moved.to("cpu")
+    assert torch.equal(back.labels, points.labels)
+
+
+def test_a_learner_keeps_its_filters_channels_last(small_task):
+    learner = make_learner(small_task, GPU)
+    filters = [value for value in learner.model.parameters() if value.dim() == 4]
+    assert filters
+    assert all(value.is_cuda and value.is_contiguous(memory_format=torch.channels_last) for value in filters)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_proof_can_be_repeated_byte_for_byte(small_task, tmp_path, precision):
+    conditions = GPU.replace(precision=precision)
+    proofs = [pk.prove(small_task, 0, out=tmp_path / name, conditions=conditions, progress=False) for name in "ab"]
+    assert proofs[0].manifest["files"] == proofs[1].manifest["files"]
+
+
+def test_a_verifier_on_a_gpu_judges_honest_proof_and_spoof(small_task, tmp_path):
+    proof = pk.prove(small_task, 0, out=tmp_path / "proof", conditions=GPU, progress=False)
+    redrawn = GPU.replace(augmentation="redraw")
+    calibration = pk.calibrate(proof, conditions=redrawn, replays=2, out=tmp_path / "c.json", progress=False)
+    assert pk.verify(proof, calibration, top_q="all").accepted
+    for attack in (pk.attack_2, pk.attack_3):
+        spoof, on_cpu = (
+            attack(proof.final_weights(), small_task, spoof_steps=8, seed=1, calibration=calibration, iterations=2,
+                   stopping_test=False, conditions=conditions, out=tmp_path / f"{attack.__name__} {conditions.device}",
+                   progress=False)
+            for conditions in (GPU, pk.Conditions())
+        )  # fmt: skip
+        assert spoof.cost().floating_point_operations == on_cpu.cost().floating_point_operations
+        verdict = pk.verify(spoof, calibration, top_q="all")
+        assert verdict.usable
+        assert {reason.kind for reason in verdict.reasons} <= {"error"}
+
+
+def test_a_cluster_of_this_machine_has_one_worker_for_each_gpu():
+    with connected(None, None, on_gpu=True) as client:
+        assert len(client.scheduler_info()["workers"]) == torch.cuda.device_count()
+        with own_gpu({"device": "cpu"}):
+            assert "CUDA_VISIBLE_DEVICES" not in os.environ

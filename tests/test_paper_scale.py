@@ -1,0 +1,55 @@
+"""Each task of the paper without a GPU: two steps and one forged interval, in its own batch and image size."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import polkit as pk
+from polkit.replay import interval_errors
+
+
+def noise(folder, name):
+    """A data set of 128 random images, in the layout that the task expects."""
+    generator = np.random.default_rng(0)
+    if name == "imagenet10":
+        for label in range(10):
+            (folder / "imagenet" / "train" / f"n{label}").mkdir(parents=True)
+            for number in range(13):
+                pixels = generator.integers(0, 256, (140, 160, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / "imagenet" / "train" / f"n{label}" / f"{number}.png")
+        return
+    label_bytes, names, where = {
+        "cifar10": (1, [f"data_batch_{number}.bin" for number in range(1, 6)], "cifar-10-batches-bin"),
+        "cifar100": (2, ["train.bin"], "cifar-100-binary"),
+    }[name]
+    (folder / where).mkdir()
+    for file in names:
+        rows = generator.integers(0, 256, (128 // len(names) + 1, label_bytes + 3072), dtype=np.uint8)
+        rows[:, :label_bytes] %= 10
+        rows.tofile(folder / where / file)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "imagenet10"])
+def test_two_steps_and_one_interval(name, tmp_path, monkeypatch):
+    noise(tmp_path, name)
+    monkeypatch.setenv("POLKIT_DATA", str(tmp_path))
+    paper = pk.task(name)
+    task = paper.replace(train_size=128, epochs=2, checkpoint_interval=2)
+    assert task.batch_size == 128
+    assert task.image_shape == ((3, 128, 128) if name == "imagenet10" else (3, 32, 32))
+    conditions = pk.Conditions(precision="bf16", threads=2)
+    proof = pk.prove(task, 0, out=tmp_path / "proof", conditions=conditions, progress=False)
+    assert proof.checkpoint_steps == [0, 2]
+    assert {row["error"] for row in interval_errors(proof, task, conditions, [0], 0)} == {0.0}
+
+    spoof = pk.attack_3(proof.final_weights(), task, spoof_steps=2, seed=1, iterations=1, stopping_test=False,
+                        batches_at_once=1, conditions=conditions, out=tmp_path / "spoof", progress=False)  # fmt: skip
+    assert spoof.trace()["evaluations"].tolist() == [1]
+    shown = spoof.points()
+    assert shown.images.shape == (256, *task.image_shape)
+    trace = spoof.trace().iloc[0]
+    assert trace["gradient_squared_before"] > 0
+    assert np.isfinite(trace["gradient_squared_after"])
+    errors = [row["error"] for row in interval_errors(spoof, task, conditions, [0], 0)]
+    assert np.isfinite(errors).all()
+    assert max(errors) > 0
