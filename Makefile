@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: install book test test-ui test-tasks bench lab clean
+.PHONY: install book test test-ui test-tasks bench lab results clean
 
 install: $(STAMP)
 
@@ -29,6 +29,11 @@ test-tasks: install
 
 bench: install
 	$(BIN)/pytest tests/test_panels.py -s -k answers_quickly
+
+# The committed results: 138 runs on `digits`, then the table in README.md.
+results: install
+	$(BIN)/polkit reproduce all --repeats 3 --publish data/results/digits
+	$(BIN)/python -m polkit.reproduce.readme
 
 lab: install
 	$(BIN)/jupyter lab notebooks/01_primer.ipynb

@@ -55,7 +55,10 @@ def test_every_attack_has_its_command(workplace, attack, capsys):
       "interpolation optimises nothing"),
      (["book", "--only", "99_nothing"], "no chapter is called '99_nothing'; the chapters are 01_primer"),
      (["book", "-p", "spoof_step", "80"], "no chapter has a parameter 'spoof_step'; did you mean spoof_steps?"),
-     (["book", "-p", "spoof_steps", "many"], "spoof_steps is of type int, 'many' is not")],
+     (["book", "-p", "spoof_steps", "many"], "spoof_steps is of type int, 'many' is not"),
+     (["reproduce", "figure-99"], "there is no result 'figure-99'; the results are table-2, table-3"),
+     (["reproduce", "--task", "cifar11"], "there is no task 'cifar11'"),
+     (["reproduce", "--repeats", "0"], "0 repeats: an average needs at least 1")],
 )  # fmt: skip
 def test_a_mistake_is_one_sentence_and_status_2(arguments, message, capsys, monkeypatch):
     monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("something ran"))
@@ -73,7 +76,7 @@ def test_bad_arguments_are_status_2(wrong, capsys):
     assert stopped.value.code == 2
 
 
-@pytest.mark.parametrize("command", [[], ["prove"], ["calibrate"], ["verify"], ["spoof"], ["book"]])
+@pytest.mark.parametrize("command", [[], ["prove"], ["calibrate"], ["verify"], ["spoof"], ["book"], ["reproduce"]])
 def test_help_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([*command, "--help"])
@@ -99,3 +102,11 @@ def test_a_folder_in_place_of_the_calibration_is_status_2_too(workplace, capsys)
 def test_a_device_that_does_not_exist_is_status_2_too(tmp_path, capsys):
     assert main(["prove", *SMALL, "--device", "toaster", "--out", str(tmp_path / "proof")]) == 2
     assert capsys.readouterr().err.startswith("polkit: ")
+
+
+def test_a_dry_run_lists_the_runs_and_makes_none(tmp_path, capsys):
+    assert main(["reproduce", "figure-10", "--repeats", "2", "--out", str(tmp_path), "--dry-run"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"8 runs, 0 of them finished before; records in {tmp_path}"
+    assert sum(line.startswith("  to do     digits-attack_3-T140-seed") for line in said) == 6
+    assert list(tmp_path.iterdir()) == []

@@ -8,8 +8,10 @@ import pandas as pd
 from polkit.checkpoints import write_text_whole
 from polkit.distance import DISTANCES
 from polkit.figures.results import NAMES, chosen
+from polkit.reproduce.summary import published, read_results
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+LENGTHS = (140,)
 METERS = ("floating_point_operations", "wall_seconds", "stored_bytes")
 
 
@@ -62,3 +64,9 @@ def refresh(readme: Path, table: str) -> None:
 def shown_in(readme: Path) -> str:
     """The table that README.md shows."""
     return readme.read_text().split(BEGIN)[1].split(END)[0].strip()
+
+
+if __name__ == "__main__":
+    refresh(
+        published().parents[2] / "README.md", results_table(read_results(published())["averages"], "digits", LENGTHS)
+    )
