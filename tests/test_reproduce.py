@@ -18,6 +18,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 import polkit as pk
 from polkit.book import chapter_parameters, find_notebooks
+from polkit.figures.results import drawn_figures
 from polkit.measure import MEASUREMENT_TYPE
 from polkit.reproduce import (
     RESULTS,
@@ -326,6 +327,7 @@ def batch_of_runs(**changes):
         "gradient_squared.after": 0.1, "grey_levels.mean": 1.0, "grey_levels.largest": 4.0,
     }  # fmt: skip
     honest = {name: 0.03 for name in errors} | curve | {"steps": 1000}
+    honest |= {f"threshold.weights.{distance}": 0.045 for distance in pk.DISTANCES}
     records = {}
     for task in ("digits", "digits:first-half"):
         records[f"{task} proof"] = record("honest", {"task": task, "seed": 0}, honest)
@@ -335,7 +337,7 @@ def batch_of_runs(**changes):
             if attack == "attack_1":
                 values |= {f"weights.most.{d}": 0.9 for d in pk.DISTANCES} | {"share.wall_seconds": 1.0}
             if attack == "attack_2" and steps == 50:
-                values["weights.all.linf"] = 0.05
+                values["weights.all.linf"] = values["weights.most.linf"] = 0.05
             if attack == "attack_3":
                 values |= {"share.wall_seconds": 0.1, "cost.gradient_evaluations": 310,
                            "share.floating_point_operations": 0.05}  # fmt: skip
@@ -397,6 +399,31 @@ def test_a_claim_that_nobody_tried_has_no_row():
     assert judged_claims(runs[runs["experiment"] == "honest"]).empty
     left = set(judged_claims(runs[runs["attack"].isin(["", "attack_1"])])["claim"])
     assert left == {"attack-1-fails", "attack-1-time"}
+
+
+def test_figures_draw_the_averages_and_say_where_the_spoof_errs_less():
+    runs = batch_of_runs()
+    drawn = drawn_figures(averaged(runs))
+    plain, halves = {"attack_2-digits", "attack_3-digits"}, {f"attack_{n}-digits:first-half-halves" for n in (2, 3)}
+    assert set(drawn) == plain | halves | {"conditions-digits"}
+    figure = drawn["attack_2-digits"]
+    traces = [trace for trace in figure.plot.data if trace.name == "Attack II"]
+    assert [list(trace.x) for trace in traces] == [[50, 100]] * 6
+    assert [list(trace.y) for trace in traces] == [
+        [0.02, 0.02], [0.02, 0.02], [0.05, 0.02], [0.02, 0.02], [0.4, 0.4], [0.1, 0.1]
+    ]  # fmt: skip
+    lines = {trace.name: trace.y[0] for trace in figure.plot.data if trace.name in ("the proof", "δ")}
+    assert lines == {"the proof": 1.0, "δ": 0.045}  # of the errors it is 0.03, of seconds and bytes 1
+    assert "in l2 from T' = 50, in linf from T' = 100" in figure.summary
+    assert "Attack III, float64: 0.1" in drawn["conditions-digits"].summary
+    parameters = {"task": "digits", "seed": 0, "attack": "attack_3", "spoof_steps": 100, "off_path": 0.25}
+    flat = {f"accuracy.{n / 10:.1f}": 0.5 for n in range(11)} | {"accepted.all": False}
+    extra = {"off the path": record("spoof", parameters, flat)}
+    figure = drawn_figures(averaged(pd.concat([runs, tidy_runs(extra)])))["accuracy-digits"]
+    curves = {trace.name: list(trace.y) for trace in figure.plot.data}
+    assert curves["the proof"] == curves["Attack III, straight path"] == [n / 10 for n in range(11)]
+    assert curves["Attack III, perturbed by 25%"] == [0.5] * 11
+    assert "perturbed by 25%: 0.27 from the proof's on average, accepted in 0% of the repeats" in figure.summary
 
 
 def test_the_papers_numbers_are_the_papers():

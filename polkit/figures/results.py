@@ -25,8 +25,9 @@ from polkit.figures.drawing import (
 
 NAMES = {"attack_1": "Attack I", "attack_2": "Attack II", "attack_3": "Attack III",
          "interpolation_only": "interpolation only"}  # fmt: skip
-SHOWN = {"l1": "error, l1", "l2": "error, l2", "linf": "error, l∞", "cos": "error, cos",
-         "wall_seconds": "seconds", "stored_bytes": "bytes"}  # fmt: skip
+SHOWN = {"l1": "error in l1 / d_ref", "l2": "error in l2 / d_ref", "linf": "error in l∞ / d_ref",
+         "cos": "error in cos / d_ref", "wall_seconds": "seconds / the proof's",
+         "stored_bytes": "bytes / the proof's"}  # fmt: skip
 
 
 def chosen(averages: pd.DataFrame, value: str, **setting) -> pd.DataFrame:
@@ -45,7 +46,8 @@ def lengths_figure(averages: pd.DataFrame, attack: str, task: str, *, half: str 
     half: of the adversary, where it has other images than the prover · top_q: `one`, or `most` for ⌊S/k⌋.
     Bars span the deviation over the repeats. Seconds and bytes are divided by the proof's.
     """
-    plot = make_subplots(rows=3, cols=2, subplot_titles=list(SHOWN.values()), vertical_spacing=0.11)
+    plot = make_subplots(rows=3, cols=2, subplot_titles=list(SHOWN.values()), vertical_spacing=0.09,
+                         shared_xaxes=True)  # fmt: skip
     said = []
     for number, quantity in enumerate(SHOWN):
         row, column = divmod(number, 2)
@@ -134,7 +136,7 @@ def conditions_figure(averages: pd.DataFrame, task: str) -> Figure:
         names = [" ".join(filter(None, pair)) or "as the prover"
                  for pair in zip(found["adversary_device"], found["adversary_precision"], strict=True)]  # fmt: skip
         plot.add_bar(x=names, y=list(found["mean"]), name=NAMES[attack], marker_color=colour,
-                     marker_pattern_shape=pattern, texttemplate="%{y:.2f}",
+                     marker_pattern_shape=pattern,
                      error_y={"type": "data", "array": list(found["deviation"].fillna(0))})  # fmt: skip
         said += [f"{NAMES[attack]}, {name}: {spoken(v)}" for name, v in zip(names, found["mean"], strict=True)]
     styled(

@@ -114,6 +114,7 @@ def averaged(runs: pd.DataFrame) -> pd.DataFrame:
     Columns: the setting, `value` (its name), `mean`, `deviation` (of the sample; empty for one repeat), `least`,
     `most`, `repeats`. Truth values count as 0 and 1.
     """
+    runs = runs.reset_index(drop=True)
     named = [name for name in runs.columns if "." in name or name == "run_seconds"]
     numbers = runs[named].apply(lambda column: pd.to_numeric(column, errors="coerce"))
     long = runs[SETTING].join(numbers).melt(SETTING, var_name="value", value_name="number").dropna(subset="number")
