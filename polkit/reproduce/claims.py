@@ -44,7 +44,7 @@ def beside_proofs(runs: pd.DataFrame) -> pd.DataFrame:
     same = ["task", "seed", "epochs", "checkpoint_interval", "train_size", "device", "precision", "threads"]
     known = proofs.dropna(axis=1, how="all").drop(columns=["name", "experiment"], errors="ignore")
     renamed = known.rename(columns={name: f"proof.{name}" for name in known.columns if name not in same})
-    joined = spoofs.merge(renamed, on=same, how="inner")
+    joined = spoofs.merge(renamed, on=same, how="inner").copy()  # in one piece, for the next column
     return joined.assign(family=joined["task"].str.replace(":first-half", ""))
 
 

@@ -116,7 +116,7 @@ def averaged(runs: pd.DataFrame) -> pd.DataFrame:
     """
     runs = runs.reset_index(drop=True)
     named = [name for name in runs.columns if "." in name or name == "run_seconds"]
-    numbers = runs[named].apply(lambda column: pd.to_numeric(column, errors="coerce"))
+    numbers = runs[named].apply(lambda column: pd.to_numeric(column, errors="coerce").astype(float))
     long = runs[SETTING].join(numbers).melt(SETTING, var_name="value", value_name="number").dropna(subset="number")
     grouped = long.groupby([*SETTING, "value"], sort=False)["number"]
     table = grouped.agg(mean="mean", deviation="std", least="min", most="max", repeats="count")

@@ -71,8 +71,9 @@ def read_results(folder: Path) -> dict[str, pd.DataFrame]:
     missing = [name for name in ("runs", "averages", "claims") if not (folder / f"{name}.csv").is_file()]
     if missing:
         raise FileNotFoundError(f"{folder} has no {missing[0]}.csv: `polkit reproduce --publish {folder}` writes it")
-    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("runs", "averages", "claims")}
+    texts = dict.fromkeys(TEXTS, str)
+    tables = {name: pd.read_csv(folder / f"{name}.csv", dtype=texts) for name in ("runs", "averages", "claims")}
     for table in tables.values():  # an empty text is written as nothing at all
-        texts = [name for name in table if name in TEXTS]
-        table[texts] = table[texts].fillna("")
+        kept = [name for name in table if name in TEXTS]
+        table[kept] = table[kept].fillna("")
     return tables
