@@ -23,9 +23,9 @@ test: install
 test-ui: install
 	$(BIN)/pytest tests/browser -s
 
-# Every chapter on tiny CIFAR files and on a tiny folder of images: too long for `make test`.
+# Every chapter on tiny CIFAR files and on a tiny folder of images, two steps of the paper's larger models: too long for `make test`.
 test-tasks: install
-	$(BIN)/pytest tests/test_book.py -m slow
+	$(BIN)/pytest tests/test_book.py tests/test_paper_scale.py -m slow
 
 bench: install
 	$(BIN)/pytest tests/test_panels.py -s -k answers_quickly

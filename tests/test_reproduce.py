@@ -493,5 +493,4 @@ def test_real_experiments_leave_every_value_that_the_claims_and_figures_read(tmp
     assert runs.loc["attack_2", "share.stored_bytes"].max() < 1
     honest = tables["runs"][tables["runs"]["experiment"] == "honest"]
     assert honest["accepted.most"].all()
-    pd.testing.assert_series_equal(honest["steps"], honest["task"].map({"digits": 100, "digits:first-half": 50}),
-                                   check_names=False, check_dtype=False)  # fmt: skip
+    assert honest["steps"].tolist() == [100, 100]  # 640 images of either, in 10 batches, for 10 epochs
