@@ -23,7 +23,8 @@ test: install
 test-ui: install
 	$(BIN)/pytest tests/browser -s
 
-# Every chapter on tiny CIFAR files and on a tiny folder of images, two steps of the paper's larger models: too long for `make test`.
+# Every chapter on tiny CIFAR files and on a tiny folder of images, and two steps of the paper's larger models: too long
+# for `make test`.
 test-tasks: install
 	$(BIN)/pytest tests/test_book.py tests/test_paper_scale.py -m slow
 

@@ -118,7 +118,8 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--workers", type=int, help="processes here (default: one per core, or per GPU)")
     command.add_argument("--out", default="build/reproduce", help="folder of the records (default build/reproduce)")
     command.add_argument("--publish", metavar="DIR", help="a second folder for the tables alone")
-    command.add_argument("--force", action="store_true", help="make finished runs again")
+    command.add_argument("--force", action="store_true", help="make finished runs again (proofs and spoofs "
+                         "still come from $POLKIT_HOME if they lie there)")  # fmt: skip
     command.add_argument("--dry-run", action="store_true", help="only say which runs there are, and which are finished")
     return parser
 

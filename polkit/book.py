@@ -124,10 +124,8 @@ def tidy(executed: Path, target: Path, keep_notes: bool = True) -> None:
     for notes in (notebook.metadata, *(cell.metadata for cell in notebook.cells)):
         for name in () if keep_notes else ("papermill", "execution"):
             notes.pop(name, None)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [out for out in cell.outputs if not (out.output_type == "stream" and "\r" in out.text)]
-    shown = [output["data"] for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
+    drop_progress(notebook)
+    shown = shown_data(notebook)
     for data in shown:
         if WIDGET_TYPE in data:
             words = data["text/plain"]
@@ -135,6 +133,18 @@ def tidy(executed: Path, target: Path, keep_notes: bool = True) -> None:
             data.update({"text/plain": words, "text/markdown": f"> ▶ {words}"})
     add_pictures([data for data in shown if PLOTLY_TYPE in data])
     nbformat.write(notebook, target)
+
+
+def drop_progress(notebook: nbformat.NotebookNode) -> None:
+    """Takes the tracks of progress bars out of the outputs."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [out for out in cell.outputs if not (out.output_type == "stream" and "\r" in out.text)]
+
+
+def shown_data(notebook: nbformat.NotebookNode) -> list[dict]:
+    """The data of every output that shows something, by MIME type."""
+    return [output["data"] for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
 
 
 def add_pictures(figures: Sequence[dict]) -> None:
@@ -162,14 +172,11 @@ def collected(files: Sequence[Path], kind: str) -> pd.DataFrame:
     """The rows of every report of a kind in executed notebooks, with the chapter they come from."""
     rows = []
     for file in files:
-        for cell in nbformat.read(file, as_version=4).cells:
-            for output in cell.get("outputs", []):
-                report = output.get("data", {}).get(REPORT_TYPE)
-                if report and report["kind"] == kind:
-                    columns = report["columns"]
-                    rows += [
-                        {"chapter": file.stem[:2]} | {name: row[name] for name in columns} for row in report["rows"]
-                    ]
+        for data in shown_data(nbformat.read(file, as_version=4)):
+            report = data.get(REPORT_TYPE)
+            if report and report["kind"] == kind:
+                columns = report["columns"]
+                rows += [{"chapter": file.stem[:2]} | {name: row[name] for name in columns} for row in report["rows"]]
     return pd.DataFrame(rows)
 
 

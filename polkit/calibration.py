@@ -126,6 +126,8 @@ def prepare(task: Task, seed: int = 0, *, conditions: Conditions = Conditions(),
     proof = prove(task, seed, conditions=conditions, progress=progress)
     file = _calibration_file(proof, redrawn, settings, out=None)
     with made_alone(file):
+        if file.exists():  # another process has made both meanwhile
+            return proof, load_calibration(file)
         return proof, _measure(proof, redrawn, **settings, workers=workers, file=file, progress=progress,
                                reference=next(beside))  # fmt: skip
 

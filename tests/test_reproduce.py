@@ -35,7 +35,7 @@ from polkit.reproduce import batch as batches
 from polkit.reproduce.claims import RULES, paper_data
 from polkit.reproduce.readme import LENGTHS, refresh, results_table, shown_in
 from polkit.reproduce.records import averaged, read_record, write_record
-from polkit.reproduce.runs import spoof_lengths
+from polkit.reproduce.runs import tried_lengths
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"epochs": 10, "train_size": 640, "checkpoint_interval": 5}
@@ -91,7 +91,7 @@ def test_the_paper_has_a_data_set_for_each_figure_and_its_lengths():
     assert all("epochs" not in run.parameters for run in runs)  # E = 200
     windows = paper_data("windows").dropna(subset=["from_steps"])
     for row in windows.itertuples():
-        tried = spoof_lengths(pk.task(row.task))
+        tried = tried_lengths(pk.task(row.task))
         assert any(row.from_steps < length < row.to_steps for length in tried), row
     halves = planned_runs(["figure-8"], "paper", 1, common={})
     assert {run.parameters["task"] for run in halves} == {"cifar10:first-half"}
@@ -405,7 +405,8 @@ def test_figures_draw_the_averages_and_say_where_the_spoof_errs_less():
     runs = batch_of_runs()
     drawn = drawn_figures(averaged(runs))
     plain, halves = {"attack_2-digits", "attack_3-digits"}, {f"attack_{n}-digits:first-half-halves" for n in (2, 3)}
-    assert set(drawn) == plain | halves | {"conditions-digits"}
+    lengths = plain | halves
+    assert set(drawn) == lengths | {f"{name}-q1" for name in lengths} | {"conditions-digits"}
     figure = drawn["attack_2-digits"]
     traces = [trace for trace in figure.plot.data if trace.name == "Attack II"]
     assert [list(trace.x) for trace in traces] == [[50, 100]] * 6
@@ -414,7 +415,8 @@ def test_figures_draw_the_averages_and_say_where_the_spoof_errs_less():
     ]  # fmt: skip
     lines = {trace.name: trace.y[0] for trace in figure.plot.data if trace.name in ("the proof", "δ")}
     assert lines == {"the proof": 1.0, "δ": 0.045}  # of the errors it is 0.03, of seconds and bytes 1
-    assert "in l2 from T' = 50, in linf from T' = 100" in figure.summary
+    assert "in l2 at T' = 50, 100; in linf at T' = 100; in cos at T' = 50, 100 (means of 1 repeats)" in figure.summary
+    assert "in linf at T' = 50, 100;" in drawn["attack_2-digits-q1"].summary  # only Q = ⌊S/k⌋ finds it out
     assert "Attack III, float64: 0.1" in drawn["conditions-digits"].summary
     parameters = {"task": "digits", "seed": 0, "attack": "attack_3", "spoof_steps": 100, "off_path": 0.25}
     flat = {f"accuracy.{n / 10:.1f}": 0.5 for n in range(11)} | {"accepted.all": False}
@@ -468,6 +470,14 @@ def test_the_readmes_table_stands_between_its_marks(tmp_path):
     readme.write_text("# a\n")
     with pytest.raises(ValueError, match="must have one line"):
         refresh(readme, "| new |")
+
+
+def test_runs_of_different_settings_are_not_averaged(tmp_path):
+    for epochs in (10, 20):
+        made = {"task": "digits", "seed": 0, "epochs": epochs}
+        write_record(tmp_path, f"proof {epochs}", record("honest", made, {"weights.most.l2": 0.1}))
+    with pytest.raises(ValueError, match=r"has runs of digits with epochs = 10, 20: give each its own --out"):
+        summarise(tmp_path)
 
 
 def test_a_batch_without_records_has_no_summary(tmp_path, capsys):

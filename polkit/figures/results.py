@@ -25,6 +25,7 @@ from polkit.figures.drawing import (
 
 NAMES = {"attack_1": "Attack I", "attack_2": "Attack II", "attack_3": "Attack III",
          "interpolation_only": "interpolation only"}  # fmt: skip
+QS = {"one": "1", "most": "⌊S/k⌋"}
 SHOWN = {"l1": "error in l1 / d_ref", "l2": "error in l2 / d_ref", "linf": "error in l∞ / d_ref",
          "cos": "error in cos / d_ref", "wall_seconds": "seconds / the proof's",
          "stored_bytes": "bytes / the proof's"}  # fmt: skip
@@ -63,35 +64,30 @@ def lengths_figure(averages: pd.DataFrame, attack: str, task: str, *, half: str 
                 error_y={"type": "data", "array": list(rows["deviation"].fillna(0)), "thickness": 1},
                 line={"color": colour, "dash": dash}, marker={"symbol": symbol, "size": 7}, **place,
             )  # fmt: skip
-            if error and kind == attack:
-                said.append((quantity, rows))
+            if kind == attack:
+                mine = rows
         lines = {"the proof": 1.0}
         if error:
             proof, delta = (chosen(averages, name, experiment="honest", task=task)["mean"]
                             for name in (value, f"threshold.weights.{quantity}"))  # fmt: skip
             lines = {"the proof": proof.iloc[0], "δ": delta.iloc[0]}
+            below = mine.loc[mine["mean"] <= proof.iloc[0], "spoof_steps"].tolist()
+            said.append((quantity, mine, below))
         lengths = averages.loc[(averages["attack"] == attack) & (averages["task"] == task), "spoof_steps"]
         for name, level in lines.items():
             plot.add_scatter(x=[lengths.min(), lengths.max()], y=[level, level], mode="lines", name=name,
                              line={"color": BLACK if name == "the proof" else ORANGE, "dash": "dash"},
                              showlegend=number == 0, **place)  # fmt: skip
-    title = f"{NAMES[attack]} over T' on {task}" + (", disjoint halves" if half else "")
+    title = f"{NAMES[attack]} over T' on {task}, Q = {QS[top_q]}" + (", disjoint halves" if half else "")
     styled(plot, title, "", "", height=760)
     plot.update_xaxes(type="log", tickvals=sorted(set(lengths)))
     plot.update_xaxes(title_text="T', steps", row=3)
     logarithmic(plot)
-    return Figure(plot, lengths_in_words(averages, attack, task, said, top_q))
-
-
-def lengths_in_words(averages: pd.DataFrame, attack: str, task: str, found: list[tuple[str, pd.DataFrame]],
-                     top_q: str) -> str:  # fmt: skip
-    parts = []
-    for quantity, rows in found:
-        proof = chosen(averages, f"weights.{top_q}.{quantity}", experiment="honest", task=task)["mean"].iloc[0]
-        below = rows.loc[rows["mean"] <= proof, "spoof_steps"]
-        parts.append(f"{quantity} from T' = {below.min()}" if len(below) else f"{quantity} at no T' tried")
-    repeats = int(found[0][1]["repeats"].min())
-    return f"{NAMES[attack]} errs at most as much as the proof in {', in '.join(parts)}; means of {repeats} repeats."
+    repeats = int(said[0][1]["repeats"].min())
+    lower = [f"{quantity} at " + (f"T' = {', '.join(map(str, below))}" if below else "no T' tried")
+             for quantity, _, below in said]  # fmt: skip
+    return Figure(plot, f"{NAMES[attack]} errs at most as much as the proof in {'; in '.join(lower)} "
+                        f"(means of {repeats} repeats).")  # fmt: skip
 
 
 def accuracy_figure(averages: pd.DataFrame, task: str) -> Figure:
@@ -158,6 +154,7 @@ def drawn_figures(averages: pd.DataFrame) -> dict[str, Figure]:
                 if found["spoof_steps"].nunique() > 1:
                     name = f"{attack}-{task}" + ("-halves" if half else "")
                     drawn[name] = lengths_figure(averages, attack, task, half=half)
+                    drawn[f"{name}-q1"] = lengths_figure(averages, attack, task, half=half, top_q="one")
         if (mine["off_path"] > 0).any():
             drawn[f"accuracy-{task}"] = accuracy_figure(averages, task)
         if (mine["adversary_precision"] != "").any() or (mine["adversary_device"] != "").any():

@@ -14,7 +14,7 @@ import torch
 from distributed import Client, LocalCluster, as_completed, get_worker
 from papermill.exceptions import PapermillExecutionError
 
-from polkit.book import find_notebooks
+from polkit.book import drop_progress, find_notebooks
 from polkit.reproduce.records import read_record, record_of, write_record
 from polkit.reproduce.runs import Run, planned_runs
 
@@ -148,9 +148,6 @@ def own_gpu(parameters: Mapping[str, object]) -> Iterator[None]:
 
 
 def without_progress(text: str) -> str:
-    """An executed notebook without the tracks of progress bars."""
     notebook = nbformat.reads(text, as_version=4)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [out for out in cell.outputs if not (out.output_type == "stream" and "\r" in out.text)]
+    drop_progress(notebook)
     return nbformat.writes(notebook)

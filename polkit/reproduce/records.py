@@ -10,6 +10,7 @@ import nbformat
 import pandas as pd
 import torch
 
+from polkit.book import shown_data
 from polkit.checkpoints import write_text_whole
 from polkit.measure import MEASUREMENT_TYPE
 from polkit.proof import versions
@@ -41,11 +42,8 @@ def record_of(experiment: str, parameters: dict, executed: str | None, error: st
 
 def measured(executed: str) -> dict | None:
     """The measurement in an executed notebook, or None."""
-    for cell in nbformat.reads(executed, as_version=4).cells:
-        for output in cell.get("outputs", []):
-            if MEASUREMENT_TYPE in output.get("data", {}):
-                return dict(output["data"][MEASUREMENT_TYPE])
-    return None
+    shown = shown_data(nbformat.reads(executed, as_version=4))
+    return next((dict(data[MEASUREMENT_TYPE]) for data in shown if MEASUREMENT_TYPE in data), None)
 
 
 def record_file(out: Path, name: str) -> Path:
@@ -78,9 +76,9 @@ def read_records(out: Path) -> dict[str, dict]:
     return {file.stem: record for file in files if (record := read_record(out, file.stem)) is not None}
 
 
-PARAMETERS = {
-    "task": "digits", "seed": 0, "epochs": 0, "checkpoint_interval": 0, "train_size": 0, "device": "cpu",
-    "precision": "float32", "threads": 1, "attack": "", "spoof_steps": 0, "off_path": 0.0, "adversary_half": "",
+COMMON = {"epochs": 0, "checkpoint_interval": 0, "train_size": 0, "device": "cpu", "precision": "float32", "threads": 1}
+PARAMETERS = COMMON | {
+    "task": "digits", "seed": 0, "attack": "", "spoof_steps": 0, "off_path": 0.0, "adversary_half": "",
     "adversary_device": "", "adversary_precision": "", "adversary_threads": 0,
 }  # fmt: skip
 

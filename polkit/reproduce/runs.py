@@ -52,7 +52,7 @@ class Run:
         return re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(map(str, told))) + "-" + digest.hexdigest()[:8]
 
 
-def spoof_lengths(chosen: Task, divisors: Sequence[int] = DIVISORS) -> list[int]:
+def tried_lengths(chosen: Task, divisors: Sequence[int] = DIVISORS) -> list[int]:
     """T' for a task: multiples of k near T / divisor, from the shortest to the longest."""
     k = chosen.checkpoint_interval
     return sorted({max(k, round(chosen.steps / divisor / k) * k) for divisor in divisors})
@@ -88,7 +88,7 @@ def _spoofs_of(result: str, name: str, paper: bool, common: Mapping[str, object]
                lengths: Sequence[int]) -> Iterator[dict]:  # fmt: skip
     sizes = {key: value for key, value in common.items() if key in ("epochs", "checkpoint_interval", "train_size")}
     chosen = task(name, **sizes)
-    usual = spoof_lengths(chosen, [USUAL])
+    usual = tried_lengths(chosen, [USUAL])
     if result == "table-3":
         for of in (name,) if paper else (name, f"{name}:first-half"):
             known = task(of, **sizes)
@@ -99,7 +99,7 @@ def _spoofs_of(result: str, name: str, paper: bool, common: Mapping[str, object]
             yield {"task": name, "attack": RESULTS[result][0], "spoof_steps": steps}
     elif result in ("figure-8", "figure-9"):
         half = f"{name}:first-half"
-        for steps in lengths or spoof_lengths(task(half, **sizes)):
+        for steps in lengths or tried_lengths(task(half, **sizes)):
             for attack in (RESULTS[result][0], "interpolation_only"):
                 yield {"task": half, "attack": attack, "spoof_steps": steps, "adversary_half": "second-half"}
     elif result == "figure-10":
@@ -113,6 +113,6 @@ def _spoofs_of(result: str, name: str, paper: bool, common: Mapping[str, object]
                 for other in ({}, *OTHER_CONDITIONS):
                     yield {"task": name, "attack": attack, "spoof_steps": steps, **other}
     else:
-        for steps in lengths or spoof_lengths(chosen):
+        for steps in lengths or tried_lengths(chosen):
             for attack in (RESULTS[result][0], "interpolation_only"):
                 yield {"task": name, "attack": attack, "spoof_steps": steps}

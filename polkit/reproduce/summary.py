@@ -9,7 +9,7 @@ from polkit.book import find_notebooks
 from polkit.checkpoints import write_text_whole
 from polkit.figures.results import drawn_figures
 from polkit.reproduce.claims import judged_claims
-from polkit.reproduce.records import averaged, read_records, tidy_runs
+from polkit.reproduce.records import COMMON, averaged, read_records, tidy_runs
 
 TEXTS = ("attack", "adversary_half", "adversary_device", "adversary_precision", "reasons")
 
@@ -26,6 +26,7 @@ def summarise(out: Path, publish: Path | None = None) -> None:
     if runs.empty:
         print(f"{out} has no finished record yet")
         return
+    check_unmixed(runs, out)
     averages, claims = averaged(runs), judged_claims(runs)
     tables = {"runs": runs, "averages": averages, "claims": claims}
     for folder in filter(None, (out, publish)):
@@ -39,6 +40,15 @@ def summarise(out: Path, publish: Path | None = None) -> None:
         figure.plot.write_html(pages / f"{name.replace(':', '-')}.html", include_plotlyjs="directory")
     print_claims(claims)
     print(f"\ntables in {out}, figures in {pages}")
+
+
+def check_unmixed(runs: pd.DataFrame, out: Path) -> None:
+    """ValueError if a task was run with different E, k, …: an average over them would mean nothing."""
+    for task, mine in runs.groupby("task"):
+        odd = [name for name in COMMON if mine[name].nunique() > 1]
+        if odd:
+            found = ", ".join(map(str, mine[odd[0]].unique()))
+            raise ValueError(f"{out} has runs of {task} with {odd[0]} = {found}: give each its own --out")
 
 
 def print_claims(claims: pd.DataFrame) -> None:
