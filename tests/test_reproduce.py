@@ -48,7 +48,7 @@ folder = Path(os.environ["POLKIT_TEST_FOLDER"])
 orders = json.loads((folder / "orders.json").read_text())
 (folder / f"{{attack or 'honest'}}-{{spoof_steps}}-{{seed}}-{{time.time_ns()}}.mark").touch()
 time.sleep(orders.get("pause", 0))
-if attack and seed == orders.get("fails"):
+if seed == orders.get("fails") if attack else seed == orders.get("proof_fails"):
     raise RuntimeError("this one fails")
 if attack and seed == orders.get("dies"):
     os._exit(1)
@@ -233,15 +233,18 @@ def test_a_failed_run_is_named_and_the_batch_goes_on(cluster, tmp_path, capsys):
     assert [stand_ins.started().count(f"attack_2-140-{seed}") for seed in range(3)] == [2, 2, 1]
 
 
-def test_without_its_proof_a_spoof_is_not_tried():
-    failed = {"status": "failed", "error": "no disk", "values": {}}
-    record, copy = batches.execute("spoof", {"seed": 0}, "", (failed, ""))
-    assert (record["status"], record["error"], copy) == ("failed", "its proof failed: no disk", None)
+def test_without_its_proof_a_spoof_is_not_tried(cluster, tmp_path, capsys):
+    stand_ins, where, _ = cluster
+    stand_ins.told(proof_fails=0)
+    assert reproduce(["table-2"], repeats=2, out=tmp_path, **where) == 2
+    assert stand_ins.started() == ["attack_2-140-1", "honest-0-0", "honest-0-1"]
+    assert "spoof.ipynb: its proof failed: RuntimeError: this one fails" in capsys.readouterr().out
+    assert sorted(record["status"] for record in read_records(tmp_path).values()) == ["failed"] * 2 + ["finished"] * 2
 
 
 def test_a_notebook_that_measures_nothing_has_failed(tmp_path):
     source = nbformat.writes(new_notebook(cells=[new_code_cell("1 + 1")]))
-    record, _ = batches.execute("spoof", {}, source, None)
+    record, _ = batches.execute("spoof", {}, source)
     assert (record["status"], record["error"]) == ("failed", "the notebook ended without a measurement")
 
 

@@ -4,6 +4,7 @@ import os
 import tempfile
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,41 +82,57 @@ def connected(scheduler: str | None, workers: int | None, on_gpu: bool) -> Itera
 
 
 def _executed(client: Client, runs: Sequence[Run], out: Path) -> Iterator[tuple[Run, dict]]:
-    """Each run with its record, written as soon as it is there; so is the executed copy of its notebook."""
+    """Each run with its record, written as soon as it is there; so is the executed copy of its notebook.
+
+    A spoof is handed out only when its proof's record is written here: a worker that dies then takes nothing with it
+    that anybody waits for.
+    """
     folder = find_notebooks() / "experiments"
     sources = {run.experiment: (folder / f"{run.experiment}.ipynb").read_text() for run in runs}
     batch = uuid.uuid4().hex  # a cluster may still remember the runs of another batch
-    futures: dict[str, object] = {}
+    going, named, waiting = as_completed(), {}, defaultdict(list)
+    todo = {run.name for run in runs}
+
+    def hand_out(run: Run) -> None:
+        key = f"{run.name}-{batch}"
+        named[key] = run
+        going.add(client.submit(execute, run.experiment, dict(run.parameters), sources[run.experiment], key=key))
+
+    def failure(run: Run, error: str) -> dict:
+        return record_of(run.experiment, dict(run.parameters), None, error, 0.0)
+
     for run in runs:
-        needed = futures.get(run.needs or "")  # None if it was finished before
-        futures[run.name] = client.submit(
-            execute, run.experiment, dict(run.parameters), sources[run.experiment], needed, key=f"{run.name}-{batch}"
-        )  # fmt: skip
-    named = {future.key: run for run, future in zip(runs, futures.values(), strict=True)}
-    for future in as_completed(list(futures.values())):
+        if run.needs in todo:
+            waiting[run.needs].append(run)
+        else:
+            hand_out(run)
+    for future in going:
         run = named[future.key]
         problem = future.exception()  # a dead kernel or worker: no cell of the notebook's is to blame
         if problem is None:
             record, executed = future.result()
-        else:
-            error = f"{type(problem).__name__}: {problem}"
-            record, executed = record_of(run.experiment, dict(run.parameters), None, error, 0.0), None
-        if executed:
             copy = out / "notebooks" / f"{run.name}.ipynb"
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_text(executed)
+        else:
+            record = failure(run, f"{type(problem).__name__}: {problem}")
+        future.release()
         write_record(out, run.name, record)
         yield run, record
+        for spoof in waiting.pop(run.name, []):
+            if record["status"] == "finished":
+                hand_out(spoof)
+            else:
+                lost = failure(spoof, f"its proof failed: {record['error']}")
+                write_record(out, spoof.name, lost)
+                yield spoof, lost
 
 
-def execute(experiment: str, parameters: dict, source: str, needed: tuple[dict, str] | None) -> tuple[dict, str | None]:
+def execute(experiment: str, parameters: dict, source: str) -> tuple[dict, str]:
     """In a worker: one notebook through papermill. Returns its record and its executed copy.
 
-    A cell that fails gives a failed record, not an exception: the batch goes on. needed: what `execute` returned for
-    the run that makes the proof.
+    A cell that fails gives a failed record, not an exception: the batch goes on.
     """
-    if needed is not None and needed[0]["status"] == "failed":
-        return record_of(experiment, parameters, None, f"its proof failed: {needed[0]['error']}", 0.0), None
     begun, error = time.perf_counter(), None
     with tempfile.TemporaryDirectory() as folder, own_gpu(parameters):
         given, executed = Path(folder, "given.ipynb"), Path(folder, "executed.ipynb")
