@@ -31,8 +31,10 @@ class Points:
         return len(self.labels)
 
     def take(self, indices) -> "Points":
+        # Not images[chosen], which asks a second thread even for one batch of `digits`: 8 ms in place of 4 µs while
+        # other processes have the cores.
         chosen = torch.as_tensor(np.asarray(indices, dtype=np.int64), device=self.labels.device)
-        return Points(self.images[chosen], self.labels[chosen])
+        return Points(self.images.index_select(0, chosen), self.labels.index_select(0, chosen))
 
     def to(self, device: str) -> "Points":
         parts = (self.images, self.labels)

@@ -105,10 +105,9 @@ def verdict_at_interval(verdict: Verdict, proof: Proof, calibration: Calibration
         rows += interval_errors(wider, calibration.task, calibration.conditions, [start], seed)
     replayed = pd.DataFrame(rows)
     replayed["epoch"] = replayed["start"] // calibration.task.steps_per_epoch
-    moved = {
-        start: distances(wider.checkpoint(min(start + interval, proof.steps)).weights, wider.checkpoint(start).weights)
-        for start in chosen
-    }
+    with applied(calibration.conditions):
+        ends = {start: wider.checkpoint(min(start + interval, proof.steps)) for start in chosen}
+        moved = {start: distances(end.weights, wider.checkpoint(start).weights) for start, end in ends.items()}
     replayed["magnitude"] = [moved[start]["l2"] for start in replayed["start"]]
     meter = Meter(unit_costs(calibration.task))
     meter.charge("update", sum(min(start + interval, proof.steps) - start for start in chosen))

@@ -80,7 +80,7 @@ def prove(task: Task, seed: int = 0, *, out: str | Path | None = None, condition
     Raises FileExistsError if `out` holds something else, FileNotFoundError if the data set is missing.
     """
     folder = Path(out) if out else cached_proof(task, seed, conditions)
-    with nullcontext() if out else made_alone(folder):
+    with nullcontext() if out else made_alone(folder), applied(conditions):
         return _made(folder, task, seed, conditions, progress)
 
 
