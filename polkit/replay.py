@@ -16,7 +16,8 @@ from polkit.proof import Proof, cache_folder
 from polkit.task import NAMED_TASKS, Task
 from polkit.training import PARTS, Checkpoint, Conditions, Learner, applied, load, make_learner, snapshot, update
 
-PIECE = 20  # intervals replayed by one job
+PIECE = 20  # intervals replayed by one job, at most
+PIECES = 4  # at least, for workers to share
 JOBS_FOR_PROCESSES = 10
 
 
@@ -97,7 +98,8 @@ def interval_errors(proof: Proof, task: Task, conditions: Conditions, starts: Se
 
 def interval_jobs(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[int], seed: int) -> list[tuple]:
     """`interval_errors` of many intervals, each independent of the rest, in jobs for `run_jobs`."""
-    pieces = [list(starts[i : i + PIECE]) for i in range(0, len(starts), PIECE)]
+    size = max(1, min(PIECE, -(-len(starts) // PIECES)))
+    pieces = [list(starts[i : i + size]) for i in range(0, len(starts), size)]
     return [(interval_errors, (proof, task, conditions, piece, seed)) for piece in pieces]
 
 
@@ -141,15 +143,18 @@ def remembered(compute: Callable[[], pd.DataFrame], kind: str, **facts) -> pd.Da
     return table
 
 
-def run_jobs(jobs: Sequence[tuple], workers: int, title: str, progress: Progress) -> Iterator:
+def run_jobs(jobs: Sequence[tuple], workers: int, title: str, progress: Progress, *,
+             threads: bool = False) -> Iterator:  # fmt: skip
     """The result of each job (function, arguments), in the jobs' order, with a progress bar.
 
     Few jobs share threads, since torch lets go of the interpreter while it computes: on `digits` two threads do 1.6
-    times the steps of one. Two processes do 1.9 times as many, but take 6 s to start. Settings that are the process's
-    own (`applied`) must be the same for all jobs, and be in force around them: a thread that ends takes back its own.
+    times the steps of one. Two processes do 1.9 times as many, but take 5 s to start. threads: never start processes;
+    for a job that sends its result back whole, as a forged interval does, they are no faster. Settings that are the
+    process's own (`applied`) must be the same for all jobs, and be in force around them: a thread that ends takes back
+    its own.
     """
     if workers > 1 and len(jobs) > 1:
-        backend = "loky" if len(jobs) >= JOBS_FOR_PROCESSES else "threading"
+        backend = "threading" if threads or len(jobs) < JOBS_FOR_PROCESSES else "loky"
         parallel = joblib.Parallel(n_jobs=min(workers, len(jobs)), backend=backend, return_as="generator")
         results = parallel(joblib.delayed(function)(*arguments) for function, arguments in jobs)
     else:

@@ -24,8 +24,8 @@ def attack_2(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
     final: the weights and buffers of W_T · spoof_steps: T' · movement_limit: γ as a share of δ (of the path's
     spacing without a calibration) · iterations: N, the most L-BFGS iterations for a batch · stopping_test:
     leave a batch as soon as its update moves at most γ in every distance (line 25); without it each batch takes
-    all N, as the cost formula 31 T' assumes · noise_weight: of ‖R‖² in the objective · workers: threads or
-    processes that share the intervals; the spoof is the same byte for byte.
+    all N, as the cost formula 31 T' assumes · noise_weight: of ‖R‖² in the objective · workers: threads
+    that share the intervals; the spoof is the same byte for byte.
     Raises ValueError on a budget no spoof can have, FileExistsError if `out` exists.
     """
     plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions,

@@ -180,7 +180,7 @@ def forge(plan: Plan, attack: str, forge_interval: Callable[..., Forged], settin
     buffers, published, trace = plan.first.buffers, [], []
     jobs = [(_forge_alone, (plan, forge_interval, start, settings)) for start in plan.starts]
     with applied(plan.conditions):
-        made = plan.meter.collect(run_jobs(jobs, workers, attack, progress))
+        made = plan.meter.collect(run_jobs(jobs, workers, attack, progress, threads=True))
         for start, forged in zip(plan.starts, made, strict=True):
             buffers = chained_buffers(plan.first.buffers, buffers, forged.buffers, decays, interval)
             # The last checkpoint must be the model that is claimed, with the buffers that model has.
