@@ -36,6 +36,7 @@ from polkit.reproduce.claims import RULES, paper_data
 from polkit.reproduce.readme import LENGTHS, refresh, results_table, shown_in
 from polkit.reproduce.records import averaged, read_record, write_record
 from polkit.reproduce.runs import tried_lengths
+from polkit.reproduce.tables import filled_tables, table_beside
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"epochs": 10, "train_size": 640, "checkpoint_interval": 5}
@@ -446,6 +447,32 @@ def test_the_papers_numbers_are_the_papers():
     costs = paper_data("costs").set_index("party")
     assert costs.loc["attack_2", "break_even_steps"] == 78000 // 31
     assert (paper_data("claims")["place"].str.len() > 5).all()
+
+
+def test_tables_2_and_3_stand_beside_the_papers():
+    averages = read_results(published("digits"))["averages"]
+    second = table_beside(averages, "Table II", ["digits"], 140)
+    assert second.loc["loss", ("cifar10 (paper)", "before")] == "0.4300 ± 0.1800"
+    assert second.loc["squared gradient norm", ("cifar10 (paper)", "after")] == "0.1200 ± 0.0500"
+    rows = averages[(averages["attack"] == "attack_2") & (averages["spoof_steps"] == 140)
+                    & (averages["value"] == "loss.after") & (averages["task"] == "digits")
+                    & (averages["adversary_precision"] == "")]  # fmt: skip
+    assert second.loc["loss", ("digits (here)", "after")].startswith(f"{rows['mean'].item():.4f} ± ")
+
+    third = table_beside(averages, "Table III", ["digits", "digits:first-half"])
+    assert third.index.tolist() == ["l1", "l2", "linf", "cos", "seconds"]
+    assert third.loc["linf", ("cifar100 (paper)", "proof")] == "0.5075"
+    assert third.loc["seconds", ("cifar100 (paper)", "spoof")] == "18,307"
+    assert not third.isna().any(axis=None)
+    for task in ("digits (here)", "digits:first-half (here)"):
+        spoof, proof = (float(third.loc["l2", (task, party)].split(" ± ")[0]) for party in ("spoof", "proof"))
+        assert spoof > 10 * proof
+    filled = filled_tables(averages)
+    assert set(filled) >= {"table-2-digits-T40", "table-2-digits-T140", "table-3"}
+    assert filled["table-2-digits-T140"].equals(second)
+    assert filled["table-3"].equals(third)
+    with pytest.raises(ValueError, match="there is no loss.before of .*'spoof_steps': 150.* on digits for Table II"):
+        table_beside(averages, "Table II", ["digits"], 150)
 
 
 def test_published_results_are_whole_and_name_their_machine():

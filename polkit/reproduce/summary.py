@@ -10,6 +10,7 @@ from polkit.checkpoints import write_text_whole
 from polkit.figures.results import drawn_figures
 from polkit.reproduce.claims import judged_claims
 from polkit.reproduce.records import COMMON, averaged, read_records, tidy_runs
+from polkit.reproduce.tables import filled_tables
 
 TEXTS = ("attack", "adversary_half", "adversary_device", "adversary_precision", "reasons")
 
@@ -18,7 +19,8 @@ def summarise(out: Path, publish: Path | None = None) -> None:
     """Writes tables and figures of all finished records in `out`, and prints the claims.
 
     runs.csv: a row per run · averages.csv: a row per setting and value, with mean and spread over the repeats ·
-    claims.csv · made_on.json: machines, versions, number of runs and their seconds · figures/: one page each.
+    claims.csv · made_on.json: machines, versions, number of runs and their seconds · figures/: one page each, and
+    Tables II and III with the paper's columns.
     publish: a second folder for the tables alone.
     """
     records = read_records(out)
@@ -38,6 +40,8 @@ def summarise(out: Path, publish: Path | None = None) -> None:
     pages.mkdir(exist_ok=True)
     for name, figure in drawn_figures(averages).items():
         figure.plot.write_html(pages / f"{name.replace(':', '-')}.html", include_plotlyjs="directory")
+    for name, table in filled_tables(averages).items():
+        table.to_csv(pages / f"{name.replace(':', '-')}.csv")
     print_claims(claims)
     print(f"\ntables in {out}, figures in {pages}")
 
