@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from dataclasses import asdict
 from functools import partial
@@ -175,7 +176,8 @@ def calibrate(options: argparse.Namespace) -> int:
     )  # fmt: skip
     for part in PARTS:
         deltas = calibration.normalised(calibration.thresholds[part], part)
-        print(f"δ / d_ref of the {part}: " + ", ".join(f"{name} {value:.4f}" for name, value in deltas.items()))
+        shown = [f"{name} {value:.4f}" if math.isfinite(value) else f"{name} none" for name, value in deltas.items()]
+        print(f"δ / d_ref of the {part}: " + ", ".join(shown))
     print(f"false rejections: {calibration.false_rejection_rate:.0%} of {calibration.replays} held-out replays, "
           f"{calibration.interval_false_rejection_rate:.2%} of their intervals")  # fmt: skip
     return 0

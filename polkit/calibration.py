@@ -30,9 +30,10 @@ Table = Mapping[str, Mapping[str, float]]  # part -> distance -> value
 class Calibration:
     """What a verifier knows before it sees a proof: the task, its own Conditions, and δ in each distance.
 
-    thresholds: δ · honest_maximum: max_t ε_repr(t) over all replays · reference: d_ref, the distance between
-    two models trained independently; each part -> distance -> value. The weights' tables are the paper's; the
-    buffers' hold the running means and variances of the normalisation layers to the same standard.
+    thresholds: δ; ∞ where no δ exists for a distance of the buffers, which then decides nothing ·
+    honest_maximum: max_t ε_repr(t) over all replays · reference: d_ref, the distance between two models trained
+    independently; each part -> distance -> value. The weights' tables are the paper's; the buffers' hold the running
+    means and variances of the normalisation layers to the same standard.
     margin: δ is the honest maximum times this · false_rejection_rate: the share of replays that would be
     rejected by a δ calibrated on the other replays alone · interval_false_rejection_rate: likewise, of intervals.
     """
@@ -59,22 +60,33 @@ class Calibration:
         }
         return Calibration(**{**self.__dict__, "thresholds": thresholds})
 
+    @property
+    def undecided(self) -> list[str]:
+        """The distances of the buffers that have no δ, because honest replays come as far as d_ref."""
+        return [name for name, value in self.thresholds["buffers"].items() if math.isinf(value)]
+
     def save(self, file: str | Path) -> None:
         values = asdict(self) | {"task": self.task.to_json(), "conditions": self.conditions.to_json()}
+        # JSON has no ∞.
+        values["thresholds"]["buffers"] |= dict.fromkeys(self.undecided)
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-        write_text_whole(Path(file), json.dumps(values, indent=1))
+        write_text_whole(Path(file), json.dumps(values, indent=1, allow_nan=False))
 
 
 def load_calibration(file: str | Path) -> Calibration:
     """Raises ValueError, in one sentence, if the file is not a calibration."""
     try:
         values = json.loads(Path(file).read_text())
+        buffers = values["thresholds"]["buffers"]
+        undecided = [name for name in DISTANCES if buffers[name] is None]
+        buffers |= dict.fromkeys(undecided, 0.0)
         for name in ("thresholds", "honest_maximum", "reference"):
             numbers = [values[name][part][distance] for part in PARTS for distance in DISTANCES]
             if not all(math.isfinite(number) and number >= 0 for number in numbers):
                 raise ValueError(f"{name} holds something other than distances")
         if not all(math.isfinite(values[name]) for name in ("margin", "replays", "false_rejection_rate")):
             raise ValueError("its margin, replays and false-rejection rate must be numbers")
+        buffers |= dict.fromkeys(undecided, math.inf)
         return Calibration(
             **values
             | {
@@ -96,7 +108,8 @@ def calibrate(proof: Proof, *, conditions: Conditions = Conditions(augmentation=
     independent draws, trains a second model from another seed for d_ref, its distance to the proof's, and sets
     δ = margin · max ε_repr in each distance. Kept in the cache, or in `out`.
     workers: threads or processes to spread the work over (default: one per core).
-    Raises ValueError if replays < 2, margin <= 1, or if some δ would not lie below d_ref.
+    A δ that would not lie below d_ref decides nothing: that of a distance of the buffers becomes ∞.
+    Raises ValueError if replays < 2, margin <= 1, or if some δ of the weights would not lie below d_ref.
     """
     settings = {"replays": replays, "first_epochs": first_epochs, "margin": margin, "seed": seed}
     file = _calibration_file(proof, conditions, settings, out)
@@ -180,16 +193,22 @@ def _calibration(task: Task, conditions: Conditions, reference: Table, replayed:
     maxima = errors.groupby(["replay", "part", "distance"])["error"].max()
     honest = maxima.groupby(["part", "distance"]).max()
     thresholds = honest * margin
+    undecided = []
     for part in PARTS:
         for name in DISTANCES:
-            if not thresholds[part, name] < reference[part][name]:
+            if thresholds[part, name] < reference[part][name]:
+                continue
+            if part == "weights":
                 raise ValueError(
                     f"no threshold exists for the {part} in {name}: the honest errors reach "
                     f"{honest[part, name]:.3g}, times {margin} that is not below d_ref = {reference[part][name]:.3g}"
                 )
+            undecided.append((part, name))
+    thresholds.loc[undecided] = math.inf
     rejected_runs, rejected_intervals = [], []
     for held_out in range(len(replayed)):
         others = maxima.drop(index=held_out, level="replay").groupby(["part", "distance"]).max() * margin
+        others.loc[undecided] = math.inf
         tested = errors[errors["replay"] == held_out].set_index(["part", "distance"])
         above = tested["error"] > others.reindex(tested.index)
         rejected_runs.append(bool(above.any()))

@@ -84,7 +84,7 @@ def honest_measurement(proof: Proof, calibration: Calibration, verdict: Verdict,
     values |= verdict_values(verdict, levels) | cost_values(proof)
     for part, thresholds in calibration.thresholds.items():
         normalised = calibration.normalised(thresholds, part)
-        values |= {f"threshold.{part}.{distance}": value for distance, value in normalised.items()}
+        values |= {f"threshold.{part}.{distance}": finite(value) for distance, value in normalised.items()}
     values["false_rejection_rate"] = calibration.false_rejection_rate
     return Measurement(values | accuracy_values(proof, conditions, test_points(task)))
 
