@@ -4,10 +4,12 @@ from polkit.adversary import (
     attack_1,
     attack_2,
     attack_3,
+    borrowed_momentum,
     corollary_bound,
     corollary_gap,
     corollary_table,
     distil,
+    infinitesimal_update,
     interpolation_only,
     measured_derivatives,
     on_the_path,
@@ -30,9 +32,10 @@ from polkit.verifier import Reason, Verdict, verify
 
 __all__ = [
     "DISTANCES", "Calibration", "Checkpoint", "Claim", "Conditions", "Cost", "Points", "Proof", "ProofError",
-    "Reason", "Report", "Task", "Verdict", "accuracy", "attack_1", "attack_2", "attack_3", "augment", "calibrate",
-    "claims", "corollary_bound", "corollary_gap", "corollary_table", "distances", "distil", "initial_checkpoint",
-    "interpolation_only", "load_calibration", "measured_derivatives", "on_the_path", "open_proof", "original_batch",
-    "outcomes", "prepare", "prove", "read_weights", "retrain", "signature", "sorted_initialisation", "task",
-    "test_initialisation", "test_points", "train", "training_points", "unit_costs", "update", "verify",
+    "Reason", "Report", "Task", "Verdict", "accuracy", "attack_1", "attack_2", "attack_3", "augment",
+    "borrowed_momentum", "calibrate", "claims", "corollary_bound", "corollary_gap", "corollary_table", "distances",
+    "distil", "infinitesimal_update", "initial_checkpoint", "interpolation_only", "load_calibration",
+    "measured_derivatives", "on_the_path", "open_proof", "original_batch", "outcomes", "prepare", "prove",
+    "read_weights", "retrain", "signature", "sorted_initialisation", "task", "test_initialisation", "test_points",
+    "train", "training_points", "unit_costs", "update", "verify",
 ]  # fmt: skip

@@ -11,7 +11,15 @@ from pathlib import Path
 import polkit as pk
 from polkit.training import AUGMENTATIONS, PARTS, PRECISIONS
 
-ATTACKS = {"1": pk.attack_1, "2": pk.attack_2, "3": pk.attack_3, "interpolation": pk.interpolation_only}
+# Each attack and the options that it has besides those of all.
+ATTACKS = {
+    "1": (pk.attack_1, ("iterations",)),
+    "2": (pk.attack_2, ("movement_limit", "iterations", "workers")),
+    "3": (pk.attack_3, ("movement_limit", "iterations", "workers")),
+    "interpolation": (pk.interpolation_only, ("workers",)),
+    "infinitesimal": (pk.infinitesimal_update, ("workers",)),
+    "momentum": (pk.borrowed_momentum, ()),
+}
 EXAMPLES = """examples:
   polkit prove --task digits --seed 0 --out honest
   polkit calibrate honest --out calibration.json
@@ -81,7 +89,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = add("spoof", spoof, "forge a proof of a model that somebody else trained (Algorithms 3-5)",
                   "polkit spoof --attack 2 --weights honest --spoof-steps 160 --out forged")  # fmt: skip
-    command.add_argument("--attack", required=True, choices=list(ATTACKS), help="1, 2, 3 or interpolation")
+    command.add_argument("--attack", required=True, choices=list(ATTACKS), help=", ".join(ATTACKS))
     command.add_argument("--weights", required=True, help="a proof's folder, or a safetensors file")
     add_task_options(command, default=None)
     command.add_argument("--spoof-steps", type=int, required=True, help="T', a multiple of k")
@@ -89,7 +97,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--calibration", help="the verifier's, if the adversary has seen it: γ is a share of its δ")
     command.add_argument("--movement-limit", type=float, help="γ as a share of δ (Attacks 2 and 3)")
     command.add_argument("--iterations", type=int, help="N, the most L-BFGS iterations (Attacks 1, 2 and 3)")
-    command.add_argument("--workers", type=int, help="threads or processes that share the intervals (not Attack 1)")
+    command.add_argument("--workers", type=int, help="threads that share the intervals (2, 3 and the paths)")
     command.add_argument("--out", required=True, help="the folder to write")
     add_conditions(command, "replay")
 
@@ -197,14 +205,13 @@ def spoof(options: argparse.Namespace) -> int:
     task = chosen_task(options)
     wanted = {"movement_limit": options.movement_limit, "iterations": options.iterations, "workers": options.workers}
     settings = {name: value for name, value in wanted.items() if value is not None}
-    if options.attack in ("1", "interpolation") and "movement_limit" in settings:
-        raise ValueError(f"--movement-limit belongs to Attacks 2 and 3, not to {options.attack}")
-    if options.attack == "1" and "workers" in settings:
-        raise ValueError("--workers belongs to the attacks on intervals, not to 1, which trains one step after another")
-    if options.attack == "interpolation" and "iterations" in settings:
-        raise ValueError("--iterations belongs to Attacks 1, 2 and 3: interpolation optimises nothing")
+    attack, known = ATTACKS[options.attack]
+    for name in settings:
+        if name not in known:
+            users = ", ".join(other for other, (_, options_of) in ATTACKS.items() if name in options_of)
+            raise ValueError(f"--{name.replace('_', '-')} belongs to the attacks {users}, not to {options.attack}")
     calibration = pk.load_calibration(options.calibration) if options.calibration else None
-    proof = ATTACKS[options.attack](
+    proof = attack(
         pk.read_weights(options.weights, task), task, spoof_steps=options.spoof_steps, seed=options.seed,
         calibration=calibration, conditions=chosen_conditions(options), out=options.out, **settings,
     )  # fmt: skip

@@ -100,19 +100,23 @@ class Verdict:
         return "\n".join([f"{word} ({self.intervals['start'].nunique()} intervals replayed)", *shown])
 
 
+OPTIMISER = ("learning_rate", "momentum", "weight_decay", "milestones", "learning_rate_drop")
 INTERVAL_COLUMNS = ["start", "end", "epoch", "magnitude", "part", "distance", "error", "normalised_error",
                     "threshold", "passed"]  # fmt: skip
 
 
 def verify(proof: Proof | str | Path, calibration: Calibration, *, top_q: int | str = 1,
            distances: Sequence[str] = DISTANCES, parts: Sequence[str] = PARTS, seed: int = 0, workers: int = 1,
-           remember: bool = False, progress: Progress = False) -> Verdict:  # fmt: skip
+           remember: bool = False, prover_decides: Sequence[str] = (),
+           progress: Progress = False) -> Verdict:  # fmt: skip
     """PoL verification (Algorithm 2) under the calibration's task, Conditions and thresholds δ.
 
     top_q: Q, how many of each epoch's largest updates are replayed, or "all" · distances, parts: those that must
     stay within δ; the paper's verifier compares the weights alone, this one the running means and variances of
     the normalisation layers too · seed: the verifier's own draws · remember: do not replay again what was replayed
-    before from these very files under the same Conditions and draws; everything else is checked anyway.
+    before from these very files under the same Conditions and draws; everything else is checked anyway ·
+    prover_decides: those of `OPTIMISER` that the replay takes from the proof in place of the verifier's task. The
+    public code of Jia et al. loads the prover's optimiser, and so lets it decide all of them.
 
     Every file's digest, every checkpoint and the signature of every batch are checked whatever Q is. The printed
     algorithm never replays the last epoch, and checks only the first signature of an interval; this one does both.
@@ -126,31 +130,34 @@ def verify(proof: Proof | str | Path, calibration: Calibration, *, top_q: int | 
         raise ValueError(f"distances is {list(distances)}: choose from {', '.join(DISTANCES)}")
     if not parts or set(parts) - set(PARTS):
         raise ValueError(f"parts is {list(parts)}: choose from {', '.join(PARTS)}")
+    if set(prover_decides) - set(OPTIMISER):
+        raise ValueError(f"prover_decides is {list(prover_decides)}: choose from {', '.join(OPTIMISER)}")
     # The checks too: with two threads, the path of 440 checkpoints took 27 s where one thread took 1 s, while two other
     # processes had the cores.
     with applied(calibration.conditions):
-        return _verified(proof, calibration, top_q, distances, parts, seed, workers, remember, progress)
+        return _verified(proof, calibration, top_q, distances, parts, seed, workers, remember, prover_decides, progress)
 
 
 def _verified(
     proof: Proof | str | Path, calibration: Calibration, top_q: int | str, distances: Sequence[str],
-    parts: Sequence[str], seed: int, workers: int, remember: bool, progress: Progress,
+    parts: Sequence[str], seed: int, workers: int, remember: bool, prover_decides: Sequence[str], progress: Progress,
 ) -> Verdict:  # fmt: skip
-    meter = Meter(unit_costs(calibration.task))
+    task, meter = calibration.task, Meter(unit_costs(calibration.task))
     intervals, initial, usable = pd.DataFrame(columns=INTERVAL_COLUMNS), pd.DataFrame(), True
     try:
         proof = open_proof(proof.folder if isinstance(proof, Proof) else proof)
-        reasons = check_claims(proof, calibration.task)
+        task = task.replace(**{name: getattr(proof.task, name) for name in prover_decides})
+        reasons = check_claims(proof, task)
     except ProofError as error:
         reasons, usable = [Reason("unusable", str(error))], False
     if not reasons:
         reasons = check_files(proof) + check_data(proof, calibration.conditions.augmentation == "replay")
-        magnitudes, initial, found = check_checkpoints(proof, calibration.task)
+        magnitudes, initial, found = check_checkpoints(proof, task)
         reasons += found
         if not any(reason.kind == "malformed" for reason in reasons):
             starts = select_intervals(magnitudes, top_q)
             replayed = replay(
-                proof, calibration.task, calibration.conditions, starts["start"].tolist(), seed,
+                proof, task, calibration.conditions, starts["start"].tolist(), seed,
                 workers=workers, progress=progress, remember=remember and not reasons,
             )  # fmt: skip
             meter.charge("update", int((starts["end"] - starts["start"]).sum()))

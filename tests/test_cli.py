@@ -34,10 +34,10 @@ def test_prove_calibrate_spoof_verify(workplace, capsys):
     assert "it has no manifest.json" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("attack", ["1", "3", "interpolation"])
+@pytest.mark.parametrize("attack", ["1", "3", "interpolation", "infinitesimal", "momentum"])
 def test_every_attack_has_its_command(workplace, attack, capsys):
     out = workplace / f"attack-{attack}"
-    arguments = ["spoof", "--attack", attack, "--weights", str(workplace / "honest"), "--spoof-steps", "11"]
+    arguments = ["spoof", "--attack", attack, "--weights", str(workplace / "honest"), "--spoof-steps", "44"]
     assert main([*arguments, "--out", str(out)]) == 0
     assert (out / "manifest.json").is_file()
     assert main([*arguments, "--out", str(out)]) == 2
@@ -52,7 +52,7 @@ def test_every_attack_has_its_command(workplace, attack, capsys):
      (["calibrate", "nowhere", "--out", "x"], "nowhere is not a proof"),
      (["spoof", "--attack", "2", "--weights", "nowhere", "--spoof-steps", "10", "--out", "x"], "neither a proof nor"),
      (["spoof", "--attack", "interpolation", "--iterations", "3", "--weights", "y", "--spoof-steps", "9", "--out", "x"],
-      "interpolation optimises nothing"),
+      "--iterations belongs to the attacks 1, 2, 3, not to interpolation"),
      (["book", "--only", "99_nothing"], "no chapter is called '99_nothing'; the chapters are 01_primer"),
      (["book", "-p", "spoof_step", "80"], "no chapter has a parameter 'spoof_step'; did you mean spoof_steps?"),
      (["book", "-p", "spoof_steps", "many"], "spoof_steps is of type int, 'many' is not"),

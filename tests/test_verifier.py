@@ -79,7 +79,8 @@ def test_processes_do_not_change_a_verdict(small_proof, small_calibration):
 
 def test_the_verifier_cannot_be_told_what_it_judges():
     assert set(inspect.signature(pk.verify).parameters) == {
-        "proof", "calibration", "top_q", "distances", "parts", "seed", "workers", "remember", "progress"
+        "proof", "calibration", "top_q", "distances", "parts", "seed", "workers", "remember",
+        "prover_decides", "progress"
     }  # fmt: skip
 
 

@@ -1,13 +1,16 @@
 """Spoofs that need no adversarial example: what remains of an attack when its optimisation is taken out."""
 
+from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from polkit.adversary.spoof import Forged, Plan, forge, make_plan, replayed_buffers
 from polkit.calibration import Calibration
 from polkit.progress import Progress
 from polkit.proof import Proof
 from polkit.task import Task
-from polkit.training import Checkpoint, Conditions, Learner
+from polkit.training import Checkpoint, Conditions, Learner, load, loss_of, snapshot
 
 
 def interpolation_only(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
@@ -26,3 +29,30 @@ def interpolation_only(final: Checkpoint, task: Task, *, spoof_steps: int, seed:
 def leave_batches(learner: Learner, plan: Plan, start: int, checkpoint: Checkpoint) -> Forged:
     batches = [plan.batch(step) for step in range(start, start + plan.task.checkpoint_interval)]
     return Forged([], replayed_buffers(learner, plan, start, checkpoint, batches))
+
+
+def infinitesimal_update(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
+                         calibration: Calibration | None = None, learning_rate: float = 1e-9,
+                         conditions: Conditions = Conditions(), out: str | Path | None = None, workers: int = 1,
+                         progress: Progress = True) -> Proof:  # fmt: skip
+    """Fang et al. 2023: the same straight path, and a claimed learning rate at which no batch moves the weights.
+
+    So nothing but the spacing of the path is left as an error, whatever the data. It stands only before a verifier
+    who lets the prover decide the learning rate (`prover_decides`). They pay one forward pass for a checkpoint; we
+    pay the k forward passes that its normalisation buffers need, which their verifier does not compare.
+    learning_rate: η as claimed. Other arguments as in `attack_2`.
+    """
+    plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions, calibration=calibration)
+    plan = replace(plan, task=task.replace(learning_rate=learning_rate))
+    return forge(plan, "infinitesimal-update", pass_batches, {}, out=out, workers=workers, progress=progress)
+
+
+def pass_batches(learner: Learner, plan: Plan, start: int, checkpoint: Checkpoint) -> Forged:
+    """The buffers after k batches that leave the weights where they are."""
+    load(learner, checkpoint)
+    with torch.no_grad():
+        for step in range(start, start + plan.task.checkpoint_interval):
+            batch = plan.batch(step)
+            loss_of(learner, batch.points, batch.augmentation_seed)
+            plan.meter.charge("forward")
+    return Forged([], snapshot(learner).buffers)

@@ -1,0 +1,91 @@
+"""Borrowed momentum: a spoof that needs neither adversarial examples nor a fine path, only an optimiser's state.
+
+A checkpoint holds the momentum with which the next interval begins. A verifier that loads it, as it must, but does
+not compare it with where the interval before has ended, lets the adversary push the weights wherever he likes.
+"""
+
+from pathlib import Path
+
+from polkit.adversary.path import on_the_path
+from polkit.adversary.spoof import Plan, make_plan, spoof_folder, write_spoof
+from polkit.calibration import Calibration
+from polkit.checkpoints import write_checkpoint
+from polkit.distance import distances
+from polkit.progress import Progress, reported
+from polkit.proof import Proof, fresh_folder, open_proof
+from polkit.task import Task
+from polkit.training import Checkpoint, Conditions, Learner, applied, load, make_learner, snapshot, update
+
+
+def borrowed_momentum(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
+                      calibration: Calibration | None = None, corrections: int = 2, rest: int = 2,
+                      conditions: Conditions = Conditions(), out: str | Path | None = None,
+                      progress: Progress = True) -> Proof:  # fmt: skip
+    """A spoof whose every update is real, on the data set's own batches, from momenta that nobody has earned.
+
+    The first interval is trained, since the momentum of W_0 must be zero. Each later one starts from the momentum v
+    that would carry the weights to the next point of the straight path without any gradient, corrected by what a
+    trial run misses. The path ends `rest` intervals early: the normalisation buffers need time to become f_{W_T}'s.
+    corrections: trial runs of k updates for each interval, besides the last. Other arguments as in `attack_2`; the
+    paper knows no such spoof, and the thresholds of a calibration are not used.
+    Raises ValueError if T' is shorter than `rest` + 2 intervals, or if the task has no momentum to borrow.
+    """
+    if not task.momentum:
+        raise ValueError(f"task {task.name} trains without momentum: there is none to borrow")
+    interval = task.checkpoint_interval
+    if spoof_steps < (rest + 2) * interval:
+        raise ValueError(f"T' = {spoof_steps} steps are fewer than {rest + 2} intervals of k = {interval}: one to "
+                         f"train, one to cross, {rest} to rest")  # fmt: skip
+    plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions, calibration=calibration)
+    folder = spoof_folder(plan, "borrowed-momentum", {"corrections": corrections, "rest": rest}, out)
+    if folder.exists():
+        return open_proof(folder)
+    partial, trace = fresh_folder(folder), []
+    crossing = len(plan.starts) - 1 - rest
+    with applied(conditions):
+        learner = make_learner(task, conditions)
+        now = plan.first
+        for number, start in enumerate(reported(plan.starts, total=len(plan.starts), title="borrowed-momentum",
+                                                progress=progress)):  # fmt: skip
+            if number == 0:
+                left, reached = now, run_interval(learner, plan, start, now)
+                trained = aim = reached
+            else:
+                aim = Checkpoint(on_the_path(trained, plan.final, min(1.0, number / crossing)), {}, {})
+                left, reached = push(learner, plan, start, now, aim, corrections)
+            write_checkpoint(partial, start, left)
+            trace.append({"step": start, "missed": distances(reached.weights, aim.weights)["l2"]})
+            now = Checkpoint(aim.weights, reached.buffers, reached.momentum)
+    # The last checkpoint must be the model that is claimed; nothing starts from its momentum.
+    write_checkpoint(partial, spoof_steps, Checkpoint(final.weights, final.buffers, now.momentum))
+    return write_spoof(plan, partial, folder, [], trace)
+
+
+def push(learner: Learner, plan: Plan, start: int, now: Checkpoint, aim: Checkpoint,
+         corrections: int) -> tuple[Checkpoint, Checkpoint]:  # fmt: skip
+    """The checkpoint to record at `start`, with the momentum it needs, and where k updates from it end."""
+    task = plan.task
+    # Without gradients step i moves the weights by -η_i μ^i v, i = 1 … k.
+    carried = sum(task.learning_rate_at(start + i) * task.momentum ** (i + 1) for i in range(task.checkpoint_interval))
+    left = Checkpoint(now.weights, now.buffers,
+                      {name: (value - aim.weights[name]) / carried for name, value in now.weights.items()})  # fmt: skip
+    reached = run_interval(learner, plan, start, left)
+    for _ in range(corrections):
+        momentum = {
+            name: value + (reached.weights[name] - aim.weights[name]) / carried for name, value in left.momentum.items()
+        }
+        left = Checkpoint(now.weights, now.buffers, momentum)
+        reached = run_interval(learner, plan, start, left)
+    return left, reached
+
+
+def run_interval(learner: Learner, plan: Plan, start: int, first: Checkpoint) -> Checkpoint:
+    """Where k updates on the plan's own batches end, in the precision in which a checkpoint is recorded."""
+    load(learner, first)
+    for step in range(start, start + plan.task.checkpoint_interval):
+        batch = plan.batch(step)
+        update(learner, batch.points, step=step, augmentation_seed=batch.augmentation_seed)
+        plan.meter.charge("update")
+    kind = next(iter(plan.final.weights.values())).dtype
+    parts = snapshot(learner).parts().values()
+    return Checkpoint(*({name: value.to(kind) for name, value in part.items()} for part in parts))
