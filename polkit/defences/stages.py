@@ -1,4 +1,4 @@
-"""Countermeasures (Section V), each a plain function over a verdict: so far, thresholds by stage of training."""
+"""Thresholds by stage of training (Section V): plain functions over a verdict."""
 
 from collections.abc import Sequence
 from itertools import pairwise

@@ -1,0 +1,132 @@
+"""Checks beyond Algorithm 2: what each of them sees, on numbers one can work out by hand and on real folders."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import polkit as pk
+from polkit.defences import (
+    Evidence,
+    adaptive_threshold,
+    gather,
+    limits_of,
+    relative_error,
+    relative_limit,
+    spread_starts,
+    straight_path,
+    straightness,
+    within_limits,
+)  # fmt: skip
+from polkit.defences import evidence as evidence_room
+from polkit.replay import interval_errors
+
+REDRAWN = pk.Conditions(augmentation="redraw")
+
+
+def seen(*rows):
+    """Evidence from (start, part, distance, error, moved, replay_moved), intervals of 4 steps."""
+    frame = pd.DataFrame(rows, columns=["start", "part", "distance", "error", "moved", "replay_moved"])
+    frame.insert(1, "end", frame["start"] + 4)
+    return Evidence(None, None, pk.Conditions(), frame)
+
+
+@pytest.fixture(scope="module")
+def interpolated(small_task, small_proof, tmp_path_factory):
+    out = tmp_path_factory.mktemp("defences") / "spoof"
+    return pk.interpolation_only(small_proof.final_weights(), small_task, spoof_steps=16, seed=1, out=out,
+                                 progress=False)  # fmt: skip
+
+
+def test_fangs_threshold_is_the_smaller_of_the_two_updates():
+    found = adaptive_threshold(seen((0, "weights", "l2", 1.0, 1.0, 2.0), (4, "weights", "l2", 1.5, 2.0, 1.0),
+                                    (8, "weights", "linf", 0.9, 0.0, 3.0), (12, "weights", "cos", 9.0, 0.0, 0.0),
+                                    (16, "buffers", "l2", 9.0, 0.0, 0.0)))  # fmt: skip
+    assert [finding.start for finding in found] == [4, 8]
+    assert str(found[0]) == "adaptive: steps 4 to 8: l2 of the weights is 1.5, above 1 min(g, g') = 1"
+    assert not adaptive_threshold(seen((4, "weights", "l2", 1.5, 2.0, 1.0)), alpha=1.5)
+
+
+def test_the_relative_error_is_of_the_distance_as_recorded():
+    rows = seen((0, "weights", "l1", 1.0, 4.0, 1.0), (4, "weights", "l2", 3.0, 4.0, 9.0))
+    assert relative_limit(rows, margin=2) == 1.5
+    assert [finding.start for finding in relative_error(rows, 0.5)] == [4]
+    assert not relative_error(rows, 0.75)
+
+
+def test_nan_is_within_no_limit_and_an_honest_zero_within_all():
+    honest = seen(*((0, part, name, 0.0, 1.0, 1.0) for part in ("weights", "buffers")
+                    for name in pk.DISTANCES))  # fmt: skip
+    limits = limits_of(honest)
+    assert limits["weights"] == dict.fromkeys(pk.DISTANCES, 0.0)
+    assert not within_limits(honest, limits)
+    broken = seen((0, "weights", "l2", math.nan, math.nan, math.nan))
+    assert len(within_limits(broken, limits)) == len(adaptive_threshold(broken)) == len(relative_error(broken, 9)) == 1
+
+
+def test_evidence_has_the_errors_of_the_verifiers_own_replay(small_task, small_proof):
+    found = gather(small_proof, small_task, REDRAWN, seed=3).intervals
+    plain = pd.DataFrame(interval_errors(small_proof, small_task, REDRAWN, small_proof.checkpoint_steps[:-1], 3))
+    keys = ["start", "end", "part", "distance"]
+    both = plain.merge(found, on=keys, suffixes=("_plain", ""))
+    assert len(both) == len(plain) == 4 * 2 * 4
+    assert (both["error"] == both["error_plain"]).all()
+    assert (both["error"] > 0).all()
+    left, right = (small_proof.checkpoint(step).momentum for step in (4, 8))
+    momentum = found[(found["part"] == "momentum") & (found["start"] == 4)].set_index("distance")
+    assert momentum["moved"].to_dict() == pytest.approx(pk.distances(right, left), rel=1e-12)
+
+
+def test_under_the_provers_own_conditions_the_whole_state_is_reproduced(small_task, small_proof):
+    found = gather(small_proof, small_task, pk.Conditions(), workers=2).intervals
+    assert set(found["part"]) == {"weights", "buffers", "momentum"}
+    assert (found["error"] == 0).all()
+    assert (found["replay_moved"] == found["moved"]).all()
+    assert (found.loc[found["distance"] != "cos", "moved"] > 0).all()
+
+
+def test_what_was_remembered_is_not_replayed_again(small_task, small_proof, monkeypatch):
+    first = gather(small_proof, small_task, REDRAWN, [4, 8], remember=True)
+    monkeypatch.setattr(evidence_room, "_rows", lambda *_: pytest.fail("replayed again"))
+    again = gather(small_proof, small_task, REDRAWN, [4, 8], remember=True)
+    pd.testing.assert_frame_equal(first.intervals, again.intervals, check_dtype=False)
+    with pytest.raises(pytest.fail.Exception):
+        gather(small_proof, small_task, REDRAWN, [4], remember=True)
+
+
+def test_a_momentum_at_rest_or_borrowed_is_no_chain(small_task, small_proof, interpolated, tmp_path):
+    exact, final = pk.Conditions(), small_proof.final_weights()
+    generous = {part: dict.fromkeys(pk.DISTANCES, math.inf) for part in ("weights", "buffers")}
+    limits = generous | {"momentum": dict.fromkeys(pk.DISTANCES, 1e-6)}
+    parts = ("weights", "buffers", "momentum")
+    assert not within_limits(gather(small_proof, small_task, exact), limits, parts)
+    borrowed = pk.borrowed_momentum(final, small_task, spoof_steps=16, out=tmp_path / "s", progress=False)
+    for spoof, broken in ((interpolated, {0, 4, 8, 12}), (borrowed, {0, 4, 8})):
+        found = within_limits(gather(spoof, small_task, exact), limits, parts)
+        assert {finding.start for finding in found} == broken
+        assert all("of the momentum" in finding.detail for finding in found)
+
+
+def test_a_drawn_path_is_straight_and_a_training_is_not(small_proof, interpolated):
+    assert straightness(interpolated) == pytest.approx(1, abs=1e-6)
+    wandering = straightness(small_proof)
+    chain = [small_proof.checkpoint(step).weights for step in (0, 4, 8, 12, 16)]
+    pieces = [pk.distances(a, b)["l2"] for a, b in pairwise(chain)]
+    assert wandering == pytest.approx(pk.distances(chain[0], chain[-1])["l2"] / sum(pieces))
+    assert wandering < 0.95
+    assert not straight_path(small_proof, 0.95)
+    assert str(straight_path(interpolated, 0.95)[0]) == (
+        "straight: the checkpoints' way is 100% straight, at most 95% is allowed"
+    )
+
+
+def test_honest_intervals_are_looked_at_where_errors_are_largest(small_proof):
+    assert spread_starts(small_proof) == [0, 4, 8, 12]
+    long = pk.Proof(small_proof.folder, small_proof.task, 4400, 10, {})
+    starts = spread_starts(long)
+    assert len(starts) == 30
+    assert sum(start < 550 for start in starts) == 20
+    assert np.diff(starts).min() >= 10
+    assert starts[-1] >= 4000
