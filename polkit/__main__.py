@@ -112,7 +112,7 @@ def make_parser() -> argparse.ArgumentParser:
     command = add("reproduce", reproduce, "rebuild the tables and figures of the paper, on this machine or a cluster",
                   "polkit reproduce figure-2 figure-5 --repeats 3 --workers 2")  # fmt: skip
     command.add_argument(
-        "results", nargs="*", metavar="RESULT", help="table-2, table-3, figure-2 … figure-12 (default all)"
+        "results", nargs="*", metavar="RESULT", help="table-2, table-3, figure-2 … figure-12, momentum (default all)"
     )
     command.add_argument("--task", default="digits", help="one task for all results (default digits), or paper: each "
                          "result's own")  # fmt: skip

@@ -11,6 +11,7 @@ import polkit as pk
 from polkit.defences import (
     Evidence,
     adaptive_threshold,
+    defence_matrix,
     gather,
     limits_of,
     relative_error,
@@ -130,3 +131,23 @@ def test_honest_intervals_are_looked_at_where_errors_are_largest(small_proof):
     assert sum(start < 550 for start in starts) == 20
     assert np.diff(starts).min() >= 10
     assert starts[-1] >= 4000
+
+
+def test_the_matrix_is_what_its_checks_say(small_task, small_proof, small_calibration, interpolated, tmp_path):
+    final, generous = small_proof.final_weights(), small_calibration.scaled(100)
+    claimed = pk.infinitesimal_update(final, small_task, spoof_steps=16, seed=1, out=tmp_path / "s", progress=False)
+    spoofs = {"interpolation only": interpolated, "infinitesimal update": claimed}
+    table = defence_matrix(small_proof, spoofs, generous)
+    assert table.index.tolist() == ["honest proof", *spoofs]
+    assert table["none"].all()  # with a δ a hundred times too large
+    assert table["η decided by the verifier"].tolist() == [True, True, False]
+    assert table["path not straight"].tolist()[1:] == [False, False]
+    assert table.loc["honest proof", "augmentation recorded"]
+    assert not table.loc["interpolation only", "augmentation recorded"]
+    replayed = small_task.replace(learning_rate=1e-9)
+    for name, folder, task in (("interpolation only", interpolated, small_task),
+                               ("infinitesimal update", claimed, replayed)):  # fmt: skip
+        alone = adaptive_threshold(gather(folder, task, REDRAWN))
+        assert table.loc[name, "adaptive threshold"] == (not alone)
+    strict = defence_matrix(small_proof, spoofs, small_calibration.scaled(1e-6))
+    assert not strict.to_numpy().any()  # no defence accepts what the verifier beneath it rejects

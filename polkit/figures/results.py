@@ -24,7 +24,7 @@ from polkit.figures.drawing import (
 )  # fmt: skip
 
 NAMES = {"attack_1": "Attack I", "attack_2": "Attack II", "attack_3": "Attack III",
-         "interpolation_only": "interpolation only"}  # fmt: skip
+         "interpolation_only": "interpolation only", "borrowed_momentum": "borrowed momentum"}  # fmt: skip
 QS = {"one": "1", "most": "⌊S/k⌋"}
 SHOWN = {"l1": "error in l1 / d_ref", "l2": "error in l2 / d_ref", "linf": "error in l∞ / d_ref",
          "cos": "error in cos / d_ref", "wall_seconds": "seconds / the proof's",

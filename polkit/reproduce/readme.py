@@ -12,6 +12,7 @@ from polkit.reproduce.summary import published, read_results
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 LENGTHS = (140,)
+ANY_LENGTH = ("attack_1", "borrowed_momentum")
 METERS = ("floating_point_operations", "wall_seconds", "stored_bytes")
 
 
@@ -41,7 +42,7 @@ def results_table(averages: pd.DataFrame, task: str, lengths: Sequence[int]) -> 
     made = averages[(averages["task"] == task) & (averages["experiment"] == "spoof")]
     for attack, name in NAMES.items():
         known = sorted(set(made.loc[made["attack"] == attack, "spoof_steps"]))
-        for steps in known if attack == "attack_1" else [length for length in known if length in lengths]:
+        for steps in known if attack in ANY_LENGTH else [length for length in known if length in lengths]:
             setting = {"experiment": "spoof", "attack": attack, "spoof_steps": steps}
             errors = [cell(f"weights.all.{distance}", 4, **setting) for distance in DISTANCES]
             costs = [cell(f"share.{meter}", 3, **setting) for meter in METERS]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from polkit.task import Task, shown_task, task
 
-# What each result shows: the attack, and the paper's task for it.
+# What each result shows: the attack, and the paper's task for it. `momentum` is a spoof that the paper does not know.
 RESULTS = {
     "table-2": ("attack_2", ("cifar10",)),
     "table-3": ("attack_1", ("cifar10", "cifar100")),
@@ -23,6 +23,7 @@ RESULTS = {
     "figure-10": ("attack_3", ("cifar10", "cifar100", "imagenet10")),
     "figure-11": ("attack_2 and attack_3", ("cifar10", "cifar100", "imagenet10")),
     "figure-12": ("attack_3", ("cifar10", "cifar100", "imagenet10")),
+    "momentum": ("borrowed_momentum", ("cifar10",)),
 }
 # T / T' of the lengths tried: on CIFAR-10 700 to 5,200 steps. 1,600 lies in the narrow window of Figure 3.
 DIVISORS = (110, 63, 50, 31, 22, 15)
@@ -94,6 +95,9 @@ def _spoofs_of(result: str, name: str, paper: bool, common: Mapping[str, object]
             known = task(of, **sizes)
             whole = known.steps // known.checkpoint_interval * known.checkpoint_interval
             yield {"task": of, "attack": "attack_1", "spoof_steps": whole}
+    elif result == "momentum":
+        for steps in lengths or (4 * chosen.checkpoint_interval, *usual):
+            yield {"task": name, "attack": "borrowed_momentum", "spoof_steps": steps}
     elif result in ("table-2", "figure-12"):
         for steps in lengths or usual:
             yield {"task": name, "attack": RESULTS[result][0], "spoof_steps": steps}
