@@ -4,6 +4,7 @@ from polkit.adversary import (
     attack_1,
     attack_2,
     attack_3,
+    blindfold_top_q,
     borrowed_momentum,
     corollary_bound,
     corollary_gap,
@@ -33,9 +34,9 @@ from polkit.verifier import Reason, Verdict, verify
 __all__ = [
     "DISTANCES", "Calibration", "Checkpoint", "Claim", "Conditions", "Cost", "Points", "Proof", "ProofError",
     "Reason", "Report", "Task", "Verdict", "accuracy", "attack_1", "attack_2", "attack_3", "augment",
-    "borrowed_momentum", "calibrate", "claims", "corollary_bound", "corollary_gap", "corollary_table", "distances",
-    "distil", "infinitesimal_update", "initial_checkpoint", "interpolation_only", "load_calibration",
-    "measured_derivatives", "on_the_path", "open_proof", "original_batch", "outcomes", "prepare", "prove",
-    "read_weights", "retrain", "signature", "sorted_initialisation", "task", "test_initialisation", "test_points",
-    "train", "training_points", "unit_costs", "update", "verify",
+    "blindfold_top_q", "borrowed_momentum", "calibrate", "claims", "corollary_bound", "corollary_gap",
+    "corollary_table", "distances", "distil", "infinitesimal_update", "initial_checkpoint", "interpolation_only",
+    "load_calibration", "measured_derivatives", "on_the_path", "open_proof", "original_batch", "outcomes", "prepare",
+    "prove", "read_weights", "retrain", "signature", "sorted_initialisation", "task", "test_initialisation",
+    "test_points", "train", "training_points", "unit_costs", "update", "verify",
 ]  # fmt: skip

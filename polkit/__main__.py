@@ -19,6 +19,7 @@ ATTACKS = {
     "interpolation": (pk.interpolation_only, ("workers",)),
     "infinitesimal": (pk.infinitesimal_update, ("workers",)),
     "momentum": (pk.borrowed_momentum, ()),
+    "blindfold": (pk.blindfold_top_q, ()),
 }
 EXAMPLES = """examples:
   polkit prove --task digits --seed 0 --out honest

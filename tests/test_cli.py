@@ -34,7 +34,7 @@ def test_prove_calibrate_spoof_verify(workplace, capsys):
     assert "it has no manifest.json" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("attack", ["1", "3", "interpolation", "infinitesimal", "momentum"])
+@pytest.mark.parametrize("attack", ["1", "3", "interpolation", "infinitesimal", "momentum", "blindfold"])
 def test_every_attack_has_its_command(workplace, attack, capsys):
     out = workplace / f"attack-{attack}"
     arguments = ["spoof", "--attack", attack, "--weights", str(workplace / "honest"), "--spoof-steps", "44"]

@@ -10,12 +10,13 @@ from polkit.defences.checks import (
     straightness,
     within_limits,
 )  # fmt: skip
+from polkit.defences.choice import detection_probability, random_starts
 from polkit.defences.evidence import Evidence, gather, spread_starts
 from polkit.defences.matrix import defence_matrix
 from polkit.defences.stages import cost_of_stages, rejected_at, stage_edges, stage_scales, stage_threshold
 
 __all__ = [
-    "Evidence", "Finding", "adaptive_threshold", "cost_of_stages", "defence_matrix", "gather", "limits_of",
-    "rejected_at", "relative_error", "relative_limit", "spread_starts", "stage_edges", "stage_scales",
-    "stage_threshold", "straight_path", "straightness", "within_limits",
+    "Evidence", "Finding", "adaptive_threshold", "cost_of_stages", "defence_matrix", "detection_probability", "gather",
+    "limits_of", "random_starts", "rejected_at", "relative_error", "relative_limit", "spread_starts", "stage_edges",
+    "stage_scales", "stage_threshold", "straight_path", "straightness", "within_limits",
 ]  # fmt: skip
