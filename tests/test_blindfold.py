@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import polkit as pk
+from polkit.adversary.blindfold import shortest_blindfold
 from polkit.defences import detection_probability, gather, random_starts
 
 EXACT = pk.Conditions()
@@ -85,3 +86,17 @@ def test_what_has_no_room_is_one_sentence(settings, message, small_task, small_p
 def test_no_more_intervals_are_drawn_than_there_are(spoof):
     with pytest.raises(ValueError, match="7 intervals cannot be drawn from the 6 of this proof"):
         random_starts(spoof, 7, 0)
+
+
+def test_the_shortest_blindfold_is_the_shortest(small_task, small_proof, tmp_path):
+    for interval, top_q, least in ((1, 1, 6), (1, 2, 8), (2, 1, 8)):
+        task = small_task.replace(checkpoint_interval=interval)
+        assert shortest_blindfold(task, top_q) == least
+        settings = {"top_q": top_q, "corrections": 0, "progress": False}
+        final = small_proof.final_weights()
+        made = pk.blindfold_top_q(final, task, spoof_steps=least, out=tmp_path / f"{interval}-{top_q}", **settings)
+        assert made.trace()["real"].sum() == 2 * top_q
+        with pytest.raises(ValueError, match="need|lie within one epoch"):
+            pk.blindfold_top_q(final, task, spoof_steps=least - interval, out=tmp_path / "s", **settings)
+    assert shortest_blindfold(small_task.replace(checkpoint_interval=3)) is None
+    assert shortest_blindfold(pk.task("digits")) == 50

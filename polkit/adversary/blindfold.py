@@ -60,6 +60,15 @@ def blindfold_top_q(final: Checkpoint, task: Task, *, spoof_steps: int, seed: in
     return write_spoof(plan, partial, folder, [], trace)
 
 
+def shortest_blindfold(task: Task, top_q: int = 1) -> int | None:
+    """The least T' for which `blindfold_top_q` has room, or None if an epoch has fewer than 2 Q intervals."""
+    interval, epoch = task.checkpoint_interval, task.steps_per_epoch
+    if 2 * top_q * interval > epoch:
+        return None
+    first = -(-epoch // interval) * interval  # where the first interval of the second epoch starts
+    return first + 2 * top_q * interval
+
+
 def real_intervals(plan: Plan, top_q: int) -> set[int]:
     """The first, third, fifth … interval of each epoch, Q in all; a made-up one follows each, so that no real one
     starts from the momentum with which another has ended."""
