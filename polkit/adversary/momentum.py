@@ -25,8 +25,9 @@ def borrowed_momentum(final: Checkpoint, task: Task, *, spoof_steps: int, seed: 
 
     The first interval is trained, since the momentum of W_0 must be zero. Each later one starts from the momentum v
     that would carry the weights to the next point of the straight path without any gradient, corrected by what a
-    trial run misses. The path ends `rest` intervals early: the normalisation buffers need time to become f_{W_T}'s.
-    corrections: trial runs of k updates for each interval, besides the last. Other arguments as in `attack_2`; the
+    trial run misses; the nearest trial is recorded. The path ends `rest` intervals early: the normalisation buffers
+    need time to become f_{W_T}'s.
+    corrections: trial runs of k updates for each interval, besides the first. Other arguments as in `attack_2`; the
     paper knows no such spoof, and the thresholds of a calibration are not used.
     Raises ValueError if T' is shorter than `rest` + 2 intervals, or if the task has no momentum to borrow.
     """
@@ -67,15 +68,17 @@ def push(learner: Learner, plan: Plan, start: int, now: Checkpoint, aim: Checkpo
     task = plan.task
     # Without gradients step i moves the weights by -η_i μ^i v, i = 1 … k.
     carried = sum(task.learning_rate_at(start + i) * task.momentum ** (i + 1) for i in range(task.checkpoint_interval))
-    left = Checkpoint(now.weights, now.buffers,
-                      {name: (value - aim.weights[name]) / carried for name, value in now.weights.items()})  # fmt: skip
-    reached = run_interval(learner, plan, start, left)
-    for _ in range(corrections):
-        momentum = {
-            name: value + (reached.weights[name] - aim.weights[name]) / carried for name, value in left.momentum.items()
-        }
+    momentum = {name: (value - aim.weights[name]) / carried for name, value in now.weights.items()}
+    trials = []
+    for _ in range(1 + corrections):
         left = Checkpoint(now.weights, now.buffers, momentum)
         reached = run_interval(learner, plan, start, left)
+        trials.append((distances(reached.weights, aim.weights)["l2"], left, reached))
+        momentum = {
+            name: value + (reached.weights[name] - aim.weights[name]) / carried for name, value in momentum.items()
+        }
+    # A correction may overshoot where gradients change fast.
+    _, left, reached = min(trials, key=lambda trial: trial[0])
     return left, reached
 
 

@@ -26,14 +26,14 @@ def defence_matrix(proof: Proof, spoofs: Mapping[str, Proof], calibration: Calib
     """Which folder is accepted (True) under which defence: a row per folder, the honest proof first.
 
     The first column is the paper's verifier: it compares the weights alone and takes the prover's optimiser, as the
-    public code does. Each other column adds one defence to it. Spoofs are replayed whole. Of the honest proof 30
-    intervals set the limits of the checks that need them, and the 30 that follow those are judged.
+    public code does. Each other column adds one defence to it. Spoofs are replayed whole. Of the honest proof 20
+    intervals set the limits of the checks that need them, and the 20 that follow those are judged.
     conditions: of the machine that the proof was made on. The verifier replays with redrawn augmentation; for the last
     columns with the recorded one and other kernels (oneDNN off, or on), which stand for another machine.
     """
     redrawn = conditions.replace(augmentation="redraw")
     recorded = conditions.replace(augmentation="replay", onednn=not conditions.onednn)
-    looked = spread_starts(proof)
+    looked = spread_starts(proof, early=14, late=6)
     honest = {name: gather(proof, proof.task, each, looked, seed=1, workers=workers, remember=remember)
               for name, each in (("redrawn", redrawn), ("recorded", recorded))}  # fmt: skip
     limits = {name: limits_of(seen, margin=MARGINS[name]) for name, seen in honest.items()}
