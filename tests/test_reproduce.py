@@ -449,6 +449,15 @@ def test_the_papers_numbers_are_the_papers():
     assert (paper_data("claims")["place"].str.len() > 5).all()
 
 
+def test_the_colour_run_names_its_images_by_no_path():
+    folder = published("folder-32x32")
+    tables = read_results(folder)
+    assert set(tables["runs"]["task"]) == {"folder:colour"}
+    assert set(tables["runs"]["precision"]) == {"bf16"}
+    assert {"interpolation_only", "attack_2"} <= set(tables["runs"]["attack"])
+    assert "/" not in "".join((folder / name).read_text() for name in ("runs.csv", "averages.csv"))
+
+
 def test_tables_2_and_3_stand_beside_the_papers():
     averages = read_results(published("digits"))["averages"]
     second = table_beside(averages, "Table II", ["digits"], 140)
