@@ -146,8 +146,8 @@ def _verified(
     intervals, initial, usable = pd.DataFrame(columns=INTERVAL_COLUMNS), pd.DataFrame(), True
     try:
         proof = open_proof(proof.folder if isinstance(proof, Proof) else proof)
-        task = task.replace(**{name: getattr(proof.task, name) for name in prover_decides})
-        reasons = check_claims(proof, task)
+        task = replayed_task(proof, task, prover_decides)
+        reasons = check_claims(proof, task) + check_optimiser(task)
     except ProofError as error:
         reasons, usable = [Reason("unusable", str(error))], False
     if not reasons:
@@ -165,6 +165,20 @@ def _verified(
             compared = intervals["distance"].isin(distances) & intervals["part"].isin(parts)
             reasons += error_reasons(intervals[compared])
     return Verdict(not reasons, usable, tuple(reasons), intervals, initial, meter.cost())
+
+
+def replayed_task(proof: Proof, task: Task, prover_decides: Sequence[str] = OPTIMISER) -> Task:
+    """The verifier's task with what the prover decides of its optimiser."""
+    return task.replace(**{name: getattr(proof.task, name) for name in prover_decides})
+
+
+def check_optimiser(task: Task) -> list[Reason]:
+    """No update can be computed with a negative or infinite rate, or a rate divided by nothing."""
+    numbers = {name: getattr(task, name) for name in OPTIMISER if name != "milestones"}
+    odd = {name: value for name, value in numbers.items() if not 0 <= value < math.inf}
+    odd |= {"learning_rate_drop": 0} if task.learning_rate_drop == 0 else {}
+    detail = "manifest.json claims {} = {}, no optimiser has that"
+    return [Reason("task", detail.format(name, value)) for name, value in odd.items()]
 
 
 def check_claims(proof: Proof, task: Task) -> list[Reason]:

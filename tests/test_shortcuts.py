@@ -1,5 +1,7 @@
 """Spoofs without adversarial examples, and a verifier who lets the prover decide."""
 
+import json
+
 import pytest
 
 import polkit as pk
@@ -53,3 +55,13 @@ def test_an_honest_proof_has_the_same_verdict_whoever_decides(small_proof, small
 def test_the_prover_decides_nothing_but_the_optimiser(small_proof, small_calibration):
     with pytest.raises(ValueError, match="prover_decides is \\['model'\\]: choose from learning_rate, momentum"):
         pk.verify(small_proof, small_calibration, prover_decides=("model",))
+
+
+@pytest.mark.parametrize("claim", [{"learning_rate": -1.0}, {"momentum": float("nan")}, {"learning_rate_drop": 0.0}])
+def test_an_optimiser_that_cannot_be_is_a_reason_and_no_crash(claim, copied, small_calibration):
+    manifest = json.loads((copied.folder / "manifest.json").read_text())
+    manifest["task"] |= claim
+    (copied.folder / "manifest.json").write_text(json.dumps(manifest))
+    verdict = pk.verify(copied.folder, small_calibration, prover_decides=OPTIMISER)
+    assert not verdict.accepted
+    assert any(next(iter(claim)) in str(reason) for reason in verdict.reasons)

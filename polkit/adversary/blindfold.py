@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from polkit.adversary.momentum import push, run_interval
+from polkit.adversary.momentum import needs_momentum, push, run_interval
 from polkit.adversary.path import at_rest, on_the_path
 from polkit.adversary.spoof import Plan, make_plan, spoof_folder, write_spoof
 from polkit.calibration import Calibration
@@ -27,8 +27,10 @@ def blindfold_top_q(final: Checkpoint, task: Task, *, spoof_steps: int, seed: in
     less. Fang et al. use a huge claimed learning rate for the push; a borrowed momentum needs no claim.
     top_q: Q that the verifier is expected to use · corrections: as in `borrowed_momentum`. Other arguments as in
     `attack_2`. The trace says for each interval whether it is real.
-    Raises ValueError if T' is shorter than two epochs, or some epoch has no room for Q made-up intervals.
+    Raises ValueError if T' is shorter than two epochs, some epoch has no room for Q made-up
+    intervals, or the task has no momentum to borrow.
     """
+    needs_momentum(task)
     plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions, calibration=calibration)
     real = real_intervals(plan, top_q)
     folder = spoof_folder(plan, "blindfold", {"top_q": top_q, "corrections": corrections}, out)

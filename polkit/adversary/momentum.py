@@ -31,8 +31,7 @@ def borrowed_momentum(final: Checkpoint, task: Task, *, spoof_steps: int, seed: 
     paper knows no such spoof, and the thresholds of a calibration are not used.
     Raises ValueError if T' is shorter than `rest` + 2 intervals, or if the task has no momentum to borrow.
     """
-    if not task.momentum:
-        raise ValueError(f"task {task.name} trains without momentum: there is none to borrow")
+    needs_momentum(task)
     interval = task.checkpoint_interval
     if spoof_steps < (rest + 2) * interval:
         raise ValueError(f"T' = {spoof_steps} steps are fewer than {rest + 2} intervals of k = {interval}: one to "
@@ -60,6 +59,11 @@ def borrowed_momentum(final: Checkpoint, task: Task, *, spoof_steps: int, seed: 
     # The last checkpoint must be the model that is claimed; nothing starts from its momentum.
     write_checkpoint(partial, spoof_steps, Checkpoint(final.weights, final.buffers, now.momentum))
     return write_spoof(plan, partial, folder, [], trace)
+
+
+def needs_momentum(task: Task) -> None:
+    if not task.momentum:
+        raise ValueError(f"task {task.name} trains without momentum: there is none to borrow")
 
 
 def push(learner: Learner, plan: Plan, start: int, now: Checkpoint, aim: Checkpoint,

@@ -9,9 +9,8 @@ from polkit.defences.checks import adaptive_threshold, limits_of, straight_path,
 from polkit.defences.evidence import STATE, Evidence, gather, spread_starts
 from polkit.progress import Progress, reported
 from polkit.proof import Proof
-from polkit.task import Task
 from polkit.training import Conditions
-from polkit.verifier import OPTIMISER, verify
+from polkit.verifier import OPTIMISER, replayed_task, verify
 
 HONEST = "honest proof"
 # Other kernels agree to 5e-6 in most intervals, but one in a hundred errs 4,000 times as much: over three trainings
@@ -57,11 +56,6 @@ def defence_matrix(proof: Proof, spoofs: Mapping[str, Proof], calibration: Calib
         against |= findings(now, exact, limits)
         rows[name] = {"none": base} | {defence: base and not found for defence, found in against.items()}
     return pd.DataFrame(rows).T.astype(bool)
-
-
-def replayed_task(folder: Proof, task: Task) -> Task:
-    """The verifier's task with the optimiser that the folder claims."""
-    return task.replace(**{name: getattr(folder.task, name) for name in OPTIMISER})
 
 
 def findings(redrawn: Evidence, recorded: Evidence, limits: Mapping[str, dict]) -> dict[str, list]:
