@@ -98,6 +98,17 @@ def spoof_measurement(spoof: Proof, verdict: Verdict, proof: Proof, *, seed: int
     return Measurement(values | accuracy_values(spoof, conditions, test_points(proof.task)))
 
 
+def matrix_measurement(matrix: pd.DataFrame, proof: Proof, spoofs: Mapping[str, Proof]) -> Measurement:
+    """Spoofs against defences. matrix: from `defence_matrix`; `accepted.FOLDER.DEFENCE` and each spoof's cost."""
+    values: dict = {f"accepted.{folder}.{defence}": bool(matrix.loc[folder, defence])
+                    for folder in matrix.index for defence in matrix.columns}  # fmt: skip
+    for name, spoof in spoofs.items():
+        shares = spoof.cost().relative_to(proof.cost())
+        values[f"steps.{name}"] = spoof.steps
+        values |= {f"share.{name}.{meter}": finite(value) for meter, value in shares.items()}
+    return Measurement(values)
+
+
 def trace_values(trace: pd.DataFrame) -> dict:
     """Table II: mean and deviation of loss and squared gradient norm over the treated batches, before and after."""
     if "missed_after" in trace:  # Attack I optimises one batch, and towards W_T

@@ -22,6 +22,7 @@ from polkit.defences import (
     within_limits,
 )  # fmt: skip
 from polkit.defences import evidence as evidence_room
+from polkit.defences.matrix import COLUMNS, PUBLISHED
 from polkit.replay import interval_errors
 
 REDRAWN = pk.Conditions(augmentation="redraw")
@@ -139,11 +140,19 @@ def test_the_matrix_is_what_its_checks_say(small_task, small_proof, small_calibr
     spoofs = {"interpolation only": interpolated, "infinitesimal update": claimed}
     table = defence_matrix(small_proof, spoofs, generous)
     assert table.index.tolist() == ["honest proof", *spoofs]
-    assert table["none"].all()  # with a δ a hundred times too large
+    assert table["as published"].all()  # with a δ a hundred times too large
     assert table["η decided by the verifier"].tolist() == [True, True, False]
     assert table["path not straight"].tolist()[1:] == [False, False]
     assert table.loc["honest proof", "augmentation recorded"]
     assert not table.loc["interpolation only", "augmentation recorded"]
+    assert table.columns.tolist() == [PUBLISHED, *COLUMNS]
+    needs_a_real_training = ["adaptive threshold", "accuracy trend", "path not straight"]  # this one has 16 steps
+    assert table.loc["honest proof"].drop(needs_a_real_training).all()
+    assert table["start from the seed"].tolist() == [True, False, False]  # a sorted W_0 is no draw
+    assert table["data committed"].all()
+    assert table["nothing perturbed"].all()  # neither spoof has changed an image
+    assert table["recommended"].tolist() == [True, False, False]
+    replayed = small_task.replace(learning_rate=1e-9)
     replayed = small_task.replace(learning_rate=1e-9)
     for name, folder, task in (("interpolation only", interpolated, small_task),
                                ("infinitesimal update", claimed, replayed)):  # fmt: skip

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 import polkit as pk
+from polkit.data import derive_seed
+from polkit.defences import straightness
 from polkit.replay import interval_errors, reached_after, recorded_data
 from polkit.training import applied, make_learner
 
@@ -83,3 +85,20 @@ def test_what_it_cannot_do_is_one_sentence(changes, settings, message, small_tas
     (tmp_path / "there").mkdir()
     with pytest.raises(FileExistsError, match="exists already"):
         pk.borrowed_momentum(small_proof.final_weights(), small_task, spoof_steps=16, out=tmp_path / "there")
+
+
+def test_the_crossing_can_leave_the_straight_path_and_start_anywhere(small_task, small_proof, tmp_path):
+    final, budget = small_proof.final_weights(), {"spoof_steps": 28, "seed": 1, "progress": False}
+    bent = pk.borrowed_momentum(final, small_task, out=tmp_path / "bent", off_path=0.6, corrections=8,
+                                conditions=EXACT, **budget)  # fmt: skip
+    trained, beside, back = (bent.checkpoint(step).weights for step in (4, 8, 12))
+    way = pk.distances(trained, final.weights)["l2"]
+    straight = {name: value + (final.weights[name] - value) / 4 for name, value in trained.items()}
+    assert pk.distances(beside, straight)["l2"] == pytest.approx(0.6 * way, rel=1e-3)
+    straight = {name: value + (final.weights[name] - value) / 2 for name, value in trained.items()}
+    assert pk.distances(back, straight)["l2"] < 1e-5 * way
+    assert straightness(bent) < 0.6
+    fresh = pk.borrowed_momentum(final, small_task, out=tmp_path / "fresh", fresh_start=True, **budget)
+    drawn = pk.initial_checkpoint(small_task, derive_seed(1, "adversary"))
+    assert set(pk.distances(fresh.checkpoint(0).weights, drawn.weights).values()) == {0.0}
+    assert bent.digest != fresh.digest

@@ -18,6 +18,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 import polkit as pk
 from polkit.book import chapter_parameters, find_notebooks
+from polkit.defences.matrix import COLUMNS, PUBLISHED
 from polkit.figures.results import drawn_figures
 from polkit.measure import MEASUREMENT_TYPE
 from polkit.reproduce import (
@@ -33,7 +34,8 @@ from polkit.reproduce import (
 )  # fmt: skip
 from polkit.reproduce import batch as batches
 from polkit.reproduce.claims import RULES, paper_data
-from polkit.reproduce.readme import LENGTHS, refresh, results_table, shown_in
+from polkit.reproduce.matrix import always, matrix_tables, matrix_view, never, read_matrix, spoof_names
+from polkit.reproduce.readme import matrix_table, refresh, shown_in, tables
 from polkit.reproduce.records import averaged, read_record, write_record
 from polkit.reproduce.runs import tried_lengths
 from polkit.reproduce.tables import filled_tables, table_beside
@@ -63,13 +65,13 @@ def test_every_result_has_its_runs_and_every_spoof_its_proof():
         names = [run.name for run in runs]
         assert len(set(names)) == len(names) > 2
         for number, run in enumerate(runs):
-            if run.experiment == "spoof":
+            if run.experiment != "honest":
                 assert run.needs in names[:number], result
                 needed = runs[names.index(run.needs)].parameters
                 assert {name: run.parameters[name] for name in needed} == needed
         assert {run.parameters["seed"] for run in runs} == {0, 1}
         attacks = {run.parameters.get("attack") for run in runs} - {None, "interpolation_only"}
-        assert attacks == set(RESULTS[result][0].split(" and "))
+        assert attacks == (set() if result == "matrix" else set(RESULTS[result][0].split(" and ")))
 
 
 def test_all_results_together_repeat_no_run_and_each_ablation_goes_along():
@@ -101,7 +103,7 @@ def test_the_paper_has_a_data_set_for_each_figure_and_its_lengths():
 
 def test_runs_use_parameters_that_the_experiments_have():
     folder = find_notebooks() / "experiments"
-    known = {kind: chapter_parameters(folder / f"{kind}.ipynb") for kind in ("honest", "spoof")}
+    known = {kind: chapter_parameters(folder / f"{kind}.ipynb") for kind in ("honest", "spoof", "matrix")}
     common = {"epochs": 2, "checkpoint_interval": 5, "train_size": 640, "device": "cpu", "precision": "bf16",
               "threads": 1, "workers": 1}  # fmt: skip
     for run in planned_runs(["all"], "digits", 1, common=common):
@@ -485,30 +487,62 @@ def test_tables_2_and_3_stand_beside_the_papers():
 
 
 def test_published_results_are_whole_and_name_their_machine():
-    tables, made_on = read_results(published()), json.loads((published() / "made_on.json").read_text())
-    assert len(tables["runs"]) == made_on["runs"]
+    results, made_on = read_results(published()), json.loads((published() / "made_on.json").read_text())
+    repeats = read_matrix(published())["matrix"]["repeats"].max()
+    assert len(results["runs"]) + repeats == made_on["runs"]
     assert {"processor", "cores", "gpu", "system"} == set(made_on["machines"][0])
-    assert set(tables["claims"]["claim"]) == set(RULES)
-    repeated = averaged(tables["runs"])
-    known = tables["averages"]
+    assert set(results["claims"]["claim"]) == set(RULES)
+    repeated = averaged(results["runs"])
+    known = results["averages"]
     assert len(repeated) == len(known)
     np.testing.assert_allclose(repeated["mean"], known["mean"], rtol=1e-4)
-    assert judged_claims(tables["runs"])["holds"].tolist() == tables["claims"]["holds"].tolist()
+    assert judged_claims(results["runs"])["holds"].tolist() == results["claims"]["holds"].tolist()
 
 
 def test_the_readme_shows_the_published_results():
-    averages = read_results(published())["averages"]
-    assert shown_in(ROOT / "README.md") == results_table(averages, "digits", LENGTHS)
+    for place, table in tables(published()).items():
+        assert shown_in(ROOT / "README.md", place) == table
 
 
-def test_the_readmes_table_stands_between_its_marks(tmp_path):
+def test_the_readmes_tables_stand_between_their_marks(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("# a\n<!-- results: begin -->\nold\n<!-- results: end -->\nb\n")
-    refresh(readme, "| new |")
+    refresh(readme, "results", "| new |")
     assert readme.read_text() == "# a\n<!-- results: begin -->\n| new |\n<!-- results: end -->\nb\n"
-    readme.write_text("# a\n")
-    with pytest.raises(ValueError, match="must have one line"):
-        refresh(readme, "| new |")
+    assert shown_in(readme, "results") == "| new |"
+    with pytest.raises(ValueError, match="must have one line '<!-- matrix: begin -->'"):
+        refresh(readme, "matrix", "| new |")
+
+
+def test_the_matrix_counts_in_how_many_repeats_a_folder_was_accepted(tmp_path):
+    accepted = {f"accepted.{folder}.{defence}": True for folder in ("honest proof", "Attack II")
+                for defence in (PUBLISHED, *COLUMNS)}  # fmt: skip
+    costs = {"steps.Attack II": 140, "share.Attack II.floating_point_operations": 0.1}
+    second = accepted | {"accepted.Attack II.every interval": False, "accepted.Attack II.recommended": False}
+    third = second | {"accepted.Attack II.every interval": True}
+    records = {str(number): record("matrix", {"task": "digits", "seed": number}, values) for number, values in
+               enumerate((accepted | {"accepted.Attack II.recommended": False} | costs, second | costs,
+                          third | costs | {"share.Attack II.floating_point_operations": 0.4}))}  # fmt: skip
+    records["other"] = record("spoof", {"task": "digits"}, accepted)
+    records["failed"] = record("matrix", {"task": "digits"}, accepted) | {"status": "failed"}
+    found = matrix_tables(records)
+    cells = found["matrix"]
+    view = matrix_view(cells)
+    assert view.loc["every interval"].tolist() == ["3 of 3", "2 of 3"]
+    assert view.loc["recommended"].tolist() == ["3 of 3", "–"]
+    assert view.index.tolist() == [PUBLISHED, *COLUMNS]
+    assert always(cells, "honest proof", "recommended")
+    assert never(cells, "Attack II", "recommended")
+    assert not never(cells, "Attack II", "every interval")
+    assert not always(cells, "Attack II", "every interval")
+    assert spoof_names(cells) == ["Attack II"]
+    row = matrix_table(cells, found["matrix_costs"], "digits").splitlines()[3]
+    assert row.startswith("| Attack II | 140 | 0.200 | 3 of 3 |")
+    with pytest.raises(KeyError, match="the matrix of digits has no cell 'Attack IV' × 'recommended'"):
+        never(cells, "Attack IV", "recommended")
+    assert matrix_tables({}) == {}
+    with pytest.raises(FileNotFoundError, match="polkit reproduce matrix --publish"):
+        read_matrix(tmp_path)
 
 
 def test_runs_of_different_settings_are_not_averaged(tmp_path):

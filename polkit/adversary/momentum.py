@@ -4,9 +4,13 @@ A checkpoint holds the momentum with which the next interval begins. A verifier 
 not compare it with where the interval before has ended, lets the adversary push the weights wherever he likes.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
-from polkit.adversary.path import on_the_path
+import torch
+from torch import Tensor
+
+from polkit.adversary.path import on_the_path, perturbation
 from polkit.adversary.spoof import Plan, make_plan, spoof_folder, write_spoof
 from polkit.calibration import Calibration
 from polkit.checkpoints import write_checkpoint
@@ -14,11 +18,22 @@ from polkit.distance import distances
 from polkit.progress import Progress, reported
 from polkit.proof import Proof, fresh_folder, open_proof
 from polkit.task import Task
-from polkit.training import Checkpoint, Conditions, Learner, applied, load, make_learner, snapshot, update
+from polkit.training import (
+    Checkpoint,
+    Conditions,
+    Learner,
+    applied,
+    initial_checkpoint,
+    load,
+    make_learner,
+    snapshot,
+    update,
+)  # fmt: skip
 
 
 def borrowed_momentum(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
                       calibration: Calibration | None = None, corrections: int = 2, rest: int = 2,
+                      off_path: float = 0.0, fresh_start: bool = False,
                       conditions: Conditions = Conditions(), out: str | Path | None = None,
                       progress: Progress = True) -> Proof:  # fmt: skip
     """A spoof whose every update is real, on the data set's own batches, from momenta that nobody has earned.
@@ -27,8 +42,10 @@ def borrowed_momentum(final: Checkpoint, task: Task, *, spoof_steps: int, seed: 
     that would carry the weights to the next point of the straight path without any gradient, corrected by what a
     trial run misses; the nearest trial is recorded. The path ends `rest` intervals early: the normalisation buffers
     need time to become f_{W_T}'s.
-    corrections: trial runs of k updates for each interval, besides the first. Other arguments as in `attack_2`; the
-    paper knows no such spoof, and the thresholds of a calibration are not used.
+    corrections: trial runs of k updates for each interval, besides the first · off_path: how far every other
+    checkpoint of the crossing leaves the straight path, as a share of its length, against a verifier who looks for
+    straight paths · fresh_start: W_0 is drawn from the seed as an honest prover draws it, not sorted. Other arguments
+    as in `attack_2`; the paper knows no such spoof, and the thresholds of a calibration are not used.
     Raises ValueError if T' is shorter than `rest` + 2 intervals, or if the task has no momentum to borrow.
     """
     needs_momentum(task)
@@ -37,7 +54,11 @@ def borrowed_momentum(final: Checkpoint, task: Task, *, spoof_steps: int, seed: 
         raise ValueError(f"T' = {spoof_steps} steps are fewer than {rest + 2} intervals of k = {interval}: one to "
                          f"train, one to cross, {rest} to rest")  # fmt: skip
     plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions, calibration=calibration)
-    folder = spoof_folder(plan, "borrowed-momentum", {"corrections": corrections, "rest": rest}, out)
+    settings = {"corrections": corrections, "rest": rest}
+    settings |= {"crossing_off_path": off_path} if off_path else {}
+    if fresh_start:
+        plan, settings = replace(plan, first=initial_checkpoint(task, plan.seed)), settings | {"fresh_start": True}
+    folder = spoof_folder(plan, "borrowed-momentum", settings, out)
     if folder.exists():
         return open_proof(folder)
     partial, trace = fresh_folder(folder), []
@@ -51,7 +72,7 @@ def borrowed_momentum(final: Checkpoint, task: Task, *, spoof_steps: int, seed: 
                 left, reached = now, run_interval(learner, plan, start, now)
                 trained = aim = reached
             else:
-                aim = Checkpoint(on_the_path(trained, plan.final, min(1.0, number / crossing)), {}, {})
+                aim = Checkpoint(_zigzag(plan, trained, number, crossing, off_path), {}, {})
                 left, reached = push(learner, plan, start, now, aim, corrections)
             write_checkpoint(partial, start, left)
             trace.append({"step": start, "missed": distances(reached.weights, aim.weights)["l2"]})
@@ -59,6 +80,17 @@ def borrowed_momentum(final: Checkpoint, task: Task, *, spoof_steps: int, seed: 
     # The last checkpoint must be the model that is claimed; nothing starts from its momentum.
     write_checkpoint(partial, spoof_steps, Checkpoint(final.weights, final.buffers, now.momentum))
     return write_spoof(plan, partial, folder, [], trace)
+
+
+def _zigzag(plan: Plan, trained: Checkpoint, number: int, crossing: int, off_path: float) -> dict[str, Tensor]:
+    """Where the interval of this number is to end: on the straight path, or for every other one beside it."""
+    straight = on_the_path(trained, plan.final, min(1.0, number / crossing))
+    if not off_path or number >= crossing or number % 2 == 0:
+        return straight
+    away = perturbation(plan.final.weights, plan.seed)
+    nothing = {name: torch.zeros_like(value) for name, value in away.items()}
+    length = distances(trained.weights, plan.final.weights)["l2"] / distances(away, nothing)["l2"]
+    return {name: value + off_path * length * away[name] for name, value in straight.items()}
 
 
 def needs_momentum(task: Task) -> None:

@@ -1,7 +1,7 @@
 """One replay for all checks: besides the error of each interval, how far it moved, on paper and in the replay."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -28,6 +28,14 @@ class Evidence:
     task: Task
     conditions: Conditions
     intervals: pd.DataFrame
+
+    @property
+    def starts(self) -> list[int]:
+        return sorted({int(start) for start in self.intervals["start"]})
+
+    def at(self, starts: Collection[int]) -> "Evidence":
+        """What a verifier has seen who replayed these intervals alone."""
+        return replace(self, intervals=self.intervals[self.intervals["start"].isin(list(starts))])
 
 
 def gather(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[int] | None = None, *, seed: int = 0,

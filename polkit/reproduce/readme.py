@@ -1,4 +1,4 @@
-"""The results table of README.md, made from published results and from nothing else."""
+"""The two tables of README.md, made from published results and from nothing else."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +8,10 @@ import pandas as pd
 from polkit.checkpoints import write_text_whole
 from polkit.distance import DISTANCES
 from polkit.figures.results import NAMES, chosen
+from polkit.reproduce.matrix import matrix_view, read_matrix
 from polkit.reproduce.summary import published, read_results
 
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
 LENGTHS = (140,)
 ANY_LENGTH = ("attack_1", "borrowed_momentum")
 METERS = ("floating_point_operations", "wall_seconds", "stored_bytes")
@@ -52,22 +53,45 @@ def results_table(averages: pd.DataFrame, task: str, lengths: Sequence[int]) -> 
     return "\n".join(lines)
 
 
-def refresh(readme: Path, table: str) -> None:
-    """Puts the table between the two marks in README.md. Raises ValueError if they are not there."""
-    text = readme.read_text()
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"{readme} must have one line {BEGIN!r} and one line {END!r} for the table to stand between")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    write_text_whole(readme, f"{before}{BEGIN}\n{table}\n{END}{after}")
+def matrix_table(cells: pd.DataFrame, costs: pd.DataFrame, task: str) -> str:
+    """Markdown: a row per folder, its length and operations, and in how many repeats each defence accepted it."""
+    shares = costs[costs["task"] == task].set_index("folder")
+    view = matrix_view(cells, task).T
+    head = ["folder", "T'", "operations", *view.columns]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for folder, row in view.iterrows():
+        known = ["T", "1"]
+        if folder in shares.index:
+            spoof = shares.loc[folder]
+            known = [f"{spoof['steps']:,.0f}", f"{spoof['floating_point_operations']:.3f}"]
+        lines.append("| " + " | ".join([folder, *known, *row]) + " |")
+    return "\n".join(lines)
 
 
-def shown_in(readme: Path) -> str:
+def tables(folder: Path) -> dict[str, str]:
+    """Name of the place in README.md -> the table that stands there, from published results."""
+    matrix = read_matrix(folder)
+    return {
+        "results": results_table(read_results(folder)["averages"], "digits", LENGTHS),
+        "matrix": matrix_table(matrix["matrix"], matrix["matrix_costs"], "digits"),
+    }
+
+
+def refresh(readme: Path, place: str, table: str) -> None:
+    """Puts a table between its two marks in README.md. Raises ValueError if they are not there."""
+    text, begin, end = readme.read_text(), BEGIN.format(place), END.format(place)
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"{readme} must have one line {begin!r} and one line {end!r} for the table to stand between")
+    before, rest = text.split(begin)
+    after = rest.split(end)[1]
+    write_text_whole(readme, f"{before}{begin}\n{table}\n{end}{after}")
+
+
+def shown_in(readme: Path, place: str) -> str:
     """The table that README.md shows."""
-    return readme.read_text().split(BEGIN)[1].split(END)[0].strip()
+    return readme.read_text().split(BEGIN.format(place))[1].split(END.format(place))[0].strip()
 
 
 if __name__ == "__main__":
-    refresh(
-        published().parents[2] / "README.md", results_table(read_results(published())["averages"], "digits", LENGTHS)
-    )
+    for place, table in tables(published()).items():
+        refresh(published().parents[2] / "README.md", place, table)

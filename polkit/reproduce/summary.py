@@ -9,6 +9,7 @@ from polkit.book import find_notebooks
 from polkit.checkpoints import write_text_whole
 from polkit.figures.results import drawn_figures
 from polkit.reproduce.claims import judged_claims
+from polkit.reproduce.matrix import matrix_tables
 from polkit.reproduce.records import COMMON, averaged, read_records, tidy_runs
 from polkit.reproduce.tables import filled_tables
 
@@ -19,18 +20,19 @@ def summarise(out: Path, publish: Path | None = None) -> None:
     """Writes tables and figures of all finished records in `out`, and prints the claims.
 
     runs.csv: a row per run · averages.csv: a row per setting and value, with mean and spread over the repeats ·
-    claims.csv · made_on.json: machines, versions, number of runs and their seconds · figures/: one page each, and
-    Tables II and III with the paper's columns.
+    claims.csv · matrix.csv, matrix_costs.csv: spoofs against defences, if that was run · made_on.json: machines,
+    versions, number of runs and their seconds · figures/: one page each, and Tables II and III with
+    the paper's columns.
     publish: a second folder for the tables alone.
     """
     records = read_records(out)
-    runs = tidy_runs(records)
+    runs = tidy_runs({name: record for name, record in records.items() if record["experiment"] != "matrix"})
     if runs.empty:
         print(f"{out} has no finished record yet")
         return
     check_unmixed(runs, out)
     averages, claims = averaged(runs), judged_claims(runs)
-    tables = {"runs": runs, "averages": averages, "claims": claims}
+    tables = {"runs": runs, "averages": averages, "claims": claims} | matrix_tables(records)
     for folder in filter(None, (out, publish)):
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in tables.items():

@@ -1,0 +1,54 @@
+"""Every spoof of the book for one model, at the length that suits it: the rows of the matrix."""
+
+from polkit.adversary.attack_1 import attack_1
+from polkit.adversary.attack_2 import attack_2
+from polkit.adversary.attack_3 import attack_3
+from polkit.adversary.blindfold import blindfold_top_q, shortest_blindfold
+from polkit.adversary.momentum import borrowed_momentum
+from polkit.adversary.patchwork import concatenation, non_finite
+from polkit.adversary.retraining import distil
+from polkit.adversary.shortcuts import infinitesimal_update, interpolation_only
+from polkit.calibration import Calibration
+from polkit.proof import Proof
+from polkit.training import Checkpoint, Conditions
+
+SPOOFS = ("Attack I", "Attack II", "Attack III", "interpolation only", "infinitesimal update", "borrowed momentum",
+          "blindfold top-Q", "concatenation", "NaN checkpoints", "distillation", "borrowed momentum, many intervals",
+          "borrowed momentum, zigzag", "borrowed momentum, fresh start", "borrowed momentum, arriving early")  # fmt: skip
+ZIGZAG = 0.6  # the way is then four times as long as a straight one; 0.5 straight is what the check allows
+EARLY = 24  # intervals of which one trains, one crosses and the others rest: a tenth of the way is behind both
+
+
+def every_spoof(final: Checkpoint, calibration: Calibration, *, seed: int = 1, intervals: int = 14,
+                conditions: Conditions = Conditions(), workers: int = 1) -> dict[str, Proof]:  # fmt: skip
+    """Name -> spoof of f_{W_T}, all of them adversaries of this seed; what is kept in the cache is not made again.
+
+    intervals: T'/k of the spoofs that need a fine path. The last ones answer a defence: by more intervals, by a path
+    that is not straight, by a W_0 that nobody sorted, by arriving early.
+    """
+    task, k = calibration.task, calibration.task.checkpoint_interval
+    long = {"spoof_steps": intervals * k, "seed": seed, "calibration": calibration, "conditions": conditions,
+            "progress": False}  # fmt: skip
+    short = long | {"spoof_steps": 4 * k}
+    made = {
+        "Attack I": attack_1(final, task, **long),
+        "Attack II": attack_2(final, task, **long, workers=workers),
+        "Attack III": attack_3(final, task, **long, workers=workers),
+        "interpolation only": interpolation_only(final, task, **long, workers=workers),
+        "infinitesimal update": infinitesimal_update(final, task, **long, workers=workers),
+        "borrowed momentum": borrowed_momentum(final, task, **short),
+    }
+    if length := shortest_blindfold(task):
+        made["blindfold top-Q"] = blindfold_top_q(final, task, **long | {"spoof_steps": length})
+    return made | {
+        "concatenation": concatenation(final, task, **long),
+        "NaN checkpoints": non_finite(final, task, **long),
+        "distillation": distil(final, task, spoof_steps=intervals * k, seed=seed, conditions=conditions,
+                               progress=False),
+        "borrowed momentum, many intervals": borrowed_momentum(final, task, **long),
+        "borrowed momentum, zigzag": borrowed_momentum(final, task, **long, off_path=ZIGZAG),
+        "borrowed momentum, fresh start": borrowed_momentum(final, task, **long, fresh_start=True),
+        "borrowed momentum, arriving early": borrowed_momentum(
+            final, task, **long | {"spoof_steps": EARLY * k}, rest=EARLY - 2, corrections=1
+        ),
+    }  # fmt: skip

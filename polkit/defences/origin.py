@@ -1,0 +1,79 @@
+"""Checks of where a training came from: its first weights and batches, its data, and how fast it learnt."""
+
+import numpy as np
+import torch
+
+from polkit.data import Points, epoch_batches
+from polkit.defences.checks import Finding
+from polkit.distance import distances
+from polkit.proof import Proof, seed_commitment
+from polkit.prover import augmentation_order
+from polkit.replay import proof_points
+from polkit.training import PARTS, Checkpoint, Conditions, accuracy, initial_checkpoint
+
+
+def derived_start(proof: Proof, seed: int) -> list[Finding]:
+    """W_0, the order of the data and the augmentation must be those of a seed (after Choi et al. 2023).
+
+    seed: the one that the prover committed to and now reveals. If everybody must take it from a hash of the committed
+    data, nobody can choose it either.
+    """
+    if proof.manifest["seed_commitment"] != seed_commitment(seed):
+        return [Finding("start", "this is not the seed that the manifest commits to")]
+    task, steps, found = proof.task, proof.steps, []
+    drawn, claimed = initial_checkpoint(task, seed).weights, proof.checkpoint(0).weights
+    apart = distances(drawn, claimed)["linf"]
+    if not apart <= 0:  # NaN is apart too
+        found.append(Finding("start", f"W_0 is up to {apart:.3g} away from what its seed draws", 0))
+    epochs = range(-(-steps // task.steps_per_epoch))
+    order = np.concatenate([epoch_batches(task, seed, epoch) for epoch in epochs])[:steps]
+    other = np.flatnonzero((order != proof.batches()).any(axis=1))
+    if len(other):
+        found.append(Finding("start", f"{len(other)} batches from step {other[0]} on are not those of its seed"))
+    recorded = proof.augmentation_seeds()
+    if recorded is not None and not np.array_equal(recorded, augmentation_order(task, seed, steps)):
+        found.append(Finding("start", "the augmentation is not that of its seed"))
+    return found
+
+
+def ends_at(proof: Proof, disputed: Checkpoint) -> list[Finding]:
+    """The last checkpoint must be the model that the dispute is about, in weights and buffers.
+
+    Algorithm 2 judges a proof without it, and so passes an honest training of another model, such as a distilled one.
+    """
+    last = proof.checkpoint(proof.steps).parts()
+    apart = {part: distances(last[part], disputed.parts()[part])["linf"] for part in PARTS}
+    return [Finding("model", f"the {part} end up to {gap:.3g} away from the disputed model's", proof.steps)
+            for part, gap in apart.items() if not gap <= 0]  # fmt: skip
+
+
+def accuracy_trend(proof: Proof, points: Points, conditions: Conditions, *, share: float = 0.1,
+                   least: float = 0.85) -> list[Finding]:  # fmt: skip
+    """Figure 10 as a check: after `share` of its steps an honest training already gets `least` of the points right.
+
+    points: test points · conditions: of the verifier's machine.
+    """
+    step = proof.checkpoint_steps[round(share * (len(proof.checkpoint_steps) - 1))]
+    found = accuracy(proof.task, proof.checkpoint(step), points, conditions)
+    if found >= least:
+        return []
+    return [
+        Finding("trend", f"the model of step {step} is right on {found:.1%}, at least {least:.0%} was expected", step)
+    ]
+
+
+def perturbed_points(proof: Proof, committed: Points, share: float = 0.5) -> list[Finding]:
+    """Data perturbation (Section V): no point may lie suspiciously near to a committed one without being that one.
+
+    Near is nearer than `share` of the way from that committed image to its own nearest neighbour, in l2 over pixels.
+    An adversary with images of its own (Figures 8 and 9) perturbs points that have no such neighbour, and is not seen.
+    """
+    used = proof_points(proof).take(np.unique(proof.batches()))
+    known = committed.images.flatten(1).float()
+    between = torch.cdist(known, known).fill_diagonal_(torch.inf)
+    between[between == 0] = torch.inf  # the same image twice
+    gaps, nearest = torch.cdist(used.images.flatten(1).float(), known).min(dim=1)
+    near = (gaps > 0) & (gaps < share * between.min(dim=1).values[nearest])
+    if not near.any():
+        return []
+    return [Finding("perturbed", f"{int(near.sum())} of {len(used)} points lie beside a committed one")]

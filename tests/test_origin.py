@@ -1,0 +1,74 @@
+"""Where a training came from: its seed, its data, and how fast it learnt."""
+
+import pytest
+import torch
+
+import polkit as pk
+from polkit.data import derive_seed
+from polkit.defences import accuracy_trend, derived_start, ends_at, perturbed_points
+
+
+@pytest.fixture(scope="module")
+def forged(small_task, small_proof, tmp_path_factory):
+    folder, final = tmp_path_factory.mktemp("origin"), small_proof.final_weights()
+    budget = {"spoof_steps": 16, "seed": 1, "progress": False}
+    return {
+        "sorted": pk.interpolation_only(final, small_task, out=folder / "sorted", **budget),
+        "treated": pk.attack_2(final, small_task, out=folder / "treated", stopping_test=False, iterations=1, **budget),
+        "fresh": pk.borrowed_momentum(final, small_task, out=folder / "fresh", fresh_start=True, **budget),
+    }
+
+
+def test_an_honest_start_follows_from_its_seed(small_proof):
+    assert derived_start(small_proof, 0) == []
+    assert [str(found) for found in derived_start(small_proof, 1)] == [
+        "start: this is not the seed that the manifest commits to"
+    ]
+
+
+def test_a_sorted_start_follows_from_no_seed_and_a_fresh_one_does(forged):
+    seed = derive_seed(1, "adversary")
+    found = derived_start(forged["sorted"], seed)
+    assert [finding.start for finding in found] == [0]
+    assert "away from what its seed draws" in str(found[0])
+    assert derived_start(forged["fresh"], seed) == []
+    changed = derived_start(forged["treated"], seed)
+    assert any("batches from step 0 on are not those of its seed" in str(finding) for finding in changed)
+
+
+def test_images_beside_committed_ones_are_seen_and_foreign_ones_are_not(forged, small_task, small_proof):
+    half = pk.training_points(small_task)
+    assert perturbed_points(small_proof, half) == []
+    assert perturbed_points(forged["sorted"], half) == []
+    own = perturbed_points(forged["treated"], half)
+    # As if the adversary had perturbed images of its own: four of them happen to lie near one of another data set.
+    foreign = perturbed_points(forged["treated"], pk.test_points(small_task))
+    counts = [int(str(found[0]).split()[1]) for found in (own, foreign)]
+    assert counts[0] > 50 * counts[1]
+
+
+def test_nearness_is_measured_by_the_distance_to_the_nearest_neighbour(small_proof, monkeypatch):
+    committed = pk.Points(torch.zeros((2, 1, 1, 2), dtype=torch.uint8), torch.zeros(2, dtype=torch.int64))
+    committed.images[1] = 10  # its neighbour is 14.1 away
+    used = pk.Points(torch.tensor([[[[7, 0]]], [[[8, 0]]], [[[0, 0]]]], dtype=torch.uint8), torch.zeros(3).long())
+    monkeypatch.setattr("polkit.defences.origin.proof_points", lambda proof: used)
+    monkeypatch.setattr(type(small_proof), "batches", lambda proof: torch.arange(3).numpy())
+    assert "1 of 3 points" in str(perturbed_points(small_proof, committed)[0])
+    assert "2 of 3 points" in str(perturbed_points(small_proof, committed, share=0.6)[0])
+
+
+def test_the_trend_is_the_accuracy_of_the_model_at_that_share(small_proof, small_task):
+    tests, conditions = pk.test_points(small_task), pk.Conditions()
+    right = pk.accuracy(small_task, small_proof.checkpoint(8), tests, conditions)
+    assert accuracy_trend(small_proof, tests, conditions, share=0.5, least=right) == []
+    found = accuracy_trend(small_proof, tests, conditions, share=0.5, least=right + 0.01)
+    assert [finding.start for finding in found] == [8]
+    assert f"right on {right:.1%}" in str(found[0])
+
+
+def test_a_proof_of_another_model_is_no_proof_of_this_one(forged, small_proof, small_task, tmp_path):
+    disputed = small_proof.final_weights()
+    assert ends_at(small_proof, disputed) == ends_at(forged["fresh"], disputed) == []
+    other = pk.distil(disputed, small_task, spoof_steps=16, seed=1, out=tmp_path / "other", progress=False)
+    assert [str(found).split(" end ")[0] for found in ends_at(other, disputed)] == ["model: the weights",
+                                                                                    "model: the buffers"]  # fmt: skip
