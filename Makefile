@@ -31,7 +31,7 @@ test-tasks: install
 bench: install
 	$(BIN)/pytest tests/test_panels.py -s -k answers_quickly
 
-# The committed results: 144 runs on `digits`, then the table in README.md.
+# The committed results: 147 runs on `digits`, then the tables in README.md.
 results: install
 	$(BIN)/polkit reproduce all --repeats 3 --publish data/results/digits
 	$(BIN)/python -m polkit.reproduce.readme

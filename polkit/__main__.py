@@ -20,6 +20,8 @@ ATTACKS = {
     "infinitesimal": (pk.infinitesimal_update, ("workers",)),
     "momentum": (pk.borrowed_momentum, ()),
     "blindfold": (pk.blindfold_top_q, ()),
+    "concatenation": (pk.concatenation, ()),
+    "nan": (pk.non_finite, ()),
 }
 EXAMPLES = """examples:
   polkit prove --task digits --seed 0 --out honest
@@ -113,7 +115,10 @@ def make_parser() -> argparse.ArgumentParser:
     command = add("reproduce", reproduce, "rebuild the tables and figures of the paper, on this machine or a cluster",
                   "polkit reproduce figure-2 figure-5 --repeats 3 --workers 2")  # fmt: skip
     command.add_argument(
-        "results", nargs="*", metavar="RESULT", help="table-2, table-3, figure-2 … figure-12, momentum (default all)"
+        "results",
+        nargs="*",
+        metavar="RESULT",
+        help="table-2, table-3, figure-2 … figure-12, momentum, matrix (default all)",
     )
     command.add_argument("--task", default="digits", help="one task for all results (default digits), or paper: each "
                          "result's own")  # fmt: skip

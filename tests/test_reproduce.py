@@ -19,6 +19,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 import polkit as pk
 from polkit.book import chapter_parameters, find_notebooks
 from polkit.defences.matrix import COLUMNS, PUBLISHED
+from polkit.figures import matrix_figure
 from polkit.figures.results import drawn_figures
 from polkit.measure import MEASUREMENT_TYPE
 from polkit.reproduce import (
@@ -34,7 +35,7 @@ from polkit.reproduce import (
 )  # fmt: skip
 from polkit.reproduce import batch as batches
 from polkit.reproduce.claims import RULES, paper_data
-from polkit.reproduce.matrix import always, matrix_tables, matrix_view, never, read_matrix, spoof_names
+from polkit.reproduce.matrix import always, matrix_counts, matrix_tables, never, read_matrix, repeats_of, spoof_names
 from polkit.reproduce.readme import matrix_table, refresh, shown_in, tables
 from polkit.reproduce.records import averaged, read_record, write_record
 from polkit.reproduce.runs import tried_lengths
@@ -527,17 +528,32 @@ def test_the_matrix_counts_in_how_many_repeats_a_folder_was_accepted(tmp_path):
     records["failed"] = record("matrix", {"task": "digits"}, accepted) | {"status": "failed"}
     found = matrix_tables(records)
     cells = found["matrix"]
-    view = matrix_view(cells)
-    assert view.loc["every interval"].tolist() == ["3 of 3", "2 of 3"]
-    assert view.loc["recommended"].tolist() == ["3 of 3", "–"]
-    assert view.index.tolist() == [PUBLISHED, *COLUMNS]
+    counts = matrix_counts(cells)
+    assert counts.index.tolist() == ["honest proof", "Attack II"]
+    assert counts["every interval"].tolist() == [3, 2]
+    assert counts["recommended"].tolist() == [3, 0]
+    assert counts.columns.tolist() == [PUBLISHED, *COLUMNS]
+    assert repeats_of(cells) == 3
+    with pytest.raises(ValueError, match=r"counts over \[3, 4\] repeats"):
+        repeats_of(pd.concat([cells, cells.assign(repeats=4)]))
+    figure = matrix_figure(counts, 3)
+    assert figure.plot.data[0].z.tolist() == (counts.to_numpy() / 3).tolist()
+    assert figure.summary == ("Of 1 spoofs, 1 pass the verifier “as published” in one of 3 trainings or more; "
+                              "none passes “recommended”.")  # fmt: skip
     assert always(cells, "honest proof", "recommended")
     assert never(cells, "Attack II", "recommended")
     assert not never(cells, "Attack II", "every interval")
     assert not always(cells, "Attack II", "every interval")
     assert spoof_names(cells) == ["Attack II"]
-    row = matrix_table(cells, found["matrix_costs"], "digits").splitlines()[3]
-    assert row.startswith("| Attack II | 140 | 0.200 | 3 of 3 |")
+    rows = matrix_table(cells, found["matrix_costs"], "digits").splitlines()
+    cell = {name: number for number, name in enumerate(["", "folder", "T'", "operations", PUBLISHED, *COLUMNS])}
+    assert rows[2].split(" | ")[:3] == ["| honest proof", "T", "1"]
+    attack = rows[3].split("|")
+    assert [word.strip() for word in attack[1:5]] == ["Attack II", "140", "0.200", "3"]
+    assert attack[cell["every interval"]].strip() == "2"
+    assert attack[cell["recommended"]].strip() == "–"
+    said = "In how many of 3 trainings each verifier accepted the folder: 0 as published · 1 η decided by the verifier"
+    assert rows[-1].startswith(said)
     with pytest.raises(KeyError, match="the matrix of digits has no cell 'Attack IV' × 'recommended'"):
         never(cells, "Attack IV", "recommended")
     assert matrix_tables({}) == {}

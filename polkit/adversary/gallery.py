@@ -12,11 +12,13 @@ from polkit.calibration import Calibration
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Conditions
 
-SPOOFS = ("Attack I", "Attack II", "Attack III", "interpolation only", "infinitesimal update", "borrowed momentum",
-          "blindfold top-Q", "concatenation", "NaN checkpoints", "distillation", "borrowed momentum, many intervals",
-          "borrowed momentum, zigzag", "borrowed momentum, fresh start", "borrowed momentum, arriving early")  # fmt: skip
+SPOOFS = (
+    "Attack I", "Attack II", "Attack III", "interpolation only", "infinitesimal update", "borrowed momentum",
+    "blindfold top-Q", "concatenation", "NaN checkpoints", "distillation", "borrowed momentum, many intervals",
+    "borrowed momentum, zigzag", "borrowed momentum, fresh start", "borrowed momentum, arriving early",
+)  # fmt: skip
 ZIGZAG = 0.6  # the way is then four times as long as a straight one; 0.5 straight is what the check allows
-EARLY = 24  # intervals of which one trains, one crosses and the others rest: a tenth of the way is behind both
+EARLY = 40  # intervals: one trains, one crosses, two let the buffers settle, all before a tenth of them is over
 
 
 def every_spoof(final: Checkpoint, calibration: Calibration, *, seed: int = 1, intervals: int = 14,

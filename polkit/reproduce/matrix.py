@@ -41,13 +41,20 @@ def read_matrix(folder: Path) -> dict[str, pd.DataFrame]:
     return {name: pd.read_csv(file) for name, file in files.items()}
 
 
-def matrix_view(cells: pd.DataFrame, task: str = "digits") -> pd.DataFrame:
-    """A row per defence and a column per folder: in how many of the repeats it was accepted, or – for never."""
+def matrix_counts(cells: pd.DataFrame, task: str = "digits") -> pd.DataFrame:
+    """A row per folder and a column per verifier: in how many of the repeats it was accepted."""
     chosen = cells[cells["task"] == task]
-    words = [f"{row.accepted} of {row.repeats}" if row.accepted else "–" for row in chosen.itertuples()]
-    table = chosen.assign(words=words).pivot(index="defence", columns="folder", values="words")
     order = [name for name in (HONEST, *SPOOFS) if name in set(chosen["folder"])]
-    return table.loc[[PUBLISHED, *COLUMNS], order].rename_axis(index=None, columns=None)
+    table = chosen.pivot(index="folder", columns="defence", values="accepted")
+    return table.loc[order, [PUBLISHED, *COLUMNS]].rename_axis(index=None, columns=None)
+
+
+def repeats_of(cells: pd.DataFrame, task: str = "digits") -> int:
+    """Over how many repeats every cell of a task was counted. Raises ValueError if that is not one number."""
+    found = set(cells.loc[cells["task"] == task, "repeats"])
+    if len(found) != 1:
+        raise ValueError(f"the matrix of {task} counts over {sorted(found)} repeats: one number was expected")
+    return int(found.pop())
 
 
 def always(cells: pd.DataFrame, folder: str, defence: str, task: str = "digits") -> bool:

@@ -8,7 +8,7 @@ import pandas as pd
 from polkit.checkpoints import write_text_whole
 from polkit.distance import DISTANCES
 from polkit.figures.results import NAMES, chosen
-from polkit.reproduce.matrix import matrix_view, read_matrix
+from polkit.reproduce.matrix import matrix_counts, read_matrix, repeats_of
 from polkit.reproduce.summary import published, read_results
 
 BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
@@ -54,18 +54,22 @@ def results_table(averages: pd.DataFrame, task: str, lengths: Sequence[int]) -> 
 
 
 def matrix_table(cells: pd.DataFrame, costs: pd.DataFrame, task: str) -> str:
-    """Markdown: a row per folder, its length and operations, and in how many repeats each defence accepted it."""
-    shares = costs[costs["task"] == task].set_index("folder")
-    view = matrix_view(cells, task).T
-    head = ["folder", "T'", "operations", *view.columns]
+    """Markdown: a row per folder, its length and share of the proof's operations, and in how many repeats each of the
+    verifiers, which are numbered, accepted it; below, their names."""
+    shares, repeats = costs[costs["task"] == task].set_index("folder"), repeats_of(cells, task)
+    counts = matrix_counts(cells, task)
+    numbers = [str(number) for number in range(len(counts.columns))]
+    head = ["folder", "T'", "operations", *numbers]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for folder, row in view.iterrows():
+    for folder, row in counts.iterrows():
         known = ["T", "1"]
         if folder in shares.index:
             spoof = shares.loc[folder]
             known = [f"{spoof['steps']:,.0f}", f"{spoof['floating_point_operations']:.3f}"]
-        lines.append("| " + " | ".join([folder, *known, *row]) + " |")
-    return "\n".join(lines)
+        words = [str(accepted) if accepted else "–" for accepted in row]
+        lines.append("| " + " | ".join([folder, *known, *words]) + " |")
+    named = " · ".join(f"{number} {name}" for number, name in zip(numbers, counts.columns, strict=True))
+    return "\n".join([*lines, "", f"In how many of {repeats} trainings each verifier accepted the folder: {named}."])
 
 
 def tables(folder: Path) -> dict[str, str]:
