@@ -17,8 +17,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import polkit as pk
+from polkit.adversary.gallery import SPOOFS
 from polkit.book import chapter_parameters, find_notebooks
-from polkit.defences.matrix import COLUMNS, PUBLISHED
+from polkit.defences.matrix import COLUMNS, HONEST, PUBLISHED, RECOMMENDED
 from polkit.figures import matrix_figure
 from polkit.figures.results import drawn_figures
 from polkit.measure import MEASUREMENT_TYPE
@@ -578,8 +579,14 @@ def test_a_batch_without_records_has_no_summary(tmp_path, capsys):
 
 def test_real_experiments_leave_every_value_that_the_claims_and_figures_read(tmp_path, capsys):
     settings = {"repeats": 1, "out": tmp_path, "workers": 2, "common": SMALL, "lengths": [10]}
-    assert reproduce(["table-2", "table-3", "figure-5", "figure-8", "figure-10", "figure-11"], **settings) == 0
+    results = ["table-2", "table-3", "figure-5", "figure-8", "figure-10", "figure-11", "matrix"]
+    assert reproduce(results, **settings) == 0
     summarise(tmp_path, tmp_path / "published")
+    counts = matrix_counts(read_matrix(tmp_path / "published")["matrix"])
+    assert counts.index.tolist() == [HONEST, *SPOOFS]
+    assert counts.loc[["Attack I", "concatenation", "NaN checkpoints"]].sum().sum() == 0
+    assert counts.loc[HONEST, RECOMMENDED] == 1
+    assert counts[RECOMMENDED].sum() == 1
     said = capsys.readouterr().out
     tables = read_results(tmp_path / "published")
     left = {"attack-2-linf", "same-level"}  # ask for more than one T', and for a spoof that was accepted
