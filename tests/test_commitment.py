@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pymerkle import InmemoryTree
 
 import polkit as pk
 from polkit.data import signature
@@ -56,10 +57,25 @@ def test_an_opening_is_good_for_its_own_point_alone(change):
         assert data.openings(shown)[0] is None
 
 
-def test_another_root_opens_nothing():
+def test_another_root_or_size_opens_nothing():
     data, shown = CommittedData(points(20)), points(20).take([4])
-    other = replace(data.commitment, root=CommittedData(points(20, seed=2)).commitment.root)
-    assert uncommitted(shown, data.openings(shown), other) == [0]
+    for change in ({"root": CommittedData(points(20, seed=2)).commitment.root}, {"size": 21}):
+        assert uncommitted(shown, data.openings(shown), replace(data.commitment, **change)) == [0]
+
+
+def test_the_prover_does_not_choose_the_hash():
+    data, shown = CommittedData(points(20)), points(20).take([4])
+    other = InmemoryTree(algorithm="sha512")
+    for number in range(20):
+        other.append_entry(signature(points(20).take([number])))
+    assert uncommitted(shown, [other.prove_inclusion(5)], data.commitment) == [0]
+    published = replace(data.commitment, root=other.get_root().hex())
+    assert uncommitted(shown, [other.prove_inclusion(5)], published) == [0]
+    unsafe = InmemoryTree(algorithm="sha256", disable_security=True)  # leaves that look like inner nodes
+    for number in range(20):
+        unsafe.append_entry(signature(points(20).take([number])))
+    published = replace(data.commitment, root=unsafe.get_root().hex())
+    assert uncommitted(shown, [unsafe.prove_inclusion(5)], published) == [0]
 
 
 def test_a_forged_image_lies_under_no_root(small_task, small_proof, small_calibration, tmp_path):

@@ -57,6 +57,18 @@ def test_nearness_is_measured_by_the_distance_to_the_nearest_neighbour(small_pro
     assert "2 of 3 points" in str(perturbed_points(small_proof, committed, share=0.6)[0])
 
 
+def test_equal_colour_images_are_no_distance_apart(small_proof, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (1200, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    committed = pk.Points(images, torch.zeros(1200, dtype=torch.int64))
+    monkeypatch.setattr("polkit.defences.origin.proof_points", lambda proof: committed)
+    monkeypatch.setattr(type(small_proof), "batches", lambda proof: torch.arange(1200).numpy())
+    assert perturbed_points(small_proof, committed) == []
+    images = images.clone()
+    images[7, 0, 0, 0] ^= 1
+    assert "1 of 1200 points" in str(perturbed_points(small_proof, pk.Points(images, committed.labels))[0])
+
+
 def test_the_trend_is_the_accuracy_of_the_model_at_that_share(small_proof, small_task):
     tests, conditions = pk.test_points(small_task), pk.Conditions()
     right = pk.accuracy(small_task, small_proof.checkpoint(8), tests, conditions)

@@ -17,7 +17,7 @@ SPOOFS = (
     "blindfold top-Q", "concatenation", "NaN checkpoints", "distillation", "borrowed momentum, many intervals",
     "borrowed momentum, zigzag", "borrowed momentum, fresh start", "borrowed momentum, arriving early",
 )  # fmt: skip
-ZIGZAG = 0.6  # the way is then four times as long as a straight one; 0.5 straight is what the check allows
+ZIGZAG = 0.6  # such a way on `digits` is 0.18 straight, and an honest proof's 0.14
 EARLY = 40  # intervals: one trains, one crosses, two let the buffers settle, all before a tenth of them is over
 
 

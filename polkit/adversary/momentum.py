@@ -72,7 +72,7 @@ def borrowed_momentum(final: Checkpoint, task: Task, *, spoof_steps: int, seed: 
                 left, reached = now, run_interval(learner, plan, start, now)
                 trained = aim = reached
             else:
-                aim = Checkpoint(_zigzag(plan, trained, number, crossing, off_path), {}, {})
+                aim = Checkpoint(_waypoint(plan, trained, number, crossing, off_path), {}, {})
                 left, reached = push(learner, plan, start, now, aim, corrections)
             write_checkpoint(partial, start, left)
             trace.append({"step": start, "missed": distances(reached.weights, aim.weights)["l2"]})
@@ -82,7 +82,7 @@ def borrowed_momentum(final: Checkpoint, task: Task, *, spoof_steps: int, seed: 
     return write_spoof(plan, partial, folder, [], trace)
 
 
-def _zigzag(plan: Plan, trained: Checkpoint, number: int, crossing: int, off_path: float) -> dict[str, Tensor]:
+def _waypoint(plan: Plan, trained: Checkpoint, number: int, crossing: int, off_path: float) -> dict[str, Tensor]:
     """Where the interval of this number is to end: on the straight path, or for every other one beside it."""
     straight = on_the_path(trained, plan.final, min(1.0, number / crossing))
     if not off_path or number >= crossing or number % 2 == 0:

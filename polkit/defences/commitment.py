@@ -11,6 +11,8 @@ from polkit.defences.checks import Finding
 from polkit.proof import Proof
 from polkit.replay import proof_points
 
+HASH = "sha256"
+
 
 @dataclass(frozen=True)
 class Commitment:
@@ -28,7 +30,7 @@ class CommittedData:
     """
 
     def __init__(self, points: Points):
-        self._tree, self._leaves = InmemoryTree(algorithm="sha256"), {}
+        self._tree, self._leaves = InmemoryTree(algorithm=HASH), {}
         for number in range(len(points)):
             entry = signature(points.take([number]))
             self._leaves.setdefault(entry, self._tree.append_entry(entry))
@@ -46,7 +48,7 @@ class CommittedData:
 def uncommitted(points: Points, openings: Sequence[InclusionProof | None], commitment: Commitment) -> list[int]:
     """The verifier's side: the positions of the points that no opening leads to the published root."""
     # A leaf's hash is computed as the tree computes it, from the point that the verifier was shown.
-    hasher = InmemoryTree(algorithm="sha256")
+    hasher = InmemoryTree(algorithm=HASH)
     return [
         number
         for number, opening in enumerate(openings)
@@ -56,7 +58,9 @@ def uncommitted(points: Points, openings: Sequence[InclusionProof | None], commi
 
 def _included(hasher: InmemoryTree, entry: bytes, opening: InclusionProof, commitment: Commitment) -> bool:
     try:
-        verify_inclusion(hasher.hash_buff(entry), bytes.fromhex(commitment.root), opening)
+        # An opening is the prover's: neither its hash nor its idea of the tree's size may count.
+        verify_inclusion(hasher.hash_buff(entry), bytes.fromhex(commitment.root), opening, size=commitment.size,
+                         algorithm=HASH)  # fmt: skip
     except InvalidProof:
         return False
     return True

@@ -78,16 +78,11 @@ def planned_runs(results: Sequence[str], task_name: str, repeats: int, *, common
     for seed in range(repeats):
         for result in wanted:
             for name in RESULTS[result][1] if task_name == "paper" else (task_name,):
-                if result == "matrix":
-                    shared = {"task": name, "seed": seed} | dict(common)
-                    honest = Run("honest", shared)
-                    every = Run("matrix", shared, needs=honest.name)
-                    found |= {honest.name: honest, every.name: every}
-                    continue
                 for parameters in _spoofs_of(result, name, task_name == "paper", common, lengths):
                     shared = {"task": parameters["task"], "seed": seed} | dict(common)
                     honest = Run("honest", shared)
-                    spoof = Run("spoof", shared | parameters, needs=honest.name)
+                    kind = "matrix" if result == "matrix" else "spoof"
+                    spoof = Run(kind, shared | parameters, needs=honest.name)
                     found |= {honest.name: honest, spoof.name: spoof}
     # The longest first, so that no worker is left with a long one at the end.
     return sorted(found.values(), key=lambda run: (run.needs is not None, -int(run.parameters.get("spoof_steps", 0))))
@@ -103,6 +98,8 @@ def _spoofs_of(result: str, name: str, paper: bool, common: Mapping[str, object]
             known = task(of, **sizes)
             whole = known.steps // known.checkpoint_interval * known.checkpoint_interval
             yield {"task": of, "attack": "attack_1", "spoof_steps": whole}
+    elif result == "matrix":
+        yield {"task": name}
     elif result == "momentum":
         for steps in lengths or (4 * chosen.checkpoint_interval, *usual):
             yield {"task": name, "attack": "borrowed_momentum", "spoof_steps": steps}
