@@ -36,7 +36,16 @@ from polkit.reproduce import (
 )  # fmt: skip
 from polkit.reproduce import batch as batches
 from polkit.reproduce.claims import RULES, paper_data
-from polkit.reproduce.matrix import always, matrix_counts, matrix_tables, never, read_matrix, repeats_of, spoof_names
+from polkit.reproduce.matrix import (
+    accepted_by_all,
+    always,
+    matrix_counts,
+    matrix_tables,
+    never,
+    read_matrix,
+    repeats_of,
+    spoof_names,
+)  # fmt: skip
 from polkit.reproduce.readme import matrix_table, refresh, shown_in, tables
 from polkit.reproduce.records import averaged, read_record, write_record
 from polkit.reproduce.runs import tried_lengths
@@ -555,6 +564,13 @@ def test_the_matrix_counts_in_how_many_repeats_a_folder_was_accepted(tmp_path):
     assert attack[cell["recommended"]].strip() == "–"
     said = "In how many of 3 trainings each verifier accepted the folder: 0 as published · 1 η decided by the verifier"
     assert rows[-1].startswith(said)
+    trainings = found["matrix_trainings"]
+    assert trainings.groupby(["folder", "defence"])["accepted"].sum()["Attack II", "every interval"] == 2
+    assert accepted_by_all(trainings, [PUBLISHED]).to_dict() == {"honest proof": 3, "Attack II": 3}
+    both = accepted_by_all(trainings, ["every interval", "recommended"])
+    assert both.to_dict() == {"honest proof": 3, "Attack II": 0}, "accepted by one or the other in each, never by both"
+    with pytest.raises(KeyError, match="the matrix of digits has no verifier 'a crystal ball'"):
+        accepted_by_all(trainings, ["a crystal ball"])
     with pytest.raises(KeyError, match="the matrix of digits has no cell 'Attack IV' × 'recommended'"):
         never(cells, "Attack IV", "recommended")
     assert matrix_tables({}) == {}

@@ -3,7 +3,7 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from polkit.figures.drawing import LOOK, ORANGE, Figure
+from polkit.figures.drawing import BLUE, LOOK, ORANGE, Figure, spoken, styled
 
 
 def matrix_figure(counts: pd.DataFrame, repeats: int) -> Figure:
@@ -25,3 +25,30 @@ def matrix_figure(counts: pd.DataFrame, repeats: int) -> Figure:
     last = f"none passes “{'” or “'.join(shut)}”" if shut else "none of the others stops all of them"
     return Figure(plot, f"Of {len(spoofs)} spoofs, {int(spoofs[first].sum())} pass the verifier “{first}” in one of "
                         f"{repeats} trainings or more; {last}.")  # fmt: skip
+
+
+def standing_figure(counts: pd.Series, repeats: int, shares: pd.Series) -> Figure:
+    """A bar per folder, the honest proof first: in how many of the `repeats` it is accepted.
+
+    shares: folder -> operations as a share of the proof's, of the spoofs.
+    """
+    honest, spoofs = counts.iloc[0], counts.iloc[1:]
+    labels = [f"{name} ({shares[name]:.2g})" if name in shares.index else name for name in counts.index]
+    colours = [BLUE, *[ORANGE] * len(spoofs)]
+    plot = go.Figure(go.Bar(
+        x=counts.to_list(), y=labels, orientation="h", marker={"color": colours},
+        text=[str(count) if count else "rejected" for count in counts], textposition="outside", cliponaxis=False,
+        hovertemplate=f"%{{y}}: accepted in %{{x}} of {repeats}<extra></extra>",
+    ))  # fmt: skip
+    styled(plot, "", "accepted in so many trainings (beside the name: operations, as a share of the proof's)", "",
+           height=150 + 24 * len(counts))  # fmt: skip
+    plot.update_layout(margin={"l": 270, "t": 20, "b": 60, "r": 60}, showlegend=False)
+    plot.update_xaxes(range=[0, repeats], dtick=1)
+    plot.update_yaxes(autorange="reversed", title_text=None)
+    left = spoofs[spoofs > 0]
+    said = f"the honest proof is accepted in {honest} of {repeats} trainings"
+    if left.empty:
+        return Figure(plot, f"{said}; none of the {len(spoofs)} spoofs is accepted in any.")
+    cheapest = shares[left.index].idxmin()
+    return Figure(plot, f"{said}; {len(left)} of {len(spoofs)} spoofs are accepted in one or more, the cheapest of "
+                        f"them {cheapest}, for {spoken(shares[cheapest])} of the proof's operations.")  # fmt: skip

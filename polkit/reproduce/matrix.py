@@ -1,5 +1,6 @@
 """The matrix of chapter 9 over repeats: how often each defence accepted each folder, and what the spoofs cost."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,30 +12,32 @@ KEYS = ["task", "folder"]
 
 
 def matrix_tables(records: dict[str, dict]) -> dict[str, pd.DataFrame]:
-    """`matrix`: task, folder, defence, accepted (in how many repeats), repeats · `matrix_costs`: task, folder, steps,
-    and the mean share of the proof's cost in each meter. Both empty without a finished run of the matrix."""
+    """`matrix`: task, folder, defence, accepted (in how many repeats), repeats · `matrix_trainings`: the same for each
+    seed, accepted 0 or 1 · `matrix_costs`: task, folder, steps, and the mean share of the proof's cost in each meter.
+    None of them without a finished run of the matrix."""
     cells, costs = [], []
     for record in records.values():
         if record["experiment"] != "matrix" or record["status"] != "finished":
             continue
-        task = record["parameters"]["task"]
+        task, seed = record["parameters"]["task"], record["parameters"].get("seed", 0)
         for name, value in record["values"].items():
             kind, folder, *last = name.split(".")
             if kind == "accepted":
-                cells.append({"task": task, "folder": folder, "defence": last[0], "accepted": value})
+                cells.append({"task": task, "seed": seed, "folder": folder, "defence": last[0], "accepted": int(value)})
             else:
                 costs.append({"task": task, "folder": folder, "meter": last[0] if last else "steps", "value": value})
     if not cells:
         return {}
-    groups = pd.DataFrame(cells).groupby([*KEYS, "defence"], sort=False)["accepted"]
+    trainings = pd.DataFrame(cells)
+    groups = trainings.groupby([*KEYS, "defence"], sort=False)["accepted"]
     table = groups.agg(accepted="sum", repeats="count").reset_index()
     means = pd.DataFrame(costs).groupby([*KEYS, "meter"], sort=False)["value"].mean().unstack("meter")
-    return {"matrix": table, "matrix_costs": means.reset_index()}
+    return {"matrix": table, "matrix_trainings": trainings, "matrix_costs": means.reset_index()}
 
 
 def read_matrix(folder: Path) -> dict[str, pd.DataFrame]:
     """The published tables. Raises FileNotFoundError if there are none."""
-    files = {name: folder / f"{name}.csv" for name in ("matrix", "matrix_costs")}
+    files = {name: folder / f"{name}.csv" for name in ("matrix", "matrix_trainings", "matrix_costs")}
     for file in files.values():
         if not file.is_file():
             raise FileNotFoundError(f"{file} is missing: `polkit reproduce matrix --publish {folder}` writes it")
@@ -47,6 +50,19 @@ def matrix_counts(cells: pd.DataFrame, task: str = "digits") -> pd.DataFrame:
     order = [name for name in (HONEST, *SPOOFS) if name in set(chosen["folder"])]
     table = chosen.pivot(index="folder", columns="defence", values="accepted")
     return table.loc[order, [PUBLISHED, *COLUMNS]].rename_axis(index=None, columns=None)
+
+
+def accepted_by_all(trainings: pd.DataFrame, verifiers: Sequence[str], task: str = "digits") -> pd.Series:
+    """Folder -> in how many trainings each one of these verifiers accepted it, in the matrix's order.
+
+    trainings: `matrix_trainings`. Raises KeyError for a verifier that the matrix does not have.
+    """
+    chosen = trainings[trainings["task"] == task]
+    if missing := sorted(set(verifiers) - set(chosen["defence"])):
+        raise KeyError(f"the matrix of {task} has no verifier {missing[0]!r}")
+    each = chosen[chosen["defence"].isin(verifiers)].groupby(["folder", "seed"], sort=False)["accepted"].min()
+    counts = each.groupby("folder", sort=False).sum()
+    return counts.loc[[name for name in (HONEST, *SPOOFS) if name in counts.index]]
 
 
 def repeats_of(cells: pd.DataFrame, task: str = "digits") -> int:

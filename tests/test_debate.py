@@ -1,0 +1,74 @@
+"""The debate's switches: what they put in force together, and what the panel then shows and says."""
+
+import html
+import itertools
+import re
+
+import pandas as pd
+import pytest
+
+from polkit import panels
+from polkit.defences.matrix import COLUMNS, PUBLISHED
+from polkit.panels.debate import DATED, SWITCHES, verifiers_of
+
+FIRST = {switch.name: next(iter(switch.options)) for switch in SWITCHES}
+
+
+def widget(shown, name):
+    (found,) = [child for child in shown.box.children if f"polkit-{name}" in getattr(child, "_dom_classes", ())]
+    return found
+
+
+def said(shown):
+    return html.unescape(re.sub("<[^>]*>", "", widget(shown, "says").value))
+
+
+def bars(shown):
+    (plot,) = [child for child in shown.box.children if hasattr(child, "data")]
+    return list(plot.data[0].x)
+
+
+@pytest.fixture
+def shown():
+    """Two trainings: II falls to the root alone, III to every interval in one and to the buffers in the other."""
+    cells = []
+    for seed, folder, verifier in itertools.product((0, 1), ("honest proof", "Attack II", "Attack III"),
+                                                    (PUBLISHED, *COLUMNS)):  # fmt: skip
+        falls = (folder, verifier) == ("Attack II", "data committed") or (folder, verifier, seed) in {
+            ("Attack III", "every interval", 0), ("Attack III", "buffers compared", 1)}  # fmt: skip
+        cell = {"task": "digits", "seed": seed, "folder": folder, "defence": verifier}
+        cells.append(cell | {"accepted": int(not falls)})
+    costs = pd.DataFrame({"folder": ["Attack II", "Attack III"], "floating_point_operations": [0.2, 0.3]})
+    return panels.debate_panel(pd.DataFrame(cells), costs)
+
+
+def test_every_answer_names_verifiers_that_the_matrix_has():
+    for switch in SWITCHES:
+        for answer in switch.options:
+            assert set(verifiers_of(FIRST | {switch.name: answer})) <= {PUBLISHED, *COLUMNS}
+    assert verifiers_of(FIRST) == [PUBLISHED]
+
+
+def test_with_recorded_augmentation_the_momentum_is_held_to_the_small_threshold():
+    chosen = verifiers_of(FIRST | {"augmentation": "recorded", "state": "and momentum"})
+    assert chosen == [PUBLISHED, "augmentation recorded", "recorded, state chained"]
+
+
+def test_a_spoof_stands_only_in_trainings_where_every_verifier_accepts_it(shown):
+    assert bars(shown) == [2, 2, 2]
+    assert said(shown) == ("the honest proof is accepted in 2 of 2 trainings; 2 of 2 spoofs are accepted in one or "
+                           "more, the cheapest of them Attack II, for 0.2 of the proof's operations.")  # fmt: skip
+    widget(shown, "intervals").value = "all"
+    assert bars(shown) == [2, 2, 1]
+    widget(shown, "state").value = "and buffers"
+    assert bars(shown) == [2, 2, 0], "one verifier in each training, both together in all"
+    widget(shown, "data").value = "under a root"
+    assert bars(shown) == [2, 0, 0]
+    assert said(shown) == "the honest proof is accepted in 2 of 2 trainings; none of the 2 spoofs is accepted in any."
+    widget(shown, "reset").click()
+    assert bars(shown) == [2, 2, 2]
+
+
+def test_what_was_made_after_the_theft_has_no_earlier_date(shown):
+    widget(shown, "date").value = DATED
+    assert bars(shown) == [2, 0, 0]
