@@ -5,23 +5,22 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import joblib
 import pandas as pd
 
-from polkit.checkpoints import write_text_whole
 from polkit.cost import Cost, Meter
 from polkit.data import derive_seed, training_points
 from polkit.distance import DISTANCES, distances
 from polkit.progress import Progress
-from polkit.proof import Proof, cache_folder, made_alone
+from polkit.proof import Proof, cache_folder
 from polkit.prover import cached_proof, prove, train
 from polkit.replay import interval_jobs, run_jobs
 from polkit.task import Task
 from polkit.training import PARTS, Checkpoint, Conditions, applied, unit_costs
+from polkit.whole import made_alone, write_text_whole
 
 Table = Mapping[str, Mapping[str, float]]  # part -> distance -> value
 
@@ -113,7 +112,9 @@ def calibrate(proof: Proof, *, conditions: Conditions = Conditions(augmentation=
     """
     settings = {"replays": replays, "first_epochs": first_epochs, "margin": margin, "seed": seed}
     file = _calibration_file(proof, conditions, settings, out)
-    with nullcontext() if out else made_alone(file):
+    if not out and file.exists():  # a cache to read from needs no lock
+        return load_calibration(file)
+    with made_alone(file):
         if not out and file.exists():
             return load_calibration(file)
         return _measure(proof, conditions, **settings, workers=workers, file=file, progress=progress)

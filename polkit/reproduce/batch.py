@@ -18,6 +18,7 @@ from papermill.exceptions import PapermillExecutionError
 from polkit.book import drop_progress, find_notebooks
 from polkit.reproduce.records import read_record, record_of, write_record
 from polkit.reproduce.runs import Run, planned_runs
+from polkit.whole import made_alone, sweep, write_text_whole
 
 
 def reproduce(results: Sequence[str] = ("all",), *, task: str = "digits", repeats: int = 5,
@@ -29,7 +30,7 @@ def reproduce(results: Sequence[str] = ("all",), *, task: str = "digits", repeat
     scheduler: the address of a running dask cluster, whose workers need polkit and one `$POLKIT_HOME` in common;
     default, a cluster of this machine · workers: processes of that cluster (default: one per core, or per GPU) ·
     force: make runs again that have a finished record · dry_run: only print what would be done.
-    Other arguments as in `planned_runs`.
+    Other arguments as in `planned_runs`. Raises BlockingIOError if another batch is writing to `out`.
     """
     # A run has its core to itself; proofs are made before the spoofs that need them.
     runs = planned_runs(results, task, repeats, common=dict(common or {}) | {"workers": 1}, lengths=lengths)
@@ -43,7 +44,11 @@ def reproduce(results: Sequence[str] = ("all",), *, task: str = "digits", repeat
     if not todo:
         return 0
     begun, failed = time.perf_counter(), []
-    with connected(scheduler, workers, on_gpu=str(dict(common or {}).get("device", "")).startswith("cuda")) as client:
+    with (
+        made_alone(out, wait=False),
+        connected(scheduler, workers, on_gpu=str(dict(common or {}).get("device", "")).startswith("cuda")) as client,
+    ):
+        sweep(out)
         for number, (run, record) in enumerate(_executed(client, todo, out), 1):
             left = (time.perf_counter() - begun) / number * (len(todo) - number)
             word = "FAILED" if record["status"] == "failed" else f"{record['run_seconds']:.1f} s"
@@ -113,7 +118,7 @@ def _executed(client: Client, runs: Sequence[Run], out: Path) -> Iterator[tuple[
             record, executed = future.result()
             copy = out / "notebooks" / f"{run.name}.ipynb"
             copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_text(executed)
+            write_text_whole(copy, executed)
         else:
             record = failure(run, f"{type(problem).__name__}: {problem}")
         future.release()
