@@ -172,6 +172,8 @@ def chosen_task(options: argparse.Namespace) -> pk.Task:
     if options.task is None:
         folder = Path(options.weights)
         task = pk.open_proof(folder).task if folder.is_dir() else pk.task("digits")
+        if task.data.startswith("folder:"):
+            raise ValueError(f"{folder} says that its images are {task.data!r}, not where: give --task folder:PATH")
     else:
         task = pk.task(options.task)
     wanted = {"epochs": options.epochs, "checkpoint_interval": options.checkpoint_interval}

@@ -226,7 +226,7 @@ def seal(partial: Path, *, task: Task, checkpoint_interval: int, seed: int, cond
     write_manifest(partial, {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "task": task.to_json(),
+        "task": task.without_place().to_json(),  # its points travel along, so the place would only tell on its maker
         "steps": len(batches),
         "checkpoint_interval": checkpoint_interval,
         "seed_commitment": seed_commitment(seed),

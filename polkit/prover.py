@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ from polkit.training import (
     unit_costs,
     update,
 )  # fmt: skip
-from polkit.whole import made_alone
+from polkit.whole import made_alone, stands
 
 
 class Diverged(ArithmeticError):
@@ -114,7 +115,7 @@ def prove(task: Task, seed: int = 0, *, out: str | Path | None = None, condition
     the training does; what was recorded until then waits for nothing but to be removed.
     """
     folder = Path(out) if out else cached_proof(task, seed, conditions)
-    if folder.exists():  # a folder in its place is whole, and a cache to read from needs no lock
+    if stands(folder):
         return _finished(folder, task, seed, conditions)
     with made_alone(folder), applied(conditions):
         return _made(folder, task, seed, conditions, progress)
@@ -153,7 +154,7 @@ def _made(folder: Path, task: Task, seed: int, conditions: Conditions, progress:
     meter.charge("update", task.steps)
     proof = publish(partial, folder, meter.cost() + Cost(wall_seconds=seconds_before), meter.counts, trace=[])
     journal.end()
-    return proof
+    return replace(proof, task=task)
 
 
 def cached_proof(task: Task, seed: int, conditions: Conditions) -> Path:
@@ -168,8 +169,8 @@ def signatures_of(points: Points, batches: np.ndarray) -> np.ndarray:
 
 def _finished(folder: Path, task: Task, seed: int, conditions: Conditions) -> Proof:
     proof = open_proof(folder)
-    same = (task, seed_commitment(seed), conditions.to_json())
-    if (proof.task, proof.manifest["seed_commitment"], proof.manifest["conditions"]) != same:
+    same = (task.without_place(), seed_commitment(seed), conditions.to_json())
+    if (proof.task.without_place(), proof.manifest["seed_commitment"], proof.manifest["conditions"]) != same:
         raise FileExistsError(f"{folder} holds the proof of another task or seed, or of other conditions")
-    return proof
+    return replace(proof, task=task)  # the caller knows where its folder of images lies
 

@@ -15,7 +15,7 @@ from polkit.progress import Progress, reported
 from polkit.proof import Proof, cache_folder
 from polkit.task import NAMED_TASKS, Task
 from polkit.training import PARTS, Checkpoint, Conditions, Learner, applied, load, make_learner, snapshot, update
-from polkit.whole import made_alone, write_text_whole
+from polkit.whole import made_alone, stands, write_text_whole
 
 PIECE = 20  # intervals replayed by one job, at most
 PIECES = 4  # at least, for workers to share
@@ -135,7 +135,7 @@ def replay(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[in
 def remembered(compute: Callable[[], pd.DataFrame], kind: str, **facts) -> pd.DataFrame:
     """The table that `compute` makes, kept in the cache under the facts that decide it."""
     file = cache_folder(kind, **facts).with_suffix(".json")
-    if not file.exists():  # a cache to read from needs no lock
+    if not stands(file):
         with made_alone(file):
             if not file.exists():  # another process may have made it meanwhile
                 table = compute()

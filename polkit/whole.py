@@ -64,6 +64,12 @@ def sync_all(folder: Path) -> None:
         sync(path)
 
 
+def stands(place: Path) -> bool:
+    """Whether something is at its place and its maker gone: then it can be read without a lock, even where nobody may
+    write. A lock beside it is its maker's, who is about to be done, or was killed just before."""
+    return place.exists() and not Path(f"{place}.lock").exists()
+
+
 @contextmanager
 def made_alone(place: Path, wait: bool = True) -> Iterator[None]:
     """Holds a place, so that two processes do not make something there at once; a process that dies lets go of it.

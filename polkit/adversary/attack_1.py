@@ -46,7 +46,7 @@ def attack_1(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
     settings = {"iterations": iterations, "noise_weight": noise_weight}
     with spoof_place(plan, "attack-1", settings, out) as (folder, partial):
         if partial is None:
-            return already_made(folder, keep_failed)
+            return already_made(plan, folder, keep_failed)
         first = initial_checkpoint(task, plan.seed)
         write_checkpoint(partial, 0, first)
         with applied(conditions):

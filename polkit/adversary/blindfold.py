@@ -5,12 +5,12 @@ from pathlib import Path
 from polkit.adversary.momentum import needs_momentum, push, run_interval
 from polkit.adversary.path import at_rest, on_the_path
 from polkit.adversary.plan import Plan, make_plan
-from polkit.adversary.spoof import spoof_place, write_spoof
+from polkit.adversary.spoof import already_made, spoof_place, write_spoof
 from polkit.calibration import Calibration
 from polkit.checkpoints import write_checkpoint
 from polkit.distance import distances
 from polkit.progress import Progress, reported
-from polkit.proof import Proof, open_proof
+from polkit.proof import Proof
 from polkit.task import Task
 from polkit.training import Checkpoint, Conditions, applied, make_learner
 
@@ -36,7 +36,7 @@ def blindfold_top_q(final: Checkpoint, task: Task, *, spoof_steps: int, seed: in
     real = real_intervals(plan, top_q)
     with spoof_place(plan, "blindfold", {"top_q": top_q, "corrections": corrections}, out) as (folder, partial):
         if partial is None:
-            return open_proof(folder)
+            return already_made(plan, folder)
         trace, least = [], {}
         pushes, pushed = len(real) - 1, 0
         with applied(conditions):

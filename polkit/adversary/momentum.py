@@ -12,12 +12,12 @@ from torch import Tensor
 
 from polkit.adversary.path import on_the_path, perturbation
 from polkit.adversary.plan import Plan, make_plan
-from polkit.adversary.spoof import spoof_place, write_spoof
+from polkit.adversary.spoof import already_made, spoof_place, write_spoof
 from polkit.calibration import Calibration
 from polkit.checkpoints import write_checkpoint
 from polkit.distance import distances
 from polkit.progress import Progress, reported
-from polkit.proof import Proof, open_proof
+from polkit.proof import Proof
 from polkit.task import Task
 from polkit.training import (
     Checkpoint,
@@ -61,7 +61,7 @@ def borrowed_momentum(final: Checkpoint, task: Task, *, spoof_steps: int, seed: 
         plan, settings = replace(plan, first=initial_checkpoint(task, plan.seed)), settings | {"fresh_start": True}
     with spoof_place(plan, "borrowed-momentum", settings, out) as (folder, partial):
         if partial is None:
-            return open_proof(folder)
+            return already_made(plan, folder)
         trace = []
         crossing = len(plan.starts) - 1 - rest
         with applied(conditions):

@@ -7,11 +7,11 @@ import torch
 
 from polkit.adversary.path import at_rest
 from polkit.adversary.plan import Plan, make_plan
-from polkit.adversary.spoof import spoof_place, train_on_the_plan, write_spoof
+from polkit.adversary.spoof import already_made, spoof_place, train_on_the_plan, write_spoof
 from polkit.calibration import Calibration
 from polkit.checkpoints import write_checkpoint
 from polkit.progress import Progress
-from polkit.proof import Proof, open_proof
+from polkit.proof import Proof
 from polkit.task import Task
 from polkit.training import Checkpoint, Conditions, applied, initial_checkpoint, load, make_learner
 
@@ -61,7 +61,7 @@ def _sewn(plan: Plan, name: str, behind: Callable[[int], Checkpoint], out: str |
         raise ValueError(f"T' = {steps} steps are fewer than two intervals of k = {interval}: there is no seam")
     with spoof_place(plan, name, {}, out) as (folder, partial):
         if partial is None:
-            return open_proof(folder)
+            return already_made(plan, folder)
         seam = steps // interval // 2 * interval
         first = initial_checkpoint(task, plan.seed)
         write_checkpoint(partial, 0, first)

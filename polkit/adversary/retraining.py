@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from polkit.adversary.plan import Plan, make_plan
-from polkit.adversary.spoof import spoof_place, train_on_the_plan, write_spoof
+from polkit.adversary.spoof import already_made, spoof_place, train_on_the_plan, write_spoof
 from polkit.checkpoints import write_checkpoint
 from polkit.data import Points, normalise
 from polkit.progress import Progress
-from polkit.proof import Proof, cache_folder, open_proof
+from polkit.proof import Proof, cache_folder
 from polkit.prover import prove
 from polkit.task import Task
 from polkit.training import (
@@ -55,7 +55,7 @@ def distil(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0, co
     plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions)
     with spoof_place(plan, "distillation", {}, out) as (folder, partial):
         if partial is None:
-            return open_proof(folder)
+            return already_made(plan, folder)
         first = initial_checkpoint(task, plan.seed)
         plan = replace(plan, first=first, points=Points(plan.points.images, teacher_labels(plan)))
         write_checkpoint(partial, 0, first)

@@ -31,7 +31,7 @@ from polkit.training import (
     snapshot,
     update,
 )  # fmt: skip
-from polkit.whole import made_alone
+from polkit.whole import made_alone, stands
 
 
 class AttackFailed(ArithmeticError):
@@ -57,7 +57,7 @@ def forge(plan: Plan, attack: str, forge_interval: Callable[..., Forged], settin
     """
     with spoof_place(plan, attack, settings, out) as (folder, partial):
         if partial is None:
-            return already_made(folder, keep_failed)
+            return already_made(plan, folder, keep_failed)
         interval = plan.task.checkpoint_interval
         write_checkpoint(partial, 0, plan.first)
         decays = buffer_decays(build_model(plan.task))
@@ -123,7 +123,7 @@ def spoof_place(plan: Plan, attack: str, settings: dict, out: str | Path | None)
     Raises FileExistsError if `out` exists.
     """
     folder = Path(out) if out else cache_folder("spoofs", attack=attack, **plan.facts(), **settings)
-    if folder.exists() and not out:  # a cache to read from needs no lock
+    if stands(folder) and not out:
         yield folder, None
         return
     with made_alone(folder):
@@ -149,9 +149,9 @@ def train_on_the_plan(learner: Learner, plan: Plan, partial: Path, steps: int, t
             write_checkpoint(partial, step + 1, snapshot(learner))
 
 
-def already_made(folder: Path, keep_failed: bool) -> Proof:
+def already_made(plan: Plan, folder: Path, keep_failed: bool = True) -> Proof:
     """The spoof in the cache. Raises AttackFailed if it missed its aim and is not to be kept for that."""
-    spoof = open_proof(folder)
+    spoof = replace(open_proof(folder), task=plan.task)  # the adversary knows where its folder of images lies
     if spoof.missed() and not keep_failed:
         raise AttackFailed(spoof.missed())
     return spoof
@@ -194,4 +194,5 @@ def write_spoof(plan: Plan, partial: Path, folder: Path, published: list[Batch],
         conditions=plan.conditions, batches=batches, signatures=signatures_of(points, batches),
         augmentation_seeds=plan.seeds, points=points if published or relabelled or needs_points(plan.task) else None,
     )  # fmt: skip
-    return publish(partial, folder, plan.meter.cost(), plan.meter.counts, trace, missed)
+    made = publish(partial, folder, plan.meter.cost(), plan.meter.counts, trace, missed)
+    return replace(made, task=plan.task)

@@ -34,6 +34,7 @@ def reproduce(results: Sequence[str] = ("all",), *, task: str = "digits", repeat
     """
     # A run has its core to itself; proofs are made before the spoofs that need them.
     runs = planned_runs(results, task, repeats, common=dict(common or {}) | {"workers": 1}, lengths=lengths)
+    on_gpu = str(dict(common or {}).get("device", "")).startswith("cuda")
     finished = set() if force else {run.name for run in runs if is_finished(out, run)}
     todo = [run for run in runs if run.name not in finished]
     print(f"{len(runs)} runs, {len(finished)} of them finished before; records in {out}")
@@ -41,14 +42,15 @@ def reproduce(results: Sequence[str] = ("all",), *, task: str = "digits", repeat
         for run in runs:
             print(f"  {'finished' if run.name in finished else 'to do':8}  {run.name}")
         return 0
-    if not todo:
-        return 0
-    begun, failed = time.perf_counter(), []
-    with (
-        made_alone(out, wait=False),
-        connected(scheduler, workers, on_gpu=str(dict(common or {}).get("device", "")).startswith("cuda")) as client,
-    ):
+    with made_alone(out, wait=False):
         sweep(out)
+        return len(_made(todo, out, scheduler, workers, on_gpu)) if todo else 0
+
+
+def _made(todo: Sequence[Run], out: Path, scheduler: str | None, workers: int | None, on_gpu: bool) -> list[Run]:
+    """Makes these runs, and tells of each as it ends; those that have failed."""
+    begun, failed = time.perf_counter(), []
+    with connected(scheduler, workers, on_gpu) as client:
         for number, (run, record) in enumerate(_executed(client, todo, out), 1):
             left = (time.perf_counter() - begun) / number * (len(todo) - number)
             word = "FAILED" if record["status"] == "failed" else f"{record['run_seconds']:.1f} s"
@@ -57,7 +59,7 @@ def reproduce(results: Sequence[str] = ("all",), *, task: str = "digits", repeat
                 failed.append(run)
                 print(f"    {run.experiment}.ipynb: {record['error']}", flush=True)
     print(f"{len(todo) - len(failed)} of {len(todo)} runs in {spoken_time(time.perf_counter() - begun)}")
-    return len(failed)
+    return failed
 
 
 def is_finished(out: Path, run: Run) -> bool:
