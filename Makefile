@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: install book test test-ui test-tasks bench lab results clean
+.PHONY: install book test test-ui test-tasks test-lowest kills audit reproducibility bench lab results clean
 
 install: $(STAMP)
 
@@ -28,6 +28,27 @@ test-ui: install
 test-tasks: install
 	$(BIN)/pytest tests/test_book.py tests/test_paper_scale.py -m slow
 
+# Each dependency at the lowest release that pyproject.toml allows, in a venv of its own: 6 GB.
+test-lowest:
+	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet packaging
+	mkdir -p build && .venv-lowest/bin/python tests/supply.py lowest > build/lowest.txt
+	.venv-lowest/bin/python -m pip install --quiet --constraint build/lowest.txt --editable '.[test]'
+	.venv-lowest/bin/pytest tests --ignore=tests/browser --ignore=tests/test_book.py --ignore=tests/test_reproduce.py
+
+# 50 times SIGKILL for each of `prove`, `spoof`, `calibrate` and `reproduce`: the last line counts what was lost.
+kills: install
+	$(BIN)/python tests/kills.py 50
+
+# The installed packages: yanked, altered, outside their bounds, imported and not named, known to be vulnerable.
+audit: install
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/python tests/supply.py audit
+
+# What the environment changes of a proof's bytes: data/results/digits/reproducibility.csv.
+reproducibility: install
+	$(BIN)/python tests/reproducibility.py data/results/digits/reproducibility.csv
+
 bench: install
 	$(BIN)/pytest tests/test_panels.py -s -k answers_quickly
 
@@ -40,4 +61,4 @@ lab: install
 	$(BIN)/jupyter lab notebooks/01_primer.ipynb
 
 clean:
-	rm -rf build .venv
+	rm -rf build .venv .venv-lowest

@@ -1,6 +1,7 @@
 """polkit: proof-of-learning and how to spoof it, as plainly as the algorithms read in the paper."""
 
 from polkit.adversary import (
+    AttackFailed,
     attack_1,
     attack_2,
     attack_3,
@@ -27,14 +28,15 @@ from polkit.data import Points, augment, signature, test_points, training_points
 from polkit.distance import DISTANCES, distances
 from polkit.initialisation import test_initialisation
 from polkit.proof import Proof, open_proof, read_weights
-from polkit.prover import prove, train
+from polkit.prover import Diverged, prove, train
 from polkit.report import Claim, Report, claims, outcomes
 from polkit.task import Task, task
 from polkit.training import Checkpoint, Conditions, accuracy, initial_checkpoint, unit_costs, update
 from polkit.verifier import Reason, Verdict, verify
 
 __all__ = [
-    "DISTANCES", "Calibration", "Checkpoint", "Claim", "Conditions", "Cost", "Points", "Proof", "ProofError",
+    "DISTANCES", "AttackFailed", "Calibration", "Checkpoint", "Claim", "Conditions", "Cost", "Diverged", "Points",
+    "Proof", "ProofError",
     "Reason", "Report", "Task", "Verdict", "accuracy", "attack_1", "attack_2", "attack_3", "augment",
     "blindfold_top_q", "borrowed_momentum", "calibrate", "claims", "concatenation", "corollary_bound",
     "corollary_gap", "corollary_table", "distances", "distil", "infinitesimal_update", "initial_checkpoint",

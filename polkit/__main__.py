@@ -23,6 +23,7 @@ ATTACKS = {
     "concatenation": (pk.concatenation, ()),
     "nan": (pk.non_finite, ()),
 }
+OPTIMISED = ("1", "2", "3")  # those that can miss an aim
 EXAMPLES = """examples:
   polkit prove --task digits --seed 0 --out honest
   polkit calibrate honest --out calibration.json
@@ -32,7 +33,8 @@ EXAMPLES = """examples:
   polkit book --only attack_2 -p spoof_steps 240
   polkit reproduce figure-2 --repeats 3
 
-exit status: 0 done or accepted, 1 rejected, or a chapter or run failed, 2 not a usable proof or bad arguments
+exit status: 0 done or accepted, 1 rejected, or a training, attack, chapter or run failed, 2 not a usable proof, bad
+arguments, or a file that cannot be read or written
 """
 
 
@@ -42,6 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         return options.command(options)
+    except (pk.AttackFailed, pk.Diverged) as error:
+        print(f"polkit: {error}", file=sys.stderr)
+        return 1
     except (ValueError, OSError) as error:
         print(f"polkit: {error}", file=sys.stderr)
         return 2
@@ -101,6 +106,8 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--movement-limit", type=float, help="γ as a share of δ (Attacks 2 and 3)")
     command.add_argument("--iterations", type=int, help="N, the most L-BFGS iterations (Attacks 1, 2 and 3)")
     command.add_argument("--workers", type=int, help="threads that share the intervals (2, 3 and the paths)")
+    command.add_argument("--keep-failed", action="store_true", help="write the spoof even if an optimisation of Attack "
+                         "1, 2 or 3 misses its aim (it may pass all the same)")  # fmt: skip
     command.add_argument("--out", required=True, help="the folder to write")
     add_conditions(command, "replay")
 
@@ -165,6 +172,8 @@ def chosen_task(options: argparse.Namespace) -> pk.Task:
     if options.task is None:
         folder = Path(options.weights)
         task = pk.open_proof(folder).task if folder.is_dir() else pk.task("digits")
+        if task.data.startswith("folder:"):
+            raise ValueError(f"{folder} says that its images are {task.data!r}, not where: give --task folder:PATH")
     else:
         task = pk.task(options.task)
     wanted = {"epochs": options.epochs, "checkpoint_interval": options.checkpoint_interval}
@@ -216,21 +225,19 @@ def spoof(options: argparse.Namespace) -> int:
         if name not in known:
             users = ", ".join(other for other, (_, options_of) in ATTACKS.items() if name in options_of)
             raise ValueError(f"--{name.replace('_', '-')} belongs to the attacks {users}, not to {options.attack}")
+    if options.attack in OPTIMISED:
+        settings["keep_failed"] = options.keep_failed
     calibration = pk.load_calibration(options.calibration) if options.calibration else None
     proof = attack(
         pk.read_weights(options.weights, task), task, spoof_steps=options.spoof_steps, seed=options.seed,
         calibration=calibration, conditions=chosen_conditions(options), out=options.out, **settings,
     )  # fmt: skip
     describe(proof)
-    trace = proof.trace()
-    if "movement_over_limit" in trace:
-        missed = trace[trace["movement_over_limit"] > 1]
-        print(f"{len(trace) - len(missed)} of {len(trace)} optimisations ended within γ"
-              + (f"; the worst moves {trace['movement_over_limit'].max():.2f} γ" if len(missed) else ""))  # fmt: skip
-    if "missed_after" in trace:
-        print(f"the last update ends {trace['missed_after'].iloc[0]:.3g} (l2) from W_T, "
-              f"{trace['missed_before'].iloc[0]:.3g} before the optimisation")  # fmt: skip
-    return 0
+    if proof.missed():
+        print(f"polkit: {proof.missed()}", file=sys.stderr)
+    elif options.attack in OPTIMISED:
+        print(f"{len(proof.trace())} of {len(proof.trace())} optimisations reached their aim")
+    return 1 if proof.missed() else 0
 
 
 def book(options: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ import plotly.io as pio
 from papermill.exceptions import PapermillExecutionError
 
 from polkit.report import REPORT_TYPE, shown
+from polkit.whole import write_text_whole
 
 CHAPTER_SECONDS = 3600
 PLOTLY_TYPE = "application/vnd.plotly.v1+json"
@@ -132,7 +133,7 @@ def tidy(executed: Path, target: Path, keep_notes: bool = True) -> None:
             data.clear()
             data.update({"text/plain": words, "text/markdown": f"> ▶ {words}"})
     add_pictures([data for data in shown if PLOTLY_TYPE in data])
-    nbformat.write(notebook, target)
+    write_text_whole(target, nbformat.writes(notebook) + "\n")
 
 
 def drop_progress(notebook: nbformat.NotebookNode) -> None:

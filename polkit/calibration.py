@@ -5,23 +5,22 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import joblib
 import pandas as pd
 
-from polkit.checkpoints import write_text_whole
 from polkit.cost import Cost, Meter
-from polkit.data import derive_seed, training_points
+from polkit.data import Points, derive_seed, training_points
 from polkit.distance import DISTANCES, distances
 from polkit.progress import Progress
-from polkit.proof import Proof, cache_folder, made_alone
+from polkit.proof import Proof, cache_folder
 from polkit.prover import cached_proof, prove, train
 from polkit.replay import interval_jobs, run_jobs
 from polkit.task import Task
 from polkit.training import PARTS, Checkpoint, Conditions, applied, unit_costs
+from polkit.whole import made_alone, stands, write_text_whole
 
 Table = Mapping[str, Mapping[str, float]]  # part -> distance -> value
 
@@ -113,7 +112,9 @@ def calibrate(proof: Proof, *, conditions: Conditions = Conditions(augmentation=
     """
     settings = {"replays": replays, "first_epochs": first_epochs, "margin": margin, "seed": seed}
     file = _calibration_file(proof, conditions, settings, out)
-    with nullcontext() if out else made_alone(file):
+    if not out and stands(file):
+        return load_calibration(file)
+    with made_alone(file):
         if not out and file.exists():
             return load_calibration(file)
         return _measure(proof, conditions, **settings, workers=workers, file=file, progress=progress)
@@ -162,7 +163,7 @@ def _measure(proof: Proof, conditions: Conditions, *, replays: int, first_epochs
     last = task.steps if first_epochs is None else first_epochs * task.steps_per_epoch
     starts = [start for start in proof.checkpoint_steps[:-1] if start < last]
     steps_replayed = sum(min(start + proof.checkpoint_interval, proof.steps) - start for start in starts)
-    jobs = [] if reference else [(_reference, (task, seed, conditions))]
+    jobs = [] if reference else [(_reference, (task, seed, conditions, proof.points()))]
     seeds = [derive_seed(seed, "replay", number) for number in range(replays)]
     repeats = [interval_jobs(proof, task, conditions, starts, each) for each in seeds]
     jobs += [job for repeat in repeats for job in repeat]
@@ -181,10 +182,15 @@ def _measure(proof: Proof, conditions: Conditions, *, replays: int, first_epochs
     return calibration
 
 
-def _reference(task: Task, seed: int, conditions: Conditions) -> tuple[Checkpoint, float]:
-    """W_T of another training, with other initial weights and other batches, and the seconds that it took."""
+def _reference(task: Task, seed: int, conditions: Conditions,
+               points: Points | None = None) -> tuple[Checkpoint, float]:  # fmt: skip
+    """W_T of another training, with other initial weights and other batches, and the seconds that it took.
+
+    points: those of the honest proof, if they travel with it.
+    """
     begun = time.perf_counter()
-    return train(task, derive_seed(seed, "reference"), conditions, training_points(task)), time.perf_counter() - begun
+    points = training_points(task) if points is None else points
+    return train(task, derive_seed(seed, "reference"), conditions, points), time.perf_counter() - begun
 
 
 def _calibration(task: Task, conditions: Conditions, reference: Table, replayed: list[pd.DataFrame], margin: float,

@@ -1,6 +1,5 @@
 """The files of a proof, one by one: checkpoints and tensors as safetensors, read only if they are what they must be."""
 
-import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -8,11 +7,12 @@ from types import MappingProxyType
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from polkit.models import build_model
 from polkit.task import Task
 from polkit.training import Checkpoint
+from polkit.whole import write_whole
 
 HEADER_BYTES = 2**20  # of a checkpoint's safetensors header; ResNet-50's takes 42 kB
 DTYPES = {"F32": torch.float32, "F64": torch.float64, "U8": torch.uint8, "I64": torch.int64}
@@ -90,17 +90,12 @@ def read_checkpoint(file: Path, task: Task) -> Checkpoint:
 
 
 def write_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> None:
-    """Written under another name and moved into place: a checkpoint that exists is whole."""
+    """A checkpoint that exists is whole, but on the disk only when its proof is sealed.
+
+    Not by safetensors' own writer: since 0.8 it leaves a `.tmp…` among the checkpoints when it is killed, and on a
+    full disk it raises no OSError.
+    """
     file = folder / checkpoint_name(step)
     file.parent.mkdir(parents=True, exist_ok=True)
     tensors = {f"{part}.{name}": value for part, named in checkpoint.parts().items() for name, value in named.items()}
-    unfinished = file.with_name(file.name + ".unfinished")
-    save_file(tensors, unfinished)
-    os.replace(unfinished, file)
-
-
-def write_text_whole(file: Path, text: str) -> None:
-    """Replaces a file at once: a reader sees the old text or the new, never a part."""
-    unfinished = file.with_name(file.name + ".unfinished")
-    unfinished.write_text(text)
-    os.replace(unfinished, file)
+    write_whole(file, save(tensors), durable=False)

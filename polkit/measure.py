@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from polkit.adversary.spoof import original_batches
+from polkit.adversary.plan import original_batches
 from polkit.calibration import Calibration
 from polkit.data import Points, test_points, training_points
 from polkit.distance import DISTANCES

@@ -1,11 +1,10 @@
 """A proof 𝒫 = (𝕎, 𝕀, ℍ, 𝔸) as a folder (Definition 1): its only reader and writer. Nothing in it is trusted."""
 
 import hashlib
+import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from polkit.checkpoints import (
     ProofError,
@@ -24,12 +22,12 @@ from polkit.checkpoints import (
     read_checkpoint,
     read_tensors,
     tensor_shapes,
-    write_text_whole,
 )  # fmt: skip
 from polkit.cost import Cost
 from polkit.data import Points, polkit_home
 from polkit.task import NAMED_TASKS, Task
 from polkit.training import Checkpoint, Conditions
+from polkit.whole import sync, sync_all, write_text_whole, write_whole
 
 FORMAT, FORMAT_VERSION = "polkit-proof", 1
 MANIFEST_BYTES = 64 * 2**20  # 780 checkpoints take 0.1 MB
@@ -108,6 +106,10 @@ class Proof:
     def counts(self) -> dict[str, int]:
         """How often its maker did each kind of computation, from the same note."""
         return self._record()["counts"]
+
+    def missed(self) -> str:
+        """By how much an adversary's optimisation missed its aim, in a sentence of that note; empty if it did not."""
+        return self._record().get("missed", "")
 
     def _record(self) -> dict:
         return json.loads(record_path(self.folder).read_text())
@@ -209,17 +211,22 @@ OPTIONAL_FILES = frozenset({"points.safetensors", "augmentation.npy"})
 def seal(partial: Path, *, task: Task, checkpoint_interval: int, seed: int, conditions: Conditions,
          batches: np.ndarray, signatures: np.ndarray, augmentation_seeds: np.ndarray | None,
          points: Points | None) -> None:  # fmt: skip
-    """Completes a folder of checkpoints into a proof; the manifest is written last."""
-    np.save(partial / "batches.npy", batches.astype(np.int32))
-    np.save(partial / "signatures.npy", signatures.astype(np.uint8))
+    """Completes a folder of checkpoints into a proof; the manifest is written last, when all else is on the disk."""
+    arrays = {"batches.npy": batches.astype(np.int32), "signatures.npy": signatures.astype(np.uint8)}
     if augmentation_seeds is not None:
-        np.save(partial / "augmentation.npy", augmentation_seeds.astype(np.int64))
+        arrays["augmentation.npy"] = augmentation_seeds.astype(np.int64)
+    for name, values in arrays.items():
+        stored = io.BytesIO()  # numpy's own error on a full disk names neither file nor cause
+        np.save(stored, values)
+        write_whole(partial / name, stored.getbuffer(), durable=False)
     if points is not None:
-        save_file({"images": points.images, "labels": points.labels}, partial / "points.safetensors")
+        stored_points = save({"images": points.images, "labels": points.labels})
+        write_whole(partial / "points.safetensors", stored_points, durable=False)
+    sync_all(partial)
     write_manifest(partial, {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "task": task.to_json(),
+        "task": task.without_place().to_json(),  # its points travel along, so the place would only tell on its maker
         "steps": len(batches),
         "checkpoint_interval": checkpoint_interval,
         "seed_commitment": seed_commitment(seed),
@@ -235,11 +242,15 @@ def write_manifest(folder: Path, facts: dict) -> None:
     write_text_whole(folder / "manifest.json", json.dumps(facts | {"files": digests}, indent=1))
 
 
-def publish(partial: Path, folder: Path, cost: Cost, counts: dict[str, int], trace: list[dict]) -> Proof:
-    """Moves a sealed proof into place, with its maker's own note of the expense beside it."""
+def publish(partial: Path, folder: Path, cost: Cost, counts: dict[str, int], trace: list[dict],
+            missed: str = "") -> Proof:  # fmt: skip
+    """Moves a sealed proof into place, with its maker's own note of the expense beside it, which must come first:
+    whoever finds the proof looks for it."""
     spent = cost + Cost(stored_bytes=folder_bytes(partial))
-    write_text_whole(record_path(folder), json.dumps({"cost": asdict(spent), "counts": counts, "trace": trace}))
+    note = {"cost": asdict(spent), "counts": counts, "trace": trace, "missed": missed}
+    write_text_whole(record_path(folder), json.dumps(note))
     os.replace(partial, folder)
+    sync(folder.parent)
     return open_proof(folder)
 
 
@@ -267,16 +278,16 @@ def partial_path(folder: Path) -> Path:
     return folder.with_name(folder.name + ".partial")
 
 
-@contextmanager
-def made_alone(folder: Path) -> Iterator[None]:
-    """Holds the place of something in the cache, so that two processes do not make it there at once."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        yield
+def journal_path(folder: Path) -> Path:
+    """Where the prover notes what the unfinished proof beside it has come to."""
+    return folder.with_name(folder.name + ".progress.jsonl")
 
 
 def fresh_folder(folder: Path) -> Path:
+    """An empty folder to put a proof together in. Raises FileExistsError rather than remove a proof that can go on."""
     partial = partial_path(folder)
+    if partial.exists() and journal_path(folder).exists():
+        raise FileExistsError(f"{partial} holds an unfinished proof: choose another folder, or remove it")
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(parents=True)

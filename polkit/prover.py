@@ -1,25 +1,24 @@
 """Algorithm 1: train, and record W_0, W_k, …, W_T, the batch indices, and the signature of every batch."""
 
-import hashlib
-import json
+import math
 from collections.abc import Callable
-from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
-from polkit.checkpoints import checkpoint_name, read_checkpoint, write_checkpoint, write_text_whole
+from polkit.checkpoints import checkpoint_name, checkpoint_steps, read_checkpoint, write_checkpoint
 from polkit.cost import Cost, Meter
 from polkit.data import Points, derive_seed, epoch_batches, signature, training_points
+from polkit.journal import journal_of
 from polkit.progress import Progress, reported
 from polkit.proof import (
     Proof,
     cache_folder,
     fresh_folder,
-    made_alone,
     needs_points,
     open_proof,
-    partial_path,
     publish,
     seal,
     seed_commitment,
@@ -29,6 +28,7 @@ from polkit.task import Task
 from polkit.training import (
     Checkpoint,
     Conditions,
+    Learner,
     applied,
     initial_checkpoint,
     load,
@@ -37,6 +37,11 @@ from polkit.training import (
     unit_costs,
     update,
 )  # fmt: skip
+from polkit.whole import made_alone, stands
+
+
+class Diverged(ArithmeticError):
+    """A training whose loss or state is no longer finite; the text names the step and the learning rate."""
 
 
 def batch_order(task: Task, seed: int) -> np.ndarray:
@@ -55,19 +60,48 @@ def train(task: Task, seed: int, conditions: Conditions, points: Points, *, star
     """Lines 2-7: updates `start` … T-1 from `state` (default: W_0 of the seed); returns W_T.
 
     record(t, W_t) is called at each multiple of k and at T.
+    Raises Diverged, before anything that is not finite is recorded. It is looked for where checkpoints are due: at
+    every step it would make a GPU wait for the CPU.
     """
     batches, seeds = batch_order(task, seed), augmentation_order(task, seed, task.steps)
     points = points.to(conditions.device)
+    good, known = start, state or initial_checkpoint(task, seed)
+
+    def take_step(step: int) -> float | Tensor:
+        return update(learner, points.take(batches[step]), step=step, augmentation_seed=int(seeds[step]))
+
     with applied(conditions):
         learner = make_learner(task, conditions)
-        load(learner, state or initial_checkpoint(task, seed))
+        load(learner, known)
         steps = range(start, task.steps)
         for step in reported(steps, initial=start, total=task.steps, title="training", unit="step", progress=progress):
-            update(learner, points.take(batches[step]), step=step, augmentation_seed=int(seeds[step]))
-            done = step + 1
-            if record and (done % task.checkpoint_interval == 0 or done == task.steps):
-                record(done, snapshot(learner))
+            loss, done = take_step(step), step + 1
+            if done % task.checkpoint_interval and done < task.steps:
+                continue
+            reached = snapshot(learner) if record or done == task.steps else None
+            if not math.isfinite(loss) or (reached and not reached.is_finite()):
+                load(learner, known)
+                raise _divergence(learner, range(good, done), take_step)
+            if record:
+                record(done, reached)
+                good, known = done, reached
         return snapshot(learner)
+
+
+def _divergence(learner: Learner, steps: range, take_step: Callable[[int], float | Tensor]) -> Diverged:
+    """What to raise: the steps are repeated from where all was finite, to find the one at which that ended."""
+    task = learner.task
+    for step in steps:
+        loss = float(take_step(step))
+        if not (math.isfinite(loss) and snapshot(learner).is_finite()):
+            found = f"its loss is {loss:.4g}" + (", its update is not finite" if math.isfinite(loss) else "")
+            return Diverged(
+                f"the training of {task.name} diverged at step {step} of {task.steps}, with a learning rate of "
+                f"{task.learning_rate_at(step):g}: {found}; a smaller learning rate may hold"
+            )
+    return Diverged(f"the training of {task.name} diverged between the steps {steps.start} and {steps.stop}, with a "
+                    f"learning rate of {task.learning_rate_at(steps.start):g}, and not when they were repeated: "
+                    "these conditions do not compute the same twice")  # fmt: skip
 
 
 def prove(task: Task, seed: int = 0, *, out: str | Path | None = None, conditions: Conditions = Conditions(),
@@ -77,31 +111,35 @@ def prove(task: Task, seed: int = 0, *, out: str | Path | None = None, condition
     A proof that is there already is returned as it is; one that was interrupted, at whatever step, goes on
     from its last checkpoint and ends with the same bytes as if it had never stopped. The printed algorithm
     appends W_t after the update that made W_{t+1}; as the text says, we record W_0, W_k, W_2k, ….
-    Raises FileExistsError if `out` holds something else, FileNotFoundError if the data set is missing.
+    Raises FileExistsError if `out` holds something else, FileNotFoundError if the data set is missing, Diverged if
+    the training does; what was recorded until then waits for nothing but to be removed.
     """
     folder = Path(out) if out else cached_proof(task, seed, conditions)
-    with nullcontext() if out else made_alone(folder), applied(conditions):
+    if stands(folder):
+        return _finished(folder, task, seed, conditions)
+    with made_alone(folder), applied(conditions):
         return _made(folder, task, seed, conditions, progress)
 
 
 def _made(folder: Path, task: Task, seed: int, conditions: Conditions, progress: Progress) -> Proof:
     facts = {"task": task.to_json(), "seed": seed, "conditions": conditions.to_json()}
-    if folder.exists():
+    journal = journal_of(folder, facts | versions())
+    partial = journal.partial
+    if folder.exists():  # another process has made it meanwhile, or was killed before it could tidy up
+        journal.end()
         return _finished(folder, task, seed, conditions)
     points = training_points(task)
     meter = Meter(unit_costs(task))
-    partial, notes = partial_path(folder), folder.with_name(folder.name + ".progress.json")
-    identity = hashlib.sha256(json.dumps(facts | versions(), sort_keys=True).encode()).hexdigest()
-    start, seconds_before = _resume_point(partial, notes, identity)
+    start, seconds_before = journal.resume(checkpoint_steps(task.steps, task.checkpoint_interval))
 
     def record(step: int, checkpoint: Checkpoint) -> None:
         write_checkpoint(partial, step, checkpoint)
-        spent = {"identity": identity, "wall_seconds": seconds_before + meter.elapsed()}
-        write_text_whole(notes, json.dumps(spent))
+        journal.note(step, seconds_before + meter.elapsed())
 
     if start is None:
-        notes.unlink(missing_ok=True)  # of a folder that was removed
+        journal.end()  # of a folder that was removed, or of one whose first checkpoint is lost
         fresh_folder(folder)
+        journal.begin()
         record(0, initial_checkpoint(task, seed))
         start = 0
     state = read_checkpoint(partial / checkpoint_name(start), task)
@@ -115,8 +153,8 @@ def _made(folder: Path, task: Task, seed: int, conditions: Conditions, progress:
     )  # fmt: skip
     meter.charge("update", task.steps)
     proof = publish(partial, folder, meter.cost() + Cost(wall_seconds=seconds_before), meter.counts, trace=[])
-    notes.unlink()
-    return proof
+    journal.end()
+    return replace(proof, task=task)
 
 
 def cached_proof(task: Task, seed: int, conditions: Conditions) -> Path:
@@ -131,19 +169,8 @@ def signatures_of(points: Points, batches: np.ndarray) -> np.ndarray:
 
 def _finished(folder: Path, task: Task, seed: int, conditions: Conditions) -> Proof:
     proof = open_proof(folder)
-    same = (task, seed_commitment(seed), conditions.to_json())
-    if (proof.task, proof.manifest["seed_commitment"], proof.manifest["conditions"]) != same:
+    same = (task.without_place(), seed_commitment(seed), conditions.to_json())
+    if (proof.task.without_place(), proof.manifest["seed_commitment"], proof.manifest["conditions"]) != same:
         raise FileExistsError(f"{folder} holds the proof of another task or seed, or of other conditions")
-    return proof
+    return replace(proof, task=task)  # the caller knows where its folder of images lies
 
-
-def _resume_point(partial: Path, notes: Path, identity: str) -> tuple[int | None, float]:
-    """The step of the last whole checkpoint and the seconds spent so far, or (None, 0) for a fresh start."""
-    if not notes.is_file() or not partial.is_dir():
-        return None, 0.0
-    noted = json.loads(notes.read_text())
-    if noted["identity"] != identity:
-        raise FileExistsError(f"{partial} holds an unfinished proof of other settings: remove it")
-    for unfinished in partial.rglob("*.unfinished"):
-        unfinished.unlink()
-    return max(int(file.stem) for file in (partial / "checkpoints").iterdir()), noted["wall_seconds"]

@@ -8,13 +8,14 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from polkit.checkpoints import ProofError, write_text_whole
+from polkit.checkpoints import ProofError
 from polkit.data import Points, derive_seed, training_points
 from polkit.distance import distances
 from polkit.progress import Progress, reported
 from polkit.proof import Proof, cache_folder
 from polkit.task import NAMED_TASKS, Task
 from polkit.training import PARTS, Checkpoint, Conditions, Learner, applied, load, make_learner, snapshot, update
+from polkit.whole import made_alone, stands, write_text_whole
 
 PIECE = 20  # intervals replayed by one job, at most
 PIECES = 4  # at least, for workers to share
@@ -134,13 +135,14 @@ def replay(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[in
 def remembered(compute: Callable[[], pd.DataFrame], kind: str, **facts) -> pd.DataFrame:
     """The table that `compute` makes, kept in the cache under the facts that decide it."""
     file = cache_folder(kind, **facts).with_suffix(".json")
-    if file.exists():
-        return pd.DataFrame(**json.loads(file.read_text()))
-    table = compute()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    columns = table.columns.tolist()
-    write_text_whole(file, json.dumps({"data": table.to_numpy(dtype=object).tolist(), "columns": columns}))
-    return table
+    if not stands(file):
+        with made_alone(file):
+            if not file.exists():  # another process may have made it meanwhile
+                table = compute()
+                columns = table.columns.tolist()
+                write_text_whole(file, json.dumps({"data": table.to_numpy(dtype=object).tolist(), "columns": columns}))
+                return table
+    return pd.DataFrame(**json.loads(file.read_text()))
 
 
 def run_jobs(jobs: Sequence[tuple], workers: int, title: str, progress: Progress, *,

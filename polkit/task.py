@@ -83,6 +83,12 @@ class Task:
             changes["milestones"] = tuple(m * changes["epochs"] // self.epochs for m in self.milestones)
         return replace(self, **changes)
 
+    def without_place(self) -> "Task":
+        """As a proof names it: a folder of images by its last part alone, wherever on a machine it lies."""
+        if not self.data.startswith("folder:"):
+            return self
+        return replace(self, data=f"folder:{Path(self.data.removeprefix('folder:')).resolve().name}")
+
     def to_json(self) -> dict:
         return asdict(self) | {"image_shape": list(self.image_shape), "milestones": list(self.milestones)}
 

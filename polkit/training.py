@@ -96,6 +96,9 @@ class Checkpoint:
     def parts(self) -> dict[str, dict[str, Tensor]]:
         return {"weights": self.weights, "buffers": self.buffers, "momentum": self.momentum}
 
+    def is_finite(self) -> bool:
+        return all(bool(value.isfinite().all()) for part in self.parts().values() for value in part.values())
+
 
 @dataclass(frozen=True)
 class Learner:

@@ -11,7 +11,8 @@ import polkit as pk
 from polkit.adversary.attack_2 import settle_batch
 from polkit.adversary.attack_3 import joint_objective, joint_update, step_from, step_sizes
 from polkit.adversary.perturb import Batch, Perturbation, squared_norm, weight_gradient
-from polkit.adversary.spoof import chained_buffers, make_plan
+from polkit.adversary.plan import make_plan
+from polkit.adversary.spoof import chained_buffers
 from polkit.models import Distribution, buffer_decays
 from polkit.training import applied, load, make_learner, snapshot, update
 

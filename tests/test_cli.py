@@ -24,8 +24,15 @@ def test_prove_calibrate_spoof_verify(workplace, capsys):
     assert main(["verify", honest, *calibration, "--top-q", "all"]) == 0
     assert capsys.readouterr().out.startswith("accepted (2 intervals replayed)")
     spoof = ["spoof", "--attack", "2", "--weights", honest, "--out", forged]
-    assert main([*spoof, *SMALL, "--spoof-steps", "11", "--iterations", "1"]) == 0
-    assert "11 steps, a checkpoint every 11" in capsys.readouterr().out
+    spoof += [*SMALL, "--spoof-steps", "11", "--iterations", "1"]
+    assert main(spoof) == 1  # one iteration is too few
+    told = capsys.readouterr()
+    assert "optimisations did not end within γ in 1 iterations; the worst, of step" in told.err
+    assert (told.out, (workplace / "forged").exists()) == ("", False)
+    assert main([*spoof, "--keep-failed"]) == 1
+    told = capsys.readouterr()
+    assert "did not end within γ" in told.err
+    assert "11 steps, a checkpoint every 11" in told.out
     assert main(["verify", forged, *calibration, "--json"]) == 1
     verdict = json.loads(capsys.readouterr().out)
     assert (verdict["accepted"], verdict["usable"], verdict["replayed_intervals"]) == (False, True, 1)
@@ -38,7 +45,10 @@ def test_prove_calibrate_spoof_verify(workplace, capsys):
 def test_every_attack_has_its_command(workplace, attack, capsys):
     out = workplace / f"attack-{attack}"
     arguments = ["spoof", "--attack", attack, "--weights", str(workplace / "honest"), "--spoof-steps", "44"]
-    assert main([*arguments, "--out", str(out)]) == 0
+    arguments += ["--keep-failed"] if attack in ("1", "3") else []
+    status = main([*arguments, "--out", str(out)])
+    assert status == bool(capsys.readouterr().err.count("polkit: "))
+    assert (attack, status) in [(attack, 0), ("1", 1), ("3", 1)]
     assert (out / "manifest.json").is_file()
     assert main([*arguments, "--out", str(out)]) == 2
     assert "exists already" in capsys.readouterr().err

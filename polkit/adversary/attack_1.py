@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from polkit.adversary.perturb import Batch, Perturbation, squared_norm, weight_gradient
-from polkit.adversary.spoof import Plan, make_plan, spoof_folder, train_on_the_plan, write_spoof
+from polkit.adversary.plan import Plan, make_plan
+from polkit.adversary.spoof import already_made, spoof_place, train_on_the_plan, write_spoof
 from polkit.calibration import Calibration
 from polkit.checkpoints import write_checkpoint
 from polkit.data import Points
 from polkit.distance import distances
 from polkit.progress import Progress
-from polkit.proof import Proof, fresh_folder, open_proof
+from polkit.proof import Proof
 from polkit.task import Task
 from polkit.training import (
     Checkpoint,
@@ -27,31 +28,38 @@ from polkit.training import (
     update,
 )  # fmt: skip
 
+SHARE = 0.1  # of δ, the plan's γ, which this attack does not use
+
 
 def attack_1(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
              calibration: Calibration | None = None, iterations: int = 20, noise_weight: float = 1e-3,
-             conditions: Conditions = Conditions(), out: str | Path | None = None,
+             conditions: Conditions = Conditions(), out: str | Path | None = None, keep_failed: bool = True,
              progress: Progress = True) -> Proof:  # fmt: skip
     """A spoof of f_{W_T} that trains for T' - 1 steps and perturbs one batch, so that step T' should end at W_T.
 
-    iterations: the budget of the while loop of line 22, which the paper leaves without one; when it is spent
-    the spoof is written as it stands, and its trace says how far in l2 it missed. Arguments as in `attack_2`.
+    iterations: the budget of the while loop of line 22, d(W'_T', W_T) > δ, which the paper leaves without one ·
+    keep_failed: when it is spent, write the spoof as it stands; its trace says how far in l2 it missed. Arguments
+    as in `attack_2`.
     """
-    plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions, calibration=calibration)
+    plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions,
+                     calibration=calibration, movement_limit=SHARE)  # fmt: skip
     settings = {"iterations": iterations, "noise_weight": noise_weight}
-    folder = spoof_folder(plan, "attack-1", settings, out)
-    if folder.exists():
-        return open_proof(folder)
-    partial = fresh_folder(folder)
-    first = initial_checkpoint(task, plan.seed)
-    write_checkpoint(partial, 0, first)
-    with applied(conditions):
-        learner = make_learner(task, conditions)
-        load(learner, first)
-        train_on_the_plan(learner, plan, partial, spoof_steps - 1, "attack-1", progress)
-        batch, momentum, row = land_on(learner, plan, **settings)
-    write_checkpoint(partial, spoof_steps, Checkpoint(final.weights, final.buffers, momentum))
-    return write_spoof(plan, partial, folder, [batch], [row])
+    with spoof_place(plan, "attack-1", settings, out) as (folder, partial):
+        if partial is None:
+            return already_made(plan, folder, keep_failed)
+        first = initial_checkpoint(task, plan.seed)
+        write_checkpoint(partial, 0, first)
+        with applied(conditions):
+            learner = make_learner(task, conditions)
+            load(learner, first)
+            train_on_the_plan(learner, plan, partial, spoof_steps - 1, "attack-1", progress)
+            batch, momentum, row = land_on(learner, plan, **settings)
+        write_checkpoint(partial, spoof_steps, Checkpoint(final.weights, final.buffers, momentum))
+        missed = "" if row["missed_over_threshold"] <= 1 else (
+            f"the last update does not end within δ of W_T after {iterations} iterations: it misses by "
+            f"{row['missed_over_threshold']:.3g} δ, {row['missed_after']:.3g} in l2 ({row['missed_before']:.3g} before)"
+        )  # fmt: skip
+        return write_spoof(plan, partial, folder, [batch], [row], missed=missed, keep_failed=keep_failed)
 
 
 def land_on(learner: Learner, plan: Plan, *, iterations: int, noise_weight: float) -> tuple[Batch, dict, dict]:
@@ -70,18 +78,21 @@ def land_on(learner: Learner, plan: Plan, *, iterations: int, noise_weight: floa
         value = squared_norm([gap - rate * part for gap, part in zip(missing.values(), gradient, strict=True)])
         return value, torch.autograd.grad(value, images)[0], None
 
-    def missed() -> float:
+    def reached() -> dict[str, Tensor]:
         load(learner, before)
         update(learner, batch.points, step=step, augmentation_seed=batch.augmentation_seed)
         plan.meter.charge("update")
-        return distances(snapshot(learner).weights, plan.final.weights)["l2"]
+        return snapshot(learner).weights
 
-    row = {"step": step, "missed_before": missed(), "iterations": iterations}
+    wanted = plan.final.weights
+    row = {"step": step, "missed_before": distances(reached(), wanted)["l2"], "iterations": iterations}
     perturbation = Perturbation(unit_pixels(learner, batch.points.images), distance_left, noise_weight)
     load(learner, before)
     for _ in range(iterations):
         perturbation.improve()
     plan.meter.charge("objective", perturbation.evaluations)
     batch = Batch(Points(perturbation.images(), batch.points.labels), batch.augmentation_seed)
-    row |= {"missed_after": missed(), "evaluations": perturbation.evaluations}
+    ended = reached()
+    row |= {"missed_after": distances(ended, wanted)["l2"], "evaluations": perturbation.evaluations,
+            "missed_over_threshold": SHARE * plan.over_limit(ended, wanted)}  # fmt: skip
     return batch, snapshot(learner).momentum, row

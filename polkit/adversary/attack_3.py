@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from polkit.adversary.perturb import Batch, Perturbation, squared_norm, weight_gradient
-from polkit.adversary.spoof import Forged, Plan, forge, make_plan, replayed_buffers
+from polkit.adversary.plan import Plan, make_plan
+from polkit.adversary.spoof import Forged, forge, replayed_buffers
 from polkit.calibration import Calibration
 from polkit.data import Points
 from polkit.progress import Progress
@@ -20,7 +21,7 @@ def attack_3(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
              calibration: Calibration | None = None, movement_limit: float = 0.75, reserve: float = 1 / 3,
              iterations: int = 6, stopping_test: bool = True, noise_weight: float = 1e-3, batches_at_once: int = 10,
              off_path: float = 0.0, conditions: Conditions = Conditions(), out: str | Path | None = None,
-             workers: int = 1, progress: Progress = True) -> Proof:  # fmt: skip
+             workers: int = 1, keep_failed: bool = True, progress: Progress = True) -> Proof:  # fmt: skip
     """A spoof of f_{W_T} in T' steps, with one optimisation for each interval of k batches.
 
     movement_limit: γ as a share of δ; here it bounds the joint update of a whole interval · reserve: σ as a
@@ -40,7 +41,8 @@ def attack_3(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
                      calibration=calibration, movement_limit=movement_limit, off_path=off_path)  # fmt: skip
     settings = {"iterations": iterations, "stopping_test": stopping_test, "noise_weight": noise_weight,
                 "reserve": reserve, "batches_at_once": batches_at_once}  # fmt: skip
-    return forge(plan, "attack-3", forge_interval, settings, out=out, workers=workers, progress=progress)
+    return forge(plan, "attack-3", forge_interval, settings, out=out, workers=workers, progress=progress,
+                 keep_failed=keep_failed)  # fmt: skip
 
 
 def forge_interval(learner: Learner, plan: Plan, start: int, checkpoint: Checkpoint, *, iterations: int,

@@ -4,12 +4,13 @@ from pathlib import Path
 
 from polkit.adversary.momentum import needs_momentum, push, run_interval
 from polkit.adversary.path import at_rest, on_the_path
-from polkit.adversary.spoof import Plan, make_plan, spoof_folder, write_spoof
+from polkit.adversary.plan import Plan, make_plan
+from polkit.adversary.spoof import already_made, spoof_place, write_spoof
 from polkit.calibration import Calibration
 from polkit.checkpoints import write_checkpoint
 from polkit.distance import distances
 from polkit.progress import Progress, reported
-from polkit.proof import Proof, fresh_folder, open_proof
+from polkit.proof import Proof
 from polkit.task import Task
 from polkit.training import Checkpoint, Conditions, applied, make_learner
 
@@ -33,33 +34,33 @@ def blindfold_top_q(final: Checkpoint, task: Task, *, spoof_steps: int, seed: in
     needs_momentum(task)
     plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions, calibration=calibration)
     real = real_intervals(plan, top_q)
-    folder = spoof_folder(plan, "blindfold", {"top_q": top_q, "corrections": corrections}, out)
-    if folder.exists():
-        return open_proof(folder)
-    partial, trace, least = fresh_folder(folder), [], {}
-    pushes, pushed = len(real) - 1, 0
-    with applied(conditions):
-        learner = make_learner(task, conditions)
-        now = plan.first
-        for start in reported(plan.starts, total=len(plan.starts), title="blindfold", progress=progress):
-            epoch = start // task.steps_per_epoch
-            if start == 0:
-                left, after = now, run_interval(learner, plan, start, now)
-            elif start in real:
-                pushed += 1
-                # The last push stops short of W_T, so that the made-up interval behind it has a way to go.
-                aim = Checkpoint(on_the_path(now, final, min(1 / (pushes - pushed + 1), 0.98)), {}, {})
-                left, after = push(learner, plan, start, now, aim, corrections)
-            else:
-                left, after = now, made_up(plan, now, least[epoch], last=start == plan.starts[-1])
-            moved = distances(after.weights, left.weights)["l2"]
-            if start in real:
-                least[epoch] = min(moved, least.get(epoch, moved))
-            trace.append({"step": start, "real": start in real, "moved": moved})
-            write_checkpoint(partial, start, left)
-            now = after
-    write_checkpoint(partial, spoof_steps, Checkpoint(final.weights, final.buffers, now.momentum))
-    return write_spoof(plan, partial, folder, [], trace)
+    with spoof_place(plan, "blindfold", {"top_q": top_q, "corrections": corrections}, out) as (folder, partial):
+        if partial is None:
+            return already_made(plan, folder)
+        trace, least = [], {}
+        pushes, pushed = len(real) - 1, 0
+        with applied(conditions):
+            learner = make_learner(task, conditions)
+            now = plan.first
+            for start in reported(plan.starts, total=len(plan.starts), title="blindfold", progress=progress):
+                epoch = start // task.steps_per_epoch
+                if start == 0:
+                    left, after = now, run_interval(learner, plan, start, now)
+                elif start in real:
+                    pushed += 1
+                    # The last push stops short of W_T, so that the made-up interval behind it has a way to go.
+                    aim = Checkpoint(on_the_path(now, final, min(1 / (pushes - pushed + 1), 0.98)), {}, {})
+                    left, after = push(learner, plan, start, now, aim, corrections)
+                else:
+                    left, after = now, made_up(plan, now, least[epoch], last=start == plan.starts[-1])
+                moved = distances(after.weights, left.weights)["l2"]
+                if start in real:
+                    least[epoch] = min(moved, least.get(epoch, moved))
+                trace.append({"step": start, "real": start in real, "moved": moved})
+                write_checkpoint(partial, start, left)
+                now = after
+        write_checkpoint(partial, spoof_steps, Checkpoint(final.weights, final.buffers, now.momentum))
+        return write_spoof(plan, partial, folder, [], trace)
 
 
 def shortest_blindfold(task: Task, top_q: int = 1) -> int | None:

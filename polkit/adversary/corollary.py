@@ -6,7 +6,7 @@ from torch import Tensor
 
 from polkit.adversary.attack_3 import mean_gradient, step_from, step_sizes
 from polkit.adversary.perturb import Batch, squared_norm, weight_gradient
-from polkit.adversary.spoof import make_plan
+from polkit.adversary.plan import make_plan
 from polkit.distance import distances
 from polkit.task import Task
 from polkit.training import (

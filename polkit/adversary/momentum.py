@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from polkit.adversary.path import on_the_path, perturbation
-from polkit.adversary.spoof import Plan, make_plan, spoof_folder, write_spoof
+from polkit.adversary.plan import Plan, make_plan
+from polkit.adversary.spoof import already_made, spoof_place, write_spoof
 from polkit.calibration import Calibration
 from polkit.checkpoints import write_checkpoint
 from polkit.distance import distances
 from polkit.progress import Progress, reported
-from polkit.proof import Proof, fresh_folder, open_proof
+from polkit.proof import Proof
 from polkit.task import Task
 from polkit.training import (
     Checkpoint,
@@ -58,28 +59,28 @@ def borrowed_momentum(final: Checkpoint, task: Task, *, spoof_steps: int, seed: 
     settings |= {"crossing_off_path": off_path} if off_path else {}
     if fresh_start:
         plan, settings = replace(plan, first=initial_checkpoint(task, plan.seed)), settings | {"fresh_start": True}
-    folder = spoof_folder(plan, "borrowed-momentum", settings, out)
-    if folder.exists():
-        return open_proof(folder)
-    partial, trace = fresh_folder(folder), []
-    crossing = len(plan.starts) - 1 - rest
-    with applied(conditions):
-        learner = make_learner(task, conditions)
-        now = plan.first
-        for number, start in enumerate(reported(plan.starts, total=len(plan.starts), title="borrowed-momentum",
-                                                progress=progress)):  # fmt: skip
-            if number == 0:
-                left, reached = now, run_interval(learner, plan, start, now)
-                trained = aim = reached
-            else:
-                aim = Checkpoint(_waypoint(plan, trained, number, crossing, off_path), {}, {})
-                left, reached = push(learner, plan, start, now, aim, corrections)
-            write_checkpoint(partial, start, left)
-            trace.append({"step": start, "missed": distances(reached.weights, aim.weights)["l2"]})
-            now = Checkpoint(aim.weights, reached.buffers, reached.momentum)
-    # The last checkpoint must be the model that is claimed; nothing starts from its momentum.
-    write_checkpoint(partial, spoof_steps, Checkpoint(final.weights, final.buffers, now.momentum))
-    return write_spoof(plan, partial, folder, [], trace)
+    with spoof_place(plan, "borrowed-momentum", settings, out) as (folder, partial):
+        if partial is None:
+            return already_made(plan, folder)
+        trace = []
+        crossing = len(plan.starts) - 1 - rest
+        with applied(conditions):
+            learner = make_learner(task, conditions)
+            now = plan.first
+            for number, start in enumerate(reported(plan.starts, total=len(plan.starts), title="borrowed-momentum",
+                                                    progress=progress)):  # fmt: skip
+                if number == 0:
+                    left, reached = now, run_interval(learner, plan, start, now)
+                    trained = aim = reached
+                else:
+                    aim = Checkpoint(_waypoint(plan, trained, number, crossing, off_path), {}, {})
+                    left, reached = push(learner, plan, start, now, aim, corrections)
+                write_checkpoint(partial, start, left)
+                trace.append({"step": start, "missed": distances(reached.weights, aim.weights)["l2"]})
+                now = Checkpoint(aim.weights, reached.buffers, reached.momentum)
+        # The last checkpoint must be the model that is claimed; nothing starts from its momentum.
+        write_checkpoint(partial, spoof_steps, Checkpoint(final.weights, final.buffers, now.momentum))
+        return write_spoof(plan, partial, folder, [], trace)
 
 
 def _waypoint(plan: Plan, trained: Checkpoint, number: int, crossing: int, off_path: float) -> dict[str, Tensor]:

@@ -6,11 +6,12 @@ from pathlib import Path
 import torch
 
 from polkit.adversary.path import at_rest
-from polkit.adversary.spoof import Plan, make_plan, spoof_folder, train_on_the_plan, write_spoof
+from polkit.adversary.plan import Plan, make_plan
+from polkit.adversary.spoof import already_made, spoof_place, train_on_the_plan, write_spoof
 from polkit.calibration import Calibration
 from polkit.checkpoints import write_checkpoint
 from polkit.progress import Progress
-from polkit.proof import Proof, fresh_folder, open_proof
+from polkit.proof import Proof
 from polkit.task import Task
 from polkit.training import Checkpoint, Conditions, applied, initial_checkpoint, load, make_learner
 
@@ -58,17 +59,16 @@ def _sewn(plan: Plan, name: str, behind: Callable[[int], Checkpoint], out: str |
     interval = task.checkpoint_interval
     if steps < 2 * interval:
         raise ValueError(f"T' = {steps} steps are fewer than two intervals of k = {interval}: there is no seam")
-    folder = spoof_folder(plan, name, {}, out)
-    if folder.exists():
-        return open_proof(folder)
-    partial = fresh_folder(folder)
-    seam = steps // interval // 2 * interval
-    first = initial_checkpoint(task, plan.seed)
-    write_checkpoint(partial, 0, first)
-    with applied(plan.conditions):
-        learner = make_learner(task, plan.conditions)
-        load(learner, first)
-        train_on_the_plan(learner, plan, partial, seam, name, progress)
-    for step in range(seam + interval, steps + 1, interval):
-        write_checkpoint(partial, step, behind(step))
-    return write_spoof(plan, partial, folder, [], [])
+    with spoof_place(plan, name, {}, out) as (folder, partial):
+        if partial is None:
+            return already_made(plan, folder)
+        seam = steps // interval // 2 * interval
+        first = initial_checkpoint(task, plan.seed)
+        write_checkpoint(partial, 0, first)
+        with applied(plan.conditions):
+            learner = make_learner(task, plan.conditions)
+            load(learner, first)
+            train_on_the_plan(learner, plan, partial, seam, name, progress)
+        for step in range(seam + interval, steps + 1, interval):
+            write_checkpoint(partial, step, behind(step))
+        return write_spoof(plan, partial, folder, [], [])

@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from polkit.adversary.spoof import Plan, make_plan, spoof_folder, train_on_the_plan, write_spoof
+from polkit.adversary.plan import Plan, make_plan
+from polkit.adversary.spoof import already_made, spoof_place, train_on_the_plan, write_spoof
 from polkit.checkpoints import write_checkpoint
 from polkit.data import Points, normalise
 from polkit.progress import Progress
-from polkit.proof import Proof, cache_folder, fresh_folder, open_proof
+from polkit.proof import Proof, cache_folder
 from polkit.prover import prove
 from polkit.task import Task
 from polkit.training import (
@@ -52,18 +53,17 @@ def distil(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0, co
     the early, large ones and may never come to the drops. Other arguments as in `attack_2`.
     """
     plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions)
-    folder = spoof_folder(plan, "distillation", {}, out)
-    if folder.exists():
-        return open_proof(folder)
-    partial = fresh_folder(folder)
-    first = initial_checkpoint(task, plan.seed)
-    plan = replace(plan, first=first, points=Points(plan.points.images, teacher_labels(plan)))
-    write_checkpoint(partial, 0, first)
-    with applied(conditions):
-        learner = make_learner(task, conditions)
-        load(learner, first)
-        train_on_the_plan(learner, plan, partial, spoof_steps, "distillation", progress)
-    return write_spoof(plan, partial, folder, [], [], relabelled=True)
+    with spoof_place(plan, "distillation", {}, out) as (folder, partial):
+        if partial is None:
+            return already_made(plan, folder)
+        first = initial_checkpoint(task, plan.seed)
+        plan = replace(plan, first=first, points=Points(plan.points.images, teacher_labels(plan)))
+        write_checkpoint(partial, 0, first)
+        with applied(conditions):
+            learner = make_learner(task, conditions)
+            load(learner, first)
+            train_on_the_plan(learner, plan, partial, spoof_steps, "distillation", progress)
+        return write_spoof(plan, partial, folder, [], [], relabelled=True)
 
 
 @torch.no_grad()

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from polkit.adversary.spoof import Forged, Plan, forge, make_plan, replayed_buffers
+from polkit.adversary.plan import Plan, make_plan
+from polkit.adversary.spoof import Forged, forge, replayed_buffers
 from polkit.calibration import Calibration
 from polkit.progress import Progress
 from polkit.proof import Proof

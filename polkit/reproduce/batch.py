@@ -18,6 +18,7 @@ from papermill.exceptions import PapermillExecutionError
 from polkit.book import drop_progress, find_notebooks
 from polkit.reproduce.records import read_record, record_of, write_record
 from polkit.reproduce.runs import Run, planned_runs
+from polkit.whole import made_alone, sweep, write_text_whole
 
 
 def reproduce(results: Sequence[str] = ("all",), *, task: str = "digits", repeats: int = 5,
@@ -29,10 +30,11 @@ def reproduce(results: Sequence[str] = ("all",), *, task: str = "digits", repeat
     scheduler: the address of a running dask cluster, whose workers need polkit and one `$POLKIT_HOME` in common;
     default, a cluster of this machine · workers: processes of that cluster (default: one per core, or per GPU) ·
     force: make runs again that have a finished record · dry_run: only print what would be done.
-    Other arguments as in `planned_runs`.
+    Other arguments as in `planned_runs`. Raises BlockingIOError if another batch is writing to `out`.
     """
     # A run has its core to itself; proofs are made before the spoofs that need them.
     runs = planned_runs(results, task, repeats, common=dict(common or {}) | {"workers": 1}, lengths=lengths)
+    on_gpu = str(dict(common or {}).get("device", "")).startswith("cuda")
     finished = set() if force else {run.name for run in runs if is_finished(out, run)}
     todo = [run for run in runs if run.name not in finished]
     print(f"{len(runs)} runs, {len(finished)} of them finished before; records in {out}")
@@ -40,10 +42,15 @@ def reproduce(results: Sequence[str] = ("all",), *, task: str = "digits", repeat
         for run in runs:
             print(f"  {'finished' if run.name in finished else 'to do':8}  {run.name}")
         return 0
-    if not todo:
-        return 0
+    with made_alone(out, wait=False):
+        sweep(out)
+        return len(_made(todo, out, scheduler, workers, on_gpu)) if todo else 0
+
+
+def _made(todo: Sequence[Run], out: Path, scheduler: str | None, workers: int | None, on_gpu: bool) -> list[Run]:
+    """Makes these runs, and tells of each as it ends; those that have failed."""
     begun, failed = time.perf_counter(), []
-    with connected(scheduler, workers, on_gpu=str(dict(common or {}).get("device", "")).startswith("cuda")) as client:
+    with connected(scheduler, workers, on_gpu) as client:
         for number, (run, record) in enumerate(_executed(client, todo, out), 1):
             left = (time.perf_counter() - begun) / number * (len(todo) - number)
             word = "FAILED" if record["status"] == "failed" else f"{record['run_seconds']:.1f} s"
@@ -52,7 +59,7 @@ def reproduce(results: Sequence[str] = ("all",), *, task: str = "digits", repeat
                 failed.append(run)
                 print(f"    {run.experiment}.ipynb: {record['error']}", flush=True)
     print(f"{len(todo) - len(failed)} of {len(todo)} runs in {spoken_time(time.perf_counter() - begun)}")
-    return len(failed)
+    return failed
 
 
 def is_finished(out: Path, run: Run) -> bool:
@@ -113,7 +120,7 @@ def _executed(client: Client, runs: Sequence[Run], out: Path) -> Iterator[tuple[
             record, executed = future.result()
             copy = out / "notebooks" / f"{run.name}.ipynb"
             copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_text(executed)
+            write_text_whole(copy, executed)
         else:
             record = failure(run, f"{type(problem).__name__}: {problem}")
         future.release()

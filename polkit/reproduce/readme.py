@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from polkit.checkpoints import write_text_whole
 from polkit.distance import DISTANCES
 from polkit.figures.results import NAMES, chosen
 from polkit.reproduce.matrix import matrix_counts, read_matrix, repeats_of
 from polkit.reproduce.summary import published, read_results
+from polkit.whole import write_text_whole
 
 BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
 LENGTHS = (140,)

@@ -11,10 +11,10 @@ import pandas as pd
 import torch
 
 from polkit.book import shown_data
-from polkit.checkpoints import write_text_whole
 from polkit.measure import MEASUREMENT_TYPE
 from polkit.proof import versions
 from polkit.task import shown_task
+from polkit.whole import write_text_whole
 
 
 def machine() -> dict[str, str | int]:

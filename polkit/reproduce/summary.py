@@ -6,12 +6,12 @@ from pathlib import Path
 import pandas as pd
 
 from polkit.book import find_notebooks
-from polkit.checkpoints import write_text_whole
 from polkit.figures.results import drawn_figures
 from polkit.reproduce.claims import judged_claims
 from polkit.reproduce.matrix import matrix_tables
 from polkit.reproduce.records import COMMON, averaged, read_records, tidy_runs
 from polkit.reproduce.tables import filled_tables
+from polkit.whole import write_text_whole
 
 TEXTS = ("attack", "adversary_half", "adversary_device", "adversary_precision", "reasons")
 
@@ -36,7 +36,7 @@ def summarise(out: Path, publish: Path | None = None) -> None:
     for folder in filter(None, (out, publish)):
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in tables.items():
-            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+            write_text_whole(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
         write_text_whole(folder / "made_on.json", json.dumps(made_on(records), indent=1, ensure_ascii=False) + "\n")
     pages = out / "figures"
     pages.mkdir(exist_ok=True)

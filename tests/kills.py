@@ -1,0 +1,268 @@
+"""Kills `prove`, `spoof`, `calibrate` and `reproduce` at random moments, and looks at what is left each time.
+
+`python tests/kills.py 50` does so 50 times each (`make kills`), `python tests/kills.py 50 prove spoof` of these two
+alone; tests/test_crash.py does a few. All run in processes forked from this one, which has imported torch and started
+no thread.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+import polkit as pk
+from polkit.reproduce import reproduce
+from polkit.verifier import check_files
+
+TASK = pk.task("digits").replace(train_size=256, epochs=6, checkpoint_interval=3)  # S = 4, T = 24, 9 checkpoints
+SEED = 5
+
+
+def forked(work: Callable[[], object], seconds: float | None = None) -> int:
+    """Exit status of a process that does the work; killed, with SIGKILL, after `seconds` if it is not done by then."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            sys.stdout.flush()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def at_a_boundary(work: Callable[[], object], moment: int | None) -> Callable[[], object]:
+    """The work, killed before or after the n-th call that changes a name or waits for the disk (moment = 2n, 2n + 1).
+
+    With None it runs through, and returns how many such calls there were.
+    """
+
+    def run() -> None:
+        made = 0
+
+        def counted(real: Callable) -> Callable:
+            def call(*arguments, **named):
+                nonlocal made
+                if moment == 2 * made:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                found = real(*arguments, **named)
+                if moment == 2 * made + 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                made += 1
+                return found
+
+            return call
+
+        for name in ("replace", "fsync", "unlink", "mkdir", "rmdir"):
+            setattr(os, name, counted(getattr(os, name)))
+        work()
+        print(made)
+
+    return run
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def damage(root: Path) -> list[str]:
+    """What claims to be whole under a folder and is not."""
+    found = []
+    for manifest in root.rglob("manifest.json"):
+        if manifest.parent.suffix == ".partial":
+            continue  # nobody reads a proof under that name
+        found += [f"{manifest.parent}: {reason}" for reason in check_files(pk.open_proof(manifest.parent))]
+        if not manifest.parent.with_name(manifest.parent.name + ".record.json").is_file():
+            found.append(f"{manifest.parent} has no record")
+    for file in root.rglob("*.json"):
+        try:
+            json.loads(file.read_bytes())
+        except ValueError as error:
+            found.append(f"{file}: {error}")
+    return found
+
+
+@dataclass
+class Command:
+    """work(root): what is killed · outcome(root): what must be the same as if it had not been · names: what it
+    leaves in `root` when it is done, nothing else · finished(root): what a kill must not take away again."""
+
+    name: str
+    work: Callable[[Path], object]
+    outcome: Callable[[Path], object]
+    names: set[str]
+    finished: Callable[[Path], dict] = lambda root: {}
+    fork: Callable[..., int] = forked
+    seconds: float = 0.0
+    expected: object = None
+    lost: list[str] = field(default_factory=list)
+    corrupted: list[str] = field(default_factory=list)
+    kills: int = 0
+    landed: int = 0
+
+    def prepare(self, root: Path) -> None:
+        """One run that nobody kills: how long it takes, and what it comes to."""
+        begun = time.perf_counter()
+        assert self.fork(lambda: self.work(root)) == 0, f"{self.name} fails by itself"
+        self.seconds, self.expected = time.perf_counter() - begun, self.outcome(root)
+
+    def check(self, root: Path, kept: dict) -> None:
+        self.corrupted += [f"{self.name}: {what}" for what in damage(root)]
+        now = self.finished(root)
+        self.lost += [f"{self.name}: {name} was finished" for name, value in kept.items() if now.get(name) != value]
+
+    def complete(self, root: Path) -> None:
+        """A last run that nobody kills, which must come to what it would have come to at once."""
+        kept = self.finished(root)
+        if self.fork(lambda: self.work(root)) != 0:
+            self.lost.append(f"{self.name}: does not go on after a kill")
+            return
+        self.check(root, kept)
+        if self.outcome(root) != self.expected:
+            self.corrupted.append(f"{self.name}: ends differently after a kill")
+        litter = {file.name for file in root.iterdir()} - self.names
+        if litter:
+            self.lost.append(f"{self.name}: leaves {sorted(litter)}")
+
+    def kill(self, times: int, place: Path, generator: random.Random) -> None:
+        """At random moments of a whole run, and of the runs that go on after a kill."""
+        root = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=place))
+        while self.landed < times:
+            kept = self.finished(root)
+            status = self.fork(lambda at=root: self.work(at), generator.uniform(0, self.seconds))
+            self.kills += 1
+            self.landed += status == -signal.SIGKILL
+            self.check(root, kept)
+            if status == 0 or self.landed == times or generator.random() < 0.3:
+                self.complete(root)
+                shutil.rmtree(root)
+                root.mkdir()
+
+    def kill_at_boundaries(self, place: Path, most: int | None = None, generator: random.Random | None = None) -> int:
+        """Around every call that changes a name or waits for the disk, or around `most` of them; how many."""
+        count, root = place / "calls", place / "boundary"
+        root.mkdir()
+
+        def counted() -> None:
+            with count.open("w") as file:
+                os.dup2(file.fileno(), 1)
+                at_a_boundary(lambda: self.work(root), None)()
+
+        assert forked(counted) == 0
+        moments = list(range(2 * int(count.read_text().split()[-1])))
+        if most is not None and most < len(moments):
+            moments = sorted(generator.sample(moments, most))
+        for moment in moments:
+            shutil.rmtree(root)
+            root.mkdir()
+            killed = forked(at_a_boundary(lambda: self.work(root), moment))
+            assert killed == -signal.SIGKILL, f"{self.name}: no kill at {moment}"
+            self.check(root, {})
+            self.complete(root)
+        shutil.rmtree(root)
+        return len(moments)
+
+
+def commands(place: Path) -> list[Command]:
+    """The three whose processes can be forked; place: for the honest proof and calibration that they start from."""
+    torch.set_num_threads(1)
+    pk.unit_costs(TASK), pk.training_points(TASK)  # counted and imported once, not in every process
+    honest, known = place / "honest", place / "known.json"
+    if not honest.exists():
+        assert forked(lambda: pk.prove(TASK, SEED, out=honest, progress=False)) == 0
+        assert forked(lambda: calibrated(honest, known)) == 0
+
+    def spoof(root: Path) -> None:
+        proof, calibration = pk.open_proof(honest), pk.load_calibration(known)
+        try:
+            pk.attack_2(proof.final_weights(), TASK, spoof_steps=12, calibration=calibration, iterations=2,
+                        out=root / "forged", progress=False)  # fmt: skip
+        except FileExistsError:  # a spoof that is there is not made again
+            pk.open_proof(root / "forged")
+
+    def calibration_of(root: Path) -> dict:
+        values = json.loads((root / "calibration.json").read_text())
+        return {name: value for name, value in values.items() if name != "cost"}
+
+    return [
+        Command("prove", lambda root: pk.prove(TASK, SEED, out=root / "proof", progress=False),
+                lambda root: contents(root / "proof"), {"proof", "proof.record.json"}),
+        Command("spoof", spoof, lambda root: contents(root / "forged"), {"forged", "forged.record.json"}),
+        Command("calibrate", lambda root: calibrated(honest, root / "calibration.json"), calibration_of,
+                {"calibration.json"}),
+    ]  # fmt: skip
+
+
+def calibrated(proof: Path, out: Path) -> pk.Calibration:
+    return pk.calibrate(pk.open_proof(proof), replays=2, workers=1, out=out, progress=False)
+
+
+SMALL = {"epochs": 10, "train_size": 640, "checkpoint_interval": 5}  # T = 100
+
+
+def batch_command() -> Command:
+    """`reproduce`: an honest run and a spoof of it, each in a notebook's kernel under a worker of a dask cluster.
+
+    The batch's own process is killed; its workers and kernels must end by themselves.
+    """
+
+    def work(root: Path) -> None:
+        os.environ["POLKIT_HOME"] = str(root / "home")
+        os.dup2(os.open(root.with_suffix(".log"), os.O_CREAT | os.O_WRONLY | os.O_APPEND), 1)
+        os.dup2(1, 2)
+        failed = reproduce(["table-2"], repeats=1, out=root / "out", common=SMALL, lengths=[20], workers=1)
+        assert not failed, f"{failed} runs failed"
+
+    def records(root: Path) -> dict[str, bytes]:
+        return {file.name: file.read_bytes() for file in (root / "out" / "records").glob("*.json")}
+
+    def outcome(root: Path) -> dict:
+        values = {name: json.loads(text)["values"] for name, text in records(root).items()}
+        return {name: {key: v for key, v in each.items() if "seconds" not in key} for name, each in values.items()}
+
+    return Command("reproduce", work, outcome, {"home", "out"}, records)
+
+
+def main(times: int, names: list[str]) -> int:
+    """0 if nothing was lost or corrupted. names: of the commands to kill; none means all."""
+    generator, total, done = random.Random(), [], []
+    with tempfile.TemporaryDirectory(prefix="polkit-kills-") as folder:
+        place = Path(folder)
+        os.environ["POLKIT_HOME"] = str(place / "home")
+        for command in [*commands(place), batch_command()]:
+            if names and command.name not in names:
+                continue
+            begun = time.perf_counter()
+            first = place / f"first-{command.name}"
+            first.mkdir()
+            command.prepare(first)
+            command.kill(times, place, generator)
+            around = command.kill_at_boundaries(place) if command.name != "reproduce" else 0
+            for problem in command.lost + command.corrupted:
+                print(problem)
+            spent = time.perf_counter() - begun
+            print(f"{command.name}: {command.landed} kills at random moments of {command.seconds:.1f} s "
+                  f"({command.kills} tried) and {around} around a change of the disk, {spent:.0f} s", flush=True)
+            total.append(command)
+            done.append(f"{command.landed} kills of {command.name}")
+    lost, corrupted = sum(len(c.lost) for c in total), sum(len(c.corrupted) for c in total)
+    print(f"{', '.join(done)}: {lost} lost, {corrupted} corrupted")
+    return 1 if lost or corrupted else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 50, sys.argv[2:]))
