@@ -21,17 +21,18 @@ from polkit.adversary import (
     sorted_initialisation,
 )  # fmt: skip
 from polkit.calibration import Calibration, calibrate, load_calibration, prepare
-from polkit.checkpoints import ProofError
 from polkit.cost import Cost
 from polkit.data import Points, augment, signature, test_points, training_points
 from polkit.distance import DISTANCES, distances
 from polkit.initialisation import test_initialisation
-from polkit.proof import Proof, open_proof, read_weights
+from polkit.proof import Proof, open_proof
 from polkit.prover import prove, train
+from polkit.reading import ProofError
 from polkit.report import Claim, Report, claims, outcomes
 from polkit.task import Task, task
 from polkit.training import Checkpoint, Conditions, accuracy, initial_checkpoint, unit_costs, update
 from polkit.verifier import Reason, Verdict, verify
+from polkit.weights import read_weights
 
 __all__ = [
     "DISTANCES", "Calibration", "Checkpoint", "Claim", "Conditions", "Cost", "Points", "Proof", "ProofError",
