@@ -3,24 +3,36 @@
 import json
 import math
 import os
+import re
+import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import joblib
 import pandas as pd
 
+from polkit.checkpoints import tensor_shapes
 from polkit.cost import Cost, Meter
 from polkit.data import Points, derive_seed, training_points
 from polkit.distance import DISTANCES, distances
 from polkit.progress import Progress
 from polkit.proof import Proof, cache_folder
 from polkit.prover import cached_proof, prove, train
+from polkit.reading import read_json, shown
 from polkit.replay import interval_jobs, run_jobs
 from polkit.task import Task
 from polkit.training import PARTS, Checkpoint, Conditions, applied, unit_costs
 from polkit.whole import made_alone, stands, write_text_whole
+
+CALIBRATION_BYTES = 2**20  # ours have 3 kB
+NUMBERS = ("margin", "replays", "false_rejection_rate", "interval_false_rejection_rate")
+LARGEST = sys.float_info.max
+CONDITION_TYPES = {field.name: field.type for field in fields(Conditions)}
+DEVICES = re.compile(r"cpu|mps|(cuda|xpu)(:\d{1,3})?")
+MOST_THREADS = 4096
+MOST_ELEMENTS = 2 * 10**9  # of a checkpoint; a ResNet-50's has 47 million
 
 Table = Mapping[str, Mapping[str, float]]  # part -> distance -> value
 
@@ -73,29 +85,37 @@ class Calibration:
 
 
 def load_calibration(file: str | Path) -> Calibration:
-    """Raises ValueError, in one sentence, if the file is not a calibration."""
+    """Raises ValueError, in one sentence, if the file is not a calibration; it may come from somebody else."""
     try:
-        values = json.loads(Path(file).read_text())
+        values = read_json(file, CALIBRATION_BYTES)
         buffers = values["thresholds"]["buffers"]
         undecided = [name for name in DISTANCES if buffers[name] is None]
         buffers |= dict.fromkeys(undecided, 0.0)
-        for name in ("thresholds", "honest_maximum", "reference"):
-            numbers = [values[name][part][distance] for part in PARTS for distance in DISTANCES]
-            if not all(math.isfinite(number) and number >= 0 for number in numbers):
+        tables = {name: values[name] for name in ("thresholds", "honest_maximum", "reference")}
+        for name, table in tables.items():
+            if set(table) != set(PARTS) or any(set(table[part]) != set(DISTANCES) for part in PARTS):
+                raise ValueError(f"{name} must have the parts {', '.join(PARTS)}, each with {', '.join(DISTANCES)}")
+            if not all(_is_number(number) for part in PARTS for number in table[part].values()):
                 raise ValueError(f"{name} holds something other than distances")
-        if not all(math.isfinite(values[name]) for name in ("margin", "replays", "false_rejection_rate")):
-            raise ValueError("its margin, replays and false-rejection rate must be numbers")
+        if not all(_is_number(values[name]) for name in NUMBERS) or not all(map(_is_number, values["cost"].values())):
+            raise ValueError("its margin, replays, rates and cost must be numbers")
         buffers |= dict.fromkeys(undecided, math.inf)
-        return Calibration(
-            **values
-            | {
-                "task": Task.from_json(values["task"]),
-                "conditions": Conditions(**values["conditions"]),
-                "cost": Cost(**values["cost"]),
-            }
-        )
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{file} is not a calibration that `polkit calibrate` wrote ({error})") from error
+        task, conditions = Task.from_json(values["task"]), Conditions(**values["conditions"])
+        if {name: type(value) for name, value in conditions.to_json().items()} != CONDITION_TYPES:
+            raise ValueError(f"its conditions must be {', '.join(CONDITION_TYPES)}, each of its own type")
+        if not DEVICES.fullmatch(conditions.device) or conditions.threads > MOST_THREADS:
+            raise ValueError(f"it asks for {conditions.threads} threads on {conditions.device!r}")
+        if sum(shape.numel() for shape in tensor_shapes(task).values()) > MOST_ELEMENTS:
+            raise ValueError(f"the model of task {task.name} has more than {MOST_ELEMENTS} numbers")
+        return Calibration(**values | {"task": task, "conditions": conditions, "cost": Cost(**values["cost"])})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        text = f"{file} is not a calibration that `polkit calibrate` wrote ({error})"
+        raise ValueError(shown(text)) from error
+
+
+def _is_number(value: object) -> bool:
+    """A finite one that is not negative: no bool, and no whole number that a float cannot hold."""
+    return type(value) in (int, float) and 0 <= value <= LARGEST
 
 
 def calibrate(proof: Proof, *, conditions: Conditions = Conditions(augmentation="redraw"), replays: int = 4,

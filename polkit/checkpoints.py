@@ -6,20 +6,15 @@ from pathlib import Path
 from types import MappingProxyType
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from polkit.models import build_model
+from polkit.reading import HEADER_BYTES, ProofError, parse_tensors, read_plain
 from polkit.task import Task
 from polkit.training import Checkpoint
 from polkit.whole import write_whole
 
-HEADER_BYTES = 2**20  # of a checkpoint's safetensors header; ResNet-50's takes 42 kB
-DTYPES = {"F32": torch.float32, "F64": torch.float64, "U8": torch.uint8, "I64": torch.int64}
-
-
-class ProofError(ValueError):
-    """A proof that cannot be used, or a file of it that is not what it must be; the text names the file."""
+FLOATS = (torch.float32, torch.float64)
 
 
 def checkpoint_steps(steps: int, checkpoint_interval: int) -> list[int]:
@@ -33,26 +28,6 @@ def checkpoint_name(step: int) -> str:
 def label(file: Path) -> str:
     """A file's name inside its proof."""
     return "/".join(file.parts[-2:]) if file.parent.name == "checkpoints" else file.name
-
-
-def read_tensors(file: Path, dtypes: dict[str, tuple[torch.dtype, ...]], limit: int) -> dict[str, torch.Tensor]:
-    """The named tensors of a safetensors file of at most `limit` bytes; ProofError if it holds anything else."""
-    name = label(file)
-    if file.stat().st_size > limit:
-        raise ProofError(f"{name} has {file.stat().st_size} bytes, its tensors take at most {limit}")
-    try:
-        with safe_open(file, framework="pt") as opened:
-            found = set(opened.keys())
-            if found != set(dtypes):
-                raise ProofError(f"{name} lacks or adds the tensor {min(found ^ set(dtypes))!r}")
-            for key, allowed in dtypes.items():
-                stored = opened.get_slice(key).get_dtype()
-                if DTYPES.get(stored) not in allowed:
-                    wanted = " or ".join(str(dtype).removeprefix("torch.") for dtype in allowed)
-                    raise ProofError(f"{name}: {key} is of type {stored}, it must be {wanted}")
-            return {key: opened.get_tensor(key) for key in dtypes}
-    except (SafetensorError, OSError) as error:
-        raise ProofError(f"{name} is not a safetensors file ({error})") from error
 
 
 @lru_cache(maxsize=8)  # building the model of `digits` takes 3 ms, reading its checkpoint 1.5 ms
@@ -73,19 +48,23 @@ def tensor_shapes(task: Task) -> Mapping[str, torch.Size]:
     return MappingProxyType(shapes)
 
 
+def checkpoint_bytes(task: Task) -> int:
+    """The most that a checkpoint of the task's model may have on disk: all its tensors in float64, and a header."""
+    return 8 * sum(shape.numel() for shape in tensor_shapes(task).values()) + HEADER_BYTES
+
+
 def read_checkpoint(file: Path, task: Task) -> Checkpoint:
+    """A checkpoint of the task's model, from the file of a proof that is being made."""
+    return parse_checkpoint(read_plain(file, label(file), checkpoint_bytes(task)), label(file), task)
+
+
+def parse_checkpoint(raw: bytes, name: str, task: Task) -> Checkpoint:
     """A checkpoint of the task's model. Raises ProofError unless names, shapes and types are exactly its own."""
-    shapes = tensor_shapes(task)
-    elements = sum(shape.numel() for shape in shapes.values())
-    allowed = (torch.float32, torch.float64)
-    tensors = read_tensors(file, dict.fromkeys(shapes, allowed), limit=8 * elements + HEADER_BYTES)
-    for key, shape in shapes.items():
-        if tensors[key].shape != shape:
-            raise ProofError(f"{label(file)}: {key} has shape {tuple(tensors[key].shape)}, not {tuple(shape)}")
+    tensors = parse_tensors(raw, name, {key: (FLOATS, shape) for key, shape in tensor_shapes(task).items()})
     parts = {"weights": {}, "buffers": {}, "momentum": {}}
     for key, value in tensors.items():
-        part, _, name = key.partition(".")
-        parts[part][name] = value
+        part, _, inner = key.partition(".")
+        parts[part][inner] = value
     return Checkpoint(**parts)
 
 

@@ -3,43 +3,57 @@
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from polkit.checkpoints import (
-    ProofError,
+    checkpoint_bytes,
     checkpoint_name,
     checkpoint_steps,
-    read_checkpoint,
-    read_tensors,
-    tensor_shapes,
+    parse_checkpoint,
 )  # fmt: skip
 from polkit.cost import Cost
 from polkit.data import Points, polkit_home
+from polkit.reading import (
+    ARRAY_HEADER_BYTES,
+    HEADER_BYTES,
+    ProofError,
+    bytes_digest,
+    parse_array,
+    parse_json,
+    parse_tensors,
+    read_plain,
+)  # fmt: skip
 from polkit.task import NAMED_TASKS, Task
 from polkit.training import Checkpoint, Conditions
 from polkit.whole import sync, sync_all, write_text_whole, write_whole
 
 FORMAT, FORMAT_VERSION = "polkit-proof", 1
-MANIFEST_BYTES = 64 * 2**20  # 780 checkpoints take 0.1 MB
+MANIFEST_BYTES = 16 * 2**20  # 780 checkpoints take 0.1 MB; parsed, the worst such JSON takes 0.5 GB
+RECORD_BYTES = 256 * 2**20
 MANIFEST_FIELDS = {"format": str, "format_version": int, "task": dict, "steps": int, "checkpoint_interval": int,
                    "seed_commitment": str, "conditions": dict, "versions": dict, "files": dict}  # fmt: skip
+FILE_FIELDS = {"bytes": int, "sha256": str}
 
 
 @dataclass(frozen=True)
 class Proof:
     """A folder that claims to be a proof. Reading a file of it checks that file, and raises ProofError.
 
-    steps: T (T' of a spoof) · checkpoint_interval: k.
+    steps: T (T' of a spoof) · checkpoint_interval: k · digest: SHA-256 of the manifest, which names the digest of every
+    other file, and so identifies the proof · bound: whether a file whose bytes have another digest than the manifest
+    names is refused wherever it is read. The verifier's is, once it has checked them all: it uses what it has hashed.
     """
 
     folder: Path
@@ -47,21 +61,18 @@ class Proof:
     steps: int
     checkpoint_interval: int
     manifest: dict
+    digest: str = ""
+    bound: bool = False
 
     @property
     def checkpoint_steps(self) -> list[int]:
         """0, k, 2k, …, T."""
         return checkpoint_steps(self.steps, self.checkpoint_interval)
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the manifest, which names the digest of every other file: it identifies the proof."""
-        return hashlib.sha256((self.folder / "manifest.json").read_bytes()).hexdigest()
-
     def checkpoint(self, step: int, task: Task | None = None) -> Checkpoint:
         """W_t; its tensors must be those of the model of `task` (default: of the claimed task)."""
-        name = checkpoint_name(step)
-        return read_checkpoint(self._file(name), task or self.task)
+        name, task = checkpoint_name(step), task or self.task
+        return parse_checkpoint(self._read(name, task), name, task)
 
     def final_weights(self, task: Task | None = None) -> Checkpoint:
         """What an adversary knows: the weights and buffers of f_{W_T}, without the optimiser's state."""
@@ -86,50 +97,68 @@ class Proof:
         """The data points that travel with the proof, or None: then they are the named data set's own."""
         if not os.path.lexists(self.folder / "points.safetensors"):
             return None
-        file = self._file("points.safetensors")
-        tensors = read_tensors(file, {"images": (torch.uint8,), "labels": (torch.int64,)}, limit=file.stat().st_size)
+        wanted = {"images": ((torch.uint8,), None), "labels": ((torch.int64,), None)}
+        tensors = parse_tensors(self._read("points.safetensors", self.task), "points.safetensors", wanted)
         images, labels = tensors["images"], tensors["labels"]
-        if images.shape != (len(labels), *self.task.image_shape) or labels.dim() != 1:
-            raise ProofError(f"points.safetensors: {len(labels)} labels and images of shape {tuple(images.shape)}")
-        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.task.classes:
+        if labels.dim() != 1 or images.shape != (len(labels), *self.task.image_shape):
+            shapes = f"labels of shape {tuple(labels.shape)} and images of shape {tuple(images.shape)}"
+            raise ProofError(f"points.safetensors: {shapes} are not points of {self.task.image_shape}")
+        if not 0 <= int(labels.min()) <= int(labels.max()) < self.task.classes:
             raise ProofError(f"points.safetensors: a label lies outside 0 to {self.task.classes - 1}")
         return Points(images, labels)
 
     def cost(self) -> Cost:
         """What its maker noted beside the folder about its own expense; the verifier never looks there."""
-        return Cost(**self._record()["cost"])
+        return self._record(lambda note: Cost(**note["cost"]))
 
     def trace(self) -> pd.DataFrame:
         """What an adversary noted beside the folder: one row per batch it treated (empty for a prover)."""
-        return pd.DataFrame(self._record()["trace"])
+        return self._record(lambda note: pd.DataFrame(note["trace"]))
 
     def counts(self) -> dict[str, int]:
         """How often its maker did each kind of computation, from the same note."""
-        return self._record()["counts"]
+        return self._record(lambda note: {str(kind): int(times) for kind, times in note["counts"].items()})
 
     def missed(self) -> str:
         """By how much an adversary's optimisation missed its aim, in a sentence of that note; empty if it did not."""
-        return self._record().get("missed", "")
+        return self._record(lambda note: str(note.get("missed", "")))
 
-    def _record(self) -> dict:
-        return json.loads(record_path(self.folder).read_text())
+    def size_limit(self, name: str, task: Task) -> int:
+        """The most bytes that a file may have in a proof of these steps for a task, whatever it declares."""
+        rows = {"batches.npy": 4 * task.batch_size, "signatures.npy": 32, "augmentation.npy": 8}
+        if name in rows:
+            return rows[name] * self.steps + ARRAY_HEADER_BYTES
+        if name == "points.safetensors":
+            return most_points(task) * (math.prod(task.image_shape) + 8) + HEADER_BYTES
+        return checkpoint_bytes(task)
 
-    def _file(self, name: str) -> Path:
-        file = self.folder / name
-        if file.is_symlink() or not file.is_file():
-            raise ProofError(f"{name} is missing, or not a file")
-        return file
+    def _record(self, read: Callable[[dict], Any]) -> Any:
+        file = record_path(self.folder)
+        try:
+            return read(json.loads(read_plain(file, file.name, RECORD_BYTES)))
+        except ProofError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise ProofError(f"{file.name} is not the note that a maker leaves ({error})") from error
+
+    def _read(self, name: str, task: Task) -> bytes:
+        inner, limit = (self.folder / name).parent, self.size_limit(name, task)
+        if inner != self.folder and inner.is_symlink():
+            raise ProofError(f"{inner.name} is a link, not a folder")
+        noted = self.manifest["files"].get(name, {"bytes": 0}) if self.bound else None
+        raw = read_plain(self.folder / name, name, min(limit, noted["bytes"]) if noted else limit)
+        if noted and noted != bytes_digest(raw):
+            raise ProofError(f"{name} changed after its digest had been checked")
+        return raw
 
     def _array(self, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
-        file = self._file(name)
-        try:
-            values = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise ProofError(f"{name} is not a NumPy array file ({error})") from error
-        if not isinstance(values, np.ndarray) or values.dtype != dtype or values.shape != shape:
-            found = f"{getattr(values, 'dtype', type(values).__name__)} {getattr(values, 'shape', '')}"
-            raise ProofError(f"{name} holds {found}, it must hold {np.dtype(dtype)} {shape}")
-        return np.array(values)
+        return parse_array(self._read(name, self.task), name, dtype, shape)
+
+
+def most_points(task: Task) -> int:
+    """How many points may travel with a proof: for each place in a training's batches three. An honest proof has fewer
+    than two, and Attack I adds its own to them."""
+    return 3 * task.steps * task.batch_size
 
 
 def record_path(folder: Path) -> Path:
@@ -137,47 +166,13 @@ def record_path(folder: Path) -> Path:
     return folder.with_name(folder.name + ".record.json")
 
 
-def read_weights(source: str | Path, task: Task) -> Checkpoint:
-    """f_{W_T}: from a proof's last checkpoint, or from a safetensors file of a model's state dict or a checkpoint.
-
-    Raises ProofError if it is neither, or not a model of the task.
-    """
-    source = Path(source)
-    if source.is_dir():
-        return open_proof(source).final_weights(task)
-    if not source.is_file():
-        raise ProofError(f"{source} is neither a proof nor a safetensors file")
-    shapes = {key: shape for key, shape in tensor_shapes(task).items() if not key.startswith("momentum.")}
-    parts: dict[str, dict[str, torch.Tensor]] = {"weights": {}, "buffers": {}}
-    try:
-        with safe_open(source, framework="pt") as opened:
-            whole = next(iter(shapes)) in opened.keys()  # noqa: SIM118 (a safetensors file is no dict)
-            for key, shape in shapes.items():
-                part, _, name = key.partition(".")
-                stored = key if whole else name
-                if opened.get_slice(stored).get_dtype() not in ("F32", "F64"):
-                    raise ProofError(f"{source}: {stored} is neither float32 nor float64")
-                found = tuple(opened.get_slice(stored).get_shape())
-                if found != tuple(shape):
-                    raise ProofError(f"{source}: {stored} has shape {found}, task {task.name} needs {tuple(shape)}")
-                parts[part][name] = opened.get_tensor(stored)
-    except (SafetensorError, OSError) as error:
-        raise ProofError(f"{source} does not hold the weights of task {task.name} ({error})") from error
-    return Checkpoint(**parts, momentum={})
-
-
 def open_proof(folder: str | Path) -> Proof:
     """A proof, with only its manifest read. Raises ProofError if there is no manifest that can be used."""
     folder = Path(folder)
-    file = folder / "manifest.json"
-    if file.is_symlink() or not file.is_file():
+    if not os.path.lexists(folder / "manifest.json"):
         raise ProofError(f"{folder} is not a proof: it has no manifest.json")
-    if file.stat().st_size > MANIFEST_BYTES:
-        raise ProofError(f"manifest.json has {file.stat().st_size} bytes, more than {MANIFEST_BYTES}")
-    try:
-        manifest = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ProofError(f"manifest.json is not JSON ({error})") from error
+    raw = read_plain(folder / "manifest.json", "manifest.json", MANIFEST_BYTES)
+    manifest = parse_json(raw, "manifest.json")
     if not isinstance(manifest, dict) or set(manifest) != set(MANIFEST_FIELDS):
         raise ProofError(f"manifest.json must have the fields {', '.join(MANIFEST_FIELDS)} and no others")
     for name, kind in MANIFEST_FIELDS.items():
@@ -192,7 +187,10 @@ def open_proof(folder: str | Path) -> Proof:
     steps, interval = manifest["steps"], manifest["checkpoint_interval"]
     if not 1 <= interval <= steps <= 10**8:
         raise ProofError(f"manifest.json: {steps} steps in intervals of {interval} are not 1 <= k <= T <= 10^8")
-    return Proof(folder, task, steps, interval, manifest)
+    for name, noted in manifest["files"].items():
+        if not (isinstance(noted, dict) and {key: type(value) for key, value in noted.items()} == FILE_FIELDS):
+            raise ProofError(f"manifest.json: of {name!r} it must name the bytes and the sha256, and nothing else")
+    return Proof(folder, task, steps, interval, manifest, bytes_digest(raw)["sha256"])
 
 
 def file_digest(file: Path) -> dict:

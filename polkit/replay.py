@@ -8,11 +8,11 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from polkit.checkpoints import ProofError
 from polkit.data import Points, derive_seed, training_points
 from polkit.distance import distances
 from polkit.progress import Progress, reported
 from polkit.proof import Proof, cache_folder
+from polkit.reading import ProofError
 from polkit.task import NAMED_TASKS, Task
 from polkit.training import PARTS, Checkpoint, Conditions, Learner, applied, load, make_learner, snapshot, update
 from polkit.whole import made_alone, stands, write_text_whole
@@ -34,9 +34,13 @@ def proof_points(proof: Proof) -> Points:
     if proof.task.data not in NAMED_TASKS:
         raise ProofError(f"points.safetensors is missing, and {proof.task.data!r} is not a named data set")
     try:
-        return training_points(proof.task)
+        points = training_points(proof.task)
     except ValueError as error:
         raise ProofError(f"manifest.json: {error}") from error
+    if points.images.shape[1:] != proof.task.image_shape or int(points.labels.max()) >= proof.task.classes:
+        kinds = f"{proof.task.classes} classes of {proof.task.image_shape}"
+        raise ProofError(f"manifest.json: the images of {proof.task.name} are not of {kinds}")
+    return points
 
 
 @dataclass(frozen=True)

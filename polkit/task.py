@@ -107,6 +107,10 @@ class Task:
                 raise ValueError(f"the task's {name} must be of type {kind.__name__}, not {value!r}")
         if len(values["image_shape"]) != 3:
             raise ValueError("the task's image_shape must be [channels, height, width]")
+        try:
+            values = values | {name: float(values[name]) for name, kind in expected.items() if kind is float}
+        except OverflowError as error:
+            raise ValueError(f"a number of the task is too large ({error})") from error
         return Task(**values | {"image_shape": tuple(values["image_shape"]), "milestones": tuple(values["milestones"])})
 
 

@@ -9,30 +9,23 @@ import numpy as np
 import pandas as pd
 
 from polkit.calibration import Calibration
-from polkit.checkpoints import ProofError, checkpoint_name
 from polkit.cost import Cost, Meter
 from polkit.distance import DISTANCES
-from polkit.distance import distances as distances_between
-from polkit.initialisation import test_initialisation
+from polkit.inspection import (
+    OPTIMISER,
+    Reason,
+    check_checkpoints,
+    check_claims,
+    check_data,
+    check_files,
+    check_optimiser,
+    replayed_task,
+)  # fmt: skip
 from polkit.progress import Progress
-from polkit.proof import OPTIONAL_FILES, Proof, expected_files, file_digest, open_proof
-from polkit.prover import signatures_of
-from polkit.replay import proof_points, replay, select_intervals
-from polkit.task import Task
-from polkit.training import PARTS, Checkpoint, applied, unit_costs
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Why a proof was rejected. kind: unusable, task, missing, extra, digest, malformed, not finite,
-    initialisation, signature or error · step: the first of the interval, for an error."""
-
-    kind: str
-    detail: str
-    step: int | None = None
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.detail}"
+from polkit.proof import Proof, open_proof
+from polkit.reading import ProofError
+from polkit.replay import replay, select_intervals
+from polkit.training import PARTS, applied, unit_costs
 
 
 @dataclass(frozen=True)
@@ -100,7 +93,6 @@ class Verdict:
         return "\n".join([f"{word} ({self.intervals['start'].nunique()} intervals replayed)", *shown])
 
 
-OPTIMISER = ("learning_rate", "momentum", "weight_decay", "milestones", "learning_rate_drop")
 INTERVAL_COLUMNS = ["start", "end", "epoch", "magnitude", "part", "distance", "error", "normalised_error",
                     "threshold", "passed"]  # fmt: skip
 
@@ -120,6 +112,8 @@ def verify(proof: Proof | str | Path, calibration: Calibration, *, top_q: int | 
 
     Every file's digest, every checkpoint and the signature of every batch are checked whatever Q is. The printed
     algorithm never replays the last epoch, and checks only the first signature of an interval; this one does both.
+    What is hashed is what is used: the manifest is read once, and a file with other bytes than it names is refused at
+    each reading. `proof` itself may be a link; nothing inside may.
 
     Never raises on a bad proof. Raises ValueError on a caller's mistake, FileNotFoundError if the claimed data set
     is not on this machine.
@@ -151,116 +145,32 @@ def _verified(
     except ProofError as error:
         reasons, usable = [Reason("unusable", str(error))], False
     if not reasons:
-        reasons = check_files(proof) + check_data(proof, calibration.conditions.augmentation == "replay")
-        magnitudes, initial, found = check_checkpoints(proof, task)
-        reasons += found
-        if not any(reason.kind == "malformed" for reason in reasons):
+        reasons = check_files(proof, task)
+        if not malformed(reasons):
+            # From here on, no file may change; where one was not what the manifest names, nothing is accepted anyway.
+            proof = replace(proof, bound=not reasons)
+            magnitudes, initial, found = check_checkpoints(proof, task)
+            reasons += check_data(proof, calibration.conditions.augmentation == "replay") + found
+        if not malformed(reasons):
             starts = select_intervals(magnitudes, top_q)
-            replayed = replay(
-                proof, task, calibration.conditions, starts["start"].tolist(), seed,
-                workers=workers, progress=progress, remember=remember and not reasons,
-            )  # fmt: skip
-            meter.charge("update", int((starts["end"] - starts["start"]).sum()))
-            intervals = judge(replayed.merge(starts, on=["start", "end"]), calibration)
-            compared = intervals["distance"].isin(distances) & intervals["part"].isin(parts)
-            reasons += error_reasons(intervals[compared])
+            try:
+                replayed = replay(
+                    proof, task, calibration.conditions, starts["start"].tolist(), seed,
+                    workers=workers, progress=progress, remember=remember and not reasons,
+                )  # fmt: skip
+            except ProofError as error:  # of a file that changed after it was checked
+                reasons.append(Reason("malformed", str(error)))
+            else:
+                meter.charge("update", int((starts["end"] - starts["start"]).sum()))
+                intervals = judge(replayed.merge(starts, on=["start", "end"]), calibration)
+                compared = intervals["distance"].isin(distances) & intervals["part"].isin(parts)
+                reasons += error_reasons(intervals[compared])
     return Verdict(not reasons, usable, tuple(reasons), intervals, initial, meter.cost())
 
 
-def replayed_task(proof: Proof, task: Task, prover_decides: Sequence[str] = OPTIMISER) -> Task:
-    """The verifier's task with what the prover decides of its optimiser."""
-    return task.replace(**{name: getattr(proof.task, name) for name in prover_decides})
-
-
-def check_optimiser(task: Task) -> list[Reason]:
-    """No update can be computed with a negative or infinite rate, or a rate divided by nothing."""
-    numbers = {name: getattr(task, name) for name in OPTIMISER if name != "milestones"}
-    odd = {name: value for name, value in numbers.items() if not 0 <= value < math.inf}
-    odd |= {"learning_rate_drop": 0} if task.learning_rate_drop == 0 else {}
-    detail = "manifest.json claims {} = {}, no optimiser has that"
-    return [Reason("task", detail.format(name, value)) for name, value in odd.items()]
-
-
-def check_claims(proof: Proof, task: Task) -> list[Reason]:
-    """The verifier's task decides; a proof may bring other data and another number of steps, nothing else."""
-    mine, claimed = task.to_json(), proof.task.to_json()
-    reasons = [
-        Reason("task", f"manifest.json claims {name} = {claimed[name]}, this task has {mine[name]}")
-        for name in task.differs(proof.task)
-    ]
-    if proof.checkpoint_interval != task.checkpoint_interval:
-        detail = (
-            f"manifest.json claims k = {proof.checkpoint_interval}, δ was calibrated for {task.checkpoint_interval}"
-        )
-        reasons.append(Reason("task", detail))
-    return reasons
-
-
-def check_files(proof: Proof) -> list[Reason]:
-    """Every file that must be there is, nothing else is, and each has the digest that the manifest names."""
-    present = {file.relative_to(proof.folder).as_posix() for file in proof.folder.rglob("*") if not file.is_dir()}
-    present.discard("manifest.json")
-    expected, listed = expected_files(proof), proof.manifest["files"]
-    reasons = [Reason("missing", name) for name in sorted(expected - present)]
-    reasons += [Reason("extra", name) for name in sorted(present - expected - OPTIONAL_FILES)]
-    reasons += [Reason("missing", f"{name} is in the manifest") for name in sorted(set(listed) - present - expected)]
-    for name in sorted(present & (expected | OPTIONAL_FILES)):
-        file = proof.folder / name
-        if file.is_symlink() or not file.is_file():
-            reasons.append(Reason("malformed", f"{name} is a link or a device, not a file"))
-        elif listed.get(name) != file_digest(file):
-            reasons.append(Reason("digest", f"{name} is not the file that manifest.json names"))
-    return reasons
-
-
-def check_data(proof: Proof, needs_seeds: bool) -> list[Reason]:
-    """Indices in range, augmentation seeds where they are needed, and every batch's signature (line 24)."""
-    try:
-        points, batches, claimed = proof_points(proof), proof.batches(), proof.signatures()
-        seeds = proof.augmentation_seeds()
-    except ProofError as error:
-        return [Reason("malformed", str(error))]
-    if needs_seeds and seeds is None:
-        return [Reason("malformed", "augmentation.npy is missing, and these Conditions replay what it records")]
-    outside = (batches < 0) | (batches >= len(points))
-    if outside.any():
-        step = int(np.argmax(outside.any(axis=1)))
-        return [Reason("malformed", f"batches.npy: step {step} names a point outside 0 to {len(points) - 1}")]
-    wrong = np.flatnonzero((signatures_of(points, batches) != claimed).any(axis=1))
-    return [Reason("signature", f"the batch of step {step} is not the one that was signed") for step in wrong]
-
-
-def check_checkpoints(proof: Proof, task: Task) -> tuple[pd.DataFrame, pd.DataFrame, list[Reason]]:
-    """One pass over 𝕎: each is whole and finite, W_0 is a fresh draw, and how far each interval moved.
-
-    Returns the intervals whose two ends can be read (start, end, epoch, magnitude: l2 of the weights), the
-    initialisation test, and the reasons to reject.
-    """
-    reasons, rows, initial = [], [], pd.DataFrame()
-    previous: tuple[int, Checkpoint] | None = None
-    for step in proof.checkpoint_steps:
-        try:
-            current = proof.checkpoint(step, task)
-        except ProofError as error:
-            # A file that is not there is already a reason of its own, from check_files.
-            if (proof.folder / checkpoint_name(step)).is_file():
-                reasons.append(Reason("malformed", str(error)))
-            previous = None
-            continue
-        for part, tensors in current.parts().items():
-            bad = [name for name, value in tensors.items() if not bool(value.isfinite().all())]
-            if bad:
-                reasons.append(Reason("not finite", f"{checkpoint_name(step)}: {part}.{bad[0]} holds NaN or infinity"))
-        if step == 0:
-            initial = test_initialisation(task, current)
-            for row in initial[~initial["passed"]].itertuples():
-                detail = f"W_0: {row.part}.{row.tensor} is not {row.required} (p = {row.p_value:.2g})"
-                reasons.append(Reason("initialisation", detail))
-        if previous is not None:
-            magnitude = distances_between(current.weights, previous[1].weights)["l2"]
-            rows.append((previous[0], step, previous[0] // task.steps_per_epoch, magnitude))
-        previous = (step, current)
-    return pd.DataFrame(rows, columns=["start", "end", "epoch", "magnitude"]), initial, reasons
+def malformed(reasons: Sequence[Reason]) -> bool:
+    """Whether some file is not of the form that the next check would have to take for granted."""
+    return any(reason.kind == "malformed" for reason in reasons)
 
 
 def judge(replayed: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:

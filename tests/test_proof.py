@@ -110,13 +110,13 @@ def test_files_that_are_not_what_they_must_be(copied):
     with pytest.raises(pk.ProofError, match=r"checkpoints/00000004\.safetensors is not a safetensors file"):
         copied.checkpoint(4)
     checkpoint.write_bytes(whole + bytes(4_000_000))
-    with pytest.raises(pk.ProofError, match="its tensors take at most"):
+    with pytest.raises(pk.ProofError, match=r"00000004\.safetensors has \d+ bytes, it may have \d+ at most"):
         copied.checkpoint(4)
     np.save(copied.folder / "batches.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(pk.ProofError, match=r"batches\.npy is not a NumPy array file"):
+    with pytest.raises(pk.ProofError, match=r"batches\.npy holds .*'\|O'.*, it must hold .*'<i4'"):
         copied.batches()
     np.save(copied.folder / "signatures.npy", np.zeros((16, 31), np.uint8))
-    with pytest.raises(pk.ProofError, match=r"signatures\.npy holds uint8 \(16, 31\), it must hold uint8 \(16, 32\)"):
+    with pytest.raises(pk.ProofError, match=r"signatures\.npy holds .*\(16, 31\), }, it must hold .*\(16, 32\), }"):
         copied.signatures()
 
 
@@ -193,7 +193,7 @@ def test_no_array_of_a_proof_is_unpickled(copied, tmp_path, name):
     np.save(file, np.array([Planted(ran)], dtype=object), allow_pickle=True)
     for raw in (file.read_bytes(), pickle.dumps(Planted(ran))):
         file.write_bytes(raw)
-        with pytest.raises(pk.ProofError, match=f"{file.name} is not a NumPy array file"):
+        with pytest.raises(pk.ProofError, match=f"{file.name} (is not a NumPy array file|holds .*O)"):
             getattr(copied, name)()
     assert not ran.exists()
     np.load(file, allow_pickle=True)
@@ -202,14 +202,14 @@ def test_no_array_of_a_proof_is_unpickled(copied, tmp_path, name):
 
 def test_arrays_of_another_type_or_length_are_refused(copied):
     np.save(copied.folder / "batches.npy", copied.batches().astype(np.int64))
-    with pytest.raises(pk.ProofError, match=r"holds int64 \(16, 64\), it must hold int32 \(16, 64\)"):
+    with pytest.raises(pk.ProofError, match=r"holds .*'<i8'.*\(16, 64\), }, it must hold .*'<i4'.*\(16, 64\), }"):
         copied.batches()
     np.save(copied.folder / "augmentation.npy", copied.augmentation_seeds()[:-1])
-    with pytest.raises(pk.ProofError, match=r"holds int64 \(15,\), it must hold int64 \(16,\)"):
+    with pytest.raises(pk.ProofError, match=r"holds .*\(15,\), }, it must hold .*\(16,\), }"):
         copied.augmentation_seeds()
     with (copied.folder / "signatures.npy").open("wb") as file:
         np.savez(file, values=np.zeros((16, 32), np.uint8))
-    with pytest.raises(pk.ProofError, match=r"signatures\.npy holds"):
+    with pytest.raises(pk.ProofError, match=r"signatures\.npy is not a NumPy array file of version 1\.0"):
         copied.signatures()
     (copied.folder / "augmentation.npy").unlink()
     assert copied.augmentation_seeds() is None
@@ -244,7 +244,7 @@ def test_points_travel_with_the_proof_of_a_folder_of_images(tmp_path):
     with pytest.raises(pk.ProofError, match="a label lies outside 0 to 1"):
         proof.points()
     save_file({"images": points.images[1:], "labels": points.labels}, proof.folder / "points.safetensors")
-    with pytest.raises(pk.ProofError, match="130 labels and images of shape"):
+    with pytest.raises(pk.ProofError, match=r"labels of shape \(130,\) and images of shape \(129, 3, 32, 32\)"):
         proof.points()
 
 
@@ -260,7 +260,7 @@ def test_a_state_dict_in_half_precision_is_refused(small_proof, small_task, tmp_
     final = small_proof.checkpoint(16)
     halved = {name: value.half() for name, value in (final.weights | final.buffers).items()}
     save_file(halved, tmp_path / "model.safetensors")
-    with pytest.raises(pk.ProofError, match="is neither float32 nor float64"):
+    with pytest.raises(pk.ProofError, match="conv.weight is of type F16, it must be float32 or float64"):
         pk.read_weights(tmp_path / "model.safetensors", small_task)
 
 

@@ -1,0 +1,157 @@
+"""Reading what somebody else wrote: a plain file of bounded size, taken whole, in exactly the form it must have.
+
+Nothing here follows a link, waits for a pipe, unpickles or evaluates anything, or allocates what a file only declares.
+"""
+
+import hashlib
+import json
+import math
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, deserialize
+
+HEADER_BYTES = 2**20  # of a safetensors file; a ResNet-50's checkpoint has 42 kB
+ARRAY_HEADER_BYTES = 4096  # of an .npy file; ours have 128
+SHOWN = 400  # characters of a message
+DTYPES = {"F32": torch.float32, "F64": torch.float64, "U8": torch.uint8, "I64": torch.int64}
+
+
+class ProofError(ValueError):
+    """A proof that cannot be used, or a file of it that is not what it must be; the text names the file."""
+
+    def __init__(self, text: str):
+        super().__init__(shown(text))
+
+
+def shown(text: str) -> str:
+    """Text from elsewhere as one line that cannot paint a terminal: what is not printable is escaped, the long cut."""
+    if len(text) > SHOWN:
+        text = f"{text[: SHOWN // 2]} … {text[-SHOWN // 2 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def open_plain(file: Path, name: str, limit: int) -> BinaryIO:
+    """A file opened for reading, if it is a plain one of at most `limit` bytes; ProofError otherwise.
+
+    `lstat` first, since to open a pipe is to wait and to open a device may be to act; then the same of what was
+    opened, which another process may have put there since.
+    """
+    never_wait = sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+    try:
+        if not stat.S_ISREG(os.lstat(file).st_mode):
+            raise ProofError(f"{name} is missing, or not a file")
+        opened = os.fdopen(os.open(file, os.O_RDONLY | never_wait), "rb")
+    except FileNotFoundError as error:
+        raise ProofError(f"{name} is missing, or not a file") from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        raise ProofError(f"{name} cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    found = os.fstat(opened.fileno())
+    if stat.S_ISREG(found.st_mode) and found.st_size <= limit:
+        return opened
+    opened.close()
+    if not stat.S_ISREG(found.st_mode):
+        raise ProofError(f"{name} is missing, or not a file")
+    raise ProofError(f"{name} has {found.st_size} bytes, it may have {limit} at most")
+
+
+def read_plain(file: Path, name: str, limit: int) -> bytes:
+    """The bytes of a plain file of at most `limit` bytes."""
+    with open_plain(file, name, limit) as opened:
+        declared = os.fstat(opened.fileno()).st_size
+        try:
+            raw = opened.read(declared + 1)
+        except OSError as error:
+            raise ProofError(f"{name} cannot be read ({error.strerror})") from error
+    if len(raw) != declared:
+        raise ProofError(f"{name} changed while it was being read")
+    return raw
+
+
+def bytes_digest(raw: bytes) -> dict:
+    """Size and SHA-256, as a manifest names them."""
+    return {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+
+
+def read_json(file: str | Path, limit: int) -> Any:
+    """The JSON of a file that the caller names; the path may be a link, unlike one inside a proof."""
+    return parse_json(read_plain(Path(os.path.realpath(file)), Path(file).name, limit), Path(file).name)
+
+
+def parse_json(raw: bytes, name: str) -> Any:
+    """ProofError unless this is UTF-8 JSON in which no object names a key twice and every number is a finite one."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+            raise ValueError(f"it names {twice!r} twice")
+        return found
+
+    def refused(word: str) -> None:
+        raise ValueError(f"{word} is no JSON number")
+
+    def finite(text: str) -> float:
+        return float(text) if math.isfinite(float(text)) else refused(text)
+
+    try:
+        text = raw.decode()
+        values = json.loads(text, object_pairs_hook=once, parse_constant=refused, parse_float=finite)
+        if "\\u" in text:
+            json.dumps(values, ensure_ascii=False).encode()  # half of a surrogate pair, which no terminal can show
+    except (ValueError, RecursionError) as error:
+        raise ProofError(f"{name} is not JSON ({error})") from error
+    return values
+
+
+def parse_array(raw: bytes, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+    """An .npy file of exactly this type and shape. Its header is compared with the one it must have, not evaluated."""
+    begin = 10 + int.from_bytes(raw[8:10], "little")
+    header = raw[10:begin].rstrip(b" \n")
+    wanted = repr({"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}).removesuffix("}") + ", }"
+    if raw[:8] != b"\x93NUMPY\x01\x00" or len(raw) < begin or not header.startswith(b"{'descr': "):
+        raise ProofError(f"{name} is not a NumPy array file of version 1.0")
+    if header != wanted.encode():
+        raise ProofError(f"{name} holds {header.decode('latin-1')}, it must hold {wanted}")
+    values = np.frombuffer(raw, np.uint8, offset=begin)
+    if values.size != np.dtype(dtype).itemsize * math.prod(shape):
+        raise ProofError(f"{name} holds {values.size} bytes of data, {np.dtype(dtype)} {shape} are others")
+    return values.copy().view(dtype).reshape(shape)
+
+
+def parse_tensors(raw: bytes, name: str, wanted: Mapping[str, tuple[Iterable[torch.dtype], tuple | None]], *,
+                  others: bool = False) -> dict[str, torch.Tensor]:  # fmt: skip
+    """The named tensors of a safetensors file, each of one of its types and of its shape (None: any).
+
+    others: whether the file may hold more than these. ProofError names the file and the tensor.
+    """
+    header = int.from_bytes(raw[:8], "little")
+    if header > HEADER_BYTES:
+        raise ProofError(f"{name} is not a safetensors file (its header claims {header} bytes, {HEADER_BYTES} at most)")
+    try:
+        found = dict(deserialize(raw))
+    except (SafetensorError, ValueError) as error:
+        raise ProofError(f"{name} is not a safetensors file ({error})") from error
+    parse_json(raw[8 : 8 + header], f"the header of {name}")  # the library takes the last of two tensors of one name
+    odd = wanted.keys() - found.keys() if others else wanted.keys() ^ found.keys()
+    if odd:
+        raise ProofError(f"{name} lacks or adds the tensor {min(odd)!r}")
+    tensors = {}
+    for key, (dtypes, shape) in wanted.items():
+        stored = found[key]
+        dtype = DTYPES.get(stored["dtype"])
+        if dtype not in dtypes:
+            named = " or ".join(str(each).removeprefix("torch.") for each in dtypes)
+            raise ProofError(f"{name}: {key} is of type {stored['dtype']}, it must be {named}")
+        if shape is not None and tuple(stored["shape"]) != tuple(shape):
+            raise ProofError(f"{name}: {key} has shape {tuple(stored['shape'])}, not {tuple(shape)}")
+        if not stored["data"]:
+            raise ProofError(f"{name}: {key} is empty, of shape {tuple(stored['shape'])}")
+        tensors[key] = torch.frombuffer(stored["data"], dtype=dtype).reshape(stored["shape"])
+    return tensors
