@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: install book test test-ui test-tasks bench lab results clean
+.PHONY: install book test test-ui test-tasks fuzz bench lab results clean
 
 install: $(STAMP)
 
@@ -27,6 +27,10 @@ test-ui: install
 # for `make test`.
 test-tasks: install
 	$(BIN)/pytest tests/test_book.py tests/test_paper_scale.py -m slow
+
+# 10,000 mutated proofs; `make test` judges 2,000. The last line counts them by kind; FUZZ="--seed 7" draws others.
+fuzz: install
+	$(BIN)/python -W error tests/fuzzing.py --mutations 10000 $(FUZZ)
 
 bench: install
 	$(BIN)/pytest tests/test_panels.py -s -k answers_quickly
