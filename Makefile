@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: install book test test-ui test-tasks test-lowest kills audit reproducibility bench lab results clean
+.PHONY: install book test test-ui test-tasks test-lowest fuzz kills audit reproducibility bench lab results clean
 
 install: $(STAMP)
 
@@ -48,6 +48,10 @@ audit: install
 # What the environment changes of a proof's bytes: data/results/digits/reproducibility.csv.
 reproducibility: install
 	$(BIN)/python tests/reproducibility.py data/results/digits/reproducibility.csv
+
+# 10,000 mutated proofs; `make test` judges 2,000. The last line counts them by kind; FUZZ="--seed 7" draws others.
+fuzz: install
+	$(BIN)/python -W error tests/fuzzing.py --mutations 10000 $(FUZZ)
 
 bench: install
 	$(BIN)/pytest tests/test_panels.py -s -k answers_quickly

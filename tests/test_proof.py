@@ -202,7 +202,7 @@ def test_no_array_of_a_proof_is_unpickled(copied, tmp_path, name):
 
 def test_arrays_of_another_type_or_length_are_refused(copied):
     np.save(copied.folder / "batches.npy", copied.batches().astype(np.int64))
-    with pytest.raises(pk.ProofError, match=r"holds .*'<i8'.*\(16, 64\), }, it must hold .*'<i4'.*\(16, 64\), }"):
+    with pytest.raises(pk.ProofError, match=r"batches\.npy has 8320 bytes, it may have 8192 at most"):
         copied.batches()
     np.save(copied.folder / "augmentation.npy", copied.augmentation_seeds()[:-1])
     with pytest.raises(pk.ProofError, match=r"holds .*\(15,\), }, it must hold .*\(16,\), }"):

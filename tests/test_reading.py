@@ -1,0 +1,456 @@
+"""Files that an adversary wrote: what each kind of fault is called, and what refusing it costs."""
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from mutations import reseal
+from safetensors.torch import load_file, save_file
+
+import polkit as pk
+from polkit.__main__ import main
+from polkit.checkpoints import checkpoint_name
+from polkit.reading import parse_array, parse_json, parse_tensors, read_plain, shown
+
+MIDDLE = "checkpoints/00000008.safetensors"
+
+
+def refusal(folder, calibration):
+    """The reasons of a rejection, each one printable line."""
+    began = time.perf_counter()
+    verdict = pk.verify(folder, calibration)
+    assert time.perf_counter() - began < 10
+    assert not verdict.accepted
+    assert all(str(reason).isprintable() for reason in verdict.reasons)
+    return [str(reason) for reason in verdict.reasons]
+
+
+SOMETHING_ELSE = {
+    "a pipe": lambda file, kept: os.mkfifo(file),
+    "a socket": lambda file, kept: bind(file),
+    "a folder": lambda file, kept: file.mkdir(),
+    "a link to the very file": lambda file, kept: file.symlink_to(kept),
+    "a link to /dev/zero": lambda file, kept: file.symlink_to("/dev/zero"),
+    "a link to itself": lambda file, kept: file.symlink_to(file),
+}
+
+
+def bind(file):
+    here = os.getcwd()
+    os.chdir(file.parent)  # a socket's path has 108 characters at most
+    try:
+        with socket.socket(socket.AF_UNIX) as opened:
+            opened.bind(file.name)
+    finally:
+        os.chdir(here)
+
+
+@pytest.mark.parametrize("what", SOMETHING_ELSE)
+@pytest.mark.parametrize("name", ["manifest.json", "batches.npy", "augmentation.npy", MIDDLE])
+def test_what_is_no_plain_file_is_refused_and_not_waited_for(copied, small_calibration, tmp_path, name, what):
+    file = copied.folder / name
+    SOMETHING_ELSE[what](file, file.rename(tmp_path / "kept"))
+    (first, *_) = refusal(copied.folder, small_calibration)
+    expected = "missing, or not a file" if what != "a folder" or name == "manifest.json" else "missing"
+    assert re.search(rf"{re.escape(name)}.*{expected}|missing: {re.escape(name)}", first), first
+    assert pk.verify(copied.folder, small_calibration).usable == (name != "manifest.json")
+
+
+@pytest.mark.parametrize("what", ["a pipe", "a link to the very file", "a link to itself", "a file"])
+def test_the_folder_of_checkpoints_is_a_folder(copied, small_calibration, tmp_path, what):
+    inner = copied.folder / "checkpoints"
+    kept = inner.rename(tmp_path / "kept")
+    SOMETHING_ELSE.get(what, lambda file, _: file.touch())(inner, kept)
+    assert refusal(copied.folder, small_calibration) == ["malformed: checkpoints is a link or a file, not a folder"]
+    with pytest.raises(pk.ProofError, match="checkpoints"):
+        copied.checkpoint(8)
+
+
+def test_a_path_that_the_caller_names_may_be_a_link_and_a_hard_link_is_a_file(copied, small_calibration, tmp_path):
+    (tmp_path / "link").symlink_to(copied.folder)
+    os.link(copied.folder / MIDDLE, tmp_path / "beside")
+    assert pk.verify(tmp_path / "link", small_calibration).accepted
+    small_calibration.save(tmp_path / "c.json")
+    (tmp_path / "c-link.json").symlink_to(tmp_path / "c.json")
+    assert pk.load_calibration(tmp_path / "c-link.json") == small_calibration
+
+
+@pytest.mark.parametrize(
+    "name", ["../copy/batches.npy", "/etc/passwd", "checkpoints/../batches.npy", "./batches.npy", "a\0b", "",
+             "checkpoints/00000008.SAFETENSORS", "checkpoints/0000000８.safetensors"],
+)  # fmt: skip
+def test_a_name_in_the_manifest_is_never_a_path(copied, small_calibration, name):
+    manifest = json.loads((copied.folder / "manifest.json").read_text())
+    manifest["files"][name] = manifest["files"]["batches.npy"]
+    (copied.folder / "manifest.json").write_text(json.dumps(manifest))
+    assert refusal(copied.folder, small_calibration) == [f"missing: {shown(name)} is in the manifest"]
+
+
+def test_names_of_files_cannot_paint_a_terminal_or_fill_it(copied, small_calibration, capsys, tmp_path):
+    for name in (b"\x1b[2J\x1b[31maccepted\n", b"\xff\xfe", "\u202egnp.exe".encode(), b"x" * 255):
+        os.close(os.open(os.fsencode(copied.folder) + b"/" + name, os.O_CREAT))
+    for number in range(30):
+        (copied.folder / f"y{number}").mkdir()
+    found = refusal(copied.folder, small_calibration)
+    assert "extra: \\x1b[2J\\x1b[31maccepted\\n" in found
+    assert "extra: \\udcff\\udcfe" in found
+    assert any("more than" in text for text in found)
+    assert len(found) < 30
+    small_calibration.save(tmp_path / "c.json")
+    assert main(["verify", str(copied.folder), "--calibration", str(tmp_path / "c.json")]) == 1
+    assert len(capsys.readouterr().out.splitlines()) == 10
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"steps": 10**8}, "claims 100000000 steps, no training of this task has more than 16"),
+     ({"steps": 20}, "claims 20 steps, no training of this task has more than 16"),
+     ({"checkpoint_interval": 2}, "claims k = 2, δ was calibrated for 4"),
+     ({"classes": 10**12}, "claims classes = 1000000000000, this task has 10"),
+     ({"image_shape": [1, 10**6, 10**6]}, "claims image_shape = [1, 1000000, 1000000], this task has [1, 8, 8]"),
+     ({"train_size": 10**9}, "claims 1000000000 training images, a proof of this task has 3072 at most"),
+     ({"data": "cifar10"}, "claims the data of cifar10, this task's images are (1, 8, 8)"),
+     ({"model": "\x1b[2J"}, "claims model = \\x1b[2J, this task has resnet8"),
+     ({"classes": 10**4000}, "claims classes = 1000")],
+)  # fmt: skip
+def test_a_manifest_that_asks_for_another_task(copied, small_calibration, monkeypatch, change, message):
+    task = {name: value for name, value in change.items() if name in dataclasses.asdict(copied.task)}
+    facts = {name: value for name, value in change.items() if name not in task or name == "checkpoint_interval"}
+    pk.unit_costs(copied.task)  # the verifier's own model, counted once
+    monkeypatch.setattr("polkit.models.SmallResNet.__init__", lambda *_, **__: pytest.fail("a model was built"))
+    reseal(copied.folder, task=copied.task.to_json() | task, **facts)
+    assert message in refusal(copied.folder, small_calibration)[0]
+
+
+NOT_JSON = {
+    "a field twice": (lambda text: text.replace('"steps": 16', '"steps": 8, "steps": 16'), "it names 'steps' twice"),
+    "a file twice": (
+        lambda text: text.replace('"files": {', '"files": {"batches.npy": 0, '), "it names 'batches.npy' twice"),
+    "NaN": (lambda text: text.replace('"momentum": 0.9', '"momentum": NaN'), "NaN is no JSON number"),
+    "Infinity": (lambda text: text.replace('"momentum": 0.9', '"momentum": -Infinity'), "-Infinity is no JSON number"),
+    "1e999": (lambda text: text.replace('"momentum": 0.9', '"momentum": 1e999'), "1e999 is no JSON number"),
+    "100,000 digits": (lambda text: text.replace('"steps": 16', f'"steps": {"9" * 10**5}'), "Exceeds the limit"),
+    "half a surrogate pair": (lambda text: text.replace('"resnet8"', '"\\ud800"'), "surrogates not allowed"),
+    "half of one in a list": (lambda text: text.replace("[\n   1,", '["\\udfff", 1,', 1), "surrogates not allowed"),
+    "a mark": (lambda text: "\ufeff" + text, "BOM"),
+    "UTF-16": (lambda text: text.encode("utf-16"), "can't decode"),
+    "Latin-1": (lambda text: text.replace("digits", "dïgits").encode("latin-1"), "can't decode"),
+    "nested lists": (lambda text: text.replace('"steps": 16', '"steps": ' + "[" * 10**6), "recursion"),
+    "nested objects": (lambda text: '{"a":' * 10**6, "recursion"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", NOT_JSON)
+def test_a_manifest_that_is_not_strictly_json(copied, small_calibration, what):
+    change, message = NOT_JSON[what]
+    text = change((copied.folder / "manifest.json").read_text())
+    (copied.folder / "manifest.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    (only,) = refusal(copied.folder, small_calibration)
+    assert only.startswith("unusable: manifest.json is not JSON (")
+    assert message in only
+
+
+@pytest.mark.parametrize("value", [16.0, True, "16", None, [16], {}, -16, 0, 10**30])
+@pytest.mark.parametrize("field", ["steps", "checkpoint_interval", "format_version"])
+def test_a_whole_number_is_nothing_else(copied, small_calibration, field, value):
+    reseal(copied.folder, **{field: value})
+    (only,) = refusal(copied.folder, small_calibration)
+    assert only.startswith("unusable: manifest.json: ")
+
+
+@pytest.mark.parametrize("noted", [{"bytes": 1.0, "sha256": ""}, {"bytes": True, "sha256": ""}, {"bytes": 1}, [], None])
+def test_a_file_is_named_with_bytes_and_digest(copied, small_calibration, noted):
+    manifest = json.loads((copied.folder / "manifest.json").read_text())
+    manifest["files"]["batches.npy"] = noted
+    (copied.folder / "manifest.json").write_text(json.dumps(manifest))
+    (only,) = refusal(copied.folder, small_calibration)
+    assert only == ("unusable: manifest.json: of 'batches.npy' it must name the bytes and the sha256, and nothing else")
+
+
+def write_header(file, header, data=b"", declared=None):
+    file.write_bytes((len(header) if declared is None else declared).to_bytes(8, "little") + header + data)
+
+
+def entry(shape, begin, end, dtype="F32"):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+SAFETENSORS = {
+    "a header of 100 MB": (b" " * 100, 10**8, "claims 100000000 bytes, 1048576 at most"),
+    "a header of 2^63 bytes": (b"{}", 2**63, "1048576 at most"),
+    "overlap": (json.dumps({"a": entry([1], 0, 4), "b": entry([2], 0, 8)}).encode(), None, "invalid offset"),
+    "a tensor of terabytes": (json.dumps({"a": entry([10**12], 0, 8)}).encode(), None, "invalid shape"),
+    "a size that overflows": (json.dumps({"a": entry([2**62, 4], 0, 8)}).encode(), None, "overflow"),
+    "a negative size": (json.dumps({"a": entry([-2], 0, 8)}).encode(), None, "invalid value"),
+    "one name twice": (b'{"a": %s, "a": %s}' % (json.dumps(entry([1], 0, 4)).encode(),
+                                                json.dumps(entry([2], 0, 8)).encode()), None, "names 'a' twice"),
+    "4-bit floats": (json.dumps({"a": entry([16], 0, 8, "F4")}).encode(), None, "is of type F4, it must be float32"),
+    "nothing": (json.dumps({"a": entry([0, 2**62], 0, 0)}).encode(), None, "invalid|has shape|is empty"),
+    "no object": (b"[" * 10**5, None, "invalid type"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", SAFETENSORS)
+def test_a_safetensors_file_that_declares_what_it_does_not_hold(tmp_path, what):
+    header, declared, message = SAFETENSORS[what]
+    write_header(tmp_path / "t", header, bytes(8), declared)
+    with pytest.raises(pk.ProofError, match=f"^t.*({message})|header of t.*({message})"):
+        parse_tensors((tmp_path / "t").read_bytes(), "t", {"a": ((torch.float32,), (2,))})
+
+
+def npy(header, version=b"\x01\x00", size=2):
+    return b"\x93NUMPY" + version + len(header).to_bytes(size, "little") + header
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [(npy(b"{'descr': '<i4', 'fortran_order': True, 'shape': (4, 2), }\n"), "holds .*True.*, it must hold .*False"),
+     (npy(b"{'descr': '<i4', 'fortran_order': False, 'shape': (1000000000000, 2), }\n"), "holds .*1000000000000"),
+     (npy(b"{'descr': [('a', '<i4')], 'fortran_order': False, 'shape': (4, 2), }\n"), "holds .*'a'"),
+     (npy(b"{'descr': '>i4', 'fortran_order': False, 'shape': (4, 2), }\n"), "holds .*>i4"),
+     (npy(b"{'descr': '<i4', 'fortran_order': False, 'shape': (4, 2), }\n"), "holds 0 bytes of data"),
+     (npy(b"{'descr': '<i4', 'fortran_order': False, 'shape': (4, 2), }\n") + bytes(33), "holds 33 bytes of data"),
+     (npy(b"{'descr': '<i4', 'fortran_order': False, 'shape': (4, 2), }\n", b"\x02\x00", 4), "version 1.0"),
+     (npy(b"{'descr': " + b"(" * 60_000), "holds"), (npy(b"__import__('os').abort()"), "not a NumPy array file"),
+     (b"\x93NUMPY\x01\x00\xff\xff{'descr': ", "not a NumPy array file"), (b"", "not a NumPy array file"),
+     (b"PK\x03\x04", "not a NumPy array file")],
+)  # fmt: skip
+def test_an_array_is_of_exactly_one_form(raw, message):
+    with pytest.raises(pk.ProofError, match=f"^x.npy {message}|^x.npy is {message}") as caught:
+        parse_array(raw, "x.npy", np.int32, (4, 2))
+    assert len(str(caught.value)) < 500
+
+
+def test_an_array_of_that_form_is_read_as_numpy_reads_it(tmp_path):
+    for values in (np.arange(8, dtype=np.int32).reshape(4, 2), np.arange(5), np.zeros((3, 32), np.uint8)):
+        np.save(tmp_path / "x.npy", values)
+        read = parse_array((tmp_path / "x.npy").read_bytes(), "x.npy", values.dtype, values.shape)
+        np.testing.assert_array_equal(read, np.load(tmp_path / "x.npy"))
+        assert read.flags.writeable
+
+
+@pytest.mark.parametrize("name", ["00000004", "00000012"])
+@pytest.mark.parametrize("moment", ["check_data", "replay"])
+def test_a_file_that_changes_after_it_was_checked(copied, small_calibration, monkeypatch, moment, name):
+    """What was hashed is what is used, or nothing is accepted: here the file changes between the two."""
+    file = copied.folder / f"checkpoints/{name}.safetensors"
+    true_one = getattr(pk.verifier, moment)
+
+    def exchanged(*given, **named):
+        tensors = load_file(file)
+        save_file(tensors | {"weights.head.bias": tensors["weights.head.bias"] + 1e-9}, file)
+        return true_one(*given, **named)
+
+    assert pk.verify(copied.folder, small_calibration, top_q="all").accepted
+    monkeypatch.setattr(f"polkit.verifier.{moment}", exchanged)
+    verdict = pk.verify(copied.folder, small_calibration, top_q="all")
+    assert not verdict.accepted
+    detail = f"checkpoints/{name}.safetensors changed after its digest had been checked"
+    if moment == "replay":
+        assert [str(reason) for reason in verdict.reasons] == [f"malformed: {detail}"]
+
+
+def test_a_file_that_vanishes_after_it_was_checked(copied, small_calibration, monkeypatch):
+    true_one = pk.verifier.replay
+
+    def removed(*given, **named):
+        shutil.rmtree(copied.folder)
+        return true_one(*given, **named)
+
+    monkeypatch.setattr("polkit.verifier.replay", removed)
+    (only,) = refusal(copied.folder, small_calibration)
+    assert "is missing, or not a file" in only
+
+
+def test_a_file_that_may_not_be_read(copied, small_calibration, monkeypatch):
+    true_one = os.open
+
+    def refused(file, *given, **named):
+        if str(file).endswith("signatures.npy"):
+            raise PermissionError(13, "Permission denied")
+        return true_one(file, *given, **named)
+
+    monkeypatch.setattr(os, "open", refused)
+    assert refusal(copied.folder, small_calibration) == ["malformed: signatures.npy cannot be read (Permission denied)"]
+
+
+def test_a_note_beside_the_folder_decides_nothing_and_a_bad_one_is_a_sentence(small_proof, small_calibration, tmp_path):
+    folder = shutil.copytree(small_proof.folder, tmp_path / "copy")
+    note = tmp_path / "copy.record.json"
+    shutil.copy(small_proof.folder.with_name("proof.record.json"), note)
+    proof = pk.open_proof(folder)
+    assert proof.cost() == small_proof.cost()
+    plain = pk.verify(proof, small_calibration)
+    for text in ("", "[]", "{}", '{"cost": 1, "trace": 2, "counts": 3}', "[" * 10**5, '{"cost": {"seconds": 1}}'):
+        note.write_text(text)
+        for read in (proof.cost, proof.counts, proof.trace):
+            with pytest.raises(pk.ProofError, match=r"^copy\.record\.json is not the note"):
+                read()
+    note.unlink()
+    os.mkfifo(note)  # whoever opened it would wait for ever
+    with pytest.raises(pk.ProofError, match=r"^copy\.record\.json is missing, or not a file"):
+        proof.cost()
+    assert pk.verify(proof, small_calibration).reasons == plain.reasons == ()
+
+
+@pytest.mark.parametrize("part", ["weights", "buffers"])
+def test_weights_from_elsewhere(small_proof, small_task, tmp_path, part):
+    final = small_proof.final_weights()
+    file = tmp_path / "model.safetensors"
+    key = "head.bias" if part == "weights" else "norm.running_var"
+    for value in (torch.nan, torch.inf):
+        save_file(final.weights | final.buffers | {key: torch.full_like(final.parts()[part][key], value)}, file)
+        with pytest.raises(pk.ProofError, match=f"model.safetensors: {part}.{key} holds NaN or infinity"):
+            pk.read_weights(file, small_task)
+    with file.open("wb") as opened:
+        opened.truncate(2**40)
+    with pytest.raises(pk.ProofError, match=r"model\.safetensors has 1099511627776 bytes"):
+        pk.read_weights(file, small_task)
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(pk.ProofError, match=r"model\.safetensors is missing, or not a file"):
+        pk.read_weights(file, small_task)
+
+
+CALIBRATIONS = {
+    "a field twice": lambda text: text.replace('"margin"', '"margin": 9, "margin"'),
+    "NaN": lambda text: text.replace('"margin": 1.5', '"margin": NaN'),
+    "a number no float holds": lambda text: text.replace('"margin": 1.5', f'"margin": {10**400}'),
+    "truth for a number": lambda text: text.replace('"margin": 1.5', '"margin": true'),
+    "a negative δ": lambda text: re.sub(r'"linf": [\d.]+', '"linf": -1', text, count=1),
+    "another distance": lambda text: text.replace('"linf"', '"l3": 1, "linf"', 1),
+    "a million threads": lambda text: text.replace('"threads": 1', '"threads": 1000000'),
+    "half a thread": lambda text: text.replace('"threads": 1', '"threads": 1.5'),
+    "a device that computes nothing": lambda text: text.replace('"device": "cpu"', '"device": "meta"'),
+    "10^12 classes": lambda text: text.replace('"classes": 10', f'"classes": {10**12}'),
+    "a list": lambda text: "[]",
+    "no costs": lambda text: text.replace('"stored_bytes": 0', '"stored_bytes": "none"'),
+    "a megabyte": lambda text: text + " " * 2**20,
+    "nested": lambda text: "[" * 10**5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", CALIBRATIONS)
+def test_a_calibration_from_elsewhere(small_calibration, tmp_path, what):
+    file = tmp_path / "c.json"
+    small_calibration.save(file)
+    changed = CALIBRATIONS[what](file.read_text())
+    assert changed != file.read_text()
+    file.write_text(changed)
+    with pytest.raises(ValueError, match=r"c\.json is not a calibration that `polkit calibrate` wrote") as caught:
+        pk.load_calibration(file)
+    assert str(caught.value).isprintable()
+
+
+def test_a_drop_that_leaves_no_learning_rate(copied, small_calibration):
+    """The verifier of the public code, who lets the prover decide its optimiser, must not fall over it either."""
+    decided = list(pk.verifier.OPTIMISER)
+    for change in ({"learning_rate_drop": 1e300}, {"learning_rate_drop": 1e-300}, {"milestones": [0] * 2000},
+                   {"learning_rate": 1e308, "learning_rate_drop": 1e-9}, {"learning_rate": 10**400}):  # fmt: skip
+        reseal(copied.folder, task=copied.task.to_json() | {"milestones": [0, 0, 1, 2]} | change)
+        verdict = pk.verify(copied, small_calibration, prover_decides=decided)
+        assert [reason.kind for reason in verdict.reasons] in (["task"], ["unusable"]), (change, verdict)
+
+
+def test_json_of_every_kind_is_read_as_the_library_reads_it():
+    for value in (None, True, 1, 1.5, "δ", "😀", [1, [2]], {"a": {"b": []}}):
+        assert parse_json(json.dumps(value).encode(), "x") == value
+
+
+def test_text_is_shown_on_one_line_and_its_ends_are_kept():
+    assert shown("δ = 1 · 𝕎") == "δ = 1 · 𝕎"
+    assert shown("a\n\x1b[31m\ud800") == "a\\n\\x1b[31m\\ud800"
+    assert shown("a" * 10**6 + "end").endswith("end")
+    assert len(shown("a" * 10**6)) < 420
+
+
+def test_a_file_that_grows_while_it_is_read(tmp_path, monkeypatch):
+    (tmp_path / "x").write_bytes(b"abc")
+    true_one = os.fstat
+    monkeypatch.setattr(os, "fstat", lambda number: os.stat_result([*true_one(number)[:6], 2, *true_one(number)[7:]]))
+    with pytest.raises(pk.ProofError, match="x changed while it was being read"):
+        read_plain(tmp_path / "x", "x", 10)
+
+
+WORST = '''
+import json, resource, sys, time
+from pathlib import Path
+import polkit as pk
+
+folder, calibration = Path(sys.argv[1]), pk.load_calibration(sys.argv[2])
+manifest = (folder / "manifest.json").read_text()
+facts = json.loads(manifest)
+assert pk.verify(folder, calibration, top_q="all").accepted  # what any verdict takes is no part of a refusal's
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+def judge(name):
+    before, began = peak(), time.perf_counter()
+    verdict = pk.verify(folder, calibration, top_q="all")
+    assert not verdict.accepted
+    print(json.dumps([name, time.perf_counter() - began, peak() - before, str(verdict.reasons[0])]), flush=True)
+    (folder / "manifest.json").write_text(manifest)
+
+def sparse(name, size):
+    with (folder / name).open("wb") as opened:
+        opened.truncate(size)
+    facts["files"][name] = {"bytes": size, "sha256": "0" * 64}
+    (folder / "manifest.json").write_text(json.dumps(facts))
+
+(folder / "extra").touch()
+for name, text in (("lists", "[],"), ("objects", "{},"), ("numbers", "1.5,"), ("texts", '"aé",'), ("keys", '{"a":1},')):
+    filler = text * ((2**24 - 2**15) // len(text.encode()))
+    grown = json.dumps(facts | {"versions": {}}).replace('"versions": {}', '"versions": {"a": [' + filler[:-1] + "]}")
+    (folder / "manifest.json").write_text(grown)
+    judge("16 MB of " + name)
+(folder / "extra").unlink()
+(folder / "manifest.json").write_text("[" * 2**24)
+judge("16 MB of brackets")
+(folder / "manifest.json").write_text('{"a":' + "9" * (2**24 - 9) + "}")
+judge("a number of 16 MB")
+(folder / "manifest.json").write_text('{"a":1.' + "9" * (2**24 - 9) + "}")
+judge("a fraction of 16 MB")
+sparse("manifest.json", 2**40)
+judge("a manifest of 1 TB")
+for name in ("checkpoints/00000008.safetensors", "batches.npy", "points.safetensors"):
+    kept = (folder / name).read_bytes() if (folder / name).exists() else None
+    sparse(name, 2**40)
+    judge("1 TB of " + name)
+    (folder / name).unlink() if kept is None else (folder / name).write_bytes(kept)
+facts = json.loads(manifest)
+facts["steps"] = 10**8
+(folder / "manifest.json").write_text(json.dumps(facts))
+judge("10^8 steps")
+facts = json.loads(manifest)
+facts["files"] |= {f"x{number}": {"bytes": 0, "sha256": ""} for number in range(200_000)}
+(folder / "manifest.json").write_text(json.dumps(facts))
+judge("200,000 names in the manifest")
+for number in range(20_000):
+    (folder / "checkpoints" / f"x{number}").touch()
+judge("20,000 extra files")
+'''
+
+
+def test_the_worst_that_was_found_costs_seconds_and_less_than_a_gigabyte(copied, small_calibration, tmp_path):
+    small_calibration.save(tmp_path / "c.json")
+    command = [sys.executable, "-c", WORST, copied.folder, tmp_path / "c.json"]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    found = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert len(found) == 15
+    for name, seconds, extra_bytes, reason in found:
+        print(f"{name}: {seconds:.2f} s, {extra_bytes / 2**20:.0f} MB: {reason}")
+        assert seconds < 10, name
+        assert extra_bytes < 2**30, name
+        assert reason.isprintable()
+    assert checkpoint_name(8) in "".join(reason for *_, reason in found)
