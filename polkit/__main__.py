@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 
 import polkit as pk
+from polkit.adversary import hidden_crossing
+from polkit.defences import PRESETS, Dispute, Ruling, load_standards, rule, set_standards
 from polkit.training import AUGMENTATIONS, PARTS, PRECISIONS
 
 # Each attack and the options that it has besides those of all.
@@ -22,12 +24,16 @@ ATTACKS = {
     "blindfold": (pk.blindfold_top_q, ()),
     "concatenation": (pk.concatenation, ()),
     "nan": (pk.non_finite, ()),
+    "hidden": (hidden_crossing, ()),
 }
 OPTIMISED = ("1", "2", "3")  # those that can miss an aim
 EXAMPLES = """examples:
   polkit prove --task digits --seed 0 --out honest
   polkit calibrate honest --out calibration.json
   polkit verify honest --calibration calibration.json --top-q all
+  polkit calibrate honest --out calibration.json --standards standards.json
+  polkit verify honest --calibration calibration.json --defences recommended --standards standards.json \\
+    --model honest --revealed-seed 0
   polkit spoof --attack 2 --weights honest --spoof-steps 160 --calibration calibration.json --out forged
   polkit verify forged --calibration calibration.json --top-q all --json
   polkit book --only attack_2 -p spoof_steps 240
@@ -81,17 +87,22 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--margin", type=float, default=1.5, help="δ / largest honest error (default 1.5)")
     command.add_argument("--seed", type=int, default=1, help="of the references and the redrawn augmentation")
     command.add_argument("--workers", type=int, help="threads or processes (default: one per core)")
+    command.add_argument("--standards", metavar="FILE", help="write what `verify --defences` needs here, too")
     add_conditions(command, "redraw")
 
     command = add("verify", verify, "judge a proof from what is on disk (Algorithm 2)",
                   "polkit verify honest --calibration calibration.json --top-q all")  # fmt: skip
     command.add_argument("proof", help="the folder to judge")
     command.add_argument("--calibration", required=True, help="the file that `polkit calibrate` wrote")
-    command.add_argument("--top-q", type=whole_or_all, default=1, help="Q per epoch, or all (default 1)")
-    command.add_argument("--distances", nargs="+", choices=pk.DISTANCES, default=list(pk.DISTANCES))
-    command.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS),
+    command.add_argument("--top-q", type=whole_or_all, help="Q per epoch, or all (default 1)")
+    command.add_argument("--distances", nargs="+", choices=pk.DISTANCES)
+    command.add_argument("--parts", nargs="+", choices=PARTS,
                          help="what must stay within δ (the paper's verifier: weights)")  # fmt: skip
-    command.add_argument("--seed", type=int, default=0, help="of the redrawn augmentation")
+    command.add_argument("--seed", type=int, default=0, help="of the redrawn augmentation, and of lots")
+    command.add_argument("--defences", choices=list(PRESETS), help="a combination of defences beyond Algorithm 2")
+    command.add_argument("--standards", metavar="FILE", help="what `polkit calibrate --standards` wrote")
+    command.add_argument("--model", help="for --defences: the model in dispute, a proof's folder or a safetensors file")
+    command.add_argument("--revealed-seed", type=int, help="for --defences: the seed that the manifest commits to")
     command.add_argument("--workers", type=int, default=1, help="threads or processes to replay in (default 1)")
     command.add_argument("--json", action="store_true", help="print the verdict as JSON")
 
@@ -203,17 +214,35 @@ def calibrate(options: argparse.Namespace) -> int:
         print(f"δ / d_ref of the {part}: " + ", ".join(shown))
     print(f"false rejections: {calibration.false_rejection_rate:.0%} of {calibration.replays} held-out replays, "
           f"{calibration.interval_false_rejection_rate:.2%} of their intervals")  # fmt: skip
+    if options.standards:
+        set_standards(pk.open_proof(options.proof), calibration, seed=options.seed).save(options.standards)
     return 0
 
 
 def verify(options: argparse.Namespace) -> int:
     calibration = pk.load_calibration(options.calibration)
-    verdict = pk.verify(
-        options.proof, calibration, top_q=options.top_q, distances=options.distances, parts=options.parts,
-        seed=options.seed, workers=options.workers, progress=sys.stderr.isatty(),
-    )  # fmt: skip
+    chosen = {name: getattr(options, name) for name in ("top_q", "distances", "parts")}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    if options.defences:
+        verdict = ruled(options, calibration, chosen)
+    else:
+        verdict = pk.verify(options.proof, calibration, seed=options.seed, workers=options.workers,
+                            progress=sys.stderr.isatty(), **chosen)  # fmt: skip
     print(json.dumps(verdict.to_json(), indent=1, ensure_ascii=False) if options.json else verdict)
     return 0 if verdict.accepted else 1 if verdict.usable else 2
+
+
+def ruled(options: argparse.Namespace, calibration: pk.Calibration, chosen: dict) -> Ruling:
+    """A preset's ruling in place of a verdict."""
+    if chosen:
+        raise ValueError(f"--{next(iter(chosen)).replace('_', '-')} is Algorithm 2's: --defences decides it by itself")
+    missing = [name for name in ("standards", "model", "revealed_seed") if getattr(options, name) is None]
+    if missing:
+        raise ValueError(f"--defences {options.defences} needs --{missing[0].replace('_', '-')}, too")
+    model = pk.read_weights(options.model, calibration.task)
+    dispute = Dispute(model, options.revealed_seed, options.seed)
+    return rule(options.defences, options.proof, calibration, load_standards(options.standards), dispute,
+                workers=options.workers)  # fmt: skip
 
 
 def spoof(options: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ import pandas as pd
 from polkit.adversary.plan import original_batches
 from polkit.calibration import Calibration
 from polkit.data import Points, test_points, training_points
+from polkit.defences.matrix import Matrix
 from polkit.distance import DISTANCES
 from polkit.proof import Proof
 from polkit.task import Task
@@ -98,14 +99,32 @@ def spoof_measurement(spoof: Proof, verdict: Verdict, proof: Proof, *, seed: int
     return Measurement(values | accuracy_values(spoof, conditions, test_points(proof.task)))
 
 
-def matrix_measurement(matrix: pd.DataFrame, proof: Proof, spoofs: Mapping[str, Proof]) -> Measurement:
-    """Spoofs against defences. matrix: from `defence_matrix`; `accepted.FOLDER.DEFENCE` and each spoof's cost."""
-    values: dict = {f"accepted.{folder}.{defence}": bool(matrix.loc[folder, defence])
-                    for folder in matrix.index for defence in matrix.columns}  # fmt: skip
+def matrix_measurement(matrix: Matrix, proof: Proof, spoofs: Mapping[str, Proof]) -> Measurement:
+    """Spoofs against defences: `accepted.FOLDER.DEFENCE`, `errors.FOLDER.LIMIT`, and each spoof's cost."""
+    accepted = matrix.accepted
+    values: dict = {f"accepted.{folder}.{defence}": bool(accepted.loc[folder, defence])
+                    for folder in accepted.index for defence in accepted.columns}  # fmt: skip
+    values |= {f"errors.{name}.{limit}": finite(value)
+               for name, found in matrix.errors.items() for limit, value in found.items()}  # fmt: skip
     for name, spoof in spoofs.items():
         shares = spoof.cost().relative_to(proof.cost())
         values[f"steps.{name}"] = spoof.steps
         values |= {f"share.{name}.{meter}": finite(value) for meter, value in shares.items()}
+    return Measurement(values)
+
+
+def presets_measurement(rulings: pd.DataFrame, proof: Proof) -> Measurement:
+    """An honest proof before every verifier, from `honest_rulings`: `CONDITIONS.VERIFIER.…`, costs as shares of the
+    proof's."""
+    values: dict = {"steps": proof.steps}
+    spent = proof.cost()
+    for row in rulings.itertuples():
+        place = f"{row.conditions}.{row.verifier}"
+        values[f"{place}.accepted"] = bool(row.accepted)
+        values[f"{place}.floating_point_operations"] = row.operations / spent.floating_point_operations
+        values[f"{place}.wall_seconds"] = row.seconds / spent.wall_seconds
+        known = {name: finite(getattr(row, name)) for name in ("loose", "tight", "above_tight")}
+        values |= {f"{place}.{name}": value for name, value in known.items() if value is not None}
     return Measurement(values)
 
 

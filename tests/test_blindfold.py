@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import hypergeom
 
 import polkit as pk
 from polkit.adversary.blindfold import shortest_blindfold
@@ -68,6 +69,9 @@ def test_a_verifier_who_draws_lots_sees_it_at_the_rate_of_the_formula(spoof):
     assert detection_probability(6, 3, 1) == 0.5
     assert detection_probability(6, 3, 4) == 1
     assert detection_probability(440, 0, 10) == 0
+    for forgiven in (0, 3, 12):
+        tail = hypergeom(440, 90, 60).sf(forgiven)
+        assert detection_probability(440, 90, 60, forgiven) == pytest.approx(tail, rel=1e-9)
     assert random_starts(spoof, 6, 0) == [0, 2, 4, 6, 8, 10]
 
 

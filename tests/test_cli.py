@@ -14,7 +14,8 @@ def workplace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
     assert main(["prove", "--task", "digits", "--seed", "0", *SMALL, "--out", str(folder / "honest")]) == 0
     arguments = ["calibrate", str(folder / "honest"), "--replays", "2", "--workers", "1"]
-    assert main([*arguments, "--out", str(folder / "calibration.json")]) == 0
+    written = ["--out", str(folder / "calibration.json"), "--standards", str(folder / "standards.json")]
+    assert main([*arguments, *written]) == 0
     return folder
 
 
@@ -41,7 +42,7 @@ def test_prove_calibrate_spoof_verify(workplace, capsys):
     assert "it has no manifest.json" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("attack", ["1", "3", "interpolation", "infinitesimal", "momentum", "blindfold"])
+@pytest.mark.parametrize("attack", ["1", "3", "interpolation", "infinitesimal", "momentum", "blindfold", "hidden"])
 def test_every_attack_has_its_command(workplace, attack, capsys):
     out = workplace / f"attack-{attack}"
     arguments = ["spoof", "--attack", attack, "--weights", str(workplace / "honest"), "--spoof-steps", "44"]
@@ -52,6 +53,26 @@ def test_every_attack_has_its_command(workplace, attack, capsys):
     assert (out / "manifest.json").is_file()
     assert main([*arguments, "--out", str(out)]) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_a_preset_judges_in_place_of_algorithm_2(workplace, capsys):
+    honest = str(workplace / "honest")
+    judge = ["verify", honest, "--calibration", str(workplace / "calibration.json")]
+    known = ["--standards", str(workplace / "standards.json"), "--model", honest, "--revealed-seed", "0"]
+    for preset, said in (("recommended", "accepted (recommended: 100% of the training replayed)"),
+                         ("paper", "accepted (paper: 50% of the training replayed)")):  # fmt: skip
+        assert main([*judge, "--defences", preset, *known]) == 0
+        assert capsys.readouterr().out.strip() == said
+    assert main([*judge, "--defences", "recommended", *known[:-1], "1", "--json"]) == 1
+    ruling = json.loads(capsys.readouterr().out)
+    assert (ruling["preset"], ruling["accepted"], ruling["usable"]) == ("recommended", False, True)
+    assert [finding["check"] for finding in ruling["findings"]] == ["start"]
+    assert main([*judge, "--defences", "recommended", *known[:-2]]) == 2
+    assert capsys.readouterr().err == "polkit: --defences recommended needs --revealed-seed, too\n"
+    assert main([*judge, "--defences", "recommended", *known, "--top-q", "2"]) == 2
+    assert "--top-q is Algorithm 2's: --defences decides it by itself" in capsys.readouterr().err
+    assert main([*judge, "--defences", "paper", "--standards", honest + "/manifest.json", *known[2:]]) == 2
+    assert "manifest.json does not hold standards" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,21 @@ from polkit.defences import (
     defence_matrix,
     gather,
     limits_of,
+    mostly_within,
     relative_error,
     relative_limit,
+    set_standards,
+    speeds,
     spread_starts,
     straight_path,
     straightness,
+    too_fast,
     within_limits,
 )  # fmt: skip
 from polkit.defences import evidence as evidence_room
+from polkit.defences.checks import times_the_limit
 from polkit.defences.matrix import COLUMNS, PUBLISHED
+from polkit.defences.standards import LOOSE
 from polkit.replay import interval_errors
 
 REDRAWN = pk.Conditions(augmentation="redraw")
@@ -66,6 +72,41 @@ def test_nan_is_within_no_limit_and_an_honest_zero_within_all():
     assert not within_limits(honest, limits)
     broken = seen((0, "weights", "l2", math.nan, math.nan, math.nan))
     assert len(within_limits(broken, limits)) == len(adaptive_threshold(broken)) == len(relative_error(broken, 9)) == 1
+
+
+def test_the_tight_limit_forgives_a_share_of_the_intervals_and_no_more():
+    limits = {"weights": dict.fromkeys(pk.DISTANCES, 1.0), "momentum": dict.fromkeys(pk.DISTANCES, 2.0)}
+    rows = [(4 * number, "weights", "l2", 0.5, 1.0, 1.0) for number in range(8)]
+    rows += [(32, "momentum", "l2", 2.1, 1.0, 1.0), (36, "weights", "l2", math.nan, 1.0, 1.0)]
+    found = seen(*rows)
+    assert not mostly_within(found, limits, 0.2)
+    assert str(mostly_within(found, limits, 0.19)[0]) == (
+        "tight: 2 of 10 intervals are above the tight δ, at most 1 may be"
+    )
+    both = seen((0, "weights", "l1", 3.0, 1, 1), (0, "momentum", "cos", 8.0, 1, 1),
+                (4, "weights", "l1", math.nan, 1, 1), (4, "momentum", "l1", 1.0, 1, 1))  # fmt: skip
+    times = times_the_limit(both, limits)
+    assert times[0] == 3.0  # the cosine's multiple is 4, and its root 2
+    assert math.isnan(times[4])
+    nothing = {"weights": dict.fromkeys(pk.DISTANCES, 0.0)}
+    assert times_the_limit(seen((0, "weights", "l1", 0.0, 1, 1)), nothing, ("weights",))[0] == 0
+    assert times_the_limit(seen((0, "weights", "l1", 1e-9, 1, 1)), nothing, ("weights",))[0] == math.inf
+
+
+def test_a_cosine_distance_has_the_square_of_a_margin_and_a_quantile_leaves_the_worst_out():
+    errors = [1.0, 2.0, 3.0, 4.0, 100.0]
+    rows = seen(*((4 * number, "weights", name, error, 1.0, 1.0) for number, error in enumerate(errors)
+                  for name in pk.DISTANCES))  # fmt: skip
+    assert limits_of(rows, margin=3)["weights"] == {"l1": 300, "l2": 300, "linf": 300, "cos": 900}
+    assert limits_of(rows, margin=1, quantile=0.75)["weights"] == dict.fromkeys(pk.DISTANCES, 4.0)
+
+
+def test_speed_is_the_way_for_each_unit_of_learning_rate(small_task):
+    task = small_task.replace(learning_rate=0.1, milestones=(1, 2), learning_rate_drop=10.0)  # S = 4
+    moved = pd.DataFrame({"start": [0, 2, 4, 8], "end": [2, 4, 6, 10], "magnitude": [0.4, 0.2, 0.4, math.nan]})
+    assert speeds(moved, task).to_dict() == pytest.approx({0: 2, 2: 1, 4: 20, 8: math.nan}, nan_ok=True)
+    assert [finding.start for finding in too_fast(moved, task, 2.0)] == [4, 8]
+    assert "moves 20 for each unit of learning rate, at most 2 may be" in str(too_fast(moved, task, 2.0)[0])
 
 
 def test_evidence_has_the_errors_of_the_verifiers_own_replay(small_task, small_proof):
@@ -138,7 +179,9 @@ def test_the_matrix_is_what_its_checks_say(small_task, small_proof, small_calibr
     final, generous = small_proof.final_weights(), small_calibration.scaled(100)
     claimed = pk.infinitesimal_update(final, small_task, spoof_steps=16, seed=1, out=tmp_path / "s", progress=False)
     spoofs = {"interpolation only": interpolated, "infinitesimal update": claimed}
-    table = defence_matrix(small_proof, spoofs, generous)
+    standards = set_standards(small_proof, generous)
+    judged = defence_matrix(small_proof, spoofs, generous, standards)
+    table = judged.accepted
     assert table.index.tolist() == ["honest proof", *spoofs]
     assert table["as published"].all()  # with a δ a hundred times too large
     assert table["η decided by the verifier"].tolist() == [True, True, False]
@@ -151,12 +194,18 @@ def test_the_matrix_is_what_its_checks_say(small_task, small_proof, small_calibr
     assert table["start from the seed"].tolist() == [True, False, False]  # a sorted W_0 is no draw
     assert table["data committed"].all()
     assert table["nothing perturbed"].all()  # neither spoof has changed an image
+    assert table["T decided by the verifier"].all()  # all three have the task's 16 steps
+    assert table["exact initial values"].all()
     assert table["recommended"].tolist() == [True, False, False]
-    replayed = small_task.replace(learning_rate=1e-9)
+    assert (table["recommended"] == table["recommended, any T'"]).all()
+    assert judged.errors["honest proof"]["loose"] <= 1 / LOOSE  # the limit was set on these very intervals
+    assert judged.errors["interpolation only"]["tight"] > 1000
     replayed = small_task.replace(learning_rate=1e-9)
     for name, folder, task in (("interpolation only", interpolated, small_task),
                                ("infinitesimal update", claimed, replayed)):  # fmt: skip
         alone = adaptive_threshold(gather(folder, task, REDRAWN))
         assert table.loc[name, "adaptive threshold"] == (not alone)
-    strict = defence_matrix(small_proof, spoofs, small_calibration.scaled(1e-6))
-    assert not strict.to_numpy().any()  # no defence accepts what the verifier beneath it rejects
+    strict = defence_matrix(small_proof, spoofs, small_calibration.scaled(1e-6), standards).accepted
+    beneath = strict.drop(columns=["recommended", "recommended, any T'"])  # which do not stand on the paper's check
+    assert not beneath.to_numpy().any()  # no defence accepts what the verifier beneath it rejects
+    assert strict["recommended"].equals(table["recommended"])

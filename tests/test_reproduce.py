@@ -18,8 +18,10 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 import polkit as pk
 from polkit.adversary.gallery import SPOOFS
+from polkit.adversary.retraining import RETRAINING
 from polkit.book import chapter_parameters, find_notebooks
-from polkit.defences.matrix import COLUMNS, HONEST, PUBLISHED, RECOMMENDED
+from polkit.defences.matrix import COLUMNS, HONEST, PUBLISHED, RECOMMENDED, VERIFIERS
+from polkit.defences.presets import PRESETS
 from polkit.figures import matrix_figure
 from polkit.figures.results import drawn_figures
 from polkit.measure import MEASUREMENT_TYPE
@@ -46,6 +48,7 @@ from polkit.reproduce.matrix import (
     repeats_of,
     spoof_names,
 )  # fmt: skip
+from polkit.reproduce.presets import costs_of_verifiers, presets_table, presets_tables, read_presets
 from polkit.reproduce.readme import matrix_table, refresh, shown_in, tables
 from polkit.reproduce.records import averaged, read_record, write_record
 from polkit.reproduce.runs import tried_lengths
@@ -71,7 +74,7 @@ display({{"{MEASUREMENT_TYPE}": {{"share.wall_seconds": seed + 0.5}}, "text/plai
 
 
 def test_every_result_has_its_runs_and_every_spoof_its_proof():
-    for result in RESULTS:
+    for result in set(RESULTS) - {"presets"}:
         runs = planned_runs([result], "digits", 2, common={})
         names = [run.name for run in runs]
         assert len(set(names)) == len(names) > 2
@@ -83,6 +86,12 @@ def test_every_result_has_its_runs_and_every_spoof_its_proof():
         assert {run.parameters["seed"] for run in runs} == {0, 1}
         attacks = {run.parameters.get("attack") for run in runs} - {None, "interpolation_only"}
         assert attacks == (set() if result == "matrix" else set(RESULTS[result][0].split(" and ")))
+
+
+def test_the_presets_need_no_other_run():
+    runs = planned_runs(["presets"], "digits", 3, common={})
+    told = [(run.experiment, run.needs, run.parameters["seed"]) for run in runs]
+    assert told == [("presets", None, seed) for seed in range(3)]
 
 
 def test_all_results_together_repeat_no_run_and_each_ablation_goes_along():
@@ -114,7 +123,7 @@ def test_the_paper_has_a_data_set_for_each_figure_and_its_lengths():
 
 def test_runs_use_parameters_that_the_experiments_have():
     folder = find_notebooks() / "experiments"
-    known = {kind: chapter_parameters(folder / f"{kind}.ipynb") for kind in ("honest", "spoof", "matrix")}
+    known = {kind: chapter_parameters(folder / f"{kind}.ipynb") for kind in ("honest", "spoof", "matrix", "presets")}
     common = {"epochs": 2, "checkpoint_interval": 5, "train_size": 640, "device": "cpu", "precision": "bf16",
               "threads": 1, "workers": 1}  # fmt: skip
     for run in planned_runs(["all"], "digits", 1, common=common):
@@ -528,16 +537,19 @@ def test_the_readmes_tables_stand_between_their_marks(tmp_path):
 def test_the_matrix_counts_in_how_many_repeats_a_folder_was_accepted(tmp_path):
     accepted = {f"accepted.{folder}.{defence}": True for folder in ("honest proof", "Attack II")
                 for defence in (PUBLISHED, *COLUMNS)}  # fmt: skip
-    costs = {"steps.Attack II": 140, "share.Attack II.floating_point_operations": 0.1}
+    costs = {"steps.Attack II": 140, "share.Attack II.floating_point_operations": 0.1,
+             "errors.Attack II.tight": 500.0}  # fmt: skip
     second = accepted | {"accepted.Attack II.every interval": False, "accepted.Attack II.recommended": False}
     third = second | {"accepted.Attack II.every interval": True}
     records = {str(number): record("matrix", {"task": "digits", "seed": number}, values) for number, values in
                enumerate((accepted | {"accepted.Attack II.recommended": False} | costs, second | costs,
-                          third | costs | {"share.Attack II.floating_point_operations": 0.4}))}  # fmt: skip
+                          third | costs | {"share.Attack II.floating_point_operations": 0.4,
+                                           "errors.Attack II.tight": 200.0}))}  # fmt: skip
     records["other"] = record("spoof", {"task": "digits"}, accepted)
     records["failed"] = record("matrix", {"task": "digits"}, accepted) | {"status": "failed"}
     found = matrix_tables(records)
     cells = found["matrix"]
+    assert found["matrix_errors"].to_dict("records") == [{"task": "digits", "folder": "Attack II", "tight": 400.0}]
     counts = matrix_counts(cells)
     assert counts.index.tolist() == ["honest proof", "Attack II"]
     assert counts["every interval"].tolist() == [3, 2]
@@ -578,6 +590,50 @@ def test_the_matrix_counts_in_how_many_repeats_a_folder_was_accepted(tmp_path):
         read_matrix(tmp_path)
 
 
+def test_honest_proofs_before_every_verifier_are_counted_by_machine(tmp_path):
+    def judged(accepted, loose=0.1):
+        places = [("other kernels", name) for name in VERIFIERS] + [("bf16", "recommended")]
+        values = {f"{machine}.{name}.{kind}": value for machine, name in places for kind, value in
+                  (("accepted", True), ("floating_point_operations", 0.5), ("wall_seconds", 0.4))}  # fmt: skip
+        return values | {"steps": 16, "other kernels.recommended.loose": loose, "bf16.recommended.accepted": accepted}
+
+    records = {str(seed): record("presets", {"task": "digits", "seed": seed}, values) for seed, values in
+               enumerate((judged(True), judged(False, 0.3)))}  # fmt: skip
+    records["2"] = record("presets", {"task": "digits", "seed": 2}, judged(True)) | {"status": "failed"}
+    for name, each in records.items():
+        write_record(tmp_path / "out", name, each)
+    summarise(tmp_path / "out", tmp_path / "published")
+    assert not (tmp_path / "published" / "runs.csv").exists()
+    assert json.loads((tmp_path / "published" / "made_on_presets.json").read_text())["runs"] == 2
+    found = read_presets(tmp_path / "published")
+    assert len(found["presets"]) == 2 * (3 + 1)
+    assert found["presets"]["loose"].dropna().tolist() == [0.1, 0.3]
+    costs = costs_of_verifiers(found["verifiers"])
+    assert costs.index.tolist() == list(VERIFIERS)
+    assert costs.loc["recommended"].tolist() == [0.5, 0.4, "0 / 2", "1 / 2"]
+    assert costs.loc["all"].tolist() == [0.5, 0.4, "0 / 2", ""]
+    cells = pd.DataFrame([{"task": "digits", "folder": folder, "defence": preset, "accepted": int(preset == "paper"),
+                           "repeats": 3} for folder in ("honest proof", "Attack I", "Attack II")
+                          for preset in PRESETS])  # fmt: skip
+    rows = presets_table(found["verifiers"], cells).splitlines()
+    assert rows[2] == "| paper | 0.50 | 0.40 | 0 / 2 | – | 2 of 2 |"
+    assert rows[3] == "| recommended | 0.50 | 0.40 | 0 / 2 | 1 / 2 | 0 of 2 |"
+    assert presets_tables({}) == {}
+    with pytest.raises(FileNotFoundError, match="polkit reproduce presets --publish"):
+        read_presets(tmp_path)
+
+
+def test_a_batch_without_spoofs_leaves_the_papers_results_as_they_are(tmp_path):
+    write_record(tmp_path / "out", "honest", record("honest", {"task": "digits", "seed": 0}, {"weights.most.l2": 0.1}))
+    write_record(tmp_path / "out", "matrix", record("matrix", {"task": "digits", "seed": 0}, {
+        "accepted.Attack II.recommended": False, "steps.Attack II": 140, "errors.Attack II.tight": 500.0}))  # fmt: skip
+    summarise(tmp_path / "out", tmp_path / "published")
+    assert sorted(file.name for file in (tmp_path / "published").iterdir()) == [
+        "made_on_matrix.json", "matrix.csv", "matrix_costs.csv", "matrix_errors.csv"
+    ]  # fmt: skip
+    assert (tmp_path / "out" / "runs.csv").is_file()
+
+
 def test_runs_of_different_settings_are_not_averaged(tmp_path):
     for epochs in (10, 20):
         made = {"task": "digits", "seed": 0, "epochs": epochs}
@@ -595,14 +651,15 @@ def test_a_batch_without_records_has_no_summary(tmp_path, capsys):
 
 def test_real_experiments_leave_every_value_that_the_claims_and_figures_read(tmp_path, capsys):
     settings = {"repeats": 1, "out": tmp_path, "workers": 2, "common": SMALL, "lengths": [10]}
-    results = ["table-2", "table-3", "figure-5", "figure-8", "figure-10", "figure-11", "matrix"]
+    results = ["table-2", "table-3", "figure-5", "figure-8", "figure-10", "figure-11", "matrix", "presets"]
     assert reproduce(results, **settings) == 0
     summarise(tmp_path, tmp_path / "published")
     counts = matrix_counts(read_matrix(tmp_path / "published")["matrix"])
-    assert counts.index.tolist() == [HONEST, *SPOOFS]
+    assert counts.index.tolist() == [HONEST, RETRAINING, *SPOOFS]
+    assert read_presets(tmp_path / "published")["verifiers"]["proofs"].eq(1).all()
     assert counts.loc[["Attack I", "concatenation", "NaN checkpoints"]].sum().sum() == 0
     assert counts.loc[HONEST, RECOMMENDED] == 1
-    assert counts[RECOMMENDED].sum() == 1
+    assert counts[RECOMMENDED].sum() == 2  # the honest proof, and itself made again
     said = capsys.readouterr().out
     tables = read_results(tmp_path / "published")
     left = {"attack-2-linf", "same-level"}  # ask for more than one T', and for a spoof that was accepted

@@ -1,12 +1,18 @@
 """Every spoof of the book for one model, at the length that suits it: the rows of the matrix."""
 
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
 from polkit.adversary.attack_1 import attack_1
 from polkit.adversary.attack_2 import attack_2
 from polkit.adversary.attack_3 import attack_3
 from polkit.adversary.blindfold import blindfold_top_q, shortest_blindfold
+from polkit.adversary.hidden import crossing_length, hidden_crossing
 from polkit.adversary.momentum import borrowed_momentum
 from polkit.adversary.patchwork import concatenation, non_finite
-from polkit.adversary.retraining import distil
+from polkit.adversary.path import staged_pace
+from polkit.adversary.retraining import RETRAINING, distil, retrain
 from polkit.adversary.shortcuts import infinitesimal_update, interpolation_only
 from polkit.calibration import Calibration
 from polkit.proof import Proof
@@ -16,17 +22,23 @@ SPOOFS = (
     "Attack I", "Attack II", "Attack III", "interpolation only", "infinitesimal update", "borrowed momentum",
     "blindfold top-Q", "concatenation", "NaN checkpoints", "distillation", "borrowed momentum, many intervals",
     "borrowed momentum, zigzag", "borrowed momentum, fresh start", "borrowed momentum, arriving early",
+    "infinitesimal update, by stages", "hidden crossing", "hidden crossing, full length",
 )  # fmt: skip
 ZIGZAG = 0.6  # such a way on `digits` is 0.18 straight, and an honest proof's 0.14
+# One jump at the early learning rate errs by 1.8 δ when the augmentation is redrawn: so many as keep it below.
+JUMPS = 3
 EARLY = 40  # intervals: one trains, one crosses, two let the buffers settle, all before a tenth of them is over
 
 
 def every_spoof(final: Checkpoint, calibration: Calibration, *, seed: int = 1, intervals: int = 14,
+                stages: tuple[Sequence[float], Sequence[float]] | None = None, prover_seed: int | None = None,
                 conditions: Conditions = Conditions(), workers: int = 1) -> dict[str, Proof]:  # fmt: skip
     """Name -> spoof of f_{W_T}, all of them adversaries of this seed; what is kept in the cache is not made again.
 
-    intervals: T'/k of the spoofs that need a fine path. The last ones answer a defence: by more intervals, by a path
-    that is not straight, by a W_0 that nobody sorted, by arriving early.
+    intervals: T'/k of the spoofs that need a fine path · stages: edges and scales of the verifier's thresholds by
+    stage of training · prover_seed: for `retraining`, if the adversary has come to know it. The last ones answer a
+    defence: by more intervals, by a path that is not straight, by a W_0 that nobody sorted, by arriving early, by
+    walking as the stages allow, by a jump that is real and stands between two intervals that are not.
     """
     task, k = calibration.task, calibration.task.checkpoint_interval
     long = {"spoof_steps": intervals * k, "seed": seed, "calibration": calibration, "conditions": conditions,
@@ -42,7 +54,7 @@ def every_spoof(final: Checkpoint, calibration: Calibration, *, seed: int = 1, i
     }
     if length := shortest_blindfold(task):
         made["blindfold top-Q"] = blindfold_top_q(final, task, **long | {"spoof_steps": length})
-    return made | {
+    made |= {
         "concatenation": concatenation(final, task, **long),
         "NaN checkpoints": non_finite(final, task, **long),
         "distillation": distil(final, task, spoof_steps=intervals * k, seed=seed, conditions=conditions,
@@ -54,3 +66,17 @@ def every_spoof(final: Checkpoint, calibration: Calibration, *, seed: int = 1, i
             final, task, **long | {"spoof_steps": EARLY * k}, rest=EARLY - 2, corrections=1
         ),
     }  # fmt: skip
+    if stages:
+        pace = staged_pace(*stages)
+        fastest = max((right[1] - left[1]) / (right[0] - left[0]) for left, right in pairwise(pace))
+        length = math.ceil(intervals * fastest) * k  # so that no interval is longer than those of the even path
+        made["infinitesimal update, by stages"] = infinitesimal_update(
+            final, task, **long | {"spoof_steps": length}, pace=pace, workers=workers
+        )
+    for name, least, jumps in (("hidden crossing", task.steps // 4, JUMPS), ("hidden crossing, full length",
+                                                                             task.steps - 3 * k, 1)):  # fmt: skip
+        if length := crossing_length(task, least, jumps):
+            made[name] = hidden_crossing(final, task, **long | {"spoof_steps": length}, jumps=jumps)
+    if prover_seed is not None:
+        made[RETRAINING] = retrain(task, prover_seed, conditions=conditions, progress=False)
+    return made

@@ -30,7 +30,8 @@ class Plan:
 
     first: W_0 · final: f_{W_T} · batches: int32 (T', B), indices into points · seeds: int64 (T',), one per
     step's augmentation · limits: γ, how far one update may move the weights, in each distance · off_path: how far the
-    first checkpoints leave the straight path, as a share of the weights' own size; the last ones do not.
+    first checkpoints leave the straight path, as a share of the weights' own size; the last ones do not · pace: knots
+    (share of the steps, share of the path); none: evenly.
     """
 
     task: Task
@@ -44,6 +45,7 @@ class Plan:
     limits: Mapping[str, float]
     meter: Meter
     off_path: float = 0.0
+    pace: tuple[tuple[float, float], ...] = ()
 
     @property
     def starts(self) -> range:
@@ -51,7 +53,8 @@ class Plan:
 
     def weights_at(self, step: int) -> dict[str, torch.Tensor]:
         share = step / len(self.batches)
-        straight = on_the_path(self.first, self.final, share)
+        straight = on_the_path(self.first, self.final, float(np.interp(share, *zip(*self.pace, strict=True)))
+                               if self.pace else share)  # fmt: skip
         if not self.off_path or share in (0, 1):
             return straight
         away = perturbation(self.final.weights, self.seed)
@@ -76,7 +79,7 @@ class Plan:
                 digest.update(value.contiguous().numpy())
         return {"task": self.task.to_json(), "seed": self.seed, "conditions": self.conditions.to_json(),
                 "spoof_steps": len(self.batches), "limits": dict(self.limits), "off_path": self.off_path,
-                "weights": digest.hexdigest()}  # fmt: skip
+                "weights": digest.hexdigest(), **({"pace": self.pace} if self.pace else {})}  # fmt: skip
 
 
 def make_plan(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int, conditions: Conditions = Conditions(),

@@ -28,6 +28,8 @@ from polkit.training import (
     unit_pixels,
 )  # fmt: skip
 
+RETRAINING = "retraining"  # its name in the matrix: no spoof, but the proof itself, made again
+
 
 def retrain(task: Task, seed: int, *, conditions: Conditions = Conditions(), out: str | Path | None = None,
             progress: Progress = True) -> Proof:  # fmt: skip

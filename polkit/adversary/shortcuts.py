@@ -1,5 +1,6 @@
 """Spoofs that need no adversarial example: what remains of an attack when its optimisation is taken out."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def leave_batches(learner: Learner, plan: Plan, start: int, checkpoint: Checkpoi
 
 def infinitesimal_update(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
                          calibration: Calibration | None = None, learning_rate: float = 1e-9,
+                         pace: Sequence[tuple[float, float]] = (),
                          conditions: Conditions = Conditions(), out: str | Path | None = None, workers: int = 1,
                          progress: Progress = True) -> Proof:  # fmt: skip
     """Fang et al. 2023: the same straight path, and a claimed learning rate at which no batch moves the weights.
@@ -41,10 +43,11 @@ def infinitesimal_update(final: Checkpoint, task: Task, *, spoof_steps: int, see
     So nothing but the spacing of the path is left as an error, whatever the data. It stands only before a verifier
     who lets the prover decide the learning rate (`prover_decides`). They pay one forward pass for a checkpoint; we
     pay the k forward passes that its normalisation buffers need, which their verifier does not compare.
-    learning_rate: η as claimed. Other arguments as in `attack_2`.
+    learning_rate: η as claimed · pace: knots (share of the steps, share of the path) for a path that is not evenly
+    divided, as `staged_pace` gives them against thresholds by stage. Other arguments as in `attack_2`.
     """
     plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions, calibration=calibration)
-    plan = replace(plan, task=task.replace(learning_rate=learning_rate))
+    plan = replace(plan, task=task.replace(learning_rate=learning_rate), pace=tuple(pace))
     return forge(plan, "infinitesimal-update", pass_batches, {}, out=out, workers=workers, progress=progress)
 
 

@@ -20,6 +20,14 @@ def random_starts(proof: Proof, count: int, seed: int) -> list[int]:
     return sorted(int(start) for start in generator.choice(starts, size=count, replace=False))
 
 
-def detection_probability(intervals: int, made_up: int, looked_at: int) -> float:
-    """That at least one of `made_up` intervals among all is among `looked_at` drawn ones: 1 - C(n-f, m) / C(n, m)."""
-    return 1 - math.comb(intervals - made_up, looked_at) / math.comb(intervals, looked_at)
+def detection_probability(intervals: int, made_up: int, looked_at: int, forgiven: int = 0) -> float:
+    """That more than `forgiven` of the `made_up` intervals among all are among `looked_at` drawn ones.
+
+    With none forgiven 1 - C(n-f, m) / C(n, m); otherwise the upper tail of the hypergeometric distribution. With the
+    honest intervals above a tight δ for `made_up`, it is the probability that `mostly_within` rejects an honest proof.
+    """
+
+    def drawn(found: int) -> int:
+        return math.comb(made_up, found) * math.comb(intervals - made_up, looked_at - found)
+
+    return 1 - sum(map(drawn, range(min(forgiven, looked_at) + 1))) / math.comb(intervals, looked_at)

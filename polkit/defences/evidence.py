@@ -1,5 +1,6 @@
 """One replay for all checks: besides the error of each interval, how far it moved, on paper and in the replay."""
 
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,7 @@ from polkit.task import Task
 from polkit.training import PARTS, Conditions, applied, make_learner
 
 STATE = (*PARTS, "momentum")  # all that an interval begins with
-COLUMNS = ["start", "end", "part", "distance", "error", "moved", "replay_moved"]
+COLUMNS = ["start", "end", "part", "distance", "error", "moved", "replay_moved", "seconds"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Evidence:
     """What a verifier has seen of a proof under its own Conditions.
 
     intervals: one row per replayed interval, part (weights, buffers, momentum) and distance: error
-    d(W_{t+k}, W'_{t+k}), moved d(W_t, W_{t+k}) as recorded, replay_moved d(W_t, W'_{t+k}).
+    d(W_{t+k}, W'_{t+k}), moved d(W_t, W_{t+k}) as recorded, replay_moved d(W_t, W'_{t+k}), seconds of its
+    replay.
     """
 
     proof: Proof
@@ -32,6 +34,11 @@ class Evidence:
     @property
     def starts(self) -> list[int]:
         return sorted({int(start) for start in self.intervals["start"]})
+
+    @property
+    def seconds(self) -> float:
+        """What the replays took, each counted as when it was made."""
+        return float(self.intervals.drop_duplicates("start")["seconds"].sum())
 
     def at(self, starts: Collection[int]) -> "Evidence":
         """What a verifier has seen who replayed these intervals alone."""
@@ -57,7 +64,7 @@ def gather(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[in
     if not remember:
         return Evidence(proof, task, conditions, compute())
     facts = {"proof": proof.digest, "task": task.to_json(), "conditions": conditions.to_json(),
-             "starts": list(map(int, starts)), "seed": seed}  # fmt: skip
+             "interval": proof.checkpoint_interval, "starts": list(map(int, starts)), "seed": seed}  # fmt: skip
     return Evidence(proof, task, conditions, remembered(compute, "evidence", **facts))
 
 
@@ -67,12 +74,14 @@ def _rows(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[int
         learner = make_learner(task, conditions)
         for start in starts:
             end = min(start + proof.checkpoint_interval, proof.steps)
+            begun = time.perf_counter()
             reached = reached_after(learner, proof, data, start, [end - start], seed)[end - start].parts()
+            seconds = time.perf_counter() - begun
             left, claimed = proof.checkpoint(start, proof.task).parts(), proof.checkpoint(end, proof.task).parts()
             for part in STATE:
                 found = [distances(a[part], b[part]) for a, b in
                          ((claimed, reached), (claimed, left), (reached, left))]  # fmt: skip
-                rows += [(start, end, part, name, *(values[name] for values in found)) for name in DISTANCES]
+                rows += [(start, end, part, name, *(values[name] for values in found), seconds) for name in DISTANCES]
     return rows
 
 

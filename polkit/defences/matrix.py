@@ -1,132 +1,164 @@
 """Spoofs against defences: each defence by itself on top of the paper's verifier, each cell from a replay."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
+from polkit.adversary.retraining import RETRAINING
 from polkit.calibration import Calibration
-from polkit.data import Points, derive_seed, test_points, training_points
-from polkit.defences.checks import Finding, adaptive_threshold, limits_of, straight_path, within_limits
+from polkit.data import derive_seed
+from polkit.defences.case import RECORDED, REDRAWN, STRETCHED, Case, Dispute, open_case
+from polkit.defences.checks import (
+    adaptive_threshold,
+    relative_error,
+    straight_path,
+    too_fast,
+    within_limits,
+)  # fmt: skip
 from polkit.defences.choice import random_starts
-from polkit.defences.commitment import CommittedData, committed_data
-from polkit.defences.evidence import STATE, Evidence, gather, spread_starts
-from polkit.defences.origin import accuracy_trend, derived_start, ends_at, perturbed_points
+from polkit.defences.evidence import STATE, Evidence
+from polkit.defences.origin import accuracy_trend, derived_start, ends_at, exact_initial_values, perturbed_points
+from polkit.defences.presets import (
+    STRAIGHTEST,
+    TREND,
+    errors_against,
+    everything,
+    of_any_length,
+    paper,
+    recommended,
+    whole_training,
+)  # fmt: skip
+from polkit.defences.stages import within_stages
+from polkit.defences.standards import Standards
+from polkit.inspection import OPTIMISER
 from polkit.progress import Progress, reported
 from polkit.proof import Proof
-from polkit.training import Checkpoint, Conditions
-from polkit.verifier import OPTIMISER, Verdict, replayed_task, verify
 
 HONEST, PUBLISHED, RECOMMENDED = "honest proof", "as published", "recommended"
-# Other kernels agree to 5e-6 in most intervals, but one in a hundred errs 4,000 times as much. Over three trainings of
-# `digits`, 34 intervals had largest errors of 0.010 to 0.043 in l2 of the weights and 0.05 to 0.32 of the momentum;
-# times 8 that covers every honest interval seen. Straight paths of 14 intervals begin at 0.6 and 3.
-MARGINS = {"redrawn": 1.5, "recorded": 8.0}
-STRAIGHTEST = 0.5  # honest proofs of `digits` are 0.14 straight, 140 steps of a training 0.52, drawn paths 0.95
-# A tenth of its steps makes a training of `digits` right on 0.96 of the test images, a straight path on 0.28 to 0.39.
-TREND = {"share": 0.1, "least": 0.85}
 BY_LOT = 20
-COLUMNS = [  # in the order in which the book speaks of them
-    "η decided by the verifier", "buffers compared", "momentum chained", "adaptive threshold", "path not straight",
-    "accuracy trend", "start from the seed", "ends at the model", "data committed", "nothing perturbed",
-    "every interval", "half of them by lot", "augmentation recorded", "recorded, adaptive", "recorded, state chained",
-    RECOMMENDED,
-]  # fmt: skip
+Check = Callable[[Case], list]
 
 
 @dataclass(frozen=True)
-class Court:
-    """What the verifiers of one matrix share.
+class Matrix:
+    """accepted: a row per folder, the honest proof first, a column per verifier, True or False · errors: folder -> how
+    its errors stand to the limits of `recommended`, for those that are not refused without a replay."""
 
-    disputed: the model that the proofs are about · machines: name -> Conditions, of the replays with redrawn and with
-    recorded augmentation · limits: of each, part -> distance -> δ · lots_seed: from which intervals are drawn.
-    """
-
-    calibration: Calibration
-    disputed: Checkpoint
-    machines: Mapping[str, Conditions]
-    limits: Mapping[str, Mapping]
-    committed: Points
-    tree: CommittedData
-    tests: Points
-    lots_seed: int
-    workers: int
-    remember: bool
-
-    def replayed(self, folder: Proof, machine: str, starts: Collection[int]) -> Evidence:
-        task = replayed_task(folder, self.calibration.task)
-        return gather(folder, task, self.machines[machine], sorted(starts), workers=self.workers,
-                      remember=self.remember)  # fmt: skip
+    accepted: pd.DataFrame
+    errors: dict[str, dict[str, float]]
 
 
-def defence_matrix(proof: Proof, spoofs: Mapping[str, Proof], calibration: Calibration, *, seed: int = 0,
-                   adversary_seed: int = 1, conditions: Conditions = Conditions(), workers: int = 1,
-                   remember: bool = False, progress: Progress = False) -> pd.DataFrame:  # fmt: skip
-    """Which folder is accepted (True) under which defence: a row per folder, the honest proof first.
+def defence_matrix(proof: Proof, spoofs: Mapping[str, Proof], calibration: Calibration, standards: Standards, *,
+                   seed: int = 0, adversary_seed: int = 1, workers: int = 1, remember: bool = False,
+                   progress: Progress = False) -> Matrix:  # fmt: skip
+    """Which folder is accepted under which defence.
 
     The first column is the paper's verifier at Q = 1: it compares the weights alone and takes the prover's optimiser,
-    as the public code does. Each other column adds one defence to it; the last, several. The limits of the checks that
-    need their own come from 34 intervals of the honest proof, which is then judged like any other folder.
-    seed, adversary_seed: of the proof and of the spoofs · conditions: of the machine that the proof was made on. The
-    verifier replays with redrawn augmentation; for some columns with the recorded one and other kernels (oneDNN off,
-    or on), which stand for another machine.
+    as the public code does. Each other column adds one defence to it; the last ones are the presets, with the
+    verifier's optimiser. standards: of the verifier, from `set_standards`, which replays 94 intervals of the honest
+    proof; that is then judged like any other folder · seed, adversary_seed: of the proof and of the spoofs.
     """
-    machines = {
-        "redrawn": conditions.replace(augmentation="redraw"),
-        "recorded": conditions.replace(augmentation="replay", onednn=not conditions.onednn),
-    }
-    looked = spread_starts(proof, early=28, late=6)
-    limits = {name: limits_of(gather(proof, proof.task, each, looked, seed=1, workers=workers, remember=remember),
-                              margin=MARGINS[name])
-              for name, each in machines.items()}  # fmt: skip
-    committed = training_points(calibration.task)
-    court = Court(calibration, proof.final_weights(), machines, limits, committed, CommittedData(committed),
-                  test_points(calibration.task), derive_seed(seed, "lots"), workers, remember)  # fmt: skip
     folders = {HONEST: (proof, seed)}
-    folders |= {name: (spoof, derive_seed(adversary_seed, "adversary")) for name, spoof in spoofs.items()}
-    shown = reported(folders.items(), total=len(folders), title="judging", progress=progress)
-    return pd.DataFrame({name: judged(court, *folder) for name, folder in shown}).T.astype(bool)
+    folders |= {name: (spoof, seed if name == RETRAINING else derive_seed(adversary_seed, "adversary"))
+                for name, spoof in spoofs.items()}  # fmt: skip
+    model, lots, accepted, errors = proof.final_weights(), derive_seed(seed, "lots"), {}, {}
+    for name, (folder, revealed) in reported(folders.items(), total=len(folders), title="judging", progress=progress):
+        case = open_case(folder, calibration, standards, Dispute(model, revealed, lots), prover_decides=OPTIMISER,
+                         workers=workers, remember=remember)  # fmt: skip
+        # What is refused without a replay, no defence looks at.
+        accepted[name] = {each: not case.reasons and not check(case) for each, check in VERIFIERS.items()}
+        errors |= {} if case.reasons else {name: errors_against(case)}
+    return Matrix(pd.DataFrame(accepted).T.astype(bool), errors)
 
 
-def judged(court: Court, folder: Proof, revealed_seed: int) -> dict[str, bool]:
-    """Verifier -> whether it accepts. What is refused for something else than an error, no defence looks at."""
-    whole = verify(folder, court.calibration, top_q="all", parts=("weights",), remember=court.remember,
-                   workers=court.workers, prover_decides=OPTIMISER)  # fmt: skip
-    if any(reason.kind != "error" for reason in whole.reasons):
-        return dict.fromkeys((PUBLISHED, *COLUMNS), False)
-    first = whole.at(1)
-    against = findings(court, folder, revealed_seed, whole, largest=set(map(int, first.intervals["start"])))
-    return {PUBLISHED: first.accepted} | {name: first.accepted and not against[name] for name in COLUMNS}
+def as_published(case: Case) -> list:
+    return within_limits(_redrawn(case), case.calibration.thresholds, ("weights",))
 
 
-def findings(court: Court, folder: Proof, revealed_seed: int, whole: Verdict, largest: set[int]) -> dict[str, list]:
-    """What each defence has against a folder. whole: its verdict with every interval · largest: what top-Q picks."""
-    count = len(folder.checkpoint_steps) - 1
-    by_lot = set(random_starts(folder, min(BY_LOT, count), court.lots_seed))
-    half = set(random_starts(folder, -(-count // 2), court.lots_seed))
-    redrawn, more = court.replayed(folder, "redrawn", largest), court.replayed(folder, "recorded", largest | by_lot)
-    exact, limits = more.at(largest), court.limits
-    optimiser = [] if exact.task == court.calibration.task else ["the optimiser is not the verifier's"]
-    model = ends_at(folder, court.disputed)
+def _redrawn(case: Case) -> Evidence:
+    return case.replayed(REDRAWN, case.largest_of_each_epoch())
 
-    def foreign(starts: Collection[int]) -> list[Finding]:
-        return committed_data(folder, court.tree, court.tree.commitment, sorted(starts))
 
-    return {
-        "η decided by the verifier": optimiser,
-        "buffers compared": within_limits(redrawn, court.calibration.thresholds, ("buffers",)),
-        "momentum chained": within_limits(redrawn, limits["redrawn"], ("momentum",)),
-        "adaptive threshold": adaptive_threshold(redrawn),
-        "path not straight": straight_path(folder, STRAIGHTEST),
-        "accuracy trend": accuracy_trend(folder, court.tests, court.machines["redrawn"], **TREND),
-        "start from the seed": derived_start(folder, revealed_seed),
-        "ends at the model": model,
-        "data committed": foreign(largest),
-        "nothing perturbed": perturbed_points(folder, court.committed),
-        "every interval": list(whole.reasons),
-        "half of them by lot": [reason for reason in whole.reasons if reason.step in half],
-        "augmentation recorded": within_limits(exact, limits["recorded"], ("weights",)),
-        "recorded, adaptive": adaptive_threshold(exact),
-        "recorded, state chained": within_limits(exact, limits["recorded"], STATE),
-        RECOMMENDED: [*optimiser, *model, *within_limits(more, limits["recorded"], STATE), *foreign(largest | by_lot)],
-    }
+def _optimiser(case: Case) -> list[str]:
+    """Learning rate and its schedule, momentum, weight decay."""
+    return [] if case.task == case.calibration.task else ["the optimiser is not the verifier's"]
+
+
+def _buffers(case: Case) -> list:
+    return within_limits(_redrawn(case), case.calibration.thresholds, ("buffers",))
+
+
+def _momentum(case: Case) -> list:
+    return within_limits(_redrawn(case), case.standards.redrawn, ("momentum",))
+
+
+def _stages(case: Case) -> list:
+    standards = case.standards
+    return within_stages(_redrawn(case), case.calibration, standards.stage_edges, standards.stage_scales)
+
+
+def _stretched(case: Case) -> list:
+    return within_limits(case.replayed(STRETCHED, case.by_lot(BY_LOT)), case.standards.stretched, ("weights",))
+
+
+def _trend(case: Case) -> list:
+    return accuracy_trend(case.folder, case.tests(), case.calibration.conditions, **TREND)
+
+
+def _of(case: Case, starts: list[int]) -> list:
+    """The paper's check of these intervals."""
+    return within_limits(case.replayed(REDRAWN, starts), case.calibration.thresholds, ("weights",))
+
+
+def _half(case: Case) -> list:
+    return _of(case, random_starts(case.folder, -(-len(case.starts) // 2), case.dispute.lots))
+
+
+ON_THE_RECORD: dict[str, Callable[[Evidence, Standards], list]] = {  # of a replay with the recorded augmentation
+    "augmentation recorded": lambda seen, standards: within_limits(seen, standards.loose, ("weights",)),
+    "recorded, relative": lambda seen, standards: relative_error(seen, standards.relative),
+    "recorded, adaptive": lambda seen, _: adaptive_threshold(seen),
+    "recorded, state chained": lambda seen, standards: within_limits(seen, standards.loose, STATE),
+}
+
+
+def _where_it_is_largest(check: Callable[[Evidence, Standards], list]) -> Check:
+    return lambda case: check(case.replayed(RECORDED, case.largest_of_each_epoch()), case.standards)
+
+
+ON_TOP: dict[str, Check] = {  # of the paper's check, in the order in which the book speaks of them
+    "η decided by the verifier": _optimiser,
+    "T decided by the verifier": lambda case: whole_training(case.folder, case.calibration.task),
+    "k decided by the verifier": _stretched,
+    "buffers compared": _buffers,
+    "momentum chained": _momentum,
+    "stage thresholds": _stages,
+    "adaptive threshold": lambda case: adaptive_threshold(_redrawn(case)),
+    "path not straight": lambda case: straight_path(case.folder, STRAIGHTEST),
+    "nothing too fast": lambda case: too_fast(case.magnitudes, case.calibration.task, case.standards.speed),
+    "accuracy trend": _trend,
+    "exact initial values": lambda case: exact_initial_values(case.folder),
+    "start from the seed": lambda case: derived_start(case.folder, case.dispute.revealed_seed),
+    "ends at the model": lambda case: ends_at(case.folder, case.dispute.model),
+    "data committed": lambda case: case.uncommitted(case.largest_of_each_epoch()),
+    "nothing perturbed": lambda case: perturbed_points(case.folder, case.committed),
+    "every interval": lambda case: _of(case, case.starts),
+    "half of them by lot": _half,
+    **{name: _where_it_is_largest(check) for name, check in ON_THE_RECORD.items()},
+}
+ALONE: dict[str, Check] = {
+    "paper": paper, "recommended, any T'": of_any_length, RECOMMENDED: recommended, "all": everything,
+}  # fmt: skip
+COLUMNS = [*ON_TOP, *ALONE]
+
+
+def _together(first: Check, second: Check) -> Check:
+    return lambda case: first(case) + second(case)
+
+
+VERIFIERS: dict[str, Check] = {
+    PUBLISHED: as_published,
+    **{name: _together(as_published, check) for name, check in ON_TOP.items()},
+    **{name: _together(_optimiser, check) for name, check in ALONE.items()},
+}

@@ -7,6 +7,7 @@ from torch import Tensor
 from polkit.data import Points, epoch_batches
 from polkit.defences.checks import Finding
 from polkit.distance import distances
+from polkit.initialisation import test_initialisation
 from polkit.proof import Proof, seed_commitment
 from polkit.prover import augmentation_order
 from polkit.replay import proof_points
@@ -46,6 +47,14 @@ def ends_at(proof: Proof, disputed: Checkpoint) -> list[Finding]:
     apart = {part: distances(last[part], disputed.parts()[part])["linf"] for part in PARTS}
     return [Finding("model", f"the {part} end up to {gap:.3g} away from the disputed model's", proof.steps)
             for part, gap in apart.items() if not gap <= 0]  # fmt: skip
+
+
+def exact_initial_values(proof: Proof) -> list[Finding]:
+    """What starts at a constant starts exactly there: weights and biases of the normalisation layers, their running
+    means and variances, the momentum. A sorted W_0 that keeps the trained ones is nearer to W_T, and shows."""
+    rows = test_initialisation(proof.task, proof.checkpoint(0))
+    wrong = rows[rows["required"].str.startswith("constant") & (rows["p_value"] < 1)]
+    return [Finding("initial", f"W_0: {row.part}.{row.tensor} is not {row.required}", 0) for row in wrong.itertuples()]
 
 
 def accuracy_trend(

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from polkit.calibration import Calibration
+from polkit.defences.checks import Finding, above
+from polkit.defences.evidence import Evidence
 from polkit.task import Task
 from polkit.verifier import Verdict, worst_ratios
 
@@ -46,6 +48,15 @@ def rejected_at(verdict: Verdict, calibration: Calibration, edges: Sequence[floa
         for row in worst.itertuples()
         if not row.ratio <= stage_threshold(edges, scales, row.start / last)  # NaN does not pass
     ]
+
+
+def within_stages(evidence: Evidence, calibration: Calibration, edges: Sequence[float],
+                  scales: Sequence[float]) -> list[Finding]:  # fmt: skip
+    """The same for what a verifier has replayed by itself: each interval within its own stage's δ (weights)."""
+    rows = evidence.intervals[evidence.intervals["part"] == "weights"]
+    factors = [stage_threshold(edges, scales, start / evidence.proof.steps) for start in rows["start"]]
+    allowed = rows["distance"].map(calibration.thresholds["weights"]).to_numpy(float) * factors
+    return above("stages", rows, allowed, "its stage's δ")
 
 
 def cost_of_stages(edges: Sequence[float], scales: Sequence[float]) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from polkit.adversary.gallery import SPOOFS
+from polkit.adversary.retraining import RETRAINING
 from polkit.defences.matrix import COLUMNS, HONEST, PUBLISHED
 
 KEYS = ["task", "folder"]
@@ -13,9 +14,10 @@ KEYS = ["task", "folder"]
 
 def matrix_tables(records: dict[str, dict]) -> dict[str, pd.DataFrame]:
     """`matrix`: task, folder, defence, accepted (in how many repeats), repeats · `matrix_trainings`: the same for each
-    seed, accepted 0 or 1 · `matrix_costs`: task, folder, steps, and the mean share of the proof's cost in each meter.
-    None of them without a finished run of the matrix."""
-    cells, costs = [], []
+    seed, accepted 0 or 1 · `matrix_costs`: task, folder, steps, and the mean share of the proof's cost in each meter ·
+    `matrix_errors`: task, folder, and how its errors stand to the limits of `recommended`, on the mean. None of them
+    without a finished run of the matrix."""
+    cells, costs, errors = [], [], []
     for record in records.values():
         if record["experiment"] != "matrix" or record["status"] != "finished":
             continue
@@ -24,6 +26,8 @@ def matrix_tables(records: dict[str, dict]) -> dict[str, pd.DataFrame]:
             kind, folder, *last = name.split(".")
             if kind == "accepted":
                 cells.append({"task": task, "seed": seed, "folder": folder, "defence": last[0], "accepted": int(value)})
+            elif kind == "errors":
+                errors.append({"task": task, "folder": folder, "limit": last[0], "value": value})
             else:
                 costs.append({"task": task, "folder": folder, "meter": last[0] if last else "steps", "value": value})
     if not cells:
@@ -32,12 +36,15 @@ def matrix_tables(records: dict[str, dict]) -> dict[str, pd.DataFrame]:
     groups = trainings.groupby([*KEYS, "defence"], sort=False)["accepted"]
     table = groups.agg(accepted="sum", repeats="count").reset_index()
     means = pd.DataFrame(costs).groupby([*KEYS, "meter"], sort=False)["value"].mean().unstack("meter")
-    return {"matrix": table, "matrix_trainings": trainings, "matrix_costs": means.reset_index()}
+    limits = pd.DataFrame(errors).groupby([*KEYS, "limit"], sort=False)["value"].mean().unstack("limit")
+    return {"matrix": table, "matrix_trainings": trainings, "matrix_costs": means.reset_index(),
+            "matrix_errors": limits.reset_index()}  # fmt: skip
 
 
 def read_matrix(folder: Path) -> dict[str, pd.DataFrame]:
     """The published tables. Raises FileNotFoundError if there are none."""
-    files = {name: folder / f"{name}.csv" for name in ("matrix", "matrix_trainings", "matrix_costs")}
+    names = ("matrix", "matrix_trainings", "matrix_costs", "matrix_errors")
+    files = {name: folder / f"{name}.csv" for name in names}
     for file in files.values():
         if not file.is_file():
             raise FileNotFoundError(f"{file} is missing: `polkit reproduce matrix --publish {folder}` writes it")
@@ -47,7 +54,7 @@ def read_matrix(folder: Path) -> dict[str, pd.DataFrame]:
 def matrix_counts(cells: pd.DataFrame, task: str = "digits") -> pd.DataFrame:
     """A row per folder and a column per verifier: in how many of the repeats it was accepted."""
     chosen = cells[cells["task"] == task]
-    order = [name for name in (HONEST, *SPOOFS) if name in set(chosen["folder"])]
+    order = [name for name in (HONEST, RETRAINING, *SPOOFS) if name in set(chosen["folder"])]
     table = chosen.pivot(index="folder", columns="defence", values="accepted")
     return table.loc[order, [PUBLISHED, *COLUMNS]].rename_axis(index=None, columns=None)
 

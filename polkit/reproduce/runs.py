@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from polkit.task import Task, shown_task, task
 
 # What each result shows: the attack, and the paper's task for it. `momentum` is a spoof that the paper does not know,
-# `matrix` every spoof against every defence (chapter 9).
+# `matrix` every spoof against every defence, `presets` an honest proof before every verifier (chapter 9).
 RESULTS = {
     "table-2": ("attack_2", ("cifar10",)),
     "table-3": ("attack_1", ("cifar10", "cifar100")),
@@ -26,6 +26,7 @@ RESULTS = {
     "figure-12": ("attack_3", ("cifar10", "cifar100", "imagenet10")),
     "momentum": ("borrowed_momentum", ("cifar10",)),
     "matrix": ("every spoof", ("cifar10",)),
+    "presets": ("no spoof", ("cifar10",)),
 }
 # T / T' of the lengths tried: on CIFAR-10 700 to 5,200 steps. 1,600 lies in the narrow window of Figure 3.
 DIVISORS = (110, 63, 50, 31, 22, 15)
@@ -80,6 +81,10 @@ def planned_runs(results: Sequence[str], task_name: str, repeats: int, *, common
             for name in RESULTS[result][1] if task_name == "paper" else (task_name,):
                 for parameters in _spoofs_of(result, name, task_name == "paper", common, lengths):
                     shared = {"task": parameters["task"], "seed": seed} | dict(common)
+                    if result == "presets":  # needs a proof, and not what `honest` measures on it
+                        alone = Run("presets", shared)
+                        found |= {alone.name: alone}
+                        continue
                     honest = Run("honest", shared)
                     kind = "matrix" if result == "matrix" else "spoof"
                     spoof = Run(kind, shared | parameters, needs=honest.name)
@@ -98,7 +103,7 @@ def _spoofs_of(result: str, name: str, paper: bool, common: Mapping[str, object]
             known = task(of, **sizes)
             whole = known.steps // known.checkpoint_interval * known.checkpoint_interval
             yield {"task": of, "attack": "attack_1", "spoof_steps": whole}
-    elif result == "matrix":
+    elif result in ("matrix", "presets"):
         yield {"task": name}
     elif result == "momentum":
         for steps in lengths or (4 * chosen.checkpoint_interval, *usual):

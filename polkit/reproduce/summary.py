@@ -1,6 +1,7 @@
 """From records to tables and figures: what a batch found, beside the paper."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ from polkit.book import find_notebooks
 from polkit.figures.results import drawn_figures
 from polkit.reproduce.claims import judged_claims
 from polkit.reproduce.matrix import matrix_tables
+from polkit.reproduce.presets import presets_tables
 from polkit.reproduce.records import COMMON, averaged, read_records, tidy_runs
 from polkit.reproduce.tables import filled_tables
 from polkit.whole import write_text_whole
@@ -20,24 +22,35 @@ def summarise(out: Path, publish: Path | None = None) -> None:
     """Writes tables and figures of all finished records in `out`, and prints the claims.
 
     runs.csv: a row per run · averages.csv: a row per setting and value, with mean and spread over the repeats ·
-    claims.csv · matrix.csv, matrix_costs.csv: spoofs against defences, if that was run · made_on.json: machines,
-    versions, number of runs and their seconds · figures/: one page each, and Tables II and III with
-    the paper's columns.
-    publish: a second folder for the tables alone.
+    claims.csv · made_on.json: machines, versions, number of runs and their seconds · figures/: one page each, and
+    Tables II and III with the paper's columns · matrix….csv, presets.csv, verifiers.csv: spoofs and honest proofs
+    against defences, if those were run, each with a made_on of its own.
+    publish: a second folder for the tables alone. Those of the paper's results are left as they are there if the batch
+    had no spoof of them.
     """
     records = read_records(out)
-    runs = tidy_runs({name: record for name, record in records.items() if record["experiment"] != "matrix"})
-    if runs.empty:
+    apart = {kind: {name: record for name, record in records.items() if record["experiment"] == kind}
+             for kind in ("matrix", "presets")}  # fmt: skip
+    runs = tidy_runs({name: record for name, record in records.items() if record["experiment"] not in apart})
+    tables = matrix_tables(records) | presets_tables(records)
+    notes = {
+        f"made_on_{kind}": made_on(those)
+        for kind, those in apart.items()
+        if any(record["status"] == "finished" for record in those.values())
+    }
+    if runs.empty and not tables:
         print(f"{out} has no finished record yet")
+        return
+    write_tables([out, publish], tables, notes)
+    if runs.empty:
         return
     check_unmixed(runs, out)
     averages, claims = averaged(runs), judged_claims(runs)
-    tables = {"runs": runs, "averages": averages, "claims": claims} | matrix_tables(records)
-    for folder in filter(None, (out, publish)):
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, table in tables.items():
-            write_text_whole(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
-        write_text_whole(folder / "made_on.json", json.dumps(made_on(records), indent=1, ensure_ascii=False) + "\n")
+    write_tables(
+        [out, publish if (runs["experiment"] == "spoof").any() else None],
+        {"runs": runs, "averages": averages, "claims": claims},
+        {"made_on": made_on({name: each for name, each in records.items() if name not in apart["presets"]})},
+    )
     pages = out / "figures"
     pages.mkdir(exist_ok=True)
     for name, figure in drawn_figures(averages).items():
@@ -46,6 +59,15 @@ def summarise(out: Path, publish: Path | None = None) -> None:
         table.to_csv(pages / f"{name.replace(':', '-')}.csv")
     print_claims(claims)
     print(f"\ntables in {out}, figures in {pages}")
+
+
+def write_tables(folders: Sequence[Path | None], tables: Mapping[str, pd.DataFrame], notes: Mapping[str, dict]) -> None:
+    for folder in filter(None, folders):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in tables.items():
+            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+        for name, note in notes.items():
+            write_text_whole(folder / f"{name}.json", json.dumps(note, indent=1, ensure_ascii=False) + "\n")
 
 
 def check_unmixed(runs: pd.DataFrame, out: Path) -> None:
