@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -42,7 +42,8 @@ class Plan:
 
     first: W_0 · final: f_{W_T} · batches: int32 (T', B), indices into points · seeds: int64 (T',), one per
     step's augmentation · limits: γ, how far one update may move the weights, in each distance · off_path: how far the
-    first checkpoints leave the straight path, as a share of the weights' own size; the last ones do not.
+    first checkpoints leave the straight path, as a share of the weights' own size; the last ones do not · pace: knots
+    (share of the steps, share of the path); none: evenly.
     """
 
     task: Task
@@ -56,6 +57,7 @@ class Plan:
     limits: Mapping[str, float]
     meter: Meter
     off_path: float = 0.0
+    pace: tuple[tuple[float, float], ...] = ()
 
     @property
     def starts(self) -> range:
@@ -63,7 +65,8 @@ class Plan:
 
     def weights_at(self, step: int) -> dict[str, torch.Tensor]:
         share = step / len(self.batches)
-        straight = on_the_path(self.first, self.final, share)
+        straight = on_the_path(self.first, self.final, float(np.interp(share, *zip(*self.pace, strict=True)))
+                               if self.pace else share)  # fmt: skip
         if not self.off_path or share in (0, 1):
             return straight
         away = perturbation(self.final.weights, self.seed)
@@ -88,7 +91,7 @@ class Plan:
                 digest.update(value.contiguous().numpy())
         return {"task": self.task.to_json(), "seed": self.seed, "conditions": self.conditions.to_json(),
                 "spoof_steps": len(self.batches), "limits": dict(self.limits), "off_path": self.off_path,
-                "weights": digest.hexdigest()}  # fmt: skip
+                "weights": digest.hexdigest(), **({"pace": self.pace} if self.pace else {})}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,8 @@ class Forged:
 
 def make_plan(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int, conditions: Conditions = Conditions(),
               calibration: Calibration | None = None, movement_limit: float = 0.1,
-              off_path: float = 0.0) -> Plan:  # fmt: skip
-    """spoof_steps: T' · movement_limit: γ as a share of δ, in every distance · off_path: as in `Plan`.
+              off_path: float = 0.0, pace: Sequence[tuple[float, float]] = ()) -> Plan:  # fmt: skip
+    """spoof_steps: T' · movement_limit: γ as a share of δ, in every distance · off_path, pace: as in `Plan`.
 
     Without a calibration the adversary does not know δ and takes for it the spacing of its own path, the least
     δ that could ever accept it. Raises ValueError, in one sentence, on a budget that no spoof can have.
@@ -121,6 +124,8 @@ def make_plan(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int, con
     if calibration is not None and (odd := calibration.task.differs(task)):
         mine, other = (getattr(known, odd[0]) for known in (task, calibration.task))
         raise ValueError(f"the calibration is not for this task: its {odd[0]} is {other}, the spoof's {mine}")
+    if pace and (tuple(pace[0]) != (0, 0) or tuple(pace[-1]) != (1, 1) or sorted(pace) != list(pace)):
+        raise ValueError(f"the pace {list(pace)} is no way from W_0 to W_T: its knots must rise from (0, 0) to (1, 1)")
     check_weights(final, task)
     seed = derive_seed(seed, "adversary")  # an adversary who picks the prover's number must not draw the same
     first = sorted_initialisation(task, final, seed)
@@ -133,6 +138,7 @@ def make_plan(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int, con
         batches=_drawn_batches(task, spoof_steps, seed),
         seeds=augmentation_order(task, seed, spoof_steps),
         limits={name: movement_limit * value for name, value in known.items()}, meter=meter, off_path=off_path,
+        pace=tuple(pace),
     )  # fmt: skip
 
 
