@@ -16,9 +16,8 @@ from polkit.adversary.shortcuts import infinitesimal_update, interpolation_only
 from polkit.adversary.spoof import AttackFailed
 
 __all__ = [
-    "AttackFailed",
-    "attack_1", "attack_2", "attack_3", "blindfold_top_q", "borrowed_momentum", "concatenation", "corollary_bound",
-    "corollary_gap", "corollary_table", "crossing_length", "distil", "every_spoof", "hidden_crossing",
-    "infinitesimal_update", "interpolation_only", "measured_derivatives", "non_finite", "on_the_path",
-    "original_batch", "retrain", "sorted_initialisation", "staged_pace",
+    "AttackFailed", "attack_1", "attack_2", "attack_3", "blindfold_top_q", "borrowed_momentum", "concatenation",
+    "corollary_bound", "corollary_gap", "corollary_table", "crossing_length", "distil", "every_spoof",
+    "hidden_crossing", "infinitesimal_update", "interpolation_only", "measured_derivatives", "non_finite",
+    "on_the_path", "original_batch", "retrain", "sorted_initialisation", "staged_pace",
 ]  # fmt: skip

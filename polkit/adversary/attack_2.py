@@ -1,5 +1,6 @@
 """Attack II (Algorithm 4): walk the straight path, and perturb every batch until its update hardly moves."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,21 +19,23 @@ from polkit.training import Checkpoint, Conditions, Learner, load, snapshot, uni
 
 def attack_2(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
              calibration: Calibration | None = None, movement_limit: float = 0.07, iterations: int = 10,
-             stopping_test: bool = True, noise_weight: float = 1e-3, conditions: Conditions = Conditions(),
-             out: str | Path | None = None, workers: int = 1, keep_failed: bool = True,
+             stopping_test: bool = True, noise_weight: float = 1e-3, pace: Sequence[tuple[float, float]] = (),
+             conditions: Conditions = Conditions(), out: str | Path | None = None, workers: int = 1,
+             keep_failed: bool = True,
              progress: Progress = True) -> Proof:  # fmt: skip
     """A spoof of f_{W_T} in T' steps, whose every batch has been perturbed on its own.
 
     final: the weights and buffers of W_T · spoof_steps: T' · movement_limit: γ as a share of δ (of the path's
     spacing without a calibration) · iterations: N, the most L-BFGS iterations for a batch · stopping_test:
     leave a batch as soon as its update moves at most γ in every distance (line 25); without it each batch takes
-    all N, as the cost formula 31 T' assumes · noise_weight: of ‖R‖² in the objective · workers: threads
+    all N, as the cost formula 31 T' assumes · noise_weight: of ‖R‖² in the objective · pace: knots (share of
+    the steps, share of the path) for a path that is not evenly divided, such as `staged_pace` · workers: threads
     that share the intervals; the spoof is the same byte for byte · keep_failed: write a spoof some of whose batches
     miss γ all the same, for the verifier to judge; `Proof.missed` says so.
     Raises ValueError on a budget no spoof can have, FileExistsError if `out` exists, AttackFailed without keep_failed.
     """
     plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions,
-                     calibration=calibration, movement_limit=movement_limit)  # fmt: skip
+                     calibration=calibration, movement_limit=movement_limit, pace=pace)  # fmt: skip
     settings = {"iterations": iterations, "stopping_test": stopping_test, "noise_weight": noise_weight}
     return forge(plan, "attack-2", forge_each_batch, settings, out=out, workers=workers, progress=progress,
                  keep_failed=keep_failed)  # fmt: skip

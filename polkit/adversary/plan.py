@@ -1,7 +1,7 @@
 """What an adversary decides before it computes a gradient: the plan of a spoof, and its limits."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,8 +84,8 @@ class Plan:
 
 def make_plan(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int, conditions: Conditions = Conditions(),
               calibration: Calibration | None = None, movement_limit: float = 0.1,
-              off_path: float = 0.0) -> Plan:  # fmt: skip
-    """spoof_steps: T' · movement_limit: γ as a share of δ, in every distance · off_path: as in `Plan`.
+              off_path: float = 0.0, pace: Sequence[tuple[float, float]] = ()) -> Plan:  # fmt: skip
+    """spoof_steps: T' · movement_limit: γ as a share of δ, in every distance · off_path, pace: as in `Plan`.
 
     Without a calibration the adversary does not know δ and takes for it the spacing of its own path, the least
     δ that could ever accept it. Raises ValueError, in one sentence, on a budget that no spoof can have.
@@ -102,6 +102,8 @@ def make_plan(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int, con
     if calibration is not None and (odd := calibration.task.differs(task)):
         mine, other = (getattr(known, odd[0]) for known in (task, calibration.task))
         raise ValueError(f"the calibration is not for this task: its {odd[0]} is {other}, the spoof's {mine}")
+    if pace and (tuple(pace[0]) != (0, 0) or tuple(pace[-1]) != (1, 1) or sorted(pace) != list(pace)):
+        raise ValueError(f"the pace {list(pace)} is no way from W_0 to W_T: its knots must rise from (0, 0) to (1, 1)")
     check_weights(final, task)
     seed = derive_seed(seed, "adversary")  # an adversary who picks the prover's number must not draw the same
     first = sorted_initialisation(task, final, seed)
@@ -114,6 +116,7 @@ def make_plan(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int, con
         batches=_drawn_batches(task, spoof_steps, seed),
         seeds=augmentation_order(task, seed, spoof_steps),
         limits={name: movement_limit * value for name, value in known.items()}, meter=meter, off_path=off_path,
+        pace=tuple(pace),
     )  # fmt: skip
 
 

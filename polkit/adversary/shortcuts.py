@@ -16,15 +16,16 @@ from polkit.training import Checkpoint, Conditions, Learner, load, loss_of, snap
 
 
 def interpolation_only(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
-                       calibration: Calibration | None = None, conditions: Conditions = Conditions(),
-                       out: str | Path | None = None, workers: int = 1,
+                       calibration: Calibration | None = None, pace: Sequence[tuple[float, float]] = (),
+                       conditions: Conditions = Conditions(), out: str | Path | None = None, workers: int = 1,
                        progress: Progress = True) -> Proof:  # fmt: skip
     """The ablation of Attacks II and III: the same W_0 and straight path, with the data set's own batches.
 
     Whether it passes is the verifier's business: nothing here looks at how far a batch moves the weights. Each
     interval is replayed once, for the normalisation buffers that it ends with. Arguments as in `attack_2`.
     """
-    plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions, calibration=calibration)
+    plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions, calibration=calibration,
+                     pace=pace)  # fmt: skip
     return forge(plan, "interpolation-only", leave_batches, {}, out=out, workers=workers, progress=progress)
 
 

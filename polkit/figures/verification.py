@@ -2,15 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from polkit.calibration import Calibration
-from polkit.defences import rejected_at
 from polkit.figures.drawing import (
-    BLACK,
     BLUE,
     GREY,
     ORANGE,
@@ -77,30 +74,3 @@ def verdict_in_words(replayed: pd.DataFrame, threshold_scale: float, intervals: 
         f"the largest error is {spoken(top['ratio'] / threshold_scale)} δ, in {top['distance']} of the {top['part']}, "
         f"steps {top['start']} to {top['end']}."
     )
-
-
-def stages_figure(verdicts: dict[str, Verdict], calibration: Calibration, *,
-                  edges: Sequence[float],
-                  scales: Sequence[float]) -> Figure:  # fmt: skip
-    """Stage-dependent thresholds (Section V): each folder's errors over its own course, under a δ that falls.
-
-    edges: where each stage begins, as a share of the steps · scales: its multiple of the calibrated δ · verdicts:
-    name -> verdict.
-    """
-    plot = go.Figure()
-    caught = []
-    for (name, verdict), colour, symbol in zip(verdicts.items(), (BLUE, ORANGE), ("circle-open", "x"), strict=False):
-        worst = worst_ratios(verdict, calibration, parts=("weights",))
-        end = max(worst["end"])
-        plot.add_scatter(x=worst["start"] / end, y=drawable(worst["ratio"], FLOOR), mode="markers", name=name,
-                         marker={"color": colour, "symbol": symbol, "size": 7})  # fmt: skip
-        above = rejected_at(verdict, calibration, edges, scales)
-        caught.append(f"{name}: {len(above)} of {len(worst)} intervals above their stage's δ")
-    steps = [(edge, scale) for pair, scale in zip(pairwise([*edges, 1.0]), scales, strict=True) for edge in pair]
-    plot.add_scatter(x=[x for x, _ in steps], y=[y for _, y in steps], mode="lines", name="δ of the stage",
-                     line={"color": BLACK, "width": 2})  # fmt: skip
-    styled(plot, "A threshold for each stage of training", "share of the steps, 0 to 1",
-           "error / δ as calibrated")  # fmt: skip
-    logarithmic(plot)
-    allowed = ", ".join(f"{spoken(scale)} δ from {edge:.0%}" for edge, scale in zip(edges, scales, strict=True))
-    return Figure(plot, f"with {allowed} of the steps on: {'; '.join(caught)}.")

@@ -7,7 +7,8 @@ import pandas as pd
 
 from polkit.calibration import Calibration
 from polkit.figures.drawing import Figure, spoken
-from polkit.figures.verification import stages_figure, verdict_figure
+from polkit.figures.stages import editor_figure
+from polkit.figures.verification import verdict_figure
 from polkit.noise import calibration_for_interval, verdict_at_interval
 from polkit.panels.parts import (
     Panel,
@@ -100,10 +101,13 @@ def attack_panel(name: str, forge: Callable[..., Proof], final: Checkpoint, judg
 
 
 def stages_panel(verdicts: dict[str, Verdict], calibration: Calibration, edges: tuple[float, ...],
-                 scales: tuple[float, ...]) -> Panel:  # fmt: skip
-    """Stage-dependent thresholds: one multiple of δ for each stage of training, all at once.
+                 scales: tuple[float, ...], *, shortest: int, costs: dict[str, float],
+                 prediction: Prediction | None = None) -> Panel:  # fmt: skip
+    """An editor of stage-dependent thresholds: one multiple of δ for each stage; verdicts, and the path that keeps to
+    these thresholds with its length and cost, at once.
 
-    edges: where each stage begins, as a share of the steps · scales: the multiples to start with.
+    edges: where each stage begins, as a share of the steps · scales: the multiples to start with · shortest: T' of the
+    shortest evenly divided path within the one δ · costs: attack -> c · prediction: of the factor by which T' grows.
     """
     sliders = {
         f"stage_{number}": number_slider(scale, -4, 1, f"δ, stage {number} (×)", f"polkit-stage-{number}")
@@ -111,6 +115,9 @@ def stages_panel(verdicts: dict[str, Verdict], calibration: Calibration, edges: 
     }
 
     def draw(found: dict[str, Verdict], *, guess: float | None, **chosen: float) -> Figure:
-        return stages_figure(found, calibration, edges=edges, scales=list(chosen.values()))
+        figure = editor_figure(found, calibration, edges=edges, scales=list(chosen.values()), shortest=shortest,
+                               costs=costs, proof_steps=calibration.task.steps)  # fmt: skip
+        said = "" if guess is None else f" You predicted × {guess:g}."
+        return replace(figure, summary=figure.summary + said)
 
-    return panel("stages", sliders, draw, data=verdicts)
+    return panel("stages", sliders, draw, data=verdicts, prediction=prediction)
