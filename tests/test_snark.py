@@ -1,5 +1,6 @@
 """Proofs of computation: the step against autograd, honest proofs, and every lie rejected for its own reason."""
 
+import json
 import sys
 from dataclasses import fields, replace
 
@@ -138,6 +139,24 @@ def test_a_step_that_is_not_the_verifiers_is_rejected(keys, chain, lie, change):
     assert kinds(snark.verify_step(keys, honest, **held)) == [lie, "proof"]
     # A prover who states what the verifier holds still has no proof of it.
     assert kinds(snark.verify_step(keys, replace(honest, **held), **held)) == ["proof"]
+
+
+def test_a_prover_who_lies_to_his_own_prover_has_a_proof_of_nothing(keys, chain, tmp_path):
+    import ezkl
+
+    one, false = chain[0], nudged(chain[0].after)
+    witness, proof = tmp_path / "witness.json", tmp_path / "proof.json"
+    honest = snark.make_witness(keys, one.before, one.batch, witness)[-160:]
+    made = json.loads(witness.read_text())
+    assert made["outputs"] == [honest]
+    made["outputs"][0][37] = (int(false[3, 7]) % snark.FIELD).to_bytes(32, "little").hex()
+    assert made["outputs"] != [honest]
+    witness.write_text(json.dumps(made))
+    names = (witness, keys.folder / "step.ezkl", keys.folder / "proving.key", proof, keys.folder / "srs")
+    ezkl.prove(*map(str, names))
+    forged = bytes(json.loads(proof.read_text())["proof"])
+    for after in (false, one.after):
+        assert not snark.proof_holds(keys, forged, one.before, one.batch, after)
 
 
 def test_a_proof_of_another_step_is_rejected(keys, chain):
