@@ -4,13 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: install book test test-ui test-tasks test-lowest fuzz kills audit reproducibility bench lab results clean
+.PHONY: install book test test-ui test-tasks test-lowest fuzz kills audit reproducibility bench lab results snark clean
 
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,snark]'
 	touch $(STAMP)
 
 book: install
@@ -60,6 +60,10 @@ bench: install
 results: install
 	$(BIN)/polkit reproduce all --repeats 3 --publish data/results/digits
 	$(BIN)/python -m polkit.reproduce.readme
+
+# What proofs of computation cost on this machine: data/results/snark, about 2 minutes on two cores.
+snark: install
+	$(BIN)/python -m polkit.reproduce.snark
 
 lab: install
 	$(BIN)/jupyter lab notebooks/01_primer.ipynb
