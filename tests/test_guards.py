@@ -87,9 +87,15 @@ def test_the_loss_is_looked_at_only_where_a_checkpoint_is_due(small_task, tmp_pa
         def __init__(self, step):
             self.step = step
 
+        def __rmul__(self, _):
+            return self
+
+        def __radd__(self, _):
+            return self
+
         def __float__(self):
             looks.append(self.step)
-            return 1.0
+            return 0.0
 
     def update(*arguments, step, **named):
         real(*arguments, step=step, **named)
