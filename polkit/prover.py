@@ -74,12 +74,13 @@ def train(task: Task, seed: int, conditions: Conditions, points: Points, *, star
         learner = make_learner(task, conditions)
         load(learner, known)
         steps = range(start, task.steps)
+        seen: float | Tensor = 0.0  # NaN as soon as a loss is not finite
         for step in reported(steps, initial=start, total=task.steps, title="training", unit="step", progress=progress):
-            loss, done = take_step(step), step + 1
+            seen, done = seen + 0 * take_step(step), step + 1
             if done % task.checkpoint_interval and done < task.steps:
                 continue
             reached = snapshot(learner) if record or done == task.steps else None
-            if not math.isfinite(loss) or (reached and not reached.is_finite()):
+            if not math.isfinite(seen) or (reached and not reached.is_finite()):
                 load(learner, known)
                 raise _divergence(learner, range(good, done), take_step)
             if record:

@@ -40,7 +40,7 @@ SAME = {
     "nothing": ({}, {}),
     "working directory": ({}, {}),
     "killed and resumed": ({}, {}),
-    "LC_ALL=tr_TR.UTF-8": ({"LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8"}, {}),
+    "LC_ALL=C": ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {}),
     "TZ=Asia/Kathmandu": ({"TZ": "Asia/Kathmandu"}, {}),
     "PYTHONHASHSEED=1": ({"PYTHONHASHSEED": "1"}, {}),
     "POLKIT_HOME": ({"POLKIT_HOME": "/nonexistent"}, {}),

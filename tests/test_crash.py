@@ -40,9 +40,9 @@ for command in kills.commands(place):
     first.mkdir()
     command.prepare(first)
     command.kill(2, place, generator)
-    command.kill_at_boundaries(place, 3, generator)
+    command.kill_at_boundaries(place, 5, generator)
     found += command.lost + command.corrupted
-sys.exit("\\n".join(found))
+sys.exit("\\n".join(found) or 0)
 """
 
 
@@ -63,7 +63,7 @@ def test_a_batch_killed_at_a_random_moment_goes_on_and_loses_no_record(tmp_path)
             process.send_signal(signal.SIGKILL)
         return process.wait()
 
-    assert reproduce(None, random.uniform(2, 12)) in (-signal.SIGKILL, 0)
+    assert reproduce(None, random.uniform(2, 8)) in (-signal.SIGKILL, 0)
     command.check(root, {})
     command.fork, command.outcome = reproduce, lambda _: None  # what it comes to is compared by `make kills`
     command.complete(root)
@@ -162,8 +162,10 @@ def said(*arguments, limit=None):
 
 def one_sentence(found, *words):
     status, text = found
-    assert status == 2 and text.startswith("polkit: ") and text.count("\\n") == 1, found
-    assert any(word in text for word in words), text
+    *bar, sentence = text.replace("\\r", "\\n").splitlines()
+    assert status == 2 and sentence.startswith("polkit: "), found
+    assert "Traceback" not in text and "polkit" not in "".join(bar), text  # nothing before it but a progress bar
+    assert any(word in sentence for word in words), text
 
 def mounted(folder, options):
     folder.mkdir(exist_ok=True)
@@ -176,11 +178,24 @@ assert said("calibrate", place / "honest", "--replays", "2", "--workers", "1", "
 expected = kills.contents(place / "honest")
 spoof = ["spoof", "--attack", "interpolation", "--weights", place / "honest", "--spoof-steps", "20"]
 
+limited = place / "limited"
+limited.mkdir()
+# A limit on the size of files needs no rights.
+one_sentence(said("prove", *small, "--out", limited / "proof", limit=100_000), "File too large")
+one_sentence(said(*spoof, "--out", limited / "forged", limit=100_000), "File too large")
+one_sentence(said("calibrate", place / "honest", "--replays", "2", "--workers", "1", "--out", limited / "c.json",
+                  limit=500), "File too large")
+assert not any((limited / name).exists() for name in ("proof", "forged", "c.json"))
+assert said("prove", *small, "--out", limited / "proof")[0] == 0
+assert kills.contents(limited / "proof") == expected
+
 if mode == "mount":
     for size, command, name in (("300k", ["prove", *small], "proof"), ("700k", ["prove", *small], "proof"),
                                 ("300k", spoof, "forged"), ("700k", spoof, "forged"),
-                                ("3k", ["calibrate", place / "honest", "--replays", "2", "--workers", "1"], "c.json")):
+                                ("8k", ["calibrate", place / "honest", "--replays", "2", "--workers", "1"], "c.json")):
         mounted(full, f"size={size}")
+        if name == "c.json":  # which takes 3 kB, less than a page
+            (full / "other").write_bytes(bytes(8192))
         one_sentence(said(*command, "--out", full / name), "No space left on device")
         assert kills.damage(full) == []
         assert not (full / name).exists()
@@ -188,21 +203,13 @@ if mode == "mount":
         assert said(*command, "--out", full / name)[0] == 0
         if name == "proof":
             assert kills.contents(full / name) == expected
-        assert {file.name for file in full.iterdir()} <= {name, f"{name}.record.json"}
+        assert {file.name for file in full.iterdir()} <= {name, f"{name}.record.json", "other"}
         subprocess.run(["umount", full], check=True)
-else:
-    one_sentence(said("prove", *small, "--out", full / "proof", limit=100_000), "File too large")
-    one_sentence(said(*spoof, "--out", full / "forged", limit=100_000), "File too large")
-    one_sentence(said("calibrate", place / "honest", "--replays", "2", "--workers", "1", "--out", full / "c.json",
-                      limit=500), "File too large")
-    assert not any((full / name).exists() for name in ("proof", "forged", "c.json"))
-    assert said("prove", *small, "--out", full / "proof")[0] == 0
-    assert kills.contents(full / "proof") == expected
-
 # A read-only folder: of a file system mounted so, or of somebody who is not root, or /sys, which takes no files.
 def kept():
-    pk.prove(kills.TASK, 5, progress=False)
-    pk.verify(pk.prove(kills.TASK, 5, progress=False), pk.load_calibration(calibration), remember=True)
+    proof = pk.prove(kills.TASK, 5, progress=False)
+    known = pk.calibrate(proof, replays=2, workers=1, progress=False)
+    assert pk.verify(proof, known, remember=True).accepted
 
 if mode == "mount":
     mounted(place / "home", "size=20m")
@@ -242,11 +249,6 @@ def may_mount() -> bool:
 def test_a_full_disk_or_a_read_only_folder_is_one_sentence_and_what_was_made_goes_on_when_it_can(tmp_path):
     mode, through = ("mount", ("unshare", "-m")) if may_mount() else ("limit", ())
     done = run(STARVED, tmp_path, mode, through=through)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_a_limit_on_the_size_of_files_needs_no_rights_and_is_one_sentence_too(tmp_path):
-    done = run(STARVED, tmp_path, "limit")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -403,8 +405,8 @@ def test_a_proof_is_on_the_disk_before_it_is_called_one(small_task, tmp_path, mo
     wanted = [checkpoint_name(step) for step in checkpoint_steps(proof.steps, 4)] + ["batches.npy", "signatures.npy"]
     assert {f"{partial}/{name}" for name in [*wanted, "augmentation.npy", "checkpoints"]} <= set(before)
     last = dict(moved)[f"{tmp_path}/proof"]
-    assert {name for name in set(last) - set(before) if name.startswith(partial)} >= {partial}  # the manifest's name
-    assert synced[-1] == os.path.realpath(tmp_path) or os.path.realpath(tmp_path) in synced[len(last) :]
+    assert last.count(partial) > before.count(partial)  # the manifest's own name
+    assert os.path.realpath(tmp_path) in synced[len(last) :]  # and the proof's
 
 
 def test_the_journal_of_other_settings_is_refused_and_fresh_folders_spare_it(tmp_path):

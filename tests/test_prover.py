@@ -1,6 +1,4 @@
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -78,64 +76,6 @@ def test_without_out_a_proof_is_kept_in_the_cache(small_task, home):
     written = (first.folder / "manifest.json").stat().st_mtime_ns
     assert pk.prove(task, progress=False).folder == first.folder
     assert (first.folder / "manifest.json").stat().st_mtime_ns == written
-
-
-# One import of torch, then a process for each moment: before and after each file is moved into place.
-KILLED_AT_EVERY_MOVE = """
-import os, signal, sys, traceback
-from pathlib import Path
-import polkit as pk
-import polkit.prover as prover
-
-task = pk.task("digits").replace(train_size=128, epochs=2, checkpoint_interval=3)  # S = 2, T = 4: W_0, W_3, W_4
-real, root = os.replace, Path(sys.argv[1])
-
-def prove(out, kill_at=None):
-    moved = 0
-    def replace(*paths):
-        nonlocal moved
-        if kill_at == 2 * moved:
-            os.kill(os.getpid(), signal.SIGKILL)
-        real(*paths)
-        if kill_at == 2 * moved + 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-        moved += 1
-    os.replace = replace
-    pk.prove(task, seed=5, out=out, progress=False)
-    (root / "moves").write_text(str(moved))
-
-def in_a_process(*arguments):
-    child = os.fork()
-    if child == 0:
-        try:
-            prove(*arguments)
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-units, _ = pk.unit_costs(task), pk.training_points(task)  # counted and imported once, not in every process
-prover.unit_costs = lambda task: units
-assert in_a_process(root / "whole") == 0
-moves = int((root / "moves").read_text())
-for moment in range(2 * moves):
-    assert in_a_process(root / f"killed-{moment}", moment) == -signal.SIGKILL, moment
-    assert in_a_process(root / f"killed-{moment}") == 0, moment
-"""
-
-
-def test_a_proof_killed_around_any_written_file_resumes_to_the_same_bytes(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED_AT_EVERY_MOVE, str(tmp_path)], check=False, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    whole = contents(tmp_path / "whole")
-    assert len(whole) == 3 + 4  # three checkpoints, three arrays, the manifest
-    killed = sorted(folder for folder in tmp_path.glob("killed-*") if folder.is_dir())
-    assert len(killed) == 2 * 10  # 3 checkpoints, 3 arrays, the journal, the manifest, the record, the folder itself
-    for folder in killed:
-        assert contents(folder) == whole, folder.name
 
 
 @pytest.mark.parametrize(
