@@ -96,11 +96,11 @@ def check_files(proof: Proof, task: Task) -> list[Reason]:
         present = set(islice(_present(proof.folder), most + 1))
     except OSError as error:
         return [Reason("malformed", f"the folder cannot be read ({error.strerror})")]
-    reasons = _named("missing", expected - present)
-    reasons += _named("extra", present - expected - OPTIONAL_FILES)
-    reasons += _named("missing", set(listed) - present - expected, " is in the manifest")
+    extra = _named("extra", present - expected - OPTIONAL_FILES)
     if len(present) > most:
-        return [*reasons, Reason("extra", f"the folder holds more than {most} files, a proof of these steps does not")]
+        return [*extra, Reason("extra", f"the folder holds more than {most} files, a proof of these steps does not")]
+    reasons = _named("missing", expected - present) + extra
+    reasons += _named("missing", set(listed) - present - expected, " is in the manifest")
     for name in sorted(present & (expected | OPTIONAL_FILES)):
         try:
             with open_plain(proof.folder / name, name, proof.size_limit(name, task)) as opened:

@@ -134,10 +134,9 @@ class Proof:
 
     def _record(self, read: Callable[[dict], Any]) -> Any:
         file = record_path(self.folder)
+        raw = read_plain(file, file.name, RECORD_BYTES)
         try:
-            return read(json.loads(read_plain(file, file.name, RECORD_BYTES)))
-        except ProofError:
-            raise
+            return read(json.loads(raw))
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ProofError(f"{file.name} is not the note that a maker leaves ({error})") from error
 

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, deserialize
 
 HEADER_BYTES = 2**20  # of a safetensors file; a ResNet-50's checkpoint has 42 kB
 ARRAY_HEADER_BYTES = 4096  # of an .npy file; ours have 128
+BYTES_PER_LIST = 16  # or object, on average; a manifest has 100, and 16 MB of `[],` would take 5 s to read
 SHOWN = 400  # characters of a message
 DTYPES = {"F32": torch.float32, "F64": torch.float64, "U8": torch.uint8, "I64": torch.int64}
 
@@ -45,13 +46,14 @@ def open_plain(file: Path, name: str, limit: int) -> BinaryIO:
     """
     never_wait = sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
     try:
-        if not stat.S_ISREG(os.lstat(file).st_mode):
-            raise ProofError(f"{name} is missing, or not a file")
-        opened = os.fdopen(os.open(file, os.O_RDONLY | never_wait), "rb")
+        plain = stat.S_ISREG(os.lstat(file).st_mode)
+        opened = os.fdopen(os.open(file, os.O_RDONLY | never_wait), "rb") if plain else None
     except FileNotFoundError as error:
         raise ProofError(f"{name} is missing, or not a file") from error
-    except (OSError, ValueError) as error:  # ValueError: a name with a null character
-        raise ProofError(f"{name} cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    except OSError as error:
+        raise ProofError(f"{name} cannot be read ({error.strerror})") from error
+    if opened is None:
+        raise ProofError(f"{name} is missing, or not a file")
     found = os.fstat(opened.fileno())
     if stat.S_ISREG(found.st_mode) and found.st_size <= limit:
         return opened
@@ -102,6 +104,8 @@ def parse_json(raw: bytes, name: str) -> Any:
 
     try:
         text = raw.decode()
+        if text.count("[") + text.count("{") > 10_000 + len(text) // BYTES_PER_LIST:
+            raise ValueError("it is made of little but lists and objects")
         values = json.loads(text, object_pairs_hook=once, parse_constant=refused, parse_float=finite)
         if "\\u" in text:
             json.dumps(values, ensure_ascii=False).encode()  # half of a surrogate pair, which no terminal can show
