@@ -319,6 +319,9 @@ def record(experiment, parameters, values):
             "run_seconds": 2.0}  # fmt: skip
 
 
+MADE_HERE = {"machine": {}, "versions": {}, "ended": "today"}
+
+
 def test_averages_are_means_and_deviations_over_the_repeats():
     found = [3.0, 4.0, 8.0]
     records = {
@@ -601,7 +604,7 @@ def test_honest_proofs_before_every_verifier_are_counted_by_machine(tmp_path):
                enumerate((judged(True), judged(False, 0.3)))}  # fmt: skip
     records["2"] = record("presets", {"task": "digits", "seed": 2}, judged(True)) | {"status": "failed"}
     for name, each in records.items():
-        write_record(tmp_path / "out", name, each)
+        write_record(tmp_path / "out", name, each | MADE_HERE)
     summarise(tmp_path / "out", tmp_path / "published")
     assert not (tmp_path / "published" / "runs.csv").exists()
     assert json.loads((tmp_path / "published" / "made_on_presets.json").read_text())["runs"] == 2
@@ -624,9 +627,9 @@ def test_honest_proofs_before_every_verifier_are_counted_by_machine(tmp_path):
 
 
 def test_a_batch_without_spoofs_leaves_the_papers_results_as_they_are(tmp_path):
-    write_record(tmp_path / "out", "honest", record("honest", {"task": "digits", "seed": 0}, {"weights.most.l2": 0.1}))
-    write_record(tmp_path / "out", "matrix", record("matrix", {"task": "digits", "seed": 0}, {
-        "accepted.Attack II.recommended": False, "steps.Attack II": 140, "errors.Attack II.tight": 500.0}))  # fmt: skip
+    found = {"accepted.Attack II.recommended": False, "steps.Attack II": 140, "errors.Attack II.tight": 500.0}
+    for kind, values in (("honest", {"weights.most.l2": 0.1, "accepted.most": True}), ("matrix", found)):
+        write_record(tmp_path / "out", kind, record(kind, {"task": "digits", "seed": 0}, values) | MADE_HERE)
     summarise(tmp_path / "out", tmp_path / "published")
     assert sorted(file.name for file in (tmp_path / "published").iterdir()) == [
         "made_on_matrix.json", "matrix.csv", "matrix_costs.csv", "matrix_errors.csv"

@@ -72,7 +72,7 @@ def times_the_limit(evidence: Evidence, limits: Limits, parts: Sequence[str] = S
     errors = rows["error"].to_numpy(float)
     nothing = np.where(np.isnan(errors), math.nan, np.where(errors > 0, math.inf, 0.0))  # where no error is allowed
     times = np.divide(errors, allowed, out=nothing, where=allowed > 0)
-    times = np.where(rows["distance"] == "cos", np.sqrt(times), times)
+    times = np.where(rows["distance"] == "cos", np.sqrt(np.maximum(times, 0)), times)  # rounding may leave -1e-16
     return pd.Series(times, index=rows["start"]).groupby(level=0).agg(lambda values: float(np.max(values.to_numpy())))
 
 

@@ -29,7 +29,7 @@ def presets_tables(records: dict[str, dict]) -> dict[str, pd.DataFrame]:
         rows += [settings | {"conditions": place[0], "verifier": place[1]} | values for place, values in found.items()]
     if not rows:
         return {}
-    table = pd.DataFrame(rows)[["task", "seed", "conditions", "verifier", "accepted", *NUMBERS]]
+    table = pd.DataFrame(rows).reindex(columns=["task", "seed", "conditions", "verifier", "accepted", *NUMBERS])
     table = table.sort_values(["task", "seed"], kind="stable", ignore_index=True)
     groups = table.groupby(["task", "conditions", "verifier"], sort=False)
     counts = groups.agg(proofs=("seed", "count"), rejected=("accepted", lambda accepted: int((~accepted).sum())),
