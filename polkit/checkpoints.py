@@ -15,7 +15,8 @@ from polkit.task import Task
 from polkit.training import Checkpoint
 
 HEADER_BYTES = 2**20  # of a checkpoint's safetensors header; ResNet-50's takes 42 kB
-DTYPES = {"F32": torch.float32, "F64": torch.float64, "U8": torch.uint8, "I64": torch.int64}
+DTYPES = {"F32": torch.float32, "F64": torch.float64, "U8": torch.uint8, "I32": torch.int32,
+          "I64": torch.int64}  # fmt: skip
 
 
 class ProofError(ValueError):

@@ -32,6 +32,7 @@ from polkit.task import NAMED_TASKS, Task
 from polkit.training import Checkpoint, Conditions
 
 FORMAT, FORMAT_VERSION = "polkit-proof", 1
+ROUNDING_LOG = "rounding.safetensors"  # how doubtful roundings went, see polkit.rounding
 MANIFEST_BYTES = 64 * 2**20  # 780 checkpoints take 0.1 MB
 MANIFEST_FIELDS = {"format": str, "format_version": int, "task": dict, "steps": int, "checkpoint_interval": int,
                    "seed_commitment": str, "conditions": dict, "versions": dict, "files": dict}  # fmt: skip
@@ -63,7 +64,7 @@ class Proof:
     def checkpoint(self, step: int, task: Task | None = None) -> Checkpoint:
         """W_t; its tensors must be those of the model of `task` (default: of the claimed task)."""
         name = checkpoint_name(step)
-        return read_checkpoint(self._file(name), task or self.task)
+        return read_checkpoint(self.file(name), task or self.task)
 
     def final_weights(self, task: Task | None = None) -> Checkpoint:
         """What an adversary knows: the weights and buffers of f_{W_T}, without the optimiser's state."""
@@ -88,7 +89,7 @@ class Proof:
         """The data points that travel with the proof, or None: then they are the named data set's own."""
         if not os.path.lexists(self.folder / "points.safetensors"):
             return None
-        file = self._file("points.safetensors")
+        file = self.file("points.safetensors")
         tensors = read_tensors(file, {"images": (torch.uint8,), "labels": (torch.int64,)}, limit=file.stat().st_size)
         images, labels = tensors["images"], tensors["labels"]
         if images.shape != (len(labels), *self.task.image_shape) or labels.dim() != 1:
@@ -112,14 +113,15 @@ class Proof:
     def _record(self) -> dict:
         return json.loads(record_path(self.folder).read_text())
 
-    def _file(self, name: str) -> Path:
+    def file(self, name: str) -> Path:
+        """Where a file of this name lies. Raises ProofError unless it is a plain file."""
         file = self.folder / name
         if file.is_symlink() or not file.is_file():
             raise ProofError(f"{name} is missing, or not a file")
         return file
 
     def _array(self, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
-        file = self._file(name)
+        file = self.file(name)
         try:
             values = np.load(file, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
@@ -203,7 +205,7 @@ def expected_files(proof: Proof) -> set[str]:
     return {checkpoint_name(step) for step in proof.checkpoint_steps} | {"batches.npy", "signatures.npy"}
 
 
-OPTIONAL_FILES = frozenset({"points.safetensors", "augmentation.npy"})
+OPTIONAL_FILES = frozenset({"points.safetensors", "augmentation.npy", ROUNDING_LOG})
 
 
 def seal(partial: Path, *, task: Task, checkpoint_interval: int, seed: int, conditions: Conditions,

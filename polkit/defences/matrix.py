@@ -11,6 +11,7 @@ from polkit.defences.checks import Finding, adaptive_threshold, limits_of, strai
 from polkit.defences.choice import random_starts
 from polkit.defences.commitment import CommittedData, committed_data
 from polkit.defences.evidence import STATE, Evidence, gather, spread_starts
+from polkit.defences.memorisation import memorised
 from polkit.defences.origin import accuracy_trend, derived_start, ends_at, perturbed_points
 from polkit.progress import Progress, reported
 from polkit.proof import Proof
@@ -28,7 +29,7 @@ TREND = {"share": 0.1, "least": 0.85}
 BY_LOT = 20
 COLUMNS = [  # in the order in which the book speaks of them
     "η decided by the verifier", "buffers compared", "momentum chained", "adaptive threshold", "path not straight",
-    "accuracy trend", "start from the seed", "ends at the model", "data committed", "nothing perturbed",
+    "accuracy trend", "memorised", "start from the seed", "ends at the model", "data committed", "nothing perturbed",
     "every interval", "half of them by lot", "augmentation recorded", "recorded, adaptive", "recorded, state chained",
     RECOMMENDED,
 ]  # fmt: skip
@@ -119,6 +120,7 @@ def findings(court: Court, folder: Proof, revealed_seed: int, whole: Verdict, la
         "adaptive threshold": adaptive_threshold(redrawn),
         "path not straight": straight_path(folder, STRAIGHTEST),
         "accuracy trend": accuracy_trend(folder, court.tests, court.machines["redrawn"], **TREND),
+        "memorised": memorised(folder, exact.task, court.machines["recorded"]),
         "start from the seed": derived_start(folder, revealed_seed),
         "ends at the model": model,
         "data committed": foreign(largest),

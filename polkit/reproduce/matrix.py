@@ -46,7 +46,8 @@ def matrix_counts(cells: pd.DataFrame, task: str = "digits") -> pd.DataFrame:
     chosen = cells[cells["task"] == task]
     order = [name for name in (HONEST, *SPOOFS) if name in set(chosen["folder"])]
     table = chosen.pivot(index="folder", columns="defence", values="accepted")
-    return table.loc[order, [PUBLISHED, *COLUMNS]].rename_axis(index=None, columns=None)
+    columns = [name for name in (PUBLISHED, *COLUMNS) if name in table]
+    return table.loc[order, columns].rename_axis(index=None, columns=None)
 
 
 def repeats_of(cells: pd.DataFrame, task: str = "digits") -> int:
