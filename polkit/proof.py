@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -42,6 +42,8 @@ from polkit.whole import sync, sync_all, write_text_whole, write_whole
 FORMAT, FORMAT_VERSION = "polkit-proof", 1
 MANIFEST_BYTES = 16 * 2**20  # 780 checkpoints take 0.1 MB; parsed, the worst such JSON takes 0.5 GB
 RECORD_BYTES = 256 * 2**20
+ROUNDING_LOG = "rounding.safetensors"  # how doubtful roundings went, see polkit.rounding
+MOST_LOGGED = 2.0**-5  # of a step's values may stand in it; by chance 2^-8 do
 MANIFEST_FIELDS = {"format": str, "format_version": int, "task": dict, "steps": int, "checkpoint_interval": int,
                    "seed_commitment": str, "conditions": dict, "versions": dict, "files": dict}  # fmt: skip
 FILE_FIELDS = {"bytes": int, "sha256": str}
@@ -97,8 +99,7 @@ class Proof:
         """The data points that travel with the proof, or None: then they are the named data set's own."""
         if not os.path.lexists(self.folder / "points.safetensors"):
             return None
-        wanted = {"images": ((torch.uint8,), None), "labels": ((torch.int64,), None)}
-        tensors = parse_tensors(self._read("points.safetensors", self.task), "points.safetensors", wanted)
+        tensors = self.tensors("points.safetensors", {"images": torch.uint8, "labels": torch.int64})
         images, labels = tensors["images"], tensors["labels"]
         if labels.dim() != 1 or images.shape != (len(labels), *self.task.image_shape):
             shapes = f"labels of shape {tuple(labels.shape)} and images of shape {tuple(images.shape)}"
@@ -106,6 +107,11 @@ class Proof:
         if not 0 <= int(labels.min()) <= int(labels.max()) < self.task.classes:
             raise ProofError(f"points.safetensors: a label lies outside 0 to {self.task.classes - 1}")
         return Points(images, labels)
+
+    def tensors(self, name: str, dtypes: Mapping[str, torch.dtype]) -> dict[str, torch.Tensor]:
+        """The tensors of a file of the proof, which must be these and of these types; of any shape."""
+        wanted = {key: ((dtype,), None) for key, dtype in dtypes.items()}
+        return parse_tensors(self._read(name, self.task), name, wanted)
 
     def cost(self) -> Cost:
         """What its maker noted beside the folder about its own expense; the verifier never looks there."""
@@ -128,6 +134,8 @@ class Proof:
         rows = {"batches.npy": 4 * task.batch_size, "signatures.npy": 32, "augmentation.npy": 8}
         if name in rows:
             return rows[name] * self.steps + ARRAY_HEADER_BYTES
+        if name == ROUNDING_LOG:
+            return self.steps * (8 + 4 * most_logged(task)) + HEADER_BYTES
         if name == "points.safetensors":
             return most_points(task) * (math.prod(task.image_shape) + 8) + HEADER_BYTES
         return checkpoint_bytes(task)
@@ -158,6 +166,11 @@ def most_points(task: Task) -> int:
     """How many points may travel with a proof: for each place in a training's batches three. An honest proof has fewer
     than two, and Attack I adds its own to them."""
     return 3 * task.steps * task.batch_size
+
+
+def most_logged(task: Task) -> int:
+    """How many values of one step a log of roundings may name."""
+    return 64 + int(MOST_LOGGED * (checkpoint_bytes(task) - HEADER_BYTES) / 8)
 
 
 def record_path(folder: Path) -> Path:
@@ -202,7 +215,7 @@ def expected_files(proof: Proof) -> set[str]:
     return {checkpoint_name(step) for step in proof.checkpoint_steps} | {"batches.npy", "signatures.npy"}
 
 
-OPTIONAL_FILES = frozenset({"points.safetensors", "augmentation.npy"})
+OPTIONAL_FILES = frozenset({"points.safetensors", "augmentation.npy", ROUNDING_LOG})
 
 
 def seal(partial: Path, *, task: Task, checkpoint_interval: int, seed: int, conditions: Conditions,

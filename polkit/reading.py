@@ -21,7 +21,8 @@ HEADER_BYTES = 2**20  # of a safetensors file; a ResNet-50's checkpoint has 42 k
 ARRAY_HEADER_BYTES = 4096  # of an .npy file; ours have 128
 BYTES_PER_LIST = 16  # or object, on average; a manifest has 100, and 16 MB of `[],` would take 5 s to read
 SHOWN = 400  # characters of a message
-DTYPES = {"F32": torch.float32, "F64": torch.float64, "U8": torch.uint8, "I64": torch.int64}
+DTYPES = {"F32": torch.float32, "F64": torch.float64, "U8": torch.uint8, "I32": torch.int32,
+          "I64": torch.int64}  # fmt: skip
 
 
 class ProofError(ValueError):

@@ -9,7 +9,7 @@ from pymerkle import InmemoryTree
 
 import polkit as pk
 from polkit.data import signature
-from polkit.defences import CommittedData, committed_data, uncommitted
+from polkit.defences import Commitment, CommittedData, committed_data, seed_of, uncommitted
 
 
 def points(count, seed=0):
@@ -88,3 +88,15 @@ def test_a_forged_image_lies_under_no_root(small_task, small_proof, small_calibr
     found = committed_data(forged, data, data.commitment, [8])
     assert [finding.start for finding in found] == [8]
     assert "points were not committed" in str(found[0])
+
+
+def test_the_seed_belongs_to_the_data_and_their_order():
+    first = seed_of(CommittedData(points(20)).commitment)
+    assert first == seed_of(CommittedData(points(20)).commitment)
+    assert 0 <= first < 2**63
+    others = {seed_of(CommittedData(points(20).take(order)).commitment)
+              for order in (range(20), range(19), [1, 0, *range(2, 20)], [*range(20), 0])}  # fmt: skip
+    assert len(others) == 4  # so another order is another try
+    assert first in others
+    with pytest.raises(ValueError, match="hex"):
+        seed_of(Commitment("no root", 20))

@@ -1,11 +1,21 @@
 """Where a training came from: its seed, its data, and how fast it learnt."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 import polkit as pk
 from polkit.data import derive_seed
-from polkit.defences import accuracy_trend, derived_start, ends_at, perturbed_points
+from polkit.defences import (
+    CommittedData,
+    accuracy_trend,
+    derived_start,
+    ends_at,
+    perturbed_points,
+    seed_of,
+    start_of_the_data,
+)
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +94,19 @@ def test_a_proof_of_another_model_is_no_proof_of_this_one(forged, small_proof, s
     other = pk.distil(disputed, small_task, spoof_steps=16, seed=1, out=tmp_path / "other", progress=False)
     assert [str(found).split(" end ")[0] for found in ends_at(other, disputed)] == ["model: the weights",
                                                                                     "model: the buffers"]  # fmt: skip
+
+
+def test_a_start_of_the_data_needs_no_revealed_seed(forged, small_task, small_proof, tmp_path):
+    commitment = CommittedData(pk.training_points(small_task)).commitment
+    follower = pk.prove(small_task, seed_of(commitment), out=tmp_path / "follower", progress=False)
+    assert start_of_the_data(follower, commitment) == []
+    chosen = "start: the manifest commits to another seed than that of the committed data"
+    for folder in (small_proof, forged["sorted"], forged["fresh"]):  # each followed a seed of its maker's
+        assert [str(found) for found in start_of_the_data(folder, commitment)] == [chosen]
+    other = CommittedData(pk.training_points(small_task).take(range(255))).commitment
+    assert [str(found) for found in start_of_the_data(follower, other)] == [chosen]
+    # To name the seed of the data is not to have started from it.
+    manifest = forged["sorted"].manifest | {"seed_commitment": follower.manifest["seed_commitment"]}
+    found = start_of_the_data(replace(forged["sorted"], manifest=manifest), commitment)
+    assert "W_0 is up to" in str(found[0])
+    assert "batches from step 0 on" in str(found[1])

@@ -104,8 +104,12 @@ class Case:
     def tests(self) -> Points:
         """Test points, to be shown to one checkpoint."""
         points = test_points(self.calibration.task)
-        self._forwards += -(-len(points) // self.task.batch_size)
+        self.bill_forwards(len(points))
         return points
+
+    def bill_forwards(self, samples: int) -> None:
+        """Notes that so many samples are run forward."""
+        self._forwards += -(-samples // self.task.batch_size)
 
     @cached_property
     def _tree(self) -> CommittedData:

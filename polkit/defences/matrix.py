@@ -18,6 +18,7 @@ from polkit.defences.checks import (
 )  # fmt: skip
 from polkit.defences.choice import random_starts
 from polkit.defences.evidence import STATE, Evidence
+from polkit.defences.memorisation import losses_taken, memorised
 from polkit.defences.origin import accuracy_trend, derived_start, ends_at, exact_initial_values, perturbed_points
 from polkit.defences.presets import (
     STRAIGHTEST,
@@ -106,6 +107,11 @@ def _trend(case: Case) -> list:
     return accuracy_trend(case.folder, case.tests(), case.calibration.conditions, **TREND)
 
 
+def _memorised(case: Case) -> list:
+    case.bill_forwards(losses_taken(case.folder))
+    return memorised(case.folder, case.task, case.standards.conditions)
+
+
 def _of(case: Case, starts: list[int]) -> list:
     """The paper's check of these intervals."""
     return within_limits(case.replayed(REDRAWN, starts), case.calibration.thresholds, ("weights",))
@@ -138,6 +144,7 @@ ON_TOP: dict[str, Check] = {  # of the paper's check, in the order in which the 
     "path not straight": lambda case: straight_path(case.folder, STRAIGHTEST),
     "nothing too fast": lambda case: too_fast(case.magnitudes, case.calibration.task, case.standards.speed),
     "accuracy trend": _trend,
+    "memorised": _memorised,
     "exact initial values": lambda case: exact_initial_values(case.folder),
     "start from the seed": lambda case: derived_start(case.folder, case.dispute.revealed_seed),
     "ends at the model": lambda case: ends_at(case.folder, case.dispute.model),

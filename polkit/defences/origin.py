@@ -6,6 +6,7 @@ from torch import Tensor
 
 from polkit.data import Points, epoch_batches
 from polkit.defences.checks import Finding
+from polkit.defences.commitment import Commitment, seed_of
 from polkit.distance import distances
 from polkit.initialisation import test_initialisation
 from polkit.proof import Proof, seed_commitment
@@ -17,8 +18,8 @@ from polkit.training import PARTS, Checkpoint, Conditions, accuracy, initial_che
 def derived_start(proof: Proof, seed: int) -> list[Finding]:
     """W_0, the order of the data and the augmentation must be those of a seed (after Choi et al. 2023).
 
-    seed: the one that the prover committed to and now reveals. If everybody must take it from a hash of the committed
-    data, nobody can choose it either.
+    seed: the one that the prover committed to and now reveals. Whoever may choose it may look for a good one; see
+    `start_of_the_data`.
     """
     if proof.manifest["seed_commitment"] != seed_commitment(seed):
         return [Finding("start", "this is not the seed that the manifest commits to")]
@@ -36,6 +37,14 @@ def derived_start(proof: Proof, seed: int) -> list[Finding]:
     if recorded is not None and not np.array_equal(recorded, augmentation_order(task, seed, steps)):
         found.append(Finding("start", "the augmentation is not that of its seed"))
     return found
+
+
+def start_of_the_data(proof: Proof, commitment: Commitment) -> list[Finding]:
+    """The same with the seed that belongs to the committed data: nothing is revealed, and nobody has chosen it."""
+    seed = seed_of(commitment)
+    if proof.manifest["seed_commitment"] != seed_commitment(seed):
+        return [Finding("start", "the manifest commits to another seed than that of the committed data")]
+    return derived_start(proof, seed)
 
 
 def ends_at(proof: Proof, disputed: Checkpoint) -> list[Finding]:

@@ -56,7 +56,8 @@ def matrix_counts(cells: pd.DataFrame, task: str = "digits") -> pd.DataFrame:
     chosen = cells[cells["task"] == task]
     order = [name for name in (HONEST, RETRAINING, *SPOOFS) if name in set(chosen["folder"])]
     table = chosen.pivot(index="folder", columns="defence", values="accepted")
-    return table.loc[order, [PUBLISHED, *COLUMNS]].rename_axis(index=None, columns=None)
+    columns = [name for name in (PUBLISHED, *COLUMNS) if name in table]
+    return table.loc[order, columns].rename_axis(index=None, columns=None)
 
 
 def accepted_by_all(trainings: pd.DataFrame, verifiers: Sequence[str], task: str = "digits") -> pd.Series:

@@ -1,0 +1,107 @@
+"""Memorisation (after Choi et al. 2023, arXiv 2307.00682): a model has just learnt what it was just shown."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from polkit.data import augment, derive_seed, normalise
+from polkit.defences.checks import Finding
+from polkit.proof import Proof
+from polkit.replay import Recorded, recorded_data
+from polkit.task import Task
+from polkit.training import Checkpoint, Conditions, Learner, applied, load, make_learner, unit_pixels
+
+EARLY = 14  # intervals; later a training of `digits` has learnt all its points, and one batch leaves hardly a trace
+MOST_OTHERS = 2000  # points to compare with
+
+
+def memorisation(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[int] | None = None,
+                 seed: int = 0) -> pd.DataFrame:  # fmt: skip
+    """How much more the loss fell on what an interval was trained on than on other training points.
+
+    One row per interval (default: the first 14): start, used (samples), others (points), share of the used ones whose
+    loss L(W_t) - L(W_{t+k}) fell by more than the median of the others, and z, the statistic of Mann and Whitney's rank
+    test between the two groups: standard normal if the batches have nothing to do with the update.
+
+    Samples are augmented as recorded, the others by draws of `seed`; normalisation takes the statistics of both groups
+    together, since running means lag behind. Choi et al. compare the whole training set with held-back data over many
+    checkpoints; here both groups are training data, for a straight path too leads to a model that knows those better.
+    Raises ProofError if no augmentation was recorded. With no point left to compare with, z is NaN.
+    """
+    conditions = conditions.replace(augmentation="replay")
+    data, rows = recorded_data(proof, conditions), []
+    with applied(conditions):
+        learner = make_learner(task, conditions)
+        for start in proof.checkpoint_steps[:-1][:EARLY] if starts is None else starts:
+            end = min(start + proof.checkpoint_interval, proof.steps)
+            used = data.batches[start:end]
+            others = np.setdiff1d(np.arange(len(data.points)), used)
+            if len(others) > MOST_OTHERS:
+                generator = np.random.default_rng(derive_seed(seed, "others", start))
+                others = np.sort(generator.choice(others, MOST_OTHERS, replace=False))
+            images, labels = _shown(learner, data, start, used, others, derive_seed(seed, "others shifted", start))
+            before, after = (_losses(learner, proof.checkpoint(step, task), images, labels) for step in (start, end))
+            fall = before - after
+            trained, rest = fall[: used.size], fall[used.size :]
+            share = float((trained > np.median(rest)).mean()) if len(rest) else math.nan
+            rows.append((start, used.size, len(others), share, _rank_statistic(trained, rest)))
+    return pd.DataFrame(rows, columns=["start", "used", "others", "share", "z"])
+
+
+def memorised(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[int] | None = None, *,
+              seed: int = 0, significance: float = 1e-4) -> list[Finding]:  # fmt: skip
+    """The early intervals together must show, at this significance, that their batches were learnt from.
+
+    Batches chosen without regard to the path pass once in 1 / significance; forty honest beginnings of `digits`, 14
+    intervals each, had Σz / √14 from 8.5 up, and 3.7 are needed. An adversary may choose the order of the batches after
+    the path, and passes (`polkit.adversary.ordering`), unless the order is decided by the data (`start_of_the_data`).
+    """
+    from scipy import stats  # takes 1 s to import
+
+    rows = memorisation(proof, task, conditions, starts, seed)
+    found, needed = float(rows["z"].sum() / math.sqrt(len(rows))), float(stats.norm.isf(significance))
+    if found >= needed:  # NaN does not pass
+        return []
+    why = "" if math.isfinite(found) else " (an interval that uses every point leaves none to compare with)"
+    detail = f"the batches of {len(rows)} intervals are remembered with z = {found:.2f}, {needed:.2f} is needed"
+    return [Finding("memorised", detail + why, int(rows["start"].iloc[0]))]
+
+
+def losses_taken(proof: Proof) -> int:
+    """How many samples `memorised` runs forward: of each of its intervals all used and all others, at both ends."""
+    intervals = min(EARLY, len(proof.checkpoint_steps) - 1)
+    used = proof.checkpoint_interval * proof.task.batch_size
+    return 2 * intervals * (used + min(MOST_OTHERS, proof.task.train_size))
+
+
+def _shown(learner: Learner, data: Recorded, start: int, used: np.ndarray, others: np.ndarray,
+           seed: int) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The samples of the interval as training saw them, then the others, shifted by draws of their own."""
+    seeds = [int(data.augmentation_seeds[step]) for step in range(start, start + len(used))]
+    chosen = [data.points.take(batch) for batch in (*used, others)]
+    images = [augment(learner.task, unit_pixels(learner, points.images), drawn)
+              for points, drawn in zip(chosen, (*seeds, seed), strict=True)]  # fmt: skip
+    return torch.cat(images), torch.cat([points.labels for points in chosen])
+
+
+@torch.no_grad()
+def _losses(learner: Learner, checkpoint: Checkpoint, images: Tensor, labels: Tensor) -> np.ndarray:
+    load(learner, checkpoint)
+    logits = learner.model(normalise(learner.task, images).contiguous(memory_format=torch.channels_last))
+    return F.cross_entropy(logits, labels, reduction="none").double().cpu().numpy()
+
+
+def _rank_statistic(left: np.ndarray, right: np.ndarray) -> float:
+    """How far Mann and Whitney's U lies above its mean, in standard deviations; NaN for an empty group or a NaN."""
+    from scipy import stats
+
+    if not (len(left) and len(right)) or np.isnan(left).any() or np.isnan(right).any():
+        return math.nan
+    pairs = len(left) * len(right)
+    above = stats.mannwhitneyu(left, right, method="asymptotic").statistic
+    return float((above - pairs / 2) / math.sqrt(pairs * (len(left) + len(right) + 1) / 12))
