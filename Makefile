@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: install book test test-ui test-tasks bench lab results clean
+.PHONY: install book test test-ui test-tasks bench growth lab results clean
 
 install: $(STAMP)
 
@@ -28,8 +28,15 @@ test-ui: install
 test-tasks: install
 	$(BIN)/pytest tests/test_book.py tests/test_paper_scale.py -m slow
 
+# Seconds and memory beside a bare training loop's, kept in data/results/bench.csv: about ten minutes, nothing beside it.
 bench: install
-	$(BIN)/pytest tests/test_panels.py -s -k answers_quickly
+	$(BIN)/pytest tests/benchmarks -m slow -s --benchmark-columns=median,iqr,rounds
+
+# What is stored and what it would cost otherwise, the cheapest spoofs that pass, and how every cost grows: ten minutes.
+growth: install
+	$(BIN)/python -m polkit.benchmarks storage
+	$(BIN)/python -m polkit.benchmarks growth
+	$(BIN)/python -m polkit.benchmarks optimum
 
 # The committed results: 147 runs on `digits`, then the tables in README.md.
 results: install

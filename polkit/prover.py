@@ -7,7 +7,9 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from polkit.background import in_background
 from polkit.checkpoints import checkpoint_name, read_checkpoint, write_checkpoint, write_text_whole
 from polkit.cost import Cost, Meter
 from polkit.data import Points, derive_seed, epoch_batches, signature, training_points
@@ -56,14 +58,15 @@ def train(task: Task, seed: int, conditions: Conditions, points: Points, *, star
 
     record(t, W_t) is called at each multiple of k and at T.
     """
-    batches, seeds = batch_order(task, seed), augmentation_order(task, seed, task.steps)
-    points = points.to(conditions.device)
+    batches, seeds = batch_order(task, seed), augmentation_order(task, seed, task.steps).tolist()
+    # All indices at once: a copy at every step would make a GPU wait for the CPU.
+    points, batches = points.to(conditions.device), torch.from_numpy(batches).to(conditions.device)
     with applied(conditions):
         learner = make_learner(task, conditions)
         load(learner, state or initial_checkpoint(task, seed))
         steps = range(start, task.steps)
         for step in reported(steps, initial=start, total=task.steps, title="training", unit="step", progress=progress):
-            update(learner, points.take(batches[step]), step=step, augmentation_seed=int(seeds[step]))
+            update(learner, points.take(batches[step]), step=step, augmentation_seed=seeds[step])
             done = step + 1
             if record and (done % task.checkpoint_interval == 0 or done == task.steps):
                 record(done, snapshot(learner))
@@ -105,7 +108,8 @@ def _made(folder: Path, task: Task, seed: int, conditions: Conditions, progress:
         record(0, initial_checkpoint(task, seed))
         start = 0
     state = read_checkpoint(partial / checkpoint_name(start), task)
-    train(task, seed, conditions, points, start=start, state=state, record=record, progress=progress)
+    with in_background(record) as recorded:
+        train(task, seed, conditions, points, start=start, state=state, record=recorded, progress=progress)
     batches = batch_order(task, seed)
     seal(
         partial, task=task, checkpoint_interval=task.checkpoint_interval, seed=seed, conditions=conditions,

@@ -9,7 +9,6 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from polkit.cost import Cost
 from polkit.data import Points, augment, derive_seed, normalise
@@ -150,15 +149,21 @@ def snapshot(learner: Learner) -> Checkpoint:
     """A copy of the learner's state on the CPU, contiguous, in the conditions' weight dtype."""
 
     def copied(value: Tensor) -> Tensor:
-        return value.detach().to("cpu", copy=True).contiguous()
+        if not value.is_cuda:
+            return value.detach().to("cpu", copy=True).contiguous()
+        pinned = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+        return pinned.copy_(value.detach().contiguous(), non_blocking=True)
 
     named = dict(learner.model.named_parameters())
     state = learner.optimiser.state
-    return Checkpoint(
+    taken = Checkpoint(
         {name: copied(value) for name, value in named.items()},
         {name: copied(value) for name, value in learner.model.named_buffers()},
         {name: copied(state[value]["momentum_buffer"]) for name, value in named.items()},
     )
+    if learner.conditions.device.startswith("cuda"):
+        torch.cuda.current_stream(learner.conditions.device).synchronize()  # once, for all the copies
+    return taken
 
 
 def unit_pixels(learner: Learner, images: Tensor) -> Tensor:
@@ -213,13 +218,16 @@ def accuracy(task: Task, checkpoint: Checkpoint, points: Points, conditions: Con
 
 
 def unit_costs(task: Task) -> dict[str, Cost]:
-    """The computation of one batch's `forward` pass, `update`, and adversarial `objective` (double backward)."""
+    """The computation of one batch's `forward` pass, `update`, and adversarial `objective`: by a double backward, or
+    by the `difference` of two gradients in the images."""
     return dict(_counted_costs(task.replace(data="", half="", epochs=1, checkpoint_interval=1)))
 
 
 @lru_cache(maxsize=32)
 def _counted_costs(task: Task) -> dict[str, Cost]:
     """Counted by running each once on torch's `meta` device, which computes shapes only: 1 s for `digits`."""
+    from torch.utils.flop_counter import FlopCounterMode  # takes 0.07 s to import, by way of triton
+
     with torch.device("meta"):
         learner = make_learner(task, Conditions(device="meta"))
     images = torch.empty((task.batch_size, *task.image_shape), device="meta", requires_grad=True)
@@ -234,8 +242,13 @@ def _counted_costs(task: Task) -> dict[str, Cost]:
         gradient = torch.autograd.grad(forward(), weights, create_graph=True)
         torch.autograd.grad(sum((part**2).sum() for part in gradient), images)
 
-    runs = {"forward": forward, "update": lambda: torch.autograd.grad(forward(), weights), "objective": objective}
-    gradients = {"forward": 0, "update": 1, "objective": 3}  # Section III-B, "Cost comparison"
+    def difference() -> None:
+        torch.autograd.grad(forward(), [*weights, images])
+        torch.autograd.grad(forward(), images)
+
+    runs = {"forward": forward, "update": lambda: torch.autograd.grad(forward(), weights), "objective": objective,
+            "difference": difference}  # fmt: skip
+    gradients = {"forward": 0, "update": 1, "objective": 3, "difference": 2}  # Section III-B, "Cost comparison"
     counted = {}
     for kind, run in runs.items():
         with FlopCounterMode(display=False) as counter:
