@@ -23,6 +23,7 @@ from polkit.benchmarks.loops import bare_loop, median_seconds, random_points
 from polkit.benchmarks.on_paper import Training, at_scale, language_model, paper_storage, paper_trainings
 from polkit.benchmarks.optimum import cheapest, optimum_table
 from polkit.benchmarks.storage import LAYOUTS, laid_out, read_back, rounded_checkpoint, storage_table
+from polkit.figures import scaling_figure
 from polkit.prover import signatures_of
 from polkit.training import applied, load, make_learner
 
@@ -96,17 +97,29 @@ def test_slopes_are_exponents():
     assert found["largest_factor_off"].tolist() == pytest.approx([1, 1])
 
 
+def test_the_scaling_figure_says_the_exponents(small_task):
+    rows = [{"party": party, "variable": "T", "value": x, "floating_point_operations": 7 * x**power,
+             "stored_bytes": 0, "wall_seconds": 2.0 * x} for party, power in (("prove", 1), ("attack_2", 2))
+            for x in (1, 10, 100)]  # fmt: skip
+    table = pd.DataFrame(rows)
+    figure = scaling_figure(table, slopes(table), "T")
+    assert figure.summary == ("Exponents of growth with T, fitted: prove: operations 1.00, seconds 1.00; "
+                              "Attack II: operations 2.00, seconds 1.00.")  # fmt: skip
+    assert [list(line.y) for line in figure.plot.data if line.xaxis == "x"] == [[7, 70, 700], [7, 700, 70_000]]
+
+
 def test_costs_grow_as_counted(small_task):
     update = pk.unit_costs(small_task)["update"].floating_point_operations
     table = pd.DataFrame([*over_interval((4, 8), small_task), *over_top_q((1, 2), small_task),
                           *over_spoof_steps((4, 8), small_task)])  # fmt: skip
     assert (table[METERS[0]] > 0).all()
-    operations = table.set_index(["party", "variable", "value"])[METERS[0]]
+    table = table.set_index(["party", "variable", "value"]).sort_index()
+    operations = table[METERS[0]]
     assert operations["prove", "k"].tolist() == [16 * update] * 2
     assert operations["verify", "Q"].tolist() == [4 * update, 8 * update]  # k = 1, four epochs
     assert operations["interpolation_only", "T'"].tolist() == [4 * update, 8 * update]
     assert operations["attack_2", "T'"][8] == 2 * operations["attack_2", "T'"][4]
-    stored = table.set_index(["party", "variable", "value"])["stored_bytes"]["prove", "k"]
+    stored = table["stored_bytes"]["prove", "k"]
     assert stored[4] > 1.5 * stored[8]
 
 

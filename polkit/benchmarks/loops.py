@@ -1,5 +1,8 @@
 """What polkit is measured against: the training loop that somebody writes who has no proof in mind."""
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -37,6 +40,23 @@ def bare_loop(task: Task, seed: int, points: Points, *, threads: int = 1) -> dic
         optimiser.step()
     torch.set_num_threads(before)
     return {name: value.detach() for name, value in model.named_parameters()}
+
+
+BARE = """
+import json, sys
+from polkit.benchmarks.loops import bare_loop, random_points, seconds_of
+from polkit.task import Task
+task, threads = Task.from_json(json.loads(sys.argv[1])), int(sys.argv[2])
+points = random_points(task, task.train_size)
+bare_loop(task.replace(epochs=1, train_size=2 * task.batch_size, checkpoint_interval=1), 0, points, threads=threads)
+print(seconds_of(lambda: bare_loop(task, 0, points, threads=threads)))
+"""
+
+
+def bare_seconds(task: Task, *, threads: int = 1) -> float:
+    """Of `bare_loop` over noise, in a process of its own that no setting of polkit's reaches, after a short warm-up."""
+    given = [json.dumps(task.to_json()), str(threads)]
+    return float(subprocess.check_output([sys.executable, "-c", BARE, *given]))
 
 
 def random_points(task: Task, count: int, seed: int = 0) -> Points:

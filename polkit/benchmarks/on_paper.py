@@ -1,5 +1,6 @@
 """What cannot be run here, by arithmetic: the paper's own settings, ImageNet with ResNet-50, a billion parameters."""
 
+import math
 from dataclasses import dataclass
 
 import pandas as pd
@@ -19,15 +20,15 @@ IMAGENET = Task(
 
 @dataclass(frozen=True)
 class Training:
-    """A training on paper. elements: of one checkpoint's weights and buffers · states: of the optimiser, per weight ·
-    update_operations: of one step, floating point."""
+    """A training on paper. weights, buffers: elements of one checkpoint · states: of the optimiser, per weight ·
+    update_operations: floating-point operations of one step, where they are asked for."""
 
     name: str
     steps: int
     weights: int
     buffers: int
     states: int
-    update_operations: float
+    update_operations: float = math.nan
 
     def stored_bytes(self, interval: int, with_states: bool = True) -> int:
         """All float32 checkpoints 0, k, 2k, …, T."""
@@ -35,13 +36,12 @@ class Training:
         return 4 * elements * len(set(checkpoint_steps(self.steps, interval)))
 
 
-def training_of(name: str, task: Task) -> Training:
-    """Counted from the model itself, on torch's `meta` device."""
+def training_of(name: str, task: Task, update_operations: float = math.nan) -> Training:
+    """Counted from the model itself, built on torch's `meta` device."""
     elements = dict.fromkeys(("weights", "buffers", "momentum"), 0)
     for tensor, shape in tensor_shapes(task).items():
         elements[tensor.partition(".")[0]] += shape.numel()
-    operations = unit_costs(task)["update"].floating_point_operations
-    return Training(name, task.steps, elements["weights"], elements["buffers"], 1, operations)
+    return Training(name, task.steps, elements["weights"], elements["buffers"], 1, update_operations)
 
 
 def language_model(parameters: int = 10**9, tokens: int = 20 * 10**9, tokens_per_step: int = 2**19) -> Training:
@@ -74,7 +74,8 @@ def at_scale(operations_per_second: float, interval: int = 100, intervals_replay
     to replay so many intervals, days of a spoof that takes this share of the operations.
     """
     rows = []
-    for each in (training_of("ImageNet, ResNet-50", IMAGENET), language_model()):
+    operations = unit_costs(IMAGENET)["update"].floating_point_operations
+    for each in (training_of("ImageNet, ResNet-50", IMAGENET, operations), language_model()):
         step_seconds = each.update_operations / operations_per_second
         rows.append({
             "training": each.name, "steps": each.steps, "weights": each.weights,

@@ -4,10 +4,12 @@ from polkit.figures.attacks import corollary_figure, cost_figure, images_figure,
 from polkit.figures.drawing import Figure
 from polkit.figures.matrix import matrix_figure
 from polkit.figures.primer import growth_figure, size_figure, surface_figure
+from polkit.figures.scaling import scaling_figure
 from polkit.figures.verification import stages_figure, verdict_figure
 from polkit.figures.windows import map_figure, window_figure
 
 __all__ = [
     "Figure", "corollary_figure", "cost_figure", "growth_figure", "images_figure", "map_figure", "matrix_figure",
-    "order_figure", "size_figure", "stages_figure", "surface_figure", "trace_figure", "verdict_figure", "window_figure",
+    "order_figure", "scaling_figure", "size_figure", "stages_figure", "surface_figure", "trace_figure",
+    "verdict_figure", "window_figure",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ import pytest
 
 import polkit as pk
 from polkit import panels
-from polkit.benchmarks.loops import bare_loop, median_seconds, random_points
+from polkit.benchmarks.loops import bare_seconds, median_seconds, random_points, seconds_of
 from polkit.book import chapters, run_book
 from polkit.prover import signatures_of
 
@@ -33,8 +33,8 @@ def proved(task, conditions=pk.Conditions()):
         return pk.prove(task, out=Path(folder) / "proof", conditions=conditions, progress=False).cost()
 
 
-def trained(task, conditions=pk.Conditions()):
-    pk.train(task, 0, conditions, pk.training_points(task))
+def trained_seconds(task):
+    return seconds_of(lambda: pk.train(task, 0, pk.Conditions(), pk.training_points(task)))
 
 
 @pytest.fixture(scope="module")
@@ -56,28 +56,27 @@ def colours(tmp_path_factory):
 
 @pytest.mark.parametrize(("precision", "at_most"), [("float32", 0.70), ("bf16", 0.45)])
 def test_proof_creation_of_colour_images(compared, colours, precision, at_most):
-    points, conditions = pk.training_points(colours), pk.Conditions(threads=2, precision=precision)
+    conditions = pk.Conditions(threads=2, precision=precision)
     compared(f"prove, ResNet-20, {precision} / bare loop", lambda: proved(colours, conditions),
-             lambda: bare_loop(colours, 0, points, threads=2), at_most=at_most, repeats=3)  # fmt: skip
+             lambda: bare_seconds(colours, threads=2), at_most=at_most, repeats=3)  # fmt: skip
 
 
 def test_proof_creation_of_digits(compared):
-    points = pk.training_points(DIGITS)
-    compared("prove, digits / bare loop", lambda: proved(DIGITS), lambda: bare_loop(DIGITS, 0, points), at_most=1.15)
+    compared("prove, digits / bare loop", lambda: proved(DIGITS), lambda: bare_seconds(DIGITS), at_most=1.15)
 
 
 @pytest.mark.parametrize(("interval", "at_most"), [(100, 1.03), (10, 1.08)])
 def test_recording(compared, interval, at_most):
     task = DIGITS.replace(checkpoint_interval=interval)
     compared(f"prove, digits, k = {interval} / the same loop without recording", lambda: proved(task),
-             lambda: trained(task), at_most=at_most, repeats=7)  # fmt: skip
+             lambda: trained_seconds(task), at_most=at_most, repeats=7)  # fmt: skip
 
 
 def test_verification(compared, tmp_path):
     proof = pk.prove(DIGITS, out=tmp_path / "proof", progress=False)
     calibration = pk.calibrate(proof, replays=2, workers=1, out=tmp_path / "calibration.json", progress=False)
     compared("verify, digits, Q = all / as many plain steps", lambda: pk.verify(proof, calibration, top_q="all"),
-             lambda: trained(DIGITS), at_most=1.10)  # fmt: skip
+             lambda: trained_seconds(DIGITS), at_most=1.10)  # fmt: skip
 
 
 def test_signatures(benchmark, noted):
