@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import polkit as pk
-from polkit.reproduce.batch import connected, own_gpu
 from polkit.prover import batch_order
+from polkit.reproduce.batch import connected, own_gpu
 from polkit.training import PRECISIONS, applied, load, make_learner, snapshot
 
 pytestmark = [
