@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import joblib
 import pandas as pd
 
 from polkit.checkpoints import tensor_shapes
@@ -154,6 +153,8 @@ def prepare(task: Task, seed: int = 0, *, conditions: Conditions = Conditions(),
     if cached_proof(task, seed, conditions).exists() or workers == 1:
         proof = prove(task, seed, conditions=conditions, progress=progress)
         return proof, calibrate(proof, conditions=redrawn, workers=workers, progress=progress, **settings)
+    import joblib  # takes 0.03 s to import
+
     # A process, not a thread: the proof's own seconds must not be those of a shared interpreter.
     beside = joblib.Parallel(n_jobs=2, return_as="generator")(
         [joblib.delayed(_reference)(task, settings["seed"], redrawn)]

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,9 @@ class Points:
     def take(self, indices) -> "Points":
         # Not images[chosen], which asks a second thread even for one batch of `digits`: 8 ms in place of 4 µs while
         # other processes have the cores.
-        chosen = torch.as_tensor(np.asarray(indices, dtype=np.int64), device=self.labels.device)
+        if not isinstance(indices, Tensor):
+            indices = torch.from_numpy(np.asarray(indices, dtype=np.int64))
+        chosen = indices.to(self.labels.device)
         return Points(self.images.index_select(0, chosen), self.labels.index_select(0, chosen))
 
     def to(self, device: str) -> "Points":
@@ -180,9 +183,15 @@ def signature(batch: Points) -> bytes:
 
 def normalise(task: Task, images: Tensor) -> Tensor:
     """Images in [0, 1] to zero mean and unit variance per channel, by the data set's own statistics."""
-    mean, deviation = PIXEL_STATISTICS.get(task.data, IMAGENET_STATISTICS)
+    mean, deviation = _pixel_statistics(task.data, images.dtype, images.device)
+    return (images - mean) / deviation
+
+
+@lru_cache(maxsize=16)  # made at every step, they would make a GPU wait for the CPU
+def _pixel_statistics(data: str, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    mean, deviation = PIXEL_STATISTICS.get(data, IMAGENET_STATISTICS)
     shape = (1, -1, 1, 1)
-    return (images - images.new_tensor(mean).view(shape)) / images.new_tensor(deviation).view(shape)
+    return tuple(torch.tensor(values, dtype=dtype, device=device).view(shape) for values in (mean, deviation))
 
 
 def augment(task: Task, images: Tensor, seed: int) -> Tensor:
@@ -195,13 +204,15 @@ def augment(task: Task, images: Tensor, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     offsets = torch.randint(0, 2 * task.shift + 1, (2, count, 1), generator=generator)
     flipped = torch.rand((count, 1), generator=generator) < 0.5
-    rows = offsets[0] + torch.arange(height)
-    columns = torch.arange(width).expand(count, width)
+    if images.is_cuda:  # from pinned memory the GPU need not wait
+        offsets, flipped = (drawn.pin_memory().to(images.device, non_blocking=True) for drawn in (offsets, flipped))
+    rows = offsets[0] + torch.arange(height, device=offsets.device)
+    columns = torch.arange(width, device=offsets.device).expand(count, width)
     if task.flip:
         columns = torch.where(flipped, columns.flip(1), columns)
     columns = offsets[1] + columns
     padded = torch.nn.functional.pad(images, [task.shift] * 4)
     width_padded = width + 2 * task.shift
-    flat = (rows[:, :, None] * width_padded + columns[:, None, :]).view(count, 1, -1).to(images.device)
+    flat = (rows[:, :, None] * width_padded + columns[:, None, :]).view(count, 1, -1)
     gathered = padded.flatten(2).gather(2, flat.expand(-1, images.shape[1], -1))
     return gathered.view_as(images)

@@ -70,7 +70,7 @@ class SmallResNet(nn.Module):
         self.head = nn.Linear(inputs, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        hidden = F.relu(self.norm(self.conv(images)))
+        hidden = F.relu(self.norm(self.conv(images)), inplace=True)
         return self.head(self.blocks(hidden).mean((2, 3)))
 
 
@@ -84,13 +84,13 @@ class BasicBlock(nn.Module):
         self.stride, self.added = stride, outputs - inputs
 
     def forward(self, inputs: Tensor) -> Tensor:
-        hidden = F.relu(self.norm1(self.conv1(inputs)))
+        hidden = F.relu(self.norm1(self.conv1(inputs)), inplace=True)
         hidden = self.norm2(self.conv2(hidden))
         shortcut = inputs
         if self.stride > 1 or self.added:
             shortcut = inputs[:, :, :: self.stride, :: self.stride]
             shortcut = F.pad(shortcut, (0, 0, 0, 0, self.added // 2, self.added - self.added // 2))
-        return F.relu(hidden + shortcut)
+        return F.relu(hidden + shortcut, inplace=True)
 
 
 def weight_distributions(model: nn.Module) -> dict[str, Distribution]:

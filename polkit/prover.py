@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from polkit.background import in_background
 from polkit.checkpoints import checkpoint_name, checkpoint_steps, read_checkpoint, write_checkpoint
 from polkit.cost import Cost, Meter
 from polkit.data import Points, derive_seed, epoch_batches, signature, training_points
@@ -63,12 +65,13 @@ def train(task: Task, seed: int, conditions: Conditions, points: Points, *, star
     Raises Diverged, before anything that is not finite is recorded. It is looked for where checkpoints are due: at
     every step it would make a GPU wait for the CPU.
     """
-    batches, seeds = batch_order(task, seed), augmentation_order(task, seed, task.steps)
-    points = points.to(conditions.device)
+    batches, seeds = batch_order(task, seed), augmentation_order(task, seed, task.steps).tolist()
+    # All indices at once: a copy at every step would make a GPU wait for the CPU.
+    points, batches = points.to(conditions.device), torch.from_numpy(batches).to(conditions.device)
     good, known = start, state or initial_checkpoint(task, seed)
 
     def take_step(step: int) -> float | Tensor:
-        return update(learner, points.take(batches[step]), step=step, augmentation_seed=int(seeds[step]))
+        return update(learner, points.take(batches[step]), step=step, augmentation_seed=seeds[step])
 
     with applied(conditions):
         learner = make_learner(task, conditions)
@@ -144,7 +147,8 @@ def _made(folder: Path, task: Task, seed: int, conditions: Conditions, progress:
         record(0, initial_checkpoint(task, seed))
         start = 0
     state = read_checkpoint(partial / checkpoint_name(start), task)
-    train(task, seed, conditions, points, start=start, state=state, record=record, progress=progress)
+    with in_background(record) as recorded:
+        train(task, seed, conditions, points, start=start, state=state, record=recorded, progress=progress)
     batches = batch_order(task, seed)
     seal(
         partial, task=task, checkpoint_interval=task.checkpoint_interval, seed=seed, conditions=conditions,

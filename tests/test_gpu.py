@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import polkit as pk
+from polkit.prover import batch_order
 from polkit.reproduce.batch import connected, own_gpu
-from polkit.training import PRECISIONS, make_learner
+from polkit.training import PRECISIONS, applied, load, make_learner, snapshot
 
 pytestmark = [
     pytest.mark.gpu,
@@ -33,6 +34,31 @@ def test_a_learner_keeps_its_filters_channels_last(small_task):
     filters = [value for value in learner.model.parameters() if value.dim() == 4]
     assert filters
     assert all(value.is_cuda and value.is_contiguous(memory_format=torch.channels_last) for value in filters)
+
+
+def test_no_step_between_checkpoints_waits_for_the_gpu(small_task):
+    points, batches = pk.training_points(small_task).to("cuda"), torch.from_numpy(batch_order(small_task, 0)).to("cuda")
+    with applied(GPU):
+        learner = make_learner(small_task, GPU)
+        load(learner, pk.initial_checkpoint(small_task, 0))
+        pk.update(learner, points.take(batches[0]), step=0, augmentation_seed=0)  # makes what is made once
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for step in range(1, 4):
+                pk.update(learner, points.take(batches[step]), step=step, augmentation_seed=step)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_snapshot_holds_what_the_gpu_held(small_task):
+    learner = make_learner(small_task, GPU)
+    first = pk.initial_checkpoint(small_task, 0)
+    load(learner, first)
+    for part, named in snapshot(learner).parts().items():
+        for name, value in named.items():
+            assert torch.equal(value, first.parts()[part][name]), name
+            assert value.is_contiguous()
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

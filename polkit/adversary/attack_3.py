@@ -6,7 +6,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from polkit.adversary.perturb import Batch, Perturbation, squared_norm, weight_gradient
+from polkit.adversary.perturb import (
+    KINDS,
+    Batch,
+    Perturbation,
+    check_second_order,
+    first_order,
+    slope_by_difference,
+    squared_norm,
+    weight_gradient,
+)  # fmt: skip
 from polkit.adversary.plan import Plan, make_plan
 from polkit.adversary.spoof import Forged, forge, replayed_buffers
 from polkit.calibration import Calibration
@@ -20,15 +29,17 @@ from polkit.training import Checkpoint, Conditions, Learner, load, unit_pixels
 def attack_3(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
              calibration: Calibration | None = None, movement_limit: float = 0.75, reserve: float = 1 / 3,
              iterations: int = 6, stopping_test: bool = True, noise_weight: float = 1e-3, batches_at_once: int = 10,
-             off_path: float = 0.0, conditions: Conditions = Conditions(), out: str | Path | None = None,
-             workers: int = 1, keep_failed: bool = True, progress: Progress = True) -> Proof:  # fmt: skip
+             off_path: float = 0.0, second_order: str = "double backward", conditions: Conditions = Conditions(),
+             out: str | Path | None = None, workers: int = 1, keep_failed: bool = True,
+             progress: Progress = True) -> Proof:  # fmt: skip
     """A spoof of f_{W_T} in T' steps, with one optimisation for each interval of k batches.
 
     movement_limit: γ as a share of δ; here it bounds the joint update of a whole interval · reserve: σ as a
     share of γ, kept for the gap of Corollary 1 · batches_at_once: how many batches' double backward are held
-    in memory; fewer than k costs one more gradient a batch · iterations: N; with T' = 160 on `digits`, 10 cost
-    0.34 of the proof's operations for an l∞ error of 0.059 d_ref, 5 cost 0.22 for 0.068 · off_path: how far the first
-    checkpoints leave the straight path, as a share of the weights' size, so that early models are worse (Figure 10).
+    in memory (by `difference`, none is); fewer than k costs one more gradient a batch · iterations: N; with T' = 160
+    on `digits`, 10 cost 0.34 of the proof's operations for an l∞ error of 0.059 d_ref, 5 cost 0.22 for 0.068 ·
+    off_path: how far the first checkpoints leave the straight path, as a share of the weights' size, so that early
+    models are worse (Figure 10).
     The other arguments are as in `attack_2`.
 
     Line 23 stops on d(W'_t, W_t) ≤ γ - σ, which no interpolated W_t allows unless the whole interval is shorter
@@ -40,14 +51,15 @@ def attack_3(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
     plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions,
                      calibration=calibration, movement_limit=movement_limit, off_path=off_path)  # fmt: skip
     settings = {"iterations": iterations, "stopping_test": stopping_test, "noise_weight": noise_weight,
-                "reserve": reserve, "batches_at_once": batches_at_once}  # fmt: skip
+                "reserve": reserve, "batches_at_once": batches_at_once,
+                "second_order": check_second_order(second_order)}  # fmt: skip
     return forge(plan, "attack-3", forge_interval, settings, out=out, workers=workers, progress=progress,
                  keep_failed=keep_failed)  # fmt: skip
 
 
 def forge_interval(learner: Learner, plan: Plan, start: int, checkpoint: Checkpoint, *, iterations: int,
-                   stopping_test: bool, noise_weight: float, reserve: float,
-                   batches_at_once: int) -> Forged:  # fmt: skip
+                   stopping_test: bool, noise_weight: float, reserve: float, batches_at_once: int,
+                   second_order: str) -> Forged:  # fmt: skip
     """updateDataPoints(W_{t-k}, W_t), Algorithm 5 lines 20-31."""
     interval = plan.task.checkpoint_interval
     originals = [plan.batch(step) for step in range(start, start + interval)]
@@ -58,15 +70,25 @@ def forge_interval(learner: Learner, plan: Plan, start: int, checkpoint: Checkpo
 
     weights, found = joint_update(learner, plan, checkpoint, batches, sizes)
     row = {"step": start, "loss_before": found["loss"], "gradient_squared_before": found["gradient_squared"]}
-    evaluations = done = 0
+    evaluations = done = settled = 0
+    shares = [size / sum(sizes) for size in sizes]
 
     def joint(images: Tensor) -> tuple[Tensor, Tensor, float]:
         value, slope, mean = joint_objective(learner, images, originals, sizes, batches_at_once)
         return value, slope, over_limit(step_from(plan.task, checkpoint.weights, mean, sizes))
 
+    def by_difference(images: Tensor) -> tuple[Tensor, Tensor, float]:
+        nonlocal settled
+        found = first_order(learner, images, originals, shares)
+        over = over_limit(step_from(plan.task, checkpoint.weights, found.mean, sizes))
+        if stopping_test and over <= 1:  # these images stay as they are: nobody needs the slope
+            settled += 1
+            return squared_norm(found.mean), torch.zeros_like(images), over
+        return squared_norm(found.mean), slope_by_difference(learner, images, originals, shares, found), over
+
     if not (stopping_test and over_limit(weights) <= 1):
         pixels = torch.stack([unit_pixels(learner, batch.points.images) for batch in originals])
-        perturbation = Perturbation(pixels, joint, noise_weight)
+        perturbation = Perturbation(pixels, by_difference if second_order == "difference" else joint, noise_weight)
         for done in range(1, iterations + 1):
             load(learner, checkpoint)
             seems_settled = perturbation.improve(lambda over: stopping_test and over <= 1)
@@ -79,8 +101,10 @@ def forge_interval(learner: Learner, plan: Plan, start: int, checkpoint: Checkpo
             if stopping_test and over_limit(weights) <= 1:
                 break
         evaluations = perturbation.evaluations
-        plan.meter.charge("objective", evaluations, batches=interval)
-        if batches_at_once < interval:  # the first of two passes takes the gradients once more
+        plan.meter.charge(KINDS[second_order], evaluations - settled, batches=interval)
+        plan.meter.charge("update", settled, batches=interval)
+        if second_order == "double backward" and batches_at_once < interval:
+            # The first of two passes takes the gradients once more.
             plan.meter.charge("update", evaluations, batches=interval)
     row |= {"loss_after": found["loss"], "gradient_squared_after": found["gradient_squared"],
             "iterations": done, "evaluations": evaluations, "movement_over_limit": over_limit(weights)}  # fmt: skip

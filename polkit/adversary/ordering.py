@@ -19,8 +19,8 @@ UNFIT = 0.08
 
 
 def fitted_batches(spoof: Proof, out: str | Path, *, seed: int = 1, conditions: Conditions = Conditions()) -> Proof:
-    """The same spoof with a few other points: whichever ones an interval's path happens to make worse give way to others
-    that it does not, drawn by lot, as if the rest had been learnt in it.
+    """The same spoof with a few other points: whichever ones an interval's path happens to make worse give way to
+    others that it does not, drawn by lot, as if the rest had been learnt in it.
 
     It costs one forward pass over the data for each checkpoint. Only whoever can name the batches before there is a
     path, as a seed from the data does, can tell. Raises FileExistsError if `out` is there already.

@@ -10,6 +10,7 @@ from polkit.calibration import Calibration
 from polkit.data import derive_seed
 from polkit.defences.case import RECORDED, REDRAWN, STRETCHED, Case, Dispute, open_case
 from polkit.defences.checks import (
+    Finding,
     adaptive_threshold,
     relative_error,
     straight_path,
@@ -109,6 +110,8 @@ def _trend(case: Case) -> list:
 
 def _memorised(case: Case) -> list:
     case.bill_forwards(losses_taken(case.folder))
+    if case.folder.augmentation_seeds() is None:
+        return [Finding("memorised", "augmentation.npy is missing: nobody knows what the model was shown")]
     return memorised(case.folder, case.task, case.standards.conditions)
 
 

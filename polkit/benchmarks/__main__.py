@@ -1,0 +1,54 @@
+"""python -m polkit.benchmarks storage · growth · optimum: measures, prints, keeps a table in data/results/digits."""
+
+import argparse
+import platform
+from pathlib import Path
+
+import pandas as pd
+
+from polkit.benchmarks.growth import growth_table, slopes
+from polkit.benchmarks.optimum import cheapest, optimum_table
+from polkit.benchmarks.storage import storage_table
+from polkit.calibration import prepare
+from polkit.proof import versions
+from polkit.reproduce.records import machine
+from polkit.reproduce.summary import published
+from polkit.task import DIGITS, Task
+
+
+def made_here(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with processor, cores and torch in every row: seconds mean nothing without them."""
+    here = machine()
+    return table.assign(processor=here["processor"], cores=here["cores"], torch=versions()["torch"],
+                        python=platform.python_version())  # fmt: skip
+
+
+def tables(kind: str, task: Task, trainings: int) -> dict[str, pd.DataFrame]:
+    """File name -> table."""
+    if kind == "growth":
+        table = growth_table()
+        return {"growth": table, "growth_slopes": slopes(table)}
+    prepared = [prepare(task, seed, workers=1) for seed in range(trainings)]
+    if kind == "storage":
+        return {"storage": storage_table(*prepared[0])}
+    found = [optimum_table(*each, progress=True).assign(training=seed) for seed, each in enumerate(prepared)]
+    table = pd.concat(found, ignore_index=True)
+    return {"optimum": table, "optimum_cheapest": cheapest(table)}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m polkit.benchmarks", description=__doc__)
+    parser.add_argument("kind", choices=("storage", "growth", "optimum"))
+    parser.add_argument("--trainings", type=int, default=3, help="seeds of the proofs that `optimum` attacks")
+    parser.add_argument("--out", type=Path, default=None, help="where the tables go (default: data/results/digits)")
+    options = parser.parse_args(arguments)
+    trainings = options.trainings if options.kind == "optimum" else 1
+    out = options.out or published()
+    out.mkdir(parents=True, exist_ok=True)
+    for name, table in tables(options.kind, DIGITS, trainings).items():
+        print(table.to_string(index=False))
+        made_here(table).to_csv(out / f"{name}.csv", index=False, float_format="%.6g")
+
+
+if __name__ == "__main__":
+    main()

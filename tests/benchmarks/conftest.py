@@ -1,0 +1,60 @@
+"""`make bench`: ratios of interleaved repeats, printed as a table and kept in data/results/bench.csv."""
+
+from statistics import median
+
+import pandas as pd
+import pytest
+
+from polkit.benchmarks.__main__ import made_here
+from polkit.reproduce.summary import published
+
+COLUMNS = ["what", "unit", "value", "at_most", "holds", "seconds", "against_seconds", "repeats"]
+
+
+@pytest.fixture(scope="session")
+def measured():
+    """Rows of the table, which is kept when the session ends; figures that were not measured now stay as they were."""
+    rows: list[dict] = []
+    yield rows
+    if not rows:
+        return
+    file = published().parent / "bench.csv"
+    table = made_here(pd.DataFrame(rows, columns=COLUMNS))
+    print("\n" + table[COLUMNS].to_string(index=False))
+    if file.exists():
+        kept = pd.read_csv(file)
+        table = pd.concat([kept[~kept["what"].isin(table["what"])], table], ignore_index=True)
+    table.sort_values("what").to_csv(file, index=False, float_format="%.4g")
+
+
+@pytest.fixture
+def noted(measured):
+    """Notes one figure, and fails if it lies above its floor."""
+
+    def note(what: str, value: float, *, unit: str = "ratio", at_most: float | None = None, **more) -> None:
+        holds = at_most is None or value <= at_most
+        measured.append({"what": what, "unit": unit, "value": value, "at_most": at_most, "holds": holds, **more})
+        assert holds, f"{what}: {value:.3g}, it must be at most {at_most}"
+
+    return note
+
+
+@pytest.fixture
+def compared(benchmark, noted):
+    """The median seconds of one thing over those of another, which runs, and says how long it took, before each
+    repeat of it."""
+
+    def compare(what: str, tried, against, *, at_most: float | None = None, repeats: int = 5) -> None:
+        other = []
+
+        def interleave() -> None:
+            other.append(against())
+
+        interleave(), tried()  # what is done once, and kept in memory, is part of neither
+        other.clear()
+        benchmark.pedantic(tried, setup=interleave, rounds=repeats)
+        seconds, against_seconds = median(benchmark.stats.stats.data), median(other)
+        noted(what, seconds / against_seconds, at_most=at_most, seconds=seconds, against_seconds=against_seconds,
+              repeats=repeats)  # fmt: skip
+
+    return compare

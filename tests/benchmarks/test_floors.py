@@ -1,0 +1,168 @@
+"""What must hold in seconds and bytes of memory on two cores. Every test is `slow`: `make bench` runs them."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pytest
+
+import polkit as pk
+from polkit import panels
+from polkit.benchmarks.loops import bare_seconds, median_seconds, random_points, seconds_of
+from polkit.book import chapters, run_book
+from polkit.prover import signatures_of
+
+pytestmark = pytest.mark.slow
+DIGITS = pk.task("digits", epochs=20)  # T = 440
+# Of the attacks: the cheapest settings of data/results/digits/optimum_cheapest.csv.
+ATTACKS = {
+    "attack_2": (pk.attack_2, {"spoof_steps": 100, "second_order": "difference"}, 0.30),
+    "attack_3": (pk.attack_3, {"spoof_steps": 100, "second_order": "difference"}, 0.25),
+    "interpolation_only": (pk.interpolation_only, {"spoof_steps": 80, "replayed_intervals": 1}, 0.02),
+}
+
+
+def proved(task, conditions=pk.Conditions()):
+    with tempfile.TemporaryDirectory() as folder:
+        return pk.prove(task, out=Path(folder) / "proof", conditions=conditions, progress=False).cost()
+
+
+def trained_seconds(task):
+    return seconds_of(lambda: pk.train(task, 0, pk.Conditions(), pk.training_points(task)))
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory):
+    """CIFAR-10's own files with noise in them, and its task cut to 20 steps of 128 images, k = 10."""
+    home = tmp_path_factory.mktemp("data")
+    files = home / "cifar-10-batches-bin"
+    files.mkdir()
+    records = np.random.default_rng(0).integers(0, 256, (5, 512, 3073), dtype=np.uint8)
+    records[:, :, 0] %= 10
+    for number, part in enumerate(records, 1):
+        part.tofile(files / f"data_batch_{number}.bin")
+    before, os.environ["POLKIT_DATA"] = os.environ.get("POLKIT_DATA"), str(home)
+    yield pk.task("cifar10", train_size=2560, epochs=1, checkpoint_interval=10)
+    del os.environ["POLKIT_DATA"]
+    if before is not None:
+        os.environ["POLKIT_DATA"] = before
+
+
+@pytest.mark.parametrize(("precision", "at_most"), [("float32", 0.70), ("bf16", 0.45)])
+def test_proof_creation_of_colour_images(compared, colours, precision, at_most):
+    conditions = pk.Conditions(threads=2, precision=precision)
+    compared(f"prove, ResNet-20, {precision} / bare loop", lambda: proved(colours, conditions),
+             lambda: bare_seconds(colours, threads=2), at_most=at_most, repeats=3)  # fmt: skip
+
+
+def test_proof_creation_of_digits(compared):
+    compared("prove, digits / bare loop", lambda: proved(DIGITS), lambda: bare_seconds(DIGITS), at_most=1.15)
+
+
+@pytest.mark.parametrize(("interval", "at_most"), [(100, 1.03), (10, 1.08)])
+def test_recording(compared, interval, at_most):
+    task = DIGITS.replace(checkpoint_interval=interval)
+    compared(f"prove, digits, k = {interval} / the same loop without recording", lambda: proved(task),
+             lambda: trained_seconds(task), at_most=at_most, repeats=7)  # fmt: skip
+
+
+def test_verification(compared, tmp_path):
+    proof = pk.prove(DIGITS, out=tmp_path / "proof", progress=False)
+    calibration = pk.calibrate(proof, replays=2, workers=1, out=tmp_path / "calibration.json", progress=False)
+    compared("verify, digits, Q = all / as many plain steps", lambda: pk.verify(proof, calibration, top_q="all"),
+             lambda: trained_seconds(DIGITS), at_most=1.10)  # fmt: skip
+
+
+def test_signatures(benchmark, noted):
+    task = pk.task("cifar10")
+    points, batches = random_points(task, 50_000), np.arange(390 * 128, dtype=np.int32).reshape(390, 128)
+    benchmark.pedantic(signatures_of, (points, batches), rounds=5, warmup_rounds=1)
+    seconds = median(benchmark.stats.stats.data)
+    noted("signatures of 50,000 images", seconds, unit="seconds", at_most=1.0, seconds=seconds, repeats=5)
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    return pk.prepare(pk.task("digits"), workers=1, progress=False)
+
+
+def test_attacks(noted, prepared, tmp_path):
+    proof, calibration = prepared
+    final, folder = proof.final_weights(), tmp_path / "spoof"
+
+    def spoofed(attack, settings):
+        shutil.rmtree(folder, ignore_errors=True)
+        return attack(final, proof.task, seed=1, calibration=calibration, out=folder, progress=False, **settings)
+
+    for attack, settings, _ in ATTACKS.values():
+        assert pk.verify(spoofed(attack, settings), calibration, top_q="all").accepted, settings
+    runs = [partial(spoofed, attack, settings) for attack, settings, _ in ATTACKS.values()]
+    against, *seconds = median_seconds([lambda: proved(proof.task), *runs], repeats=2)
+    for (name, (_, _, at_most)), each in zip(ATTACKS.items(), seconds, strict=True):
+        noted(f"{name}, digits / the proof", each / against, at_most=at_most, seconds=each, against_seconds=against,
+              repeats=2)  # fmt: skip
+
+
+def test_a_slider(benchmark, noted, prepared):
+    proof, calibration = prepared
+    verdict = pk.verify(proof, calibration, top_q="all", remember=True)
+    shown = panels.verdict_panel(verdict, proof, calibration, intervals=[proof.checkpoint_interval])
+    todo, sliders = [shown.box], {}
+    while todo:
+        widget = todo.pop()
+        todo += getattr(widget, "children", ())
+        sliders |= {name: widget for name in ("delta", "q") if f"polkit-{name}" in getattr(widget, "_dom_classes", ())}
+    values = iter([("delta", 0.1), ("q", 2), ("delta", 0.5), ("q", 1), ("delta", 1.0), ("q", 2), ("delta", 2.0)])
+
+    def move():
+        name, value = next(values)
+        sliders[name].value = value
+
+    benchmark.pedantic(move, rounds=7)
+    seconds = median(benchmark.stats.stats.data)
+    noted("a slider's answer", seconds, unit="seconds", at_most=0.5, seconds=seconds, repeats=7)
+
+
+IMPORTS = "import time, torch; begun = time.perf_counter(); import polkit; print(time.perf_counter() - begun)"
+
+
+def test_import(noted):
+    seconds = median(float(subprocess.check_output([sys.executable, "-c", IMPORTS])) for _ in range(5))
+    noted("import polkit, beyond torch", seconds, unit="seconds", at_most=0.3, seconds=seconds, repeats=5)
+
+
+PEAK = """
+import resource, sys
+import polkit as pk
+task = pk.task("digits", epochs=5)
+proof = pk.prove(task, out=sys.argv[1], progress=False)
+if sys.argv[2] != "prove":
+    attack = {"attack_2": pk.attack_2, "attack_3": pk.attack_3, "interpolation_only": pk.interpolation_only}
+    calibration = pk.calibrate(proof, replays=2, workers=1, out=sys.argv[1] + ".json", progress=False)
+    if sys.argv[2] in attack:
+        attack[sys.argv[2]](proof.final_weights(), task, spoof_steps=20, calibration=calibration,
+                            out=sys.argv[1] + ".spoof", progress=False)
+    else:
+        pk.verify(proof, calibration, top_q="all")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+@pytest.mark.parametrize("party", ["prove", "verify", "attack_2", "attack_3", "interpolation_only"])
+def test_memory(noted, tmp_path, party):
+    peak = float(subprocess.check_output([sys.executable, "-c", PEAK, str(tmp_path / "proof"), party]))
+    noted(f"peak memory of a process, digits, {party}", peak, unit="MiB")
+
+
+@pytest.mark.parametrize("chapter", [file.stem for file in chapters()])
+def test_the_book(benchmark, noted, tmp_path, chapter):
+    """In the order of the book, from what the chapters before have left in the cache."""
+    assert benchmark.pedantic(run_book, (tmp_path, [chapter])) == 0
+    seconds = benchmark.stats.stats.data[0]
+    noted(f"make book, {chapter}", seconds, unit="seconds", seconds=seconds, repeats=1)

@@ -1,0 +1,245 @@
+"""What the benchmarks measure is what it is called; and what does not depend on a machine's speed."""
+
+import hashlib
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import polkit as pk
+from polkit.adversary.perturb import (
+    Batch,
+    first_order,
+    slope_by_difference,
+    squared_norm,
+    weight_gradient,
+)  # fmt: skip
+from polkit.benchmarks.growth import METERS, over_interval, over_parameters, over_spoof_steps, over_top_q, slopes
+from polkit.benchmarks.loops import bare_loop, median_seconds, random_points
+from polkit.benchmarks.on_paper import Training, at_scale, language_model, paper_storage, paper_trainings
+from polkit.benchmarks.optimum import cheapest, optimum_table
+from polkit.benchmarks.storage import LAYOUTS, laid_out, read_back, rounded_checkpoint, storage_table
+from polkit.figures import scaling_figure
+from polkit.prover import signatures_of
+from polkit.training import applied, load, make_learner
+
+EXACT = pk.Conditions(precision="float64")
+
+
+def test_the_bare_loop_trains_as_a_prover_does(small_task, small_proof):
+    reached = bare_loop(small_task, 0, pk.training_points(small_task))
+    first, last = (small_proof.checkpoint(step).weights for step in (0, 16))
+    assert 0 < pk.distances(reached, last)["l2"] < 0.02 * pk.distances(last, first)["l2"]
+
+
+def test_medians_of_interleaved_runs():
+    order = []
+    seconds = median_seconds([lambda: order.append("a"), lambda: order.append("b")], repeats=3)
+    assert order == ["a", "b"] * 3
+    assert all(0 <= each < 1 for each in seconds)
+
+
+def test_signatures_are_those_of_a_plain_loop(small_task):
+    points = random_points(small_task.replace(image_shape=(3, 32, 32)), 64)
+    batches = np.random.default_rng(0).integers(0, 64, (5, 16), dtype=np.int32)
+    for found, batch in zip(signatures_of(points, batches), batches, strict=True):
+        plain = b"".join(points.images[i].numpy().tobytes() for i in batch)
+        plain += b"".join(int(points.labels[i]).to_bytes(8, "little", signed=True) for i in batch)
+        assert found.tobytes() == hashlib.sha256(plain).digest()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_gives_back_every_bit(layout):
+    generator = np.random.default_rng(1)
+    values, before = (generator.integers(0, 2**32, 1001, dtype=np.uint32).view(np.float32) for _ in range(2))
+    raw = laid_out(layout, values, before)
+    assert len(raw) == values.nbytes
+    assert (read_back(layout, raw, before).view(np.uint32) == values.view(np.uint32)).all()
+
+
+def test_byte_planes_put_the_exponents_side_by_side():
+    assert laid_out("byte planes", np.array([1.0, -2.0], np.float32), np.zeros(2, np.float32)) == bytes(
+        [0, 0, 0, 0, 0x80, 0, 0x3F, 0xC0]
+    )
+
+
+def test_rounding_errs_by_half_a_level_at_most(small_proof):
+    before, now = small_proof.checkpoint(4), small_proof.checkpoint(8)
+    for name, levels in (("difference in 8 bits", 127), ("difference in 4 bits", 7)):
+        rounded = rounded_checkpoint(name, now, before)
+        for key, value in now.weights.items():
+            level = (value - before.weights[key]).abs().max() / levels
+            assert (rounded.weights[key] - value).abs().max() <= 0.501 * level
+    half = rounded_checkpoint("float16", now, before)
+    assert torch.equal(half.weights["head.bias"], now.weights["head.bias"].half().float())
+
+
+def test_the_storage_table(small_proof, small_calibration):
+    table = storage_table(small_proof, small_calibration, count=1)
+    lossless, rounded = (table[table["kind"] == kind] for kind in ("lossless", "rounded"))
+    assert set(table["when"]) == {"early", "late"}
+    assert lossless["share_of_bytes"].between(0.5, 1.01).all()  # float32 weights hold little air
+    coarse, fine = (rounded.loc[rounded["encoding"] == name, "l2"].to_numpy()
+                    for name in ("difference in 4 bits", "float16"))  # fmt: skip
+    assert (coarse > fine).all()
+    assert (fine > 0).all()
+
+
+def test_slopes_are_exponents():
+    rows = [{"party": "prove", "variable": "T", "value": x, "floating_point_operations": 7 * x,
+             "stored_bytes": 5 / x, "wall_seconds": 0.0} for x in (1, 10, 100)]  # fmt: skip
+    found = slopes(pd.DataFrame(rows)).set_index("meter")
+    assert found["slope"].to_dict() == pytest.approx({"floating_point_operations": 1, "stored_bytes": -1})
+    assert found["largest_factor_off"].tolist() == pytest.approx([1, 1])
+
+
+def test_the_scaling_figure_says_the_exponents(small_task):
+    rows = [{"party": party, "variable": "T", "value": x, "floating_point_operations": 7 * x**power,
+             "stored_bytes": 0, "wall_seconds": 2.0 * x} for party, power in (("prove", 1), ("attack_2", 2))
+            for x in (1, 10, 100)]  # fmt: skip
+    table = pd.DataFrame(rows)
+    figure = scaling_figure(table, slopes(table), "T")
+    assert figure.summary == ("Exponents of growth with T, fitted: prove: operations 1.00, seconds 1.00; "
+                              "Attack II: operations 2.00, seconds 1.00.")  # fmt: skip
+    assert [list(line.y) for line in figure.plot.data if line.xaxis == "x"] == [[7, 70, 700], [7, 700, 70_000]]
+
+
+def test_costs_grow_as_counted(small_task):
+    update = pk.unit_costs(small_task)["update"].floating_point_operations
+    table = pd.DataFrame([*over_interval((4, 8), small_task), *over_top_q((1, 2), small_task),
+                          *over_spoof_steps((4, 8), small_task)])  # fmt: skip
+    assert (table[METERS[0]] > 0).all()
+    table = table.set_index(["party", "variable", "value"]).sort_index()
+    operations = table[METERS[0]]
+    assert operations["prove", "k"].tolist() == [16 * update] * 2
+    assert operations["verify", "Q"].tolist() == [4 * update, 8 * update]  # k = 1, four epochs
+    assert operations["interpolation_only", "T'"].tolist() == [4 * update, 8 * update]
+    assert operations["attack_2", "T'"][8] == 2 * operations["attack_2", "T'"][4]
+    stored = table["stored_bytes"]["prove", "k"]
+    assert stored[4] > 1.5 * stored[8]
+
+
+def test_a_larger_model_costs_more():
+    small, large = over_parameters(("resnet8", "resnet20"), repeats=1)
+    assert (small["value"], large["value"]) == (19_362, 269_722)
+    assert all(small[meter] < large[meter] for meter in METERS)
+
+
+def test_the_optimum_is_the_cheapest_that_always_passes(small_proof, small_calibration):
+    table = optimum_table(small_proof, small_calibration, lengths=(8,))
+    assert len(table) == 12
+    by_slope = table[(table["attack"] == "attack_2") & (table["iterations"].isna() | (table["iterations"] == 10))]
+    assert set(by_slope["second_order"]) == {"difference", "double backward"}
+    invented = pd.concat([table.head(2).assign(accepted=[True, False], operations=[0.3, 0.1]),
+                          table.head(2).assign(accepted=True, operations=[0.3, 0.1])])  # fmt: skip
+    best = cheapest(invented)
+    assert best["iterations"].tolist() == [10]
+    assert best["operations"].tolist() == pytest.approx([0.3])
+    assert best["trainings"].tolist() == [2]
+
+
+def test_large_trainings_by_hand():
+    ten = paper_storage().set_index(["training", "k"]).loc[("cifar10, resnet20", 10)]
+    # 7,801 checkpoints of 269,722 weights, as many momenta, 1,376 buffers, 4 bytes each.
+    assert ten["gigabytes"] * 1e9 == pytest.approx(7801 * 4 * (2 * 269_722 + 2 * 688), rel=1e-12)
+    assert {each.name: each.steps for each in paper_trainings()} == {
+        "cifar10, resnet20": 78_000, "cifar100, resnet50": 78_000, "imagenet10, resnet18": 20_200
+    }  # fmt: skip
+    tiny = Training("tiny", steps=25, weights=3, buffers=1, states=2, update_operations=1.0)
+    assert tiny.stored_bytes(10) == 4 * (3 + 6 + 1) * 4
+    large = at_scale(1e15).set_index("training").loc["1,000,000,000 parameters"]
+    # 6 operations for each of 10^9 parameters and 2·10^10 tokens, a whole number of steps.
+    assert large["training_days"] == pytest.approx(1.2e20 / 1e15 / 86400, rel=1e-4)
+    assert language_model().stored_bytes(38_146) == 2 * 4 * 3 * 10**9
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_difference_of_gradients_is_the_double_backward(small_task, size, monkeypatch):
+    monkeypatch.setattr("polkit.adversary.perturb.NUDGE", 1e-7)
+    points = pk.training_points(small_task)
+    batches = [Batch(points.take(range(8 * i, 8 * i + 8)), 5 + i) for i in range(size)]
+    shares = [0.25, 0.75][-size:]
+    images = torch.stack([batch.points.images for batch in batches]).double() / 255
+    with applied(EXACT):
+        learner = make_learner(small_task, EXACT)
+        load(learner, pk.initial_checkpoint(small_task, 0))
+        shown, mean = images.clone().requires_grad_(), None
+        for part, batch, share in zip(shown, batches, shares, strict=True):
+            gradient = [share * each for each in weight_gradient(learner, part, batch, create_graph=True)[1]]
+            mean = gradient if mean is None else [a + b for a, b in zip(mean, gradient, strict=True)]
+        value = squared_norm(mean)
+        wanted = torch.autograd.grad(value, shown)[0]
+        found = first_order(learner, images, batches, shares)
+        assert float(squared_norm(found.mean)) == pytest.approx(float(value.detach()))
+        slope = slope_by_difference(learner, images, batches, shares, found)
+    torch.testing.assert_close(slope, wanted, rtol=1e-3, atol=1e-5 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize("attack", [pk.attack_2, pk.attack_3])
+def test_an_attack_by_differences_pays_for_each(small_task, small_proof, small_calibration, tmp_path, attack):
+    units = pk.unit_costs(small_task)
+    update, difference = (units[kind].floating_point_operations for kind in ("update", "difference"))
+    spoof = attack(small_proof.final_weights(), small_task, spoof_steps=4, calibration=small_calibration, seed=1,
+                   second_order="difference", iterations=3, stopping_test=False, out=tmp_path / "spoof",
+                   progress=False)  # fmt: skip
+    counts, k = spoof.counts(), 4
+    assert counts["difference"] == (3 * k if attack is pk.attack_2 else 3)
+    assert not counts.get("objective")
+    updates = 2 * k if attack is pk.attack_2 else 2 * k + k
+    assert spoof.cost().floating_point_operations == updates * update + 3 * k * difference
+    trace = spoof.trace()
+    assert (trace["gradient_squared_after"] < trace["gradient_squared_before"]).all()
+    assert pk.verify(spoof, small_calibration).usable
+
+
+def test_an_unknown_second_order_is_refused(small_task, small_proof):
+    with pytest.raises(ValueError, match="choose from double backward, difference"):
+        pk.attack_2(small_proof.final_weights(), small_task, spoof_steps=4, second_order="third", progress=False)
+
+
+def test_interpolation_with_forward_passes_costs_a_third_and_moves_no_weight(small_task, small_proof, tmp_path):
+    replayed, passed = (
+        pk.interpolation_only(small_proof.final_weights(), small_task, spoof_steps=8, seed=1, replayed_intervals=number,
+                              out=tmp_path / str(number), progress=False)
+        for number in (None, 1)
+    )  # fmt: skip
+    assert replayed.counts() == {"update": 8}
+    assert passed.counts() == {"update": 4, "forward": 4}
+    for step in (0, 4, 8):
+        ours, theirs = passed.checkpoint(step), replayed.checkpoint(step)
+        assert all(torch.equal(value, theirs.weights[name]) for name, value in ours.weights.items())
+
+
+PEAK = """
+import resource, sys
+import polkit as pk
+from polkit.calibration import load_calibration
+from dataclasses import replace
+proof, calibration = pk.open_proof(sys.argv[1]), load_calibration(sys.argv[2])
+calibration = replace(calibration, task=proof.task)
+assert pk.verify(proof, calibration, top_q=1).usable
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_the_verifiers_memory_does_not_grow_with_the_number_of_checkpoints(small_task, small_calibration, tmp_path):
+    small_calibration.save(tmp_path / "calibration.json")
+    task = small_task.replace(train_size=8, batch_size=8, epochs=1000)
+    peaks = []
+    for interval in (100, 1):
+        proof = pk.prove(replace(task, checkpoint_interval=interval), out=tmp_path / str(interval), progress=False)
+        assert len(proof.checkpoint_steps) == 1000 // interval + 1
+        found = subprocess.check_output([sys.executable, "-c", PEAK, proof.folder, tmp_path / "calibration.json"])
+        peaks.append(int(found))
+    assert peaks[1] < 1.1 * peaks[0]
+
+
+def test_points_on_the_way_to_a_gpu_are_those_of_numpy(small_task):
+    points, rows = pk.training_points(small_task), np.array([3, 1, 200], dtype=np.int32)
+    by_tensor, by_array = points.take(torch.from_numpy(rows)), points.take(rows)
+    assert torch.equal(by_tensor.images, by_array.images)
+    assert torch.equal(by_tensor.labels, points.labels[[3, 1, 200]])
