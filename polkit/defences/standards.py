@@ -19,7 +19,7 @@ from polkit.training import Conditions
 from polkit.verifier import check_checkpoints, verify
 
 LOOSE = 16.0  # times the largest of 94 honest errors, 28 of them from the first eighth of the training
-TIGHT = {"quantile": 0.9, "margin": 20.0}  # of the honest errors of 60 intervals drawn by lot
+TIGHT = {"quantile": 0.9, "margin": 50.0}  # of the honest errors of 60 intervals drawn by lot
 STRETCH = 4  # j: a verifier with a k of its own replays over j intervals as recorded
 MARGIN = 2.0  # of what has no other
 
