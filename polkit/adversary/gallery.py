@@ -25,8 +25,6 @@ SPOOFS = (
     "infinitesimal update, by stages", "hidden crossing", "hidden crossing, full length",
 )  # fmt: skip
 ZIGZAG = 0.6  # such a way on `digits` is 0.18 straight, and an honest proof's 0.14
-# One jump at the early learning rate errs by 1.8 δ when the augmentation is redrawn: so many as keep it below.
-JUMPS = 3
 EARLY = 40  # intervals: one trains, one crosses, two let the buffers settle, all before a tenth of them is over
 
 
@@ -73,10 +71,10 @@ def every_spoof(final: Checkpoint, calibration: Calibration, *, seed: int = 1, i
         made["infinitesimal update, by stages"] = infinitesimal_update(
             final, task, **long | {"spoof_steps": length}, pace=pace, workers=workers
         )
-    for name, least, jumps in (("hidden crossing", task.steps // 4, JUMPS), ("hidden crossing, full length",
-                                                                             task.steps - 3 * k, 1)):  # fmt: skip
-        if length := crossing_length(task, least, jumps):
-            made[name] = hidden_crossing(final, task, **long | {"spoof_steps": length}, jumps=jumps)
+    drop = min(task.milestones, default=0) * task.steps_per_epoch  # a jump is real enough once the rate has fallen
+    for name, least in (("hidden crossing", drop + 2 * k), ("hidden crossing, full length", task.steps - 3 * k)):
+        if length := crossing_length(task, least):
+            made[name] = hidden_crossing(final, task, **long | {"spoof_steps": length})
     if prover_seed is not None:
         made[RETRAINING] = retrain(task, prover_seed, conditions=conditions, progress=False)
     return made
