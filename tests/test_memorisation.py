@@ -53,7 +53,6 @@ def test_the_statistic_is_mann_and_whitneys():
     found = [_rank_statistic(*np.split(generator.normal(size=110), [40])) for _ in range(400)]
     assert abs(np.mean(found)) < 4 / math.sqrt(400)
     assert np.std(found) == pytest.approx(1, abs=0.15)
-    assert math.isnan(_rank_statistic(left, right[:0]))
     assert math.isnan(_rank_statistic(left, np.append(right, np.nan)))
 
 

@@ -15,12 +15,12 @@ from polkit.training import Conditions, applied, load, make_learner, unit_pixels
 
 # The share of the points that no interval may use: those whose loss falls least in it. A rank test needs no more to
 # be content, and few batches have to change, so that what was computed with them hardly does.
-UNFIT = 0.08
+UNFIT = 0.15
 
 
 def fitted_batches(spoof: Proof, out: str | Path, *, seed: int = 1, conditions: Conditions = Conditions()) -> Proof:
-    """The same spoof with a few other points: whichever ones an interval's path happens to make worse give way to
-    others that it does not, drawn by lot, as if the rest had been learnt in it.
+    """The same spoof with a few other points: those that an interval's path happens to make worse give way to others
+    that it does not, drawn by lot, as if the interval had learnt what is left.
 
     It costs one forward pass over the data for each checkpoint. Only whoever can name the batches before there is a
     path, as a seed from the data does, can tell. Raises FileExistsError if `out` is there already.

@@ -197,7 +197,7 @@ def memorised_folders(proof: Proof, spoofs: Mapping[str, Proof], calibration: Ca
     for name, spoof in spoofs.items():
         look("spoof", name, spoof, judged(spoof))
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("infinitesimal update", "borrowed momentum"):
+        for name in ("infinitesimal update", "borrowed momentum, many intervals"):
             if name in spoofs:
                 fitted = fitted_batches(spoofs[name], Path(folder) / name, conditions=conditions)
                 look("fitted", f"{name}, fitted batches", fitted, judged(fitted))
@@ -208,7 +208,7 @@ def seeds_by_lot(job: Task, final: Checkpoint, tries: int = 1000) -> pd.DataFram
     """What a prover gains who tries many orders of the same data, and with each another root and seed: how near to
     W_T the W_0 of each seed comes, in l2. deviations: how many standard deviations below the mean the sorted W_0 lies;
     log2_tries: how many tries such a one would take, if the tail is a normal one."""
-    # Seeds from a hash are no others than these; 0 is the prover's.
+    # The seeds of hashes are no others than these; 0 is the training's own.
     drawn = (initial_checkpoint(job, seed).weights for seed in range(1, 1 + tries))
     gaps = torch.tensor([distances(weights, final.weights)["l2"] for weights in drawn], dtype=torch.float64)
     near = distances(sorted_initialisation(job, final, 1).weights, final.weights)["l2"]
