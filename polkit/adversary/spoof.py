@@ -4,7 +4,7 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -63,9 +63,9 @@ def forge(plan: Plan, attack: str, forge_interval: Callable[..., Forged], settin
         decays = buffer_decays(build_model(plan.task))
         buffers, published, trace = plan.first.buffers, [], []
         jobs = [(_forge_alone, (plan, forge_interval, start, settings)) for start in plan.starts]
-        with applied(plan.conditions):
-            made = plan.meter.collect(run_jobs(jobs, workers, attack, progress, threads=True))
-            for start, forged in zip(plan.starts, made, strict=True):
+        # Closed at once if a file cannot be written: its progress bar must be gone before anybody says so.
+        with applied(plan.conditions), closing(run_jobs(jobs, workers, attack, progress, threads=True)) as results:
+            for start, forged in zip(plan.starts, plan.meter.collect(results), strict=True):
                 buffers = chained_buffers(plan.first.buffers, buffers, forged.buffers, decays, interval)
                 # The last checkpoint must be the model that is claimed, with the buffers that model has.
                 shown = plan.final.buffers if start == plan.starts[-1] else buffers
