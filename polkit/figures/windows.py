@@ -103,7 +103,7 @@ def map_figure(table: pd.DataFrame, break_even: dict[str, float], *, spoof_steps
                          line={"color": colour, "dash": dash, "width": 2})  # fmt: skip
     plot.add_scatter(x=[spoof_steps], y=[threshold_scale], mode="markers", name="the chosen point",
                      marker={"color": BLACK, "symbol": "star", "size": 14})  # fmt: skip
-    styled(plot, "Where spoofing passes and pays", "T', steps of the spoof", "δ, multiples of the calibrated one")
+    styled(plot, "Where spoofing passes and pays", "T', steps of the spoof", "δ (× the calibrated one)", height=480)
     logarithmic(plot, "x")
     logarithmic(plot)
     return Figure(plot, map_in_words(table, break_even, spoof_steps, threshold_scale))
@@ -121,9 +121,8 @@ def map_in_words(table: pd.DataFrame, break_even: dict[str, float], spoof_steps:
     fits = table.loc[table["error_over_threshold"] <= threshold_scale, "spoof_steps"]
     open_to = [attack for attack, length in break_even.items() if len(fits) and fits.min() < length]
     shortest = f"from T' = {fits.min()}" if len(fits) else "at no length shown"
-    return (
-        f"{'; '.join(said)}. At this δ a path passes {shortest}; some length pays for {', '.join(open_to) or 'nobody'}."
-    )
+    said += [f"at this δ a path passes {shortest}", f"some such length pays for {', '.join(open_to) or 'nobody'}"]
+    return f"{'; '.join(said)}."
 
 
 def grid_figure(grid: pd.DataFrame, boundary: pd.Series, break_even: pd.DataFrame) -> Figure:
@@ -156,8 +155,10 @@ def grid_figure(grid: pd.DataFrame, boundary: pd.Series, break_even: pd.DataFram
         costs = ", ".join(f"{meter} {length:,.0f}" for meter, length in lengths.items())
         said.append(f"{attack}: accepted in every training {least}; it costs the proof at T' = {costs}")
     styled(plot, "Closed form and measurement", "T', steps of the spoof", "", height=480)
-    plot.update_yaxes(title_text="δ, multiples of the calibrated one", row=1, col=1)
+    plot.update_yaxes(title_text="δ (× the calibrated one)", row=1, col=1)
     logarithmic(plot, "x")
     logarithmic(plot)
+    drawn = [*grid["spoof_steps"], *break_even.to_numpy().flat]
+    plot.update_xaxes(range=[math.log10(min(drawn) / 1.3), math.log10(max(drawn) * 1.3)], dtick=1)
     alike, cells = int(grid["agree"].sum()), int(grid["repeats"].sum())
-    return Figure(plot, f"closed form and measurement agree in {alike} of {cells} cells. {'; '.join(said)}.")
+    return Figure(plot, f"closed form and measurement agree in {alike} of {cells} cells; {'; '.join(said)}.")
