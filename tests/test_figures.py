@@ -82,9 +82,15 @@ ATTEMPTS = (
     Attempt("Attack III", 8, 4, made_verdict({0: 0.3, 4: 2.5}, interval=4), 0.2),
     Attempt("Attack II", 64, 8, made_verdict({0: 0.1}, interval=8), 1.4),
 )
-SCALES = np.array([0.1, 0.5, 1.0, 5.0])
-WIDTHS = {"Attack II": np.array([0.2, 0.9, 2.0, 10.0]), "Attack III": np.array([2.0, 9.0, 20.0, 100.0])}
+BREAK_EVEN = {"interpolation only": 64.0, "Attack II": 40.0}
 STAGES = {"edges": (0.0, 0.5), "scales": (1.0, 0.5)}
+EDITOR = STAGES | {"shortest": 48, "costs": {"interpolation only": 1.0, "Attack II": 30.0}, "proof_steps": 640}
+CELLS = pd.DataFrame({
+    "attack": ["Attack II"] * 4, "scale": [0.5, 1.0, 0.5, 1.0], "spoof_steps": [8, 8, 16, 16], "repeats": 3,
+    "measured": [0, 2, 1, 3], "closed_form": [0, 0, 3, 3], "agree": [3, 1, 1, 3],
+})  # fmt: skip
+METERS = pd.DataFrame({"Attack II": {"paper": 20.0, "counted": 22.0, "operations": 60.0, "seconds": 40.0}}).T
+LEAST = pd.Series({8: 1.5, 16: 0.5})
 
 
 def images(seed):
@@ -108,7 +114,9 @@ MADE = {
     "stages": lambda: figures.stages_figure({"proof": made_verdict(ERRORS), "spoof": made_verdict({0: 0.2, 8: 0.7})},
                                             CALIBRATION, **STAGES),
     "window": lambda: figures.window_figure(TABLE, CALIBRATION, attempts=ATTEMPTS, chosen=16, guess=8, attack="a"),
-    "map": lambda: figures.map_figure(SCALES, WIDTHS, chosen=1.0),
+    "map": lambda: figures.map_figure(TABLE, BREAK_EVEN, spoof_steps=32, threshold_scale=0.8),
+    "editor": lambda: figures.editor_figure({"proof": made_verdict(ERRORS)}, CALIBRATION, **EDITOR),
+    "grid": lambda: figures.grid_figure(CELLS, LEAST, METERS),
     "images": lambda: figures.images_figure(images(0), images(1)),
     "trace": lambda: figures.trace_figure(TRACE),
     "cost": lambda: figures.cost_figure(COSTS, PROOF_COST),
@@ -378,6 +386,18 @@ def test_each_stage_has_its_own_threshold():
     )
 
 
+def test_the_editor_draws_the_path_that_keeps_to_the_stages():
+    figure = MADE["editor"]()
+    assert drawn(figure, "δ of the stage") == drawn(MADE["stages"](), "δ of the stage")
+    assert drawn(figure, "evenly divided path") == ([0, 48], [1, 1])
+    # Half of the way at δ, half at δ / 2: 48 steps become 64, all of them as long as their stage allows.
+    assert drawn(figure, "path at the stages' pace") == ([0, 32, 32, 64], pytest.approx([1, 1, 0.5, 0.5]))
+    assert figure.summary.endswith(
+        "a path that keeps to them needs T' = 64 in place of 48 (× 1.33), its last intervals 0.5 δ long, at a cost of "
+        "0.1 as interpolation only, 3 as Attack II, as shares of the proof's updates."
+    )
+
+
 def test_a_nan_is_drawn_high_above_every_stage():
     figure = figures.stages_figure({"proof": made_verdict(WITH_GAPS)}, CALIBRATION, **STAGES)
     assert len(figure.plot.data[0].y) == 16
@@ -447,18 +467,39 @@ def test_a_window_that_is_shut_is_said_to_be_and_nothing_is_shaded(change, words
     assert not [shape for shape in figure.plot.layout.shapes if shape.type == "rect" and shape.opacity]
 
 
-def test_the_map_shows_how_wide_the_window_is():
+def test_the_map_says_what_holds_at_a_point_and_by_which_margin():
     figure = MADE["map"]()
-    for attack, ratio in WIDTHS.items():
-        assert drawn(figure, attack) == (SCALES.tolist(), ratio.tolist())
-    assert ("y", 1) in lines_of(figure)
-    assert ("x", 1) in lines_of(figure)
-    assert figure.summary == "Attack II is shut out below δ × 0.5; Attack III pays at every δ shown."
+    assert drawn(figure, "least δ that accepts the path") == (LENGTHS.tolist(), pytest.approx([4, 2, 1, 0.5, 0.25]))
+    assert drawn(figure, "Attack II costs the proof")[0] == [40, 40]
+    assert drawn(figure, "the chosen point") == ([32], [0.8])
+    assert figure.summary == (
+        "the path passes, 1.6 times finer than δ needs (l1 decides); interpolation only pays, at 0.5 of the proof; "
+        "Attack II pays, at 0.8 of the proof; at this δ a path passes from T' = 32; some such length pays for "
+        "interpolation only, Attack II."
+    )
 
 
-def test_where_no_length_is_fine_enough_the_map_says_shut():
-    figure = figures.map_figure(SCALES, {"Attack II": np.array([math.nan, math.nan, 2.0, 10.0])})
-    assert figure.summary == "Attack II is shut out below δ × 0.5."
+@pytest.mark.parametrize(("length", "scale", "words"), [
+    (16, 0.5, "the path fails, 2 δ long (l1 decides)"),
+    (64, 1.0, "Attack II does not pay, at 1.6 of the proof"),
+    (64, 0.26, "at this δ a path passes from T' = 64; some such length pays for nobody."),
+    (64, 0.1, "at this δ a path passes at no length shown; some such length pays for nobody."),
+])  # fmt: skip
+def test_what_fails_or_does_not_pay_is_said(length, scale, words):
+    assert words in figures.map_figure(TABLE, BREAK_EVEN, spoof_steps=length, threshold_scale=scale).summary
+
+
+def test_the_grid_has_a_shape_for_how_many_trainings_accepted():
+    figure = MADE["grid"]()
+    assert drawn(figure, "accepted in every training") == ([16], [1.0])
+    assert drawn(figure, "in some") == ([8, 16], [1.0, 0.5])
+    assert drawn(figure, "in none") == ([8], [0.5])
+    assert drawn(figure, "closed form") == ([8, 16], [1.5, 0.5])
+    assert drawn(figure, "costs the proof: seconds")[0] == [40, 40]
+    assert figure.summary == (
+        "closed form and measurement agree in 8 of 12 cells; Attack II: accepted in every training from δ × 1; it "
+        "costs the proof at T' = paper 20, counted 22, operations 60, seconds 40."
+    )
 
 
 def strip(image):
@@ -568,8 +609,10 @@ def test_the_order_of_a_draw_is_shown_element_by_element():
 
 
 def test_a_logarithmic_axis_has_labels_however_narrow():
-    narrow = figures.map_figure(SCALES, {"a": np.array([2.0, 3.0, 4.0, 5.0])}).plot.layout.yaxis
-    wide = figures.map_figure(SCALES, {"a": np.array([2.0, 3.0, 4.0, 5e4])}).plot.layout.yaxis
+    narrow, wide = (
+        figures.map_figure(TABLE, BREAK_EVEN, spoof_steps=16, threshold_scale=scale).plot.layout.yaxis
+        for scale in (0.5, 500)
+    )
     assert (narrow.type, narrow.dtick) == ("log", "D2")
     assert (wide.type, wide.dtick) == ("log", 1)
     rows = MADE["window"]().plot.layout

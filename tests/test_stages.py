@@ -2,11 +2,23 @@
 
 from itertools import pairwise
 
+import pandas as pd
 import pytest
 
 import polkit as pk
 from polkit.adversary.path import staged_pace
-from polkit.defences import cost_of_stages, stage_threshold
+from polkit.defences import cost_of_stages, rejected_at, stage_edges, stage_scales, stage_threshold
+from polkit.reproduce import published
+from polkit.reproduce.stages import (
+    EVEN,
+    SCHEDULED,
+    STAGED,
+    own_schedule,
+    passing,
+    read_stage_trials,
+    stage_trials,
+    staged_spoofs,
+)  # fmt: skip
 
 EDGES, SCALES = (0.0, 0.5, 0.75), (1.0, 0.1, 0.01)
 
@@ -47,3 +59,74 @@ def test_a_pace_that_is_no_way_is_refused(pace, small_task, small_proof, tmp_pat
     with pytest.raises(ValueError, match="its knots must rise from"):
         pk.interpolation_only(small_proof.final_weights(), small_task, spoof_steps=12, pace=pace,
                               out=tmp_path / "spoof", progress=False)  # fmt: skip
+
+
+def test_a_schedule_of_its_own_drops_at_the_same_shares_in_whole_epochs(small_task):
+    digits = pk.task("digits")
+    assert own_schedule(digits, 200).milestones == (4, 6)  # of 9 epochs of 22 steps; 100 and 150 of 200
+    assert own_schedule(digits, digits.steps).milestones == digits.milestones
+    assert own_schedule(digits, 200).replace(milestones=digits.milestones) == digits
+    assert own_schedule(small_task, 4).milestones == (0, 0)
+
+
+@pytest.fixture(scope="module")
+def staged(small_proof, small_calibration):
+    made = list(staged_spoofs(small_proof, small_calibration, EDGES, SCALES, 16))
+    return {name: (spoof, verdict) for name, spoof, verdict in made}
+
+
+def test_the_three_paths_differ_in_pace_and_schedule_and_in_nothing_else(staged, small_proof, small_task):
+    final = small_proof.final_weights()
+    assert list(staged) == [EVEN, STAGED, SCHEDULED]
+    pace = [1, 1, 0.1, 0.01]
+    for name, expected in ((EVEN, [0.25] * 4), (STAGED, [each / 2.11 for each in pace]),
+                           (SCHEDULED, [each / 2.11 for each in pace])):  # fmt: skip
+        assert walked(staged[name][0], final) == pytest.approx(expected, rel=1e-3)
+    claimed = {name: spoof.task for name, (spoof, _) in staged.items()}
+    assert claimed[EVEN] == claimed[STAGED] == small_task
+    assert claimed[SCHEDULED] == own_schedule(small_task, 16)
+
+
+def test_a_schedule_of_its_own_is_judged_only_by_who_lets_the_prover_decide_it(small_proof, small_calibration):
+    longer = dict((name, (spoof, verdict)) for name, spoof, verdict in staged_spoofs(
+        small_proof, small_calibration, EDGES, SCALES, 8))  # fmt: skip
+    spoof, verdict = longer[SCHEDULED]
+    assert spoof.task.milestones == (1, 1)
+    assert not [reason for reason in verdict.reasons if reason.kind == "task"]
+    strict = pk.verify(spoof, small_calibration)
+    assert [reason.kind for reason in strict.reasons] == ["task"]
+
+
+def test_the_trials_are_what_the_verdicts_say(staged, small_proof, small_calibration):
+    trials = stage_trials(small_proof, small_calibration, [16])
+    honest = pk.verify(small_proof, small_calibration, top_q="all")
+    edges = stage_edges(small_calibration.task)
+    scales = stage_scales(honest, small_calibration, edges)
+    assert trials["path"].tolist() == [EVEN, STAGED, SCHEDULED]
+    assert trials["intervals"].tolist() == [4, 4, 4]
+    assert trials["floating_point_operations"].tolist() == [1, 1, 1]
+    even = staged[EVEN][1]
+    assert bool(trials["accepted"].iloc[0]) == even.accepted
+    assert trials["above_stage"].iloc[0] == len(rejected_at(even, small_calibration, edges, scales))
+
+
+def test_a_path_passes_if_the_one_threshold_and_every_stage_accept():
+    rows = [("a", True, 0), ("a", True, 1), ("a", False, 0), ("a", True, 0)]
+    trials = pd.DataFrame([
+        {"seed": seed, "path": EVEN, "spoof_steps": 140, "accepted": accepted, "above_stage": above}
+        for seed, (_, accepted, above) in enumerate(rows)
+    ])  # fmt: skip
+    assert passing(trials).loc[EVEN, 140] == 2
+
+
+def test_in_no_published_training_did_a_closer_path_alone_pass_its_stages():
+    trials = read_stage_trials(published())
+    assert trials.groupby(["path", "spoof_steps"])["seed"].nunique().eq(3).all()
+    passed = passing(trials)
+    assert passed.loc[STAGED].sum() == passed.loc[EVEN].sum() == 0
+    assert passed.loc[SCHEDULED, 200] > 0
+
+
+def test_without_published_trials_the_reader_is_told_what_makes_them(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"stages.csv is missing: `stage_trials` of some trainings"):
+        read_stage_trials(tmp_path)

@@ -64,9 +64,9 @@ def editor_figure(verdicts: dict[str, Verdict], calibration: Calibration, *, edg
     plot.update_yaxes(title_text="length of an interval / δ", row=1, col=2)
     logarithmic(plot)
     shares = ", ".join(f"{spoken(cost * length / proof_steps)} as {attack}" for attack, cost in costs.items())
-    chain = (f" A path that keeps to them needs T' = {length:.0f} in place of {shortest} (× {factor:.2f}), its last "
-             f"intervals {spoken(y[-1])} δ long: of the proof's updates {shares}.")  # fmt: skip
-    return Figure(plot, said + chain)
+    chain = (f"a path that keeps to them needs T' = {length:.0f} in place of {shortest} (× {factor:.2f}), its last "
+             f"intervals {spoken(y[-1])} δ long, at a cost of {shares}, as shares of the proof's updates.")  # fmt: skip
+    return Figure(plot, f"{said.removesuffix('.')}; {chain}")
 
 
 def _draw_errors(plot: go.Figure, verdicts: dict[str, Verdict], calibration: Calibration, edges: Sequence[float],

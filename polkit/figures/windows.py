@@ -3,17 +3,18 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from polkit.calibration import Calibration
 from polkit.figures.drawing import (
+    BLACK,
     BLUE,
+    DASHES,
     GREEN,
     ORANGE,
-    SHAPES,
+    PURPLE,
     Figure,
     drawable,
     level,
@@ -84,23 +85,80 @@ def window_in_words(table: pd.DataFrame, edges: tuple[int, int] | None) -> str:
     return f"spoofing passes and pays for T' from {edges[0]} to {edges[1]}: the path is {lower}, and {upper}."
 
 
-def map_figure(scales: np.ndarray, widths: dict[str, np.ndarray], *, chosen: float | None = None) -> Figure:
-    """How wide the window is, T'_max / T'_min, against δ, for each attack; below 1 it is shut.
+def map_figure(table: pd.DataFrame, break_even: dict[str, float], *, spoof_steps: float,
+               threshold_scale: float) -> Figure:  # fmt: skip
+    """The plane of T' and δ: above the line a path of T' is fine enough, left of an attack's line it is cheaper than
+    the proof; where both hold, spoofing passes and pays.
 
-    scales: multiples of the calibrated δ · widths: attack -> one ratio per scale.
+    table: from `window` with the δ of the k shown (columns spoof_steps, error_over_threshold) · break_even: attack ->
+    the T' that costs what the proof costs · spoof_steps, threshold_scale: the chosen point.
     """
     plot = go.Figure()
-    said = []
-    for (attack, ratio), colour, symbol in zip(widths.items(), (BLUE, ORANGE, GREEN), SHAPES, strict=False):
-        plot.add_scatter(x=scales, y=ratio, mode="lines+markers", name=attack,
-                         line={"color": colour}, marker={"symbol": symbol, "size": 7})  # fmt: skip
-        shut = scales[~(ratio > 1)]  # NaN: no T' is fine enough
-        said.append(f"{attack} is shut out below δ × {spoken(float(shut.max()))}" if len(shut)
-                    else f"{attack} pays at every δ shown")  # fmt: skip
-    level(plot, 1, "shut below this line")
-    if chosen is not None:
-        mark(plot, chosen, f"δ × {chosen:.2g}")
-    styled(plot, "How wide the window is", "δ, multiples of the calibrated one", "longest / shortest T' that pays")
-    plot.update_xaxes(type="log")
+    lengths, least = table["spoof_steps"].to_numpy(), table["error_over_threshold"].to_numpy()
+    plot.add_scatter(x=lengths, y=least, mode="lines", name="least δ that accepts the path",
+                     line={"color": BLUE, "width": 2})  # fmt: skip
+    bottom, top = min(least.min(), threshold_scale) / 2, max(least.max(), threshold_scale) * 2
+    for (attack, length), colour, dash in zip(break_even.items(), (ORANGE, GREEN, PURPLE), DASHES[1:], strict=False):
+        plot.add_scatter(x=[length, length], y=[bottom, top], mode="lines", name=f"{attack} costs the proof",
+                         line={"color": colour, "dash": dash, "width": 2})  # fmt: skip
+    plot.add_scatter(x=[spoof_steps], y=[threshold_scale], mode="markers", name="the chosen point",
+                     marker={"color": BLACK, "symbol": "star", "size": 14})  # fmt: skip
+    styled(plot, "Where spoofing passes and pays", "T', steps of the spoof", "δ (× the calibrated one)", height=480)
+    logarithmic(plot, "x")
     logarithmic(plot)
-    return Figure(plot, "; ".join(said) + ".")
+    return Figure(plot, map_in_words(table, break_even, spoof_steps, threshold_scale))
+
+
+def map_in_words(table: pd.DataFrame, break_even: dict[str, float], spoof_steps: float, threshold_scale: float) -> str:
+    """What holds at the chosen point, which is a row of the table, and by which margin."""
+    row = table[table["spoof_steps"] == spoof_steps].iloc[0]
+    ratio = row["error_over_threshold"] / threshold_scale
+    fine = f"passes, {spoken(1 / ratio)} times finer than δ needs" if ratio <= 1 else f"fails, {spoken(ratio)} δ long"
+    said = [f"the path {fine} ({row['binding']} decides)"]
+    for attack, length in break_even.items():
+        share = spoof_steps / length
+        said.append(f"{attack} {'pays' if share < 1 else 'does not pay'}, at {spoken(share)} of the proof")
+    fits = table.loc[table["error_over_threshold"] <= threshold_scale, "spoof_steps"]
+    open_to = [attack for attack, length in break_even.items() if len(fits) and fits.min() < length]
+    shortest = f"from T' = {fits.min()}" if len(fits) else "at no length shown"
+    said += [f"at this δ a path passes {shortest}", f"some such length pays for {', '.join(open_to) or 'nobody'}"]
+    return f"{'; '.join(said)}."
+
+
+def grid_figure(grid: pd.DataFrame, boundary: pd.Series, break_even: pd.DataFrame) -> Figure:
+    """The closed form against spoofs that were made: T' across, δ up, one plot per attack.
+
+    grid: from `window_grid` · boundary: T' -> the least multiple of δ at which the closed form accepts, mean over the
+    trainings · break_even: from `break_even`, a vertical line per meter.
+    """
+    attacks = list(dict.fromkeys(grid["attack"]))
+    plot = make_subplots(rows=1, cols=len(attacks), shared_yaxes=True, subplot_titles=attacks, horizontal_spacing=0.03)
+    said = []
+    for column, attack in enumerate(attacks, 1):
+        cells, first = grid[grid["attack"] == attack], column == 1
+        every, none = cells["measured"] == cells["repeats"], cells["measured"] == 0
+        for name, chosen, colour, symbol in (("accepted in every training", every, BLUE, "circle"),
+                                             ("in some", ~every & ~none, PURPLE, "diamond-open"),
+                                             ("in none", none, ORANGE, "x")):  # fmt: skip
+            plot.add_scatter(x=cells.loc[chosen, "spoof_steps"], y=cells.loc[chosen, "scale"], mode="markers",
+                             name=name, legendgroup=name, showlegend=first, row=1, col=column,
+                             marker={"color": colour, "symbol": symbol, "size": 8})  # fmt: skip
+        plot.add_scatter(x=boundary.index, y=boundary.to_numpy(), mode="lines", name="closed form", showlegend=first,
+                         line={"color": BLACK, "width": 2}, row=1, col=column)  # fmt: skip
+        lengths = break_even.loc[attack]
+        bottom, top = cells["scale"].min(), cells["scale"].max()
+        for (meter, length), dash in zip(lengths.items(), DASHES[1:], strict=False):
+            plot.add_scatter(x=[length, length], y=[bottom, top], mode="lines", name=f"costs the proof: {meter}",
+                             showlegend=first, line={"color": GREEN, "dash": dash}, row=1, col=column)  # fmt: skip
+        passing = cells.loc[every, "scale"]
+        least = f"from δ × {spoken(passing.min())}" if len(passing) else "at no δ shown"
+        costs = ", ".join(f"{meter} {length:,.0f}" for meter, length in lengths.items())
+        said.append(f"{attack}: accepted in every training {least}; it costs the proof at T' = {costs}")
+    styled(plot, "Closed form and measurement", "T', steps of the spoof", "", height=480)
+    plot.update_yaxes(title_text="δ (× the calibrated one)", row=1, col=1)
+    logarithmic(plot, "x")
+    logarithmic(plot)
+    drawn = [*grid["spoof_steps"], *break_even.to_numpy().flat]
+    plot.update_xaxes(range=[math.log10(min(drawn) / 1.3), math.log10(max(drawn) * 1.3)], dtick=1)
+    alike, cells = int(grid["agree"].sum()), int(grid["repeats"].sum())
+    return Figure(plot, f"closed form and measurement agree in {alike} of {cells} cells; {'; '.join(said)}.")

@@ -117,7 +117,7 @@ def stages_panel(verdicts: dict[str, Verdict], calibration: Calibration, edges: 
     def draw(found: dict[str, Verdict], *, guess: float | None, **chosen: float) -> Figure:
         figure = editor_figure(found, calibration, edges=edges, scales=list(chosen.values()), shortest=shortest,
                                costs=costs, proof_steps=calibration.task.steps)  # fmt: skip
-        said = "" if guess is None else f" You predicted × {guess:g}."
-        return replace(figure, summary=figure.summary + said)
+        said = "" if guess is None else f"; you predicted × {guess:g}"
+        return replace(figure, summary=figure.summary.removesuffix(".") + said + ".")
 
     return panel("stages", sliders, draw, data=verdicts, prediction=prediction)

@@ -1,4 +1,4 @@
-"""Panels about where spoofing pays: the window over T', and how wide it is for every δ."""
+"""Panels about where spoofing pays: the window over T', and the plane of T' and δ."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from polkit.calibration import Calibration
+from polkit.distance import DISTANCES
 from polkit.figures.drawing import Figure
 from polkit.figures.windows import map_figure, window_figure
 from polkit.noise import calibration_for_interval
@@ -28,7 +29,7 @@ from polkit.progress import Progress
 from polkit.proof import Proof
 from polkit.training import Checkpoint
 from polkit.verifier import verify
-from polkit.window import Attempt, attempt, path_errors, spoof_lengths, window, window_edges
+from polkit.window import Attempt, attempt, path_errors, spoof_lengths, window
 
 
 @dataclass(frozen=True)
@@ -87,31 +88,45 @@ def window_panel(forgers: Mapping[str, Callable[..., Proof]], costs: Mapping[str
                  prediction=prediction)  # fmt: skip
 
 
-def map_panel(final: Checkpoint, calibration: Calibration, costs: Mapping[str, float]) -> Panel:
-    """How wide the window is over δ, for a length T of the honest proof that the reader chooses. Closed form."""
-    task = calibration.task
-    lengths = spoof_lengths(task.checkpoint_interval, 100 * task.steps, 150)
-    errors = path_errors(task, final, lengths)
-    scales = np.geomspace(0.01, 10, 31)
-    ratio = window(errors, calibration, proof_steps=task.steps, cost_per_step=1.0)["error_over_threshold"].to_numpy()
-    fine = [lengths[ratio <= scale] for scale in scales]
-    shortest = np.array([found.min() if len(found) else np.nan for found in fine])
-    sliders = {
-        "threshold_scale": delta_slider(),
-        "length_scale": number_slider(1.0, -1, 2, "T (×)", "polkit-length"),
-    }
+def map_panel(final: Checkpoint, calibration: Calibration, costs: Mapping[str, float], *,
+              growth: pd.DataFrame | None = None) -> Panel:  # fmt: skip
+    """Whether a spoof passes and pays, over δ, k, the length T of the honest proof and T', all at once. Closed form.
 
-    def draw(_: None, *, guess: float | None, threshold_scale: float, length_scale: float) -> Figure:
-        length = round(task.steps * length_scale)
-        widths = {attack: length / cost / shortest for attack, cost in costs.items()}
-        figure = map_figure(scales, widths, chosen=threshold_scale)
-        said = []
-        for attack, cost in costs.items():
-            table = window(errors, calibration, proof_steps=length, cost_per_step=cost,
-                           threshold_scale=threshold_scale)  # fmt: skip
-            edges = window_edges(table)
-            said.append(f"{attack}: " + (f"T' from {edges[0]} to {edges[1]}" if edges else "shut"))
-        summary = f"at δ × {threshold_scale:.2f} and T = {length}, {'; '.join(said)}. Over all δ: {figure.summary}"
-        return replace(figure, summary=summary)
+    costs: attack -> c, updates per step of the spoof · growth: of the honest error with k, of one source
+    (`error_growth`): δ for another k is scaled by it, so that only the k that were measured can be chosen.
+    """
+    task = calibration.task
+    k = task.checkpoint_interval
+    measured = [] if growth is None else sorted(set(growth["steps"]))
+    known = {each: calibration_for_interval(calibration, growth, each) for each in measured} | {k: calibration}
+    # A path of T' = n k is as fine for every k: its spacing follows from the number n of its intervals.
+    pieces = spoof_lengths(1, 100 * task.steps // k, 150)
+    errors = path_errors(task, final, pieces * k)
+    sliders = {
+        "threshold_scale": delta_slider(), "interval": interval_slider(k, sorted(known)),
+        "length_scale": number_slider(1.0, -1, 2, "T (×)", "polkit-length"),
+        "spoof_steps": number_slider(14 * k, 0, 6, "T' (steps)", "polkit-steps"),
+    }  # fmt: skip
+
+    def draw(_: None, *, guess: float | None, threshold_scale: float, interval: int, length_scale: float,
+             spoof_steps: float) -> Figure:  # fmt: skip
+        length, chosen = round(task.steps * length_scale), max(1, round(spoof_steps / interval))
+        paths = with_row(errors, chosen * k)
+        table = window(paths.assign(spoof_steps=paths["spoof_steps"] // k * interval), known[interval],
+                       proof_steps=length, cost_per_step=1.0)  # fmt: skip
+        figure = map_figure(table, {attack: length / cost for attack, cost in costs.items()},
+                            spoof_steps=chosen * interval, threshold_scale=threshold_scale)  # fmt: skip
+        where = f"δ × {threshold_scale:.2f}, k = {interval}, T = {length} and T' = {chosen * interval}"
+        return replace(figure, summary=f"at {where}, {figure.summary}")
 
     return panel("map", sliders, draw)
+
+
+def with_row(errors: pd.DataFrame, spoof_steps: int) -> pd.DataFrame:
+    """The table of `path_errors` with one length more, read off between its neighbours: every distance is a power of
+    the length there, nearly."""
+    if spoof_steps in set(errors["spoof_steps"]):
+        return errors
+    steps = np.log(errors["spoof_steps"])
+    row = {name: np.exp(np.interp(np.log(spoof_steps), steps, np.log(errors[name]))) for name in DISTANCES}
+    return pd.concat([errors, pd.DataFrame([{"spoof_steps": spoof_steps} | row])]).sort_values("spoof_steps")

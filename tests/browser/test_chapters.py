@@ -179,8 +179,7 @@ def test_the_window_moves_with_delta_q_k_and_t(opened):
     [
         ("01_primer", "surface", "delta", "k = 10, δ = 0.2:"),  # 0.16 · 10^(5 · 0.02)
         ("01_primer", "growth", "k", "after 50 steps the largest errors in l2"),  # the last of 1, 2, 5, 10, 20, 50
-        ("08_countermeasures", "stages", "stage-2", "0.079 δ from 50%"),  # 0.063 · 10^(5 · 0.02)
-        ("09_arms_race", "map", "delta", "at δ × 1.26 and T = 4400,"),
+        ("09_arms_race", "map", "delta", "at δ × 1.26, k = 10, T = 4400 and T' = 140,"),
     ],
 )
 def test_a_panel_answers_at_once(opened, chapter, name, slider, said):
@@ -194,6 +193,44 @@ def test_a_panel_answers_at_once(opened, chapter, name, slider, said):
     panel.click("reset")
     panel.page.wait_for_timeout(500)
     assert panel.says() == first
+
+
+def test_the_editor_of_stages_moves_the_verdicts_and_the_path_beside_them(opened):
+    panel = opened("08_countermeasures", "stages")
+    first = panel.says()
+    stage_2, length = float(re.search(r"([\d.]+) δ from 50%", first)[1]), int(re.search(r"needs T' = (\d+)", first)[1])
+    panel.press("stage-2", "ArrowRight", 50)
+    said = panel.changed_from(first)
+    assert float(re.search(r"([\d.]+) δ from 50%", said)[1]) == pytest.approx(10 * stage_2, rel=0.06)
+    panel.press("stage-1", "ArrowLeft", 50)
+    said = panel.changed_from(said)
+    assert said.startswith("with 0.1 δ from 0%")
+    assert int(re.search(r"needs T' = (\d+)", said)[1]) > 2 * length
+    assert not re.search(r"honest proof: 0 of", said)
+    path = next(trace for trace in panel.figure()["traces"] if trace["name"] == "path at the stages' pace")
+    assert path["x"][-1] > 2 * length
+    panel.picture("stage 1 lowered")
+    panel.click("reset")
+    assert panel.changed_from(said) == first
+
+
+def test_the_map_follows_k_t_and_the_spoofs_length(opened):
+    panel = opened("09_arms_race", "map")
+    first = panel.says()
+    panel.press("k", "ArrowRight")
+    said = panel.changed_from(first)
+    assert "k = 20, T = 4400" in said
+    panel.press("length", "ArrowRight", 50)
+    said = panel.changed_from(said)
+    assert "T = 44000" in said
+    panel.press("steps", "ArrowRight", 50)
+    said = panel.changed_from(said)
+    steps = int(re.search(r"and T' = (\d+)", said)[1])
+    assert steps == pytest.approx(1400, rel=0.05)
+    chosen = next(trace for trace in panel.figure()["traces"] if trace["name"] == "the chosen point")
+    assert chosen["x"] == [steps]
+    assert panel.text("error") == ""
+    panel.picture("k, T and T'")
 
 
 def test_a_proof_is_recorded_with_another_k(opened):

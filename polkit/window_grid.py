@@ -1,0 +1,124 @@
+"""The closed form of the spoofing window against spoofs that were made: a grid over δ and T' (Section III-B)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from polkit.calibration import Calibration
+from polkit.data import derive_seed
+from polkit.distance import DISTANCES
+from polkit.proof import Proof
+from polkit.window import path_errors
+
+ATTACKS = {"attack_2": "Attack II", "attack_3": "Attack III", "interpolation_only": "interpolation only"}
+SCALES = tuple(float(scale) for scale in np.geomspace(0.25, 4, 9))
+PAPER = {"interpolation only": 1.0, "Attack II": 31.0, "Attack III": 31.0}  # Attack III: 31 / k, see `break_even`
+
+
+def spoof_rows(runs: pd.DataFrame, task: str = "digits") -> pd.DataFrame:
+    """The runs of II, III and interpolation only that made a spoof as the prover would: same data, same machine.
+
+    runs: the published ones. Columns attack, seed, spoof_steps, steps (T), one per distance with the largest error of
+    the weights over every interval, threshold.* with δ (both as shares of d_ref), and the shares of the cost.
+    """
+    of_task = runs[runs["task"] == task]
+    plain = of_task["adversary_half"].isna() & of_task["adversary_device"].isna() & (of_task["off_path"] == 0)
+    plain &= of_task["adversary_precision"].isna() & of_task["attack"].isin(ATTACKS)
+    made, honest = of_task[plain], of_task[of_task["experiment"] == "honest"].set_index("seed")
+    columns = {"attack": made["attack"].map(ATTACKS), "seed": made["seed"], "spoof_steps": made["spoof_steps"],
+               "steps": made["seed"].map(honest["steps"])}  # fmt: skip
+    columns |= {name: made[f"weights.all.{name}"] for name in DISTANCES}
+    columns |= {f"threshold.{name}": made["seed"].map(honest[f"threshold.weights.{name}"]) for name in DISTANCES}
+    columns |= {name: made[f"share.{name}"] for name in ("floating_point_operations", "wall_seconds")}
+    return pd.DataFrame(columns).sort_values(["attack", "seed", "spoof_steps"], ignore_index=True)
+
+
+def path_rows(proof: Proof, calibration: Calibration, lengths: Sequence[int], seed: int) -> pd.DataFrame:
+    """The closed form for one training: seed, spoof_steps, and the spacing of the path as a share of d_ref.
+
+    seed: of the training; the path is that of its adversary in `polkit reproduce`, whose seed is the next one.
+    """
+    drawn = derive_seed(seed + 1, "adversary")
+    errors = path_errors(proof.task, proof.final_weights(), np.array(lengths), seed=drawn)
+    shares = {name: errors[name] / calibration.reference["weights"][name] for name in DISTANCES}
+    return pd.DataFrame({"seed": seed, "spoof_steps": errors["spoof_steps"]} | shares)
+
+
+def window_grid(spoofs: pd.DataFrame, paths: pd.DataFrame, scales: Sequence[float] = SCALES) -> pd.DataFrame:
+    """A row per attack, δ and T': in how many trainings the paper's verifier accepts the weights of the spoof at
+    Q = all (`measured`), and in how many the spacing of its path alone is within δ (`closed_form`), of `repeats`.
+
+    spoofs: from `spoof_rows` · paths: from `path_rows` of every training · scales: multiples of the calibrated δ.
+    """
+    known = spoofs.merge(paths, on=["seed", "spoof_steps"], suffixes=("", ".path"), validate="many_to_one")
+    if len(known) < len(spoofs):
+        raise ValueError(f"{len(spoofs) - len(known)} of {len(spoofs)} spoofs have no path to compare with")
+    columns = {"measured": "{}", "closed_form": "{}.path"}
+    cells = []
+    for scale in scales:
+        within = {
+            kind: np.all([known[name.format(d)] <= scale * known[f"threshold.{d}"] for d in DISTANCES], axis=0)
+            for kind, name in columns.items()
+        }
+        alike = within["measured"] == within["closed_form"]
+        cells.append(known[["attack", "spoof_steps"]].assign(scale=scale, repeats=1, agree=alike, **within))
+    return pd.concat(cells).groupby(["attack", "scale", "spoof_steps"], sort=False).sum().reset_index()
+
+
+def boundary(spoofs: pd.DataFrame, paths: pd.DataFrame) -> pd.Series:
+    """T' -> the least multiple of δ at which the closed form accepts, mean over the trainings."""
+    limits = spoofs.drop_duplicates("seed").set_index("seed")
+    ratios = [paths[name] / paths["seed"].map(limits[f"threshold.{name}"]) for name in DISTANCES]
+    return pd.Series(np.max(ratios, axis=0)).groupby(paths["spoof_steps"].to_numpy()).mean()
+
+
+def agreement(grid: pd.DataFrame) -> pd.DataFrame:
+    """For each attack: cells (attack, δ, T', training), the share where closed form and measurement agree, and how many
+    of the others each of them alone accepts."""
+    rows = []
+    for attack, cells in grid.groupby("attack", sort=False):
+        apart = int(cells["repeats"].sum() - cells["agree"].sum())
+        surplus = int(cells["closed_form"].sum() - cells["measured"].sum())
+        rows.append((attack, int(cells["repeats"].sum()), float(cells["agree"].sum() / cells["repeats"].sum()),
+                     (apart + surplus) // 2, (apart - surplus) // 2))  # fmt: skip
+    columns = ["attack", "cells", "agree", "only the closed form accepts", "only the spoof itself is accepted"]
+    return pd.DataFrame(rows, columns=columns).set_index("attack").rename_axis(None)
+
+
+def above_the_path(spoofs: pd.DataFrame, paths: pd.DataFrame) -> pd.DataFrame:
+    """Why they differ: the measured error over the spacing of the path, by attack and T', in the distance that is
+    nearest to its δ; mean over the trainings."""
+    known = spoofs.merge(paths, on=["seed", "spoof_steps"], suffixes=("", ".path"))
+    ratios = np.array([known[name] / known[f"threshold.{name}"] for name in DISTANCES])
+    binding, rows = ratios.argmax(axis=0), np.arange(len(known))
+    spacing = np.array([known[f"{name}.path"] / known[f"threshold.{name}"] for name in DISTANCES])
+    factors = ratios[binding, rows] / spacing[binding, rows]
+    return known.assign(factor=factors).pivot_table(index="attack", columns="spoof_steps", values="factor")
+
+
+def break_even(spoofs: pd.DataFrame, counted: Mapping[str, float], interval: int) -> pd.DataFrame:
+    """The T' at which each attack costs what the proof costs, T / c, by four meters. A row per attack.
+
+    paper: c = 31, and 31 / k for Attack III · counted: c from the counted operations of one step, every batch treated
+    (`steps_per_update`) · operations, seconds: c as the runs measured it, mean over runs (seconds beside other work).
+    """
+    rows = {}
+    for attack, made in spoofs.groupby("attack"):
+        steps = float(made["steps"].iloc[0])
+        paper = PAPER[attack] / (interval if attack == "Attack III" else 1)
+        operations, seconds = (
+            made["spoof_steps"] / made[meter] for meter in ("floating_point_operations", "wall_seconds")
+        )
+        rows[attack] = {"paper": steps / paper, "counted": steps / counted[attack],
+                        "operations": float(operations.mean()), "seconds": float(seconds.mean())}  # fmt: skip
+    return pd.DataFrame(rows).T
+
+
+def read_paths(folder: Path) -> pd.DataFrame:
+    """The published closed form. Raises FileNotFoundError if there is none."""
+    file = folder / "paths.csv"
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing: `path_rows` of every training in runs.csv make it")
+    return pd.read_csv(file)
