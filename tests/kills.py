@@ -21,8 +21,8 @@ from pathlib import Path
 import torch
 
 import polkit as pk
+from polkit.inspection import check_files
 from polkit.reproduce import reproduce
-from polkit.verifier import check_files
 
 TASK = pk.task("digits").replace(train_size=256, epochs=6, checkpoint_interval=3)  # S = 4, T = 24, 9 checkpoints
 SEED = 5
@@ -85,7 +85,8 @@ def damage(root: Path) -> list[str]:
     for manifest in root.rglob("manifest.json"):
         if manifest.parent.suffix == ".partial":
             continue  # nobody reads a proof under that name
-        found += [f"{manifest.parent}: {reason}" for reason in check_files(pk.open_proof(manifest.parent))]
+        made = pk.open_proof(manifest.parent)
+        found += [f"{made.folder}: {reason}" for reason in check_files(made, made.task)]
         if not manifest.parent.with_name(manifest.parent.name + ".record.json").is_file():
             found.append(f"{manifest.parent} has no record")
     for file in root.rglob("*.json"):
