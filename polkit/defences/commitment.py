@@ -73,11 +73,14 @@ def committed_data(proof: Proof, data: CommittedData, commitment: Commitment,
     data: the prover's tree, which opens what it can · commitment: what it published.
     """
     points, batches, k = proof_points(proof), proof.batches(), proof.checkpoint_interval
-    findings = []
-    for start in proof.checkpoint_steps[:-1] if starts is None else starts:
-        used = points.take(np.unique(batches[start : start + k]))
-        strange = uncommitted(used, data.openings(used), commitment)
-        if strange:
-            detail = f"steps {start} to {start + k}: {len(strange)} of {len(used)} points were not committed"
-            findings.append(Finding("data", detail, start))
-    return findings
+    used = {start: np.unique(batches[start : start + k])
+            for start in (proof.checkpoint_steps[:-1] if starts is None else starts)}  # fmt: skip
+    # A point is opened once, however many intervals use it: with 80 intervals of `digits` 1,408 times, not 49,000.
+    every = np.unique(np.concatenate([*used.values(), []])).astype(np.int64)
+    shown = points.take(every)
+    strange = every[uncommitted(shown, data.openings(shown), commitment)]
+    counts = {start: int(np.isin(indices, strange).sum()) for start, indices in used.items()}
+    return [
+        Finding("data", f"steps {start} to {start + k}: {count} of {len(used[start])} points were not committed", start)
+        for start, count in counts.items() if count
+    ]  # fmt: skip
