@@ -189,7 +189,8 @@ def test_the_matrix_is_what_its_checks_say(small_task, small_proof, small_calibr
     assert table.loc["honest proof", "augmentation recorded"]
     assert not table.loc["interpolation only", "augmentation recorded"]
     assert table.columns.tolist() == [PUBLISHED, *COLUMNS]
-    needs_a_real_training = ["adaptive threshold", "accuracy trend", "memorised", "path not straight"]  # 16 steps
+    # These are 16 steps.
+    needs_a_real_training = ["adaptive threshold", "accuracy trend", "memorised", "path not straight", "all"]
     assert table.loc["honest proof"].drop(needs_a_real_training).all()
     assert table["start from the seed"].tolist() == [True, False, False]  # a sorted W_0 is no draw
     assert table["data committed"].all()

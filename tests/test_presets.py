@@ -190,6 +190,6 @@ def test_honest_rulings_name_every_verifier_and_every_machine(small_proof, small
     assert costs["as published"] == small_proof.cost().floating_point_operations  # an interval is an epoch here
     assert costs["all"] > costs["recommended"]
     assert np.isfinite(found.loc[found["verifier"] == "recommended", "loose"]).all()
-    other = small_calibration.task.replace(momentum=0.5)
+    other = replace(small_calibration, task=small_calibration.task.replace(momentum=0.5))
     with pytest.raises(ValueError, match="is refused without a replay: task"):
-        honest_rulings(small_proof, replace(small_calibration, task=other), standards, dispute)
+        honest_rulings(small_proof, other, standards, dispute)

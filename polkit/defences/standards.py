@@ -22,8 +22,8 @@ from polkit.whole import write_text_whole
 LOOSE = 16.0  # times the largest of 94 honest errors, 28 of them from the first eighth of the training
 TIGHT = {"quantile": 0.9, "margin": 50.0}  # of the honest errors of 60 intervals drawn by lot
 STRETCH = 4  # j: a verifier with a k of its own replays over j intervals as recorded
-# With twice the errors of one training, the stages of 7 trainings of 20 were judged too strictly: theirs reached 2.5
-# times those of the first. Two trainings' buffers reached 1.2 times the calibration's δ, 1.5 times the first's errors.
+# With twice the errors of one training, 7 trainings of 20 were rejected in their second stage: their errors reached 2.5
+# times those of the first. The buffers of two reached 1.2 times the calibration's δ.
 STAGES, REDRAWN = 4.0, 3.0
 MARGIN = 2.0  # of what has no other
 
