@@ -1,10 +1,20 @@
 """2,000 mutated proofs: none raises, and none is accepted that a second, plainly written verifier would not accept."""
 
 import pytest
+import torch
 from fuzzing import Fuzz, WrongAcceptance, harmless, make_base, run
 from mutations import DUMB, RESEALED, SMART, add_noise, rewrite_the_json
 
 import polkit as pk
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """The verifier uses one anyway; two, for the tensors of mutations, wait for each other where cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +28,7 @@ def test_the_base_is_accepted_by_both_verifiers(base):
     assert harmless(folder, calibration.task, calibration)
 
 
-@pytest.mark.parametrize(("family", "mutations"), [("dumb", 600), ("smart", 1400)])
+@pytest.mark.parametrize(("family", "mutations"), [("dumb", 1000), ("smart", 1000)])
 def test_no_mutation_raises_and_none_is_wrongly_accepted(base, tmp_path, family, mutations):
     fuzz = Fuzz(*base, tmp_path)
     run(fuzz, family, mutations, number=0)
