@@ -240,7 +240,7 @@ def test_the_published_measurement_is_of_the_circuits_named_here():
     assert named == [(circuit.features, circuit.batch_size, circuit.freivalds) for circuit in CIRCUITS]
     assert steps["operations"].tolist() == [circuit.operations for circuit in CIRCUITS]
     assert steps["operations"].max() >= 10 * steps["operations"].min()
-    assert (steps["prove_seconds"] > 1000 * steps["native_seconds"]).all()
+    assert (steps["prove_seconds"] > 10_000 * steps["native_seconds"]).all()
 
 
 def test_the_figure_draws_what_was_measured_and_goes_on_to_the_training():

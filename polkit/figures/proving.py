@@ -31,11 +31,11 @@ def proving_figure(steps: pd.DataFrame, operations: int, training_steps: int = 7
     styled(plot, "One step, computed and proved", "operations of the step", "seconds")
     logarithmic(logarithmic(plot), "x")
     mark(plot, operations, "ResNet-20, batch 128")
-    plot.add_annotation(x=np.log10(operations), y=np.log10(seconds[-1]), text="extrapolated", showarrow=False,
+    plot.add_annotation(x=np.log10(operations), y=np.log10(seconds[-1]) - 1, text="extrapolated", showarrow=False,
                         xanchor="right", yanchor="top", font={"color": BLACK})  # fmt: skip
-    largest = steps.loc[steps["operations"].idxmax()]
-    ratio = (steps["prove_seconds"] / steps["native_seconds"]).min()
-    return Figure(plot, f"Proving a step took at least {spoken(ratio)} times as long as computing it, for up to "
-                        f"{int(largest['operations']):,} operations; carried on to {training_steps:,} steps of "
-                        f"{spoken(operations / 1e9)} thousand million, that is {spoken(years[0])} years, or "
-                        f"{spoken(years[1])} with products checked at random points.")  # fmt: skip
+    times = (steps["prove_seconds"] / steps["native_seconds"]).median()
+    said, *after = (spoken(float(f"{value:.2g}")) for value in (times, *years))
+    return Figure(plot, f"Proving a step took about {said} times as long as computing it, for up to "
+                        f"{int(steps['operations'].max()):,} operations; carried on to {training_steps:,} steps of "
+                        f"{spoken(operations / 1e9)} thousand million, that is {after[0]} years, or {after[1]} with "
+                        "products checked at random points.")  # fmt: skip
