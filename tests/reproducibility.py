@@ -18,7 +18,7 @@ import polkit as pk
 from polkit.checkpoints import checkpoint_name
 from polkit.reproduce.records import machine
 
-EPOCHS = 40  # of digits: T = 880
+EPOCHS = 20  # of digits: T = 440
 MADE = """
 import json, os, signal, sys
 import polkit as pk

@@ -25,7 +25,7 @@ def test_prove_calibrate_spoof_verify(workplace, capsys):
     assert main(["verify", honest, *calibration, "--top-q", "all"]) == 0
     assert capsys.readouterr().out.startswith("accepted (2 intervals replayed)")
     spoof = ["spoof", "--attack", "2", "--weights", honest, "--out", forged]
-    spoof += [*SMALL, "--spoof-steps", "11", "--iterations", "1"]
+    spoof += [*SMALL, "--spoof-steps", "11", "--iterations", "1", "--movement-limit", "1e-4"]
     assert main(spoof) == 1  # one iteration is too few
     told = capsys.readouterr()
     assert "optimisations did not end within γ in 1 iterations; the worst, of step" in told.err
