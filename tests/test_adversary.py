@@ -327,8 +327,8 @@ def test_other_mistakes_are_one_clear_sentence_too(small_task, final, small_cali
 
 
 def test_the_non_overlapping_half_makes_a_spoof_of_the_same_task(tmp_path):
-    whole = pk.task("digits:first-half").replace(epochs=1, train_size=256, checkpoint_interval=4)
-    other = pk.task("digits:second-half").replace(epochs=1, train_size=256, checkpoint_interval=4)
+    whole = pk.task("digits:first-half").replace(epochs=2, train_size=256, checkpoint_interval=4)
+    other = pk.task("digits:second-half").replace(epochs=2, train_size=256, checkpoint_interval=4)
     proof = pk.prove(whole, out=tmp_path / "proof", progress=False)
     calibration = pk.calibrate(proof, replays=2, workers=1, out=tmp_path / "c.json", progress=False)
     spoof = pk.interpolation_only(proof.final_weights(), other, spoof_steps=8, out=tmp_path / "s", progress=False)

@@ -102,7 +102,7 @@ def test_names_of_files_cannot_paint_a_terminal_or_fill_it(copied, small_calibra
     for number in range(30):
         (copied.folder / f"y{number}").mkdir()
     found = refusal(copied.folder, small_calibration)
-    assert found[-1] == "extra: the folder holds more than 29 files, a proof of these steps does not"
+    assert found[-1] == "extra: the folder holds more than 30 files, a proof of these steps does not"
     assert len(found) == 22
     assert {text.partition(":")[0] for text in found} == {"extra"}
     small_calibration.save(tmp_path / "c.json")

@@ -632,7 +632,7 @@ def test_a_batch_without_spoofs_leaves_the_papers_results_as_they_are(tmp_path):
         write_record(tmp_path / "out", kind, record(kind, {"task": "digits", "seed": 0}, values) | MADE_HERE)
     summarise(tmp_path / "out", tmp_path / "published")
     assert sorted(file.name for file in (tmp_path / "published").iterdir()) == [
-        "made_on_matrix.json", "matrix.csv", "matrix_costs.csv", "matrix_errors.csv"
+        "made_on_matrix.json", "matrix.csv", "matrix_costs.csv", "matrix_errors.csv", "matrix_trainings.csv"
     ]  # fmt: skip
     assert (tmp_path / "out" / "runs.csv").is_file()
 

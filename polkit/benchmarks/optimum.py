@@ -62,7 +62,7 @@ def optimum_table(proof: Proof, calibration: Calibration, *, seed: int = 1, leng
 def cheapest(table: pd.DataFrame) -> pd.DataFrame:
     """Of each attack, the settings that were accepted in every training and cost least, on the mean over them."""
     keys = ["attack", "spoof_steps", "second_order", "iterations", "replayed_intervals", "precision"]
-    known = table.assign(**{key: table[key].fillna("") for key in keys})
+    known = table.assign(**{key: table[key].astype(object).fillna("") for key in keys})
     means = known.groupby(keys, sort=False).agg(
         operations=("operations", "mean"), accepted=("accepted", "mean"), trainings=("accepted", "size"),
         weights_over_threshold=("weights_over_threshold", "max"),
