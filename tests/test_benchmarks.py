@@ -125,7 +125,7 @@ def test_costs_grow_as_counted(small_task):
 
 def test_a_larger_model_costs_more():
     small, large = over_parameters(("resnet8", "resnet20"), repeats=1)
-    assert (small["value"], large["value"]) == (19_362, 269_722)
+    assert (small["value"], large["value"]) == (19_218, 269_722)
     assert all(small[meter] < large[meter] for meter in METERS)
 
 
