@@ -14,7 +14,7 @@ from polkit.verifier import verify, worst_ratios
 ATTACKS: dict[str, Callable[..., Proof]] = {
     "attack_2": attack_2, "attack_3": attack_3, "interpolation_only": interpolation_only,
 }  # fmt: skip
-LENGTHS = (60, 80, 100, 140)
+LENGTHS = (80, 100, 120, 140)
 
 
 def settings(lengths: Sequence[int] = LENGTHS) -> list[tuple[str, dict]]:

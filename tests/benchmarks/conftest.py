@@ -13,27 +13,26 @@ COLUMNS = ["what", "unit", "value", "at_most", "holds", "seconds", "against_seco
 
 @pytest.fixture(scope="session")
 def measured():
-    """Rows of the table, which is kept when the session ends; figures that were not measured now stay as they were."""
+    """What this session has measured, a row each; printed when it ends."""
     rows: list[dict] = []
     yield rows
-    if not rows:
-        return
-    file = published().parent / "bench.csv"
-    table = made_here(pd.DataFrame(rows, columns=COLUMNS))
-    print("\n" + table[COLUMNS].to_string(index=False))
-    if file.exists():
-        kept = pd.read_csv(file)
-        table = pd.concat([kept[~kept["what"].isin(table["what"])], table], ignore_index=True)
-    table.sort_values("what").to_csv(file, index=False, float_format="%.4g")
+    if rows:
+        print("\n" + pd.DataFrame(rows, columns=COLUMNS).to_string(index=False))
 
 
 @pytest.fixture
 def noted(measured):
-    """Notes one figure, and fails if it lies above its floor."""
+    """Notes one figure in the table, whose other rows stay, and fails if it lies above its floor."""
 
     def note(what: str, value: float, *, unit: str = "ratio", at_most: float | None = None, **more) -> None:
         holds = at_most is None or value <= at_most
         measured.append({"what": what, "unit": unit, "value": value, "at_most": at_most, "holds": holds, **more})
+        row = made_here(pd.DataFrame(measured[-1:], columns=COLUMNS))
+        file = published().parent / "bench.csv"
+        kept = pd.read_csv(file).query("what != @what") if file.exists() else row.head(0)
+        pd.DataFrame([*kept.to_dict("records"), *row.to_dict("records")]).sort_values("what").to_csv(
+            file, index=False, float_format="%.4g"
+        )
         assert holds, f"{what}: {value:.3g}, it must be at most {at_most}"
 
     return note
