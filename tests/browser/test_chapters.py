@@ -227,8 +227,12 @@ def test_the_map_follows_k_t_and_the_spoofs_length(opened):
     said = panel.changed_from(said)
     steps = int(re.search(r"and T' = (\d+)", said)[1])
     assert steps == pytest.approx(1400, rel=0.05)
-    chosen = next(trace for trace in panel.figure()["traces"] if trace["name"] == "the chosen point")
-    assert chosen["x"] == [steps]
+
+    def chosen():
+        return [trace["x"] for trace in panel.figure()["traces"] if trace["name"] == "the chosen point"]
+
+    # The traces come one message after the words.
+    wait_until(lambda: chosen() == [[steps]], 5, "the star had to move to T'")
     assert panel.text("error") == ""
     panel.picture("k, T and T'")
 
