@@ -32,6 +32,7 @@ def test_all_but_the_intervals_around_the_jump_are_real(task, small_proof, tmp_p
 
 def test_the_landing_must_not_be_alone_in_its_epoch(task, small_proof, tmp_path):
     assert crossing_length(task, 9) == 12
+    assert crossing_length(pk.task("digits"), 4400) == 4400  # so that it stands where T' = T is asked for
     assert crossing_length(task.replace(checkpoint_interval=4), 4) is None
     with pytest.raises(ValueError, match=r"T' = 14 steps are no crossing of k = 2: it takes 4 intervals or more"):
         hidden_crossing(small_proof.final_weights(), task, spoof_steps=14, out=tmp_path / "s", progress=False)

@@ -72,8 +72,11 @@ def every_spoof(final: Checkpoint, calibration: Calibration, *, seed: int = 1, i
             final, task, **long | {"spoof_steps": length}, pace=pace, workers=workers
         )
     drop = min(task.milestones, default=0) * task.steps_per_epoch  # a jump is real enough once the rate has fallen
-    for name, least in (("hidden crossing", drop + 2 * k), ("hidden crossing, full length", task.steps - 3 * k)):
-        if length := crossing_length(task, least):
+    # At full length T itself, since a verifier may ask for it; where that is no crossing, the longest that nearly is.
+    whole = crossing_length(task, task.steps) or crossing_length(task, task.steps - 3 * k)
+    early = crossing_length(task, drop + 2 * k)
+    for name, length in {"hidden crossing": early, "hidden crossing, full length": whole}.items():
+        if length:
             made[name] = hidden_crossing(final, task, **long | {"spoof_steps": length})
     if prover_seed is not None:
         made[RETRAINING] = retrain(task, prover_seed, conditions=conditions, progress=False)
