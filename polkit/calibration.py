@@ -16,8 +16,9 @@ from polkit.checkpoints import tensor_shapes
 from polkit.cost import Cost, Meter
 from polkit.data import Points, derive_seed, training_points
 from polkit.distance import DISTANCES, distances
+from polkit.places import cache_folder
 from polkit.progress import Progress
-from polkit.proof import Proof, cache_folder
+from polkit.proof import Proof
 from polkit.prover import cached_proof, prove, train
 from polkit.reading import read_json, shown
 from polkit.replay import interval_jobs, run_jobs

@@ -19,7 +19,7 @@ import numpy as np
 import torch.nn.functional as F
 
 from polkit.data import Points, polkit_home
-from polkit.proof import cache_folder, fresh_folder
+from polkit.places import cache_folder, fresh_folder
 from polkit.whole import made_alone
 
 PIXEL_BITS, WEIGHT_BITS = 4, 16

@@ -13,17 +13,9 @@ from polkit.cost import Meter
 from polkit.data import Points, augment, derive_seed, training_points
 from polkit.defences.checks import Finding
 from polkit.distance import distances
+from polkit.places import cache_folder, fresh_folder
 from polkit.progress import Progress, reported
-from polkit.proof import (
-    ROUNDING_LOG,
-    Proof,
-    cache_folder,
-    fresh_folder,
-    needs_points,
-    open_proof,
-    publish,
-    seal,
-)
+from polkit.proof import ROUNDING_LOG, Proof, needs_points, open_proof, publish, seal
 from polkit.prover import augmentation_order, batch_order, signatures_of
 from polkit.reading import ProofError
 from polkit.replay import Recorded, recorded_data

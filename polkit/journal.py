@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polkit.checkpoints import checkpoint_name
-from polkit.proof import file_digest, journal_path, partial_path
+from polkit.places import journal_path, partial_path
+from polkit.proof import file_digest
 from polkit.whole import write_text_whole
 
 

@@ -5,10 +5,8 @@ import io
 import json
 import math
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,8 @@ from polkit.checkpoints import (
     parse_checkpoint,
 )  # fmt: skip
 from polkit.cost import Cost
-from polkit.data import Points, polkit_home
+from polkit.data import Points
+from polkit.places import FORMAT_VERSION, versions
 from polkit.reading import (
     ARRAY_HEADER_BYTES,
     HEADER_BYTES,
@@ -39,7 +38,7 @@ from polkit.task import NAMED_TASKS, Task
 from polkit.training import Checkpoint, Conditions
 from polkit.whole import sync, sync_all, write_text_whole, write_whole
 
-FORMAT, FORMAT_VERSION = "polkit-proof", 1
+FORMAT = "polkit-proof"
 MANIFEST_BYTES = 16 * 2**20  # 780 checkpoints take 0.1 MB; parsed, the worst such JSON takes 0.5 GB
 RECORD_BYTES = 256 * 2**20
 ROUNDING_LOG = "rounding.safetensors"  # how doubtful roundings went, see polkit.rounding
@@ -271,37 +270,6 @@ def folder_bytes(folder: Path) -> int:
 def seed_commitment(seed: int) -> str:
     """Binds the prover to a seed that it may reveal in a dispute."""
     return hashlib.sha256(f"polkit seed {seed}".encode()).hexdigest()
-
-
-def versions() -> dict[str, str]:
-    return {name: version(name) for name in ("polkit", "torch", "numpy")}
-
-
-def cache_folder(kind: str, **facts) -> Path:
-    """Where the result of these facts is kept; other facts, or another torch, give another place."""
-    text = json.dumps({"format": FORMAT_VERSION, "versions": versions(), **facts}, sort_keys=True)
-    return polkit_home() / kind / hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-def partial_path(folder: Path) -> Path:
-    """Where a proof is put together, beside the place where it will stand."""
-    return folder.with_name(folder.name + ".partial")
-
-
-def journal_path(folder: Path) -> Path:
-    """Where the prover notes what the unfinished proof beside it has come to."""
-    return folder.with_name(folder.name + ".progress.jsonl")
-
-
-def fresh_folder(folder: Path) -> Path:
-    """An empty folder to put a proof together in. Raises FileExistsError rather than remove a proof that can go on."""
-    partial = partial_path(folder)
-    if partial.exists() and journal_path(folder).exists():
-        raise FileExistsError(f"{partial} holds an unfinished proof: choose another folder, or remove it")
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
-    return partial
 
 
 def needs_points(task: Task) -> bool:

@@ -14,18 +14,9 @@ from polkit.checkpoints import checkpoint_name, checkpoint_steps, read_checkpoin
 from polkit.cost import Cost, Meter
 from polkit.data import Points, derive_seed, epoch_batches, signature, training_points
 from polkit.journal import journal_of
+from polkit.places import cache_folder, fresh_folder, versions
 from polkit.progress import Progress, reported
-from polkit.proof import (
-    Proof,
-    cache_folder,
-    fresh_folder,
-    needs_points,
-    open_proof,
-    publish,
-    seal,
-    seed_commitment,
-    versions,
-)  # fmt: skip
+from polkit.proof import Proof, needs_points, open_proof, publish, seal, seed_commitment
 from polkit.task import Task
 from polkit.training import (
     Checkpoint,

@@ -9,8 +9,9 @@ import pandas as pd
 
 from polkit.data import Points, derive_seed, training_points
 from polkit.distance import distances
+from polkit.places import cache_folder
 from polkit.progress import Progress, reported
-from polkit.proof import Proof, cache_folder
+from polkit.proof import Proof
 from polkit.reading import ProofError
 from polkit.task import NAMED_TASKS, Task
 from polkit.training import PARTS, Checkpoint, Conditions, Learner, applied, load, make_learner, snapshot, update

@@ -19,7 +19,7 @@ from polkit.adversary.plan import make_plan
 from polkit.adversary.spoof import spoof_place
 from polkit.checkpoints import checkpoint_name, checkpoint_steps
 from polkit.journal import journal_of
-from polkit.proof import fresh_folder, partial_path
+from polkit.places import fresh_folder, partial_path
 from polkit.whole import made_alone, write_text_whole, write_whole
 
 

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from polkit.data import Points, derive_seed, normalise
-from polkit.proof import Proof, fresh_folder, open_proof, record_path, write_manifest
+from polkit.places import fresh_folder
+from polkit.proof import Proof, open_proof, record_path, write_manifest
 from polkit.prover import signatures_of
 from polkit.replay import proof_points
 from polkit.training import Conditions, applied, load, make_learner, unit_pixels

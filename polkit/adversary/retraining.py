@@ -14,8 +14,9 @@ from polkit.adversary.plan import Plan, make_plan
 from polkit.adversary.spoof import already_made, spoof_place, train_on_the_plan, write_spoof
 from polkit.checkpoints import write_checkpoint
 from polkit.data import Points, normalise
+from polkit.places import cache_folder
 from polkit.progress import Progress
-from polkit.proof import Proof, cache_folder
+from polkit.proof import Proof
 from polkit.prover import prove
 from polkit.task import Task
 from polkit.training import (

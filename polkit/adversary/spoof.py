@@ -18,8 +18,9 @@ from polkit.checkpoints import write_checkpoint
 from polkit.cost import Cost, Meter
 from polkit.data import Points
 from polkit.models import buffer_decays, build_model
+from polkit.places import cache_folder, fresh_folder
 from polkit.progress import Progress, reported
-from polkit.proof import Proof, cache_folder, fresh_folder, needs_points, open_proof, publish, seal
+from polkit.proof import Proof, needs_points, open_proof, publish, seal
 from polkit.prover import signatures_of
 from polkit.replay import run_jobs
 from polkit.training import (

@@ -10,7 +10,7 @@ from polkit.benchmarks.growth import growth_table, slopes
 from polkit.benchmarks.optimum import cheapest, optimum_table
 from polkit.benchmarks.storage import storage_table
 from polkit.calibration import prepare
-from polkit.proof import versions
+from polkit.places import versions
 from polkit.reproduce.records import machine
 from polkit.reproduce.summary import published
 from polkit.task import DIGITS, Task

@@ -12,7 +12,7 @@ import torch
 
 from polkit.book import shown_data
 from polkit.measure import MEASUREMENT_TYPE
-from polkit.proof import versions
+from polkit.places import versions
 from polkit.task import shown_task
 from polkit.whole import write_text_whole
 

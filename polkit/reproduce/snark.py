@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from polkit.circuit import Circuit
-from polkit.proof import versions
+from polkit.places import versions
 from polkit.proving_cost import WAYS, YEAR, measured_step, seconds_per_operation
 from polkit.reproduce.claims import paper_data
 from polkit.reproduce.records import machine
