@@ -10,7 +10,7 @@ install: $(STAMP)
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[test,snark]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,snark,app,site,course]'
 	touch $(STAMP)
 
 book: install
