@@ -1,5 +1,6 @@
 """polkit: proof-of-learning and how to spoof it, as plainly as the algorithms read in the paper."""
 
+from polkit import course
 from polkit.adversary import (
     AttackFailed,
     attack_1,
@@ -39,7 +40,7 @@ __all__ = [
     "DISTANCES", "AttackFailed", "Calibration", "Checkpoint", "Claim", "Conditions", "Cost", "Diverged", "Points",
     "Proof", "ProofError", "Reason", "Report", "Task", "Verdict", "accuracy", "attack_1", "attack_2", "attack_3",
     "augment", "blindfold_top_q", "borrowed_momentum", "calibrate", "claims", "concatenation", "corollary_bound",
-    "corollary_gap", "corollary_table", "distances", "distil", "infinitesimal_update", "initial_checkpoint",
+    "corollary_gap", "corollary_table", "course", "distances", "distil", "infinitesimal_update", "initial_checkpoint",
     "interpolation_only", "load_calibration", "measured_derivatives", "non_finite", "on_the_path", "open_proof",
     "original_batch", "outcomes", "prepare", "prove", "read_weights", "retrain", "signature", "sorted_initialisation",
     "task", "test_initialisation", "test_points", "train", "training_points", "unit_costs", "update", "verify",

@@ -1,0 +1,18 @@
+"""Exercises of the book: `check` says what is wrong with a reader's answer, and why."""
+
+from polkit.course import chapter_04
+from polkit.course.checking import Exercise, Feedback, judged
+
+EXERCISES: dict[str, Exercise] = {
+    **chapter_04.EXERCISES,
+}  # fmt: skip
+
+
+def check(exercise: str, answer: object, **given: object) -> Feedback:
+    """What an answer to an exercise comes to: a notebook shows it, nbgrader takes its points.
+
+    exercise: its number, such as "4.1" · answer: None if there is none yet · given: what the chapter computed and the
+    judge of the exercise asks for. Raises ValueError for an exercise that does not exist; whatever an answer raises is
+    said in the feedback.
+    """
+    return judged(EXERCISES, exercise, answer, given)
