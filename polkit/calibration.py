@@ -181,7 +181,7 @@ def _calibration_file(proof: Proof, conditions: Conditions, settings: dict, out:
 def _measure(proof: Proof, conditions: Conditions, *, replays: int, first_epochs: int | None, margin: float,
              seed: int, workers: int | None, file: Path, progress: Progress,
              reference: tuple[Checkpoint, float] | None = None) -> Calibration:  # fmt: skip
-    task, meter = proof.task, Meter(unit_costs(proof.task))
+    task, meter = proof.task, Meter(unit_costs(proof.task, ["update"]))
     last = task.steps if first_epochs is None else first_epochs * task.steps_per_epoch
     starts = [start for start in proof.checkpoint_steps[:-1] if start < last]
     steps_replayed = sum(min(start + proof.checkpoint_interval, proof.steps) - start for start in starts)

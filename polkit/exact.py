@@ -65,7 +65,7 @@ def prove_exactly(task: Task, seed: int = 0, *, out: str | Path | None = None, c
 
 def _made(folder: Path, task: Task, seed: int, conditions: Conditions, towards: Checkpoint | None,
           progress: Progress) -> Proof:  # fmt: skip
-    meter, points = Meter(unit_costs(task)), training_points(task)
+    meter, points = Meter(unit_costs(task, ["update"])), training_points(task)
     batches, seeds = batch_order(task, seed), augmentation_order(task, seed, task.steps)
     data = Recorded(points.to(conditions.device), batches, seeds)
     partial, log, state = fresh_folder(folder), [], initial_checkpoint(task, seed)

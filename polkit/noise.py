@@ -109,7 +109,7 @@ def verdict_at_interval(verdict: Verdict, proof: Proof, calibration: Calibration
         ends = {start: wider.checkpoint(min(start + interval, proof.steps)) for start in chosen}
         moved = {start: distances(end.weights, wider.checkpoint(start).weights) for start, end in ends.items()}
     replayed["magnitude"] = [moved[start]["l2"] for start in replayed["start"]]
-    meter = Meter(unit_costs(calibration.task))
+    meter = Meter(unit_costs(calibration.task, ["update"]))
     meter.charge("update", sum(min(start + interval, proof.steps) - start for start in chosen))
     seen = replace(verdict, intervals=replayed.assign(threshold=0.0, passed=False), cost=meter.cost())
     return seen.under(calibration)

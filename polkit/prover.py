@@ -124,7 +124,7 @@ def _made(folder: Path, task: Task, seed: int, conditions: Conditions, progress:
         journal.end()
         return _finished(folder, task, seed, conditions)
     points = training_points(task)
-    meter = Meter(unit_costs(task))
+    meter = Meter(unit_costs(task, ["update"]))
     start, seconds_before = journal.resume(checkpoint_steps(task.steps, task.checkpoint_interval))
 
     def record(step: int, checkpoint: Checkpoint) -> None:

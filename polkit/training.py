@@ -3,7 +3,7 @@
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
@@ -239,15 +239,20 @@ def accuracy(task: Task, checkpoint: Checkpoint, points: Points, conditions: Con
     return correct / len(points)
 
 
-def unit_costs(task: Task) -> dict[str, Cost]:
+# What the paper counts for each (Section III-B, "Cost comparison").
+GRADIENTS = {"forward": 0, "update": 1, "objective": 3, "difference": 2}
+
+
+def unit_costs(task: Task, kinds: Sequence[str] = tuple(GRADIENTS)) -> dict[str, Cost]:
     """The computation of one batch's `forward` pass, `update`, and adversarial `objective`: by a double backward, or
     by the `difference` of two gradients in the images."""
-    return dict(_counted_costs(task.replace(data="", half="", epochs=1, checkpoint_interval=1)))
+    alike = task.replace(data="", half="", epochs=1, checkpoint_interval=1)
+    return {kind: _counted_cost(alike, kind) for kind in kinds}
 
 
-@lru_cache(maxsize=32)
-def _counted_costs(task: Task) -> dict[str, Cost]:
-    """Counted by running each once on torch's `meta` device, which computes shapes only: 1 s for `digits`."""
+@lru_cache(maxsize=64)
+def _counted_cost(task: Task, kind: str) -> Cost:
+    """Counted by running it once on torch's `meta` device, which computes shapes only: 1 s for all of `digits`."""
     from torch.utils.flop_counter import FlopCounterMode  # takes 0.07 s to import, by way of triton
 
     with torch.device("meta"):
@@ -270,10 +275,6 @@ def _counted_costs(task: Task) -> dict[str, Cost]:
 
     runs = {"forward": forward, "update": lambda: torch.autograd.grad(forward(), weights), "objective": objective,
             "difference": difference}  # fmt: skip
-    gradients = {"forward": 0, "update": 1, "objective": 3, "difference": 2}  # Section III-B, "Cost comparison"
-    counted = {}
-    for kind, run in runs.items():
-        with FlopCounterMode(display=False) as counter:
-            run()
-        counted[kind] = Cost(gradients[kind], counter.get_total_flops())
-    return counted
+    with FlopCounterMode(display=False) as counter:
+        runs[kind]()
+    return Cost(GRADIENTS[kind], counter.get_total_flops())

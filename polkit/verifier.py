@@ -136,7 +136,7 @@ def _verified(
     proof: Proof | str | Path, calibration: Calibration, top_q: int | str, distances: Sequence[str],
     parts: Sequence[str], seed: int, workers: int, remember: bool, prover_decides: Sequence[str], progress: Progress,
 ) -> Verdict:  # fmt: skip
-    task, meter = calibration.task, Meter(unit_costs(calibration.task))
+    task, meter = calibration.task, Meter(unit_costs(calibration.task, ["update"]))
     intervals, initial, usable = pd.DataFrame(columns=INTERVAL_COLUMNS), pd.DataFrame(), True
     try:
         proof = open_proof(proof.folder if isinstance(proof, Proof) else proof)

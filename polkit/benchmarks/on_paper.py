@@ -74,7 +74,7 @@ def at_scale(operations_per_second: float, interval: int = 100, intervals_replay
     to replay so many intervals, days of a spoof that takes this share of the operations.
     """
     rows = []
-    operations = unit_costs(IMAGENET)["update"].floating_point_operations
+    operations = unit_costs(IMAGENET, ["update"])["update"].floating_point_operations
     for each in (training_of("ImageNet, ResNet-50", IMAGENET, operations), language_model()):
         step_seconds = each.update_operations / operations_per_second
         rows.append({

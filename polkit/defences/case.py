@@ -128,7 +128,7 @@ class Case:
         begun = time.perf_counter()
         found = check(self)
         seconds = time.perf_counter() - begun - (self._replay_seconds - replayed_before)
-        units, updates = unit_costs(self.calibration.task), 0
+        units, updates = unit_costs(self.calibration.task, ["forward", "update"]), 0
         for kind, starts in self._asked.items():
             rows = self._replayed[kind]
             asked = rows[rows["start"].isin(starts)].drop_duplicates("start")
