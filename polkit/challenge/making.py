@@ -107,12 +107,12 @@ def instructions(challenge: Challenge, name: str) -> str:
     compared = " and ".join(challenge.parts)
     algorithm = f"Algorithm 2 at Q = {challenge.top_q}, which compares {compared} under `calibration.json`"
     if challenge.defences == ALGORITHM_2:
-        judged = f"{algorithm}. The seed of its draws stays with the lecturer."
+        judged = f"{algorithm}.\nThe seed of its draws stays with the lecturer."
     else:
         judged = (f"polkit's preset `{challenge.defences}`; its limits, and the seed of its draws, stay with the "
-                  f"lecturer.\n`submit` shows what {algorithm}, says: that is not the ruling.")  # fmt: skip
+                  f"lecturer.\nWhat `submit` shows is not its ruling, but that of {algorithm}.")  # fmt: skip
     seed = " --seed 1" if seeded else ""
-    given = "`--seed` is the one that you gave `polkit spoof` or `polkit prove` (1 and 0 by default)."
+    given = "\n`--seed` is the one that you gave `polkit spoof` or `polkit prove` (1 and 0 by default)."
     return f"""# {shown(challenge.title)}
 
 Hand in a folder that claims to be a training of the model in `model.safetensors` and is accepted as one, for less than
@@ -130,9 +130,9 @@ From the folder in which `{name}` lies:
 {_spoof_line(task, name)}polkit challenge submit {name} forged --name TEAM --out submissions{seed}
 ```
 
-A team's name has letters, digits, - and _. `submit` says how the folder is judged and writes `submissions/TEAM`: hand \
-that in.
-{given if seeded else ''}
+A team's name has letters, digits, - and _. `submit` says how the folder is judged and writes `submissions/TEAM`, which
+is what you hand in.{given if seeded else ''}
+
 For a spoof of your own, in Python:
 
 ```python
@@ -159,6 +159,6 @@ def _spoof_line(task: Task, name: str) -> str:
     options = "".join(f" --{option.replace('_', '-')} {getattr(task, option)}"
                       for option in ("epochs", "checkpoint_interval")
                       if getattr(task, option) != getattr(named, option))  # fmt: skip
-    return (f"polkit spoof --attack interpolation --task {task.name}{options} --weights {name}/model.safetensors \\\n"
-            f"  --spoof-steps {min(14, task.steps // task.checkpoint_interval) * task.checkpoint_interval} "
-            "--out forged\n")  # fmt: skip
+    steps = min(14, task.steps // task.checkpoint_interval) * task.checkpoint_interval
+    return (f"polkit spoof --attack interpolation --task {task.name}{options} \\\n"
+            f"  --weights {name}/model.safetensors --spoof-steps {steps} --out forged\n")  # fmt: skip

@@ -19,7 +19,7 @@ from polkit.reading import ProofError, shown
 
 ACCEPTED, REJECTED, UNUSABLE, NOT_JUDGED = VERDICTS = ("accepted", "rejected", "not usable", "not judged")
 FIRST_REASONS = 3
-NUMBERS = {"steps": "T'", "share_of_steps": "of T", "stored_bytes": "bytes", "share_of_bytes": "of proof's",
+NUMBERS = {"steps": "T'", "share_of_steps": "of T", "stored_bytes": "bytes", "share_of_bytes": "of proof",
            "claimed_operations": "operations", "claimed_seconds": "seconds",
            "claimed_gradient_evaluations": "gradients", "claimed_bytes": "bytes claimed"}  # fmt: skip
 COLUMNS = ("rank", "team", "verdict", *NUMBERS, "reasons", "no_cost", "manifest_sha256")
@@ -141,10 +141,12 @@ def _number(value: float | None) -> str:
 def scores_text(challenge: Challenge, scores: Sequence[Score]) -> str:
     """The same for a terminal: what was accepted and what was not, then why not."""
     table = [["rank", "team", "verdict", *NUMBERS.values()]]
+    table += [[_shown(row[name]) for name in ("rank", "team", "verdict", *NUMBERS)] for row in rows(challenge, scores)]
     notes = []
-    for row in rows(challenge, scores):
-        table.append([_shown(row[name]) for name in ("rank", "team", "verdict", *NUMBERS)])
-        notes += [f"{row['team']}: {row[name]}" for name in ("reasons", "no_cost") if row[name]]
+    for one in ranked(scores):
+        more = f" (and {len(one.reasons) - 1} more)" if len(one.reasons) > 1 else ""
+        notes += [f"{one.team}: {reason}{more}" for reason in one.reasons[:1]]
+        notes += [f"{one.team}: {one.no_cost}"] if one.no_cost else []
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     left = ("team", "verdict")
     lines = ["  ".join(cell.ljust(width) if head in left else cell.rjust(width)
