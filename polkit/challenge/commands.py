@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from polkit.calibration import calibrate, load_calibration
-from polkit.challenge.making import make_challenge
+from polkit.challenge.making import check_possible, make_challenge
 from polkit.challenge.published import ALGORITHM_2, VERIFIERS, kept_path, open_challenge, open_kept
 from polkit.challenge.scores import NOT_JUDGED, score, scores_csv, scores_text
 from polkit.challenge.submission import hand_in
@@ -67,13 +67,16 @@ def add_challenge(commands) -> None:
 
 
 def new(options: argparse.Namespace) -> int:
-    proof, preset = open_proof(options.proof), options.defences != ALGORITHM_2
+    proof = open_proof(options.proof)
+    check_possible(proof, Path(options.out).absolute(), options.defences, options.revealed_seed)
     if options.calibration:
         calibration = load_calibration(options.calibration)
     else:
         calibration = calibrate(proof, conditions=Conditions(augmentation="redraw"), workers=options.workers)
-    if options.standards or not preset:
-        standards = load_standards(options.standards) if preset else None
+    if options.defences == ALGORITHM_2:
+        standards = None
+    elif options.standards:
+        standards = load_standards(options.standards)
     else:
         standards = set_standards(proof, calibration, workers=options.workers)
     lots = secrets.randbits(63) if options.lots is None else options.lots

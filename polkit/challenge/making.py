@@ -44,20 +44,14 @@ def make_challenge(proof: Proof, calibration: Calibration, out: str | Path, *, l
     for another task than the calibration; FileExistsError if one of the two folders exists.
     """
     folder = Path(os.path.abspath(out))
-    if defences not in VERIFIERS:
-        raise ValueError(f"there is no verifier {defences!r}; the verifiers are {', '.join(VERIFIERS)}")
-    if defences in SEEDED and revealed_seed is None:
-        raise ValueError(f"{defences} asks for the seed of a proof, and so for that of the honest one")
-    if (standards is None) != (defences == ALGORITHM_2):
-        raise ValueError(f"{defences} {'needs' if standards is None else 'has no'} standards")
-    mine, theirs = (task.without_place().to_json() for task in (calibration.task, proof.task))
-    if odd := [name for name in mine if mine[name] != theirs[name]]:
-        raise ValueError(f"the calibration is for another task than that of {proof.folder}: their {odd[0]} differs")
     kept = kept_path(folder)
     with made_alone(folder):
-        for place in (folder, kept):
-            if os.path.lexists(place):
-                raise FileExistsError(f"{place} exists already: choose another folder for the challenge, or remove it")
+        check_possible(proof, folder, defences, revealed_seed)
+        if (standards is None) != (defences == ALGORITHM_2):
+            raise ValueError(f"{defences} {'needs' if standards is None else 'has no'} standards")
+        mine, theirs = (task.without_place().to_json() for task in (calibration.task, proof.task))
+        if odd := [name for name in mine if mine[name] != theirs[name]]:
+            raise ValueError(f"the calibration is for another task than that of {proof.folder}: their {odd[0]} differs")
         public, private = partial_path(folder), partial_path(kept)
         try:
             _write_public(fresh_folder(folder), folder.name, proof, calibration, title, defences, top_q, parts)
@@ -76,9 +70,21 @@ def make_challenge(proof: Proof, calibration: Calibration, out: str | Path, *, l
     return replace(challenge, folder=folder)
 
 
+def check_possible(proof: Proof, folder: Path, defences: str, revealed_seed: int | None) -> None:
+    """What can be said before minutes are spent on a calibration; raises as `make_challenge`."""
+    if defences not in VERIFIERS:
+        raise ValueError(f"there is no verifier {defences!r}; the verifiers are {', '.join(VERIFIERS)}")
+    if defences in SEEDED and revealed_seed is None:
+        raise ValueError(f"{defences} asks for the seed of a proof, and so for that of the honest one")
+    for place in (folder, kept_path(folder)):
+        if os.path.lexists(place):
+            raise FileExistsError(f"{place} exists already: choose another folder for the challenge, or remove it")
+    checked_cost(asdict(proof.cost()), "the record of the proof")
+
+
 def _write_public(public: Path, name: str, proof: Proof, calibration: Calibration, title: str, defences: str,
                   top_q: int | str, parts: Sequence[str]) -> None:  # fmt: skip
-    task, cost = calibration.task.without_place(), checked_cost(asdict(proof.cost()), "the record of the proof")
+    task = calibration.task.without_place()
     final = proof.final_weights()
     tensors = {f"{part}.{key}": value for part in PARTS for key, value in final.parts()[part].items()}
     write_whole(public / "model.safetensors", save(tensors), durable=False)
@@ -86,7 +92,7 @@ def _write_public(public: Path, name: str, proof: Proof, calibration: Calibratio
     files = {name: file_digest(public / name) for name in ("model.safetensors", "calibration.json")}
     facts = {"format": FORMAT, "format_version": FORMAT_VERSION, "title": title or f"Spoof a training of {task.name}",
              "task": task.to_json(), "defences": defences, "top_q": top_q, "parts": list(parts),
-             "honest_cost": asdict(cost), "files": files}  # fmt: skip
+             "honest_cost": asdict(proof.cost()), "files": files}  # fmt: skip
     write_text_whole(public / "challenge.json", json.dumps(facts, indent=1, allow_nan=False))
     write_text_whole(public / "README.md", instructions(open_challenge(public), name))
     sync_all(public)
