@@ -1,4 +1,4 @@
-"""The command line: polkit prove · calibrate · verify · spoof · book · reproduce."""
+"""The command line: polkit prove · calibrate · verify · spoof · book · reproduce · challenge."""
 
 import argparse
 import json
@@ -10,8 +10,18 @@ from pathlib import Path
 
 import polkit as pk
 from polkit.adversary import hidden_crossing
+from polkit.challenge import add_challenge
 from polkit.defences import PRESETS, Dispute, Ruling, load_standards, rule, set_standards
-from polkit.training import AUGMENTATIONS, PARTS, PRECISIONS
+from polkit.options import (
+    FORMATTER,
+    add_command,
+    add_conditions,
+    add_task_options,
+    chosen_conditions,
+    chosen_task,
+    whole_or_all,
+)  # fmt: skip
+from polkit.training import PARTS, PRECISIONS
 
 # Each attack and the options that it has besides those of all.
 ATTACKS = {
@@ -38,9 +48,12 @@ EXAMPLES = """examples:
   polkit verify forged --calibration calibration.json --top-q all --json
   polkit book --only attack_2 -p spoof_steps 240
   polkit reproduce figure-2 --repeats 3
+  polkit challenge new honest --out challenge --calibration calibration.json --top-q all
+  polkit challenge submit challenge forged --name team-1 --out submissions
+  polkit challenge score challenge submissions
 
-exit status: 0 done or accepted, 1 rejected, or a training, attack, chapter or run failed, 2 not a usable proof, bad
-arguments, or a file that cannot be read or written
+exit status: 0 done or accepted, 1 rejected, or a training, attack, chapter, run or scoring failed, 2 not a usable
+proof, bad arguments, or a file that cannot be read or written
 """
 
 
@@ -59,18 +72,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    formatter = partial(argparse.RawDescriptionHelpFormatter, max_help_position=32)
     parser = argparse.ArgumentParser(
-        prog="polkit", description="Proof-of-learning and how to spoof it.", epilog=EXAMPLES, formatter_class=formatter
+        prog="polkit", description="Proof-of-learning and how to spoof it.", epilog=EXAMPLES, formatter_class=FORMATTER
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(name: str, run, about: str, example: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(
-            name, help=about, description=about, epilog=f"example:\n  {example}", formatter_class=formatter
-        )
-        command.set_defaults(command=run)
-        return command
+    add = partial(add_command, commands)
 
     command = add("prove", prove, "train a model and record the proof (Algorithm 1)",
                   "polkit prove --task digits --seed 0 --out honest")  # fmt: skip
@@ -154,47 +160,8 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--force", action="store_true", help="make finished runs again (proofs and spoofs "
                          "still come from $POLKIT_HOME if they lie there)")  # fmt: skip
     command.add_argument("--dry-run", action="store_true", help="only say which runs there are, and which are finished")
+    add_challenge(commands)
     return parser
-
-
-def add_task_options(command: argparse.ArgumentParser, default: str | None) -> None:
-    shown = default or "that of the proof in --weights, else digits"
-    command.add_argument("--task", default=default, help=f"digits, cifar10, cifar100, imagenet10, folder:PATH, "
-                         f"with :first-half or :second-half if wanted (default {shown})")  # fmt: skip
-    command.add_argument("--epochs", type=int, help="E, instead of the task's own")
-    command.add_argument("--checkpoint-interval", type=int, help="k, instead of the task's own")
-
-
-def add_conditions(command: argparse.ArgumentParser, augmentation: str) -> None:
-    command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, … (default cpu)")
-    command.add_argument("--precision", choices=PRECISIONS, default="float32")
-    command.add_argument("--threads", type=int, default=1, help="of the CPU (default 1)")
-    command.add_argument("--no-onednn", action="store_true", help="without the oneDNN kernels")
-    command.add_argument("--augmentation", choices=AUGMENTATIONS, default=augmentation,
-                         help=f"a replay's: as recorded, or drawn anew (default {augmentation})")  # fmt: skip
-
-
-def chosen_conditions(options: argparse.Namespace) -> pk.Conditions:
-    return pk.Conditions(device=options.device, precision=options.precision, threads=options.threads,
-                         onednn=not options.no_onednn, augmentation=options.augmentation)  # fmt: skip
-
-
-def chosen_task(options: argparse.Namespace) -> pk.Task:
-    if options.task is None:
-        folder = Path(options.weights)
-        task = pk.open_proof(folder).task if folder.is_dir() else pk.task("digits")
-        if task.data.startswith("folder:"):
-            raise ValueError(f"{folder} says that its images are {task.data!r}, not where: give --task folder:PATH")
-    else:
-        task = pk.task(options.task)
-    wanted = {"epochs": options.epochs, "checkpoint_interval": options.checkpoint_interval}
-    return task.replace(**{name: value for name, value in wanted.items() if value is not None})
-
-
-def whole_or_all(text: str) -> int | str:
-    if text != "all" and not (text.isdecimal() and int(text) >= 1):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number from 1 up nor `all`")
-    return text if text == "all" else int(text)
 
 
 def prove(options: argparse.Namespace) -> int:
