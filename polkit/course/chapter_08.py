@@ -114,15 +114,15 @@ def walked_pace(answer: object) -> str:
 
 EXERCISES = {
     "8.1": Exercise("easy", 10, for_both,
-                    "Thresholds that forgive what batches do at the first learning rate are several times what the "
-                    "honest proof needs in the late stages, and still reject an even path. The countermeasure has "
-                    "room, and an adversary at the stages' pace lives in it."),
+                    "Thresholds that forgive what batches do at the first learning rate stand far above what the honest "
+                    "proof needs in the last stage. They still reject an even path, and no longer the adversary who "
+                    "walks at the stages' pace."),
     "8.2": Exercise("medium", 10, factor_of_stages,
                     "Ten stages in place of one cost nine times the steps, m stages 0.9 m times. However far the "
                     "thresholds fall, the factor never exceeds m: the first stage has its share of the intervals."),
     "8.3": Exercise("medium", 15, decay_alone,
-                    "With no data at all, a spoof's interval in the last stage errs by most of what is allowed there. "
-                    "The learning rate that the spoof never lowers does it."),
+                    "With no data at all, a spoof's interval in the last stage errs by about as much as is allowed "
+                    "there. The learning rate that the spoof never lowers does it."),
     "8.4": Exercise("easy", 5, what_a_root_tells,
                     "A root says which images with which labels there were. When they were used, how often, and "
                     "whether the root is older than the theft must come from elsewhere: a seed, a replay, a date."),
