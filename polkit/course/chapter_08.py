@@ -114,9 +114,9 @@ def walked_pace(answer: object) -> str:
 
 EXERCISES = {
     "8.1": Exercise("easy", 10, for_both,
-                    "Thresholds that forgive what batches do at the first learning rate stand far above what the honest "
-                    "proof needs in the last stage. They still reject an even path, and no longer the adversary who "
-                    "walks at the stages' pace."),
+                    "Thresholds that forgive what batches do at the first learning rate stand far above what the "
+                    "honest proof needs in the last stage. They still reject an even path, and no longer the "
+                    "adversary who walks at the stages' pace."),
     "8.2": Exercise("medium", 10, factor_of_stages,
                     "Ten stages in place of one cost nine times the steps, m stages 0.9 m times. However far the "
                     "thresholds fall, the factor never exceeds m: the first stage has its share of the intervals."),
