@@ -176,8 +176,8 @@ EXERCISES = {
                     "440 ask for nine tenths of the whole training to be replayed: lots are cheap only against forgers "
                     "who forge much."),
     "9.3": Exercise("medium", 15, pushing_momentum,
-                    "One line of algebra replaces the straight path, the adversarial examples and the sorted start's "
-                    "nearness. It works because the momentum is loaded and not compared."),
+                    "One line of algebra takes the place of the fine path and of the adversarial examples. It works "
+                    "because the momentum is loaded and not compared."),
     "9.4": Exercise("medium", 10, fewest_defences,
                     "Two defences are enough for the spoofs of this matrix, and one is not. But these spoofs were not "
                     "written against that pair: every defence here was alone once, until somebody wrote the answer."),
@@ -186,6 +186,7 @@ EXERCISES = {
                     "straightness and of speed, stop every spoof between them. Whether an adversary who knows both "
                     "limits can keep to them, and at what price, was not measured."),
     "9.6": Exercise("easy", 5, paid_by_the_prover,
-                    "Recorded seeds, compared momenta and lots cost the prover next to nothing, and they do most of "
-                    "the work. What an honest prover feels are smaller k, exact arithmetic and proofs of computation."),
+                    "Recorded seeds and compared momenta cost the prover next to nothing, and nothing keeps a verifier "
+                    "from asking for them. What a prover feels are a smaller k, exact arithmetic, and proofs of "
+                    "computation."),
 }  # fmt: skip
