@@ -10,7 +10,7 @@ from wrong_answers import WRONG
 
 from polkit import course
 from polkit.book import chapters
-from polkit.course.checking import Exercise, judged, wrong_choice, wrong_number
+from polkit.course.checking import Exercise, judged, wrong_choice, wrong_number, wrong_numbers
 
 CHAPTERS = chapters()
 SOLUTIONS = [file.parent / "solutions" / file.name for file in CHAPTERS]
@@ -73,6 +73,19 @@ def test_a_number_is_judged_with_its_usual_mistakes(answer, said):
 )  # fmt: skip
 def test_a_choice_is_judged_by_its_letters(answer, said):
     found = wrong_choice(answer, {"a"}, {"b": "b is cheap.", "c": "c is dear."})
+    assert said in found
+    assert bool(said) == bool(found)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [((10, 400), ""), ([10.2, 400], ""), ((10, 80), "The largest: That is the cost."), ((9, 400), "The least: 9 steps"),
+     ((10,), "must be 2 numbers, not 1: the least, the largest"), (10, "2 numbers in round brackets, not int"),
+     ({10: 400}, "not dict"), ("10", "not str"), ((10, None), "The largest: The answer must be a number")],
+)  # fmt: skip
+def test_several_numbers_are_judged_in_their_order(answer, said):
+    right = {"the least": 10, "the largest": 400}
+    found = wrong_numbers(answer, right, "steps", within=0.03, traps={"the largest": {80: "That is the cost."}})
     assert said in found
     assert bool(said) == bool(found)
 

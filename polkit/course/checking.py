@@ -91,3 +91,19 @@ def wrong_choice(answer: object, right: set[str], why_not: Mapping[str, str]) ->
         letter = sorted(missing)[0]
         return f"Something is missing. {why_not[letter]}" if letter in why_not else "Something is missing."
     return ""
+
+
+def wrong_numbers(answer: object, right: Mapping[str, float], unit: str, *, within: float = 0.0,
+                  traps: Mapping[str, Mapping[float, str]] | None = None) -> str:  # fmt: skip
+    """What is wrong with several numbers in a row, or "": each judged by `wrong_number`, and called by its name.
+
+    right: what a number is -> its value, in the order of the answer · traps: the same names -> usual wrong numbers.
+    """
+    if isinstance(answer, (str, bytes, Mapping, set)) or not hasattr(answer, "__len__"):
+        return f"The answer must be {len(right)} numbers in round brackets, not {type(answer).__name__}."
+    if len(answer) != len(right):
+        return f"The answer must be {len(right)} numbers, not {len(answer)}: {', '.join(right)}."
+    for value, (name, wanted) in zip(answer, right.items(), strict=True):
+        if wrong := wrong_number(value, wanted, unit, within=within, traps=(traps or {}).get(name)):
+            return f"{name[0].upper()}{name[1:]}: {wrong}"
+    return ""
