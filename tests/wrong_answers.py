@@ -9,7 +9,7 @@ WRONG = {
             ("pk.retrain(the_task.replace(epochs=1), 3)", "does not end at W_T")],
     "5.1": [("2 * shortest_path(first, delta)", "fell like 1/T'"), ("shortest_path(first, delta)", "whole δ"),
             ("answer_5_1 // k", "counted in steps"), ("answer_5_1 + k", "too large"), ("'twice'", "a number")],
-    "5.2": [("shortest_path(fresh, {name: delta[name] for name in ('l1', 'l2', 'linf')})", "closest to the origin"),
+    "5.2": [("shortest_path(fresh, {name: delta[name] for name in ('l1', 'l2', 'linf')}, 15)", "closest to the origin"),
             ("int(pk.distances(fresh.weights, final.weights)['cos'] / delta['cos'] + 1) * k", "cos is no length"),
             ("shortest_path(first, delta)", "too small"), ("answer_5_2 // k", "counted in steps")],
     "5.3": [("(1 / answer_5_3[0], 'd')", "fraction over"), ("answer_5_3[0]", "a pair"),

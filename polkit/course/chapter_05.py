@@ -49,6 +49,8 @@ def path_from_a_fresh_draw(answer: object, *, fresh: Checkpoint, final: Checkpoi
 def smallest_threshold(answer: object, *, spoof: Proof, verdict: Verdict, calibration: Calibration) -> str:
     if not isinstance(answer, (tuple, list)) or len(answer) != 2:
         return f"The answer must be a pair, such as (0.5, 'a'), not {type(answer).__name__}."
+    if verdict.intervals.empty:
+        return f"Nothing was replayed, so that no δ decides: {verdict.reasons[0]}."
     worst = worst_ratios(verdict, calibration).sort_values("ratio").iloc[-1]
     weights = worst_ratios(verdict, calibration, ("weights",))["ratio"].max()
     traps = {weights: "That is enough for the weights; this verifier compares the buffers too.",
@@ -141,14 +143,14 @@ def better_pace(answer: object, *, task: Task, final: Checkpoint, calibration: C
 
 
 EXERCISES = {
-    "5.1": Exercise("easy", 5, halved_threshold,
+    "5.1": Exercise("medium", 10, halved_threshold,
                     "The cosine distance of two neighbours falls with the square of their spacing, the three lengths "
                     "with the spacing itself: halving δ in cos alone costs the adversary a factor of √2, not 2."),
     "5.2": Exercise("medium", 15, path_from_a_fresh_draw,
                     "The sorted draw passes the same test and saves the adversary most of the way."),
     "5.3": Exercise("medium", 10, smallest_threshold,
-                    "Neither path nor data stop this spoof first: the last checkpoint must hold the stolen model's "
-                    "running means and variances. A verifier of the weights alone would need a smaller δ still."),
+                    "On `digits` neither path nor data stop this spoof first: the last checkpoint must hold the stolen "
+                    "model's running means and variances. A verifier of the weights alone accepts it at a smaller δ."),
     "5.4": Exercise("medium", 10, dealt_out,
                     "A test of the values cannot tell this tensor from the draw: it holds the very same numbers."),
     "5.5": Exercise("easy", 5, which_experiment,

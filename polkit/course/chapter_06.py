@@ -78,7 +78,7 @@ def which_meter(answer: object) -> str:
 
 def within_threshold(answer: object, *, bounds: pd.DataFrame, threshold: float, task: Task) -> str:
     if not isinstance(answer, (tuple, list)) or len(answer) != 2:
-        return f"The answer must be a pair, such as (7, 'a'), not {type(answer).__name__}."
+        return f"The answer must be a pair, such as (3, 'a'), not {type(answer).__name__}."
     known = {"learning_rate": task.learning_rate, "first_derivative": bounds["alpha"].iloc[0],
              "second_derivative": bounds["beta"].iloc[0]}  # fmt: skip
 
@@ -143,8 +143,8 @@ EXERCISES = {
     "6.3": Exercise("easy", 5, which_meter,
                     "On such a device the clock may come near the paper's count of gradients; the work remains."),
     "6.4": Exercise("medium", 10, within_threshold,
-                    "Mended, the corollary promises less than the attack delivers: the gap measured at k = 10 is well "
-                    "below its bound, and below δ."),
+                    "Mended, the corollary promises less than the attack delivers: on `digits` the gap measured at "
+                    "k = 10 is well below its bound, and below δ."),
     "6.5": Exercise("medium", 10, printed_line_23,
                     "The printed test asks for a much finer path than the verifier does. At half of δ it is l∞ that "
                     "decides on the path of `digits`: it falls with 1/T', cos with its square."),
