@@ -1,10 +1,12 @@
 """Exercises of the book: `check` says what is wrong with a reader's answer, and why."""
 
-from polkit.course import chapter_04, chapter_07, chapter_08, chapter_09
+from polkit.course import chapter_04, chapter_05, chapter_06, chapter_07, chapter_08, chapter_09
 from polkit.course.checking import Exercise, Feedback, judged
 
 EXERCISES: dict[str, Exercise] = {
     **chapter_04.EXERCISES,
+    **chapter_05.EXERCISES,
+    **chapter_06.EXERCISES,
     **chapter_07.EXERCISES,
     **chapter_08.EXERCISES,
     **chapter_09.EXERCISES,
