@@ -1,9 +1,12 @@
 """Exercises of the book: `check` says what is wrong with a reader's answer, and why."""
 
-from polkit.course import chapter_04
+from polkit.course import chapter_01, chapter_02, chapter_03, chapter_04
 from polkit.course.checking import Exercise, Feedback, judged
 
 EXERCISES: dict[str, Exercise] = {
+    **chapter_01.EXERCISES,
+    **chapter_02.EXERCISES,
+    **chapter_03.EXERCISES,
     **chapter_04.EXERCISES,
 }  # fmt: skip
 
