@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from fractions import Fraction
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,33 +12,35 @@ from polkit.course.checking import Exercise, wrong_choice, wrong_number
 from polkit.distance import distances
 from polkit.noise import verdict_at_interval
 from polkit.proof import Proof
+from polkit.training import PARTS
 from polkit.verifier import Verdict, worst_ratios
 
 WIDER = 5  # times the proof's own k
 
 
-def smallest_multiple(answer: object, *, every: Verdict, calibration: Calibration) -> str:
-    multiple = partial(_needed, calibration=calibration)
-    right, l2 = multiple(every), every.intervals.query("part == 'weights' and distance == 'l2'")
-    traps = {1 / right: "That is how many of the largest errors fit into δ; turn the fraction over.",
-             float((l2["error"] / l2["threshold"]).max()): "That is enough in l2 of the weights; every distance of "
-                                                           "weights and buffers must pass.",
-             multiple(every.at(1)):
-                 "That is enough for Q = 1; some interval that it leaves out errs more."}  # fmt: skip
-    return wrong_number(answer, right, "times δ", within=0.03, traps=traps)
+def above_half(answer: object, *, every: Verdict, calibration: Calibration) -> str:
+    def above(verdict: Verdict, share: float = 0.5, parts: tuple[str, ...] = PARTS) -> int:
+        return int((worst_ratios(verdict, calibration, parts)["ratio"] > share).sum())
 
-
-def _needed(verdict: Verdict, calibration: Calibration) -> float:
-    """By which multiple of δ every replayed interval passes, in every distance and part."""
-    return float(worst_ratios(verdict, calibration)["ratio"].max())
+    right = above(every)
+    # The slider's values are 5 % apart, and none of them is one half exactly.
+    if not wrong_number(answer, right, "intervals") or answer in range(above(every, 0.51), above(every, 0.49) + 1):
+        return ""
+    failed = int((~every.under(calibration.scaled(0.5)).intervals["passed"].astype(bool)).sum())
+    traps = {above(every.at(1)): "So many are above it with Q = 1; let every interval be replayed.",
+             above(every, parts=("weights",)): "So often the weights alone do; the buffers have a δ of their own.",
+             failed: "So many single comparisons fail; count each interval once.",
+             len(every.intervals["start"].unique()) - right: "So many stay within it."}  # fmt: skip
+    return wrong_number(answer, right, "intervals", traps=traps)
 
 
 def wider_interval(answer: object, *, every: Verdict, proof: Proof, calibration: Calibration) -> str:
     wider = verdict_at_interval(every, proof, calibration, WIDER * proof.checkpoint_interval)
-    own = _needed(every, calibration)
+    own, right = (float(worst_ratios(verdict, calibration)["ratio"].max()) for verdict in (every, wider))
     traps = {own: f"That is the multiple for k = {proof.checkpoint_interval}; press Run with the larger k.",
-             WIDER * own: "So it would be if the errors of single steps simply added up; measure it."}  # fmt: skip
-    return wrong_number(answer, _needed(wider, calibration), "times δ", within=0.05, traps=traps)
+             WIDER * own: "So it would be if the errors of single steps simply added up; measure it.",
+             1 / right: "That is how many of the largest errors fit into δ; turn the fraction over."}  # fmt: skip
+    return wrong_number(answer, right, "times δ", within=0.05, traps=traps)
 
 
 def own_distance(answer: object) -> str:
@@ -127,18 +128,18 @@ def top_q_by_lot(answer: object) -> str:
 
 
 EXERCISES = {
-    "3.1": Exercise("easy", 5, smallest_multiple,
-                    "The honest maximum of other draws than the four that δ was calibrated on: the factor of 1.5 is "
-                    "room for such luck."),
+    "3.1": Exercise("easy", 5, above_half,
+                    "The honest proof is thrown out for few of its intervals, and these come early: one δ for a whole "
+                    "training is set by its beginning."),
     "3.2": Exercise("medium", 10, wider_interval,
-                    "A δ is a δ for one k: a prover who records every 50 steps would be thrown out by the δ of k = 10, "
-                    "and one who records every 10 judged by that of k = 50 could cheat."),
+                    "A δ is a δ for one k. An honest prover who records more rarely would be thrown out by it, and a δ "
+                    "wide enough for him would leave a forger with short intervals several times the room."),
     "3.3": Exercise("medium", 10, own_distance,
                     "A comparison must be written so that NaN does not pass, and so must every maximum on the way to "
                     "it."),
     "3.4": Exercise("hard", 15, draws_needed,
                     "Whoever fakes a single interval is caught with the probability of the share that is replayed; "
-                    "whoever must fake one in ten is all but sure to be caught by a few dozen replays."),
+                    "whoever must fake one in ten is caught nineteen times in twenty by a few dozen replays."),
     "3.5": Exercise("medium", 5, top_q_by_lot,
                     "Top-Q looks where an honest verifier would look first, and the forger knows where that is. "
                     "Chapter 9's verifier replays both, the largest and some by lot."),
