@@ -1,9 +1,22 @@
 """Exercises of the book: `check` says what is wrong with a reader's answer, and why."""
 
-from polkit.course import chapter_04, chapter_05, chapter_06, chapter_07, chapter_08, chapter_09
+from polkit.course import (
+    chapter_01,
+    chapter_02,
+    chapter_03,
+    chapter_04,
+    chapter_05,
+    chapter_06,
+    chapter_07,
+    chapter_08,
+    chapter_09,
+)  # fmt: skip
 from polkit.course.checking import Exercise, Feedback, judged
 
 EXERCISES: dict[str, Exercise] = {
+    **chapter_01.EXERCISES,
+    **chapter_02.EXERCISES,
+    **chapter_03.EXERCISES,
     **chapter_04.EXERCISES,
     **chapter_05.EXERCISES,
     **chapter_06.EXERCISES,
