@@ -72,7 +72,7 @@ def new(options: argparse.Namespace) -> int:
     if options.calibration:
         calibration = load_calibration(options.calibration)
     else:
-        calibration = calibrate(proof, conditions=Conditions(augmentation="redraw"), workers=options.workers)
+        calibration = calibrate(proof, conditions=Conditions(augmentation="redraw"), progress=sys.stderr.isatty())
     if options.defences == ALGORITHM_2:
         standards = None
     elif options.standards:
