@@ -107,8 +107,8 @@ WRONG = {
             ("(next(k for k in range(2, 99) if pk.corollary_bound(learning_rate=the_task.learning_rate, "
              "first_derivative=bounds['alpha'][0], second_derivative=bounds['beta'][0], checkpoint_interval=k + 1, "
              "as_printed=True) > threshold), 'b')", "as far as the printed bound")],
-    "6.5": [("10 * next(n for n in range(1, 99) if max(over_limit(n).values()) <= 2)", "the verifier's δ"),
-            ("10 * next(n for n in range(1, 99) if max(over_limit(n).values()) <= 1.5)", "σ is kept back"),
+    "6.5": [("10 * next(n for n in range(1, 99) if fits(n, 1))", "the verifier's δ"),
+            ("10 * next(n for n in range(1, 99) if fits(n, 0.75))", "σ is kept back"),
             ("answer_6_5 // 10", "counted in steps"), ("answer_6_5 + 20", "too large")],
     "6.6": [("spoof", "1.00 of the operations"), ("proof", "another attack's"), ("share", "must be a proof"),
             ("pk.attack_3(final, the_task, spoof_steps=20, seed=1, calibration=calibration, iterations=0)", "No batch"),
