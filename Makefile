@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: install book test test-ui test-tasks test-lowest fuzz kills audit reproducibility bench growth lab results snark clean
+.PHONY: install book test test-ui test-tasks test-lowest fuzz kills audit reproducibility bench growth lab site results snark clean
 
 install: $(STAMP)
 
@@ -34,7 +34,8 @@ test-lowest:
 	.venv-lowest/bin/python -m pip install --quiet packaging
 	mkdir -p build && .venv-lowest/bin/python tests/supply.py lowest > build/lowest.txt
 	.venv-lowest/bin/python -m pip install --quiet --constraint build/lowest.txt --editable '.[test]'
-	.venv-lowest/bin/pytest tests --ignore=tests/browser --ignore=tests/test_book.py --ignore=tests/test_reproduce.py
+	.venv-lowest/bin/pytest tests --ignore=tests/browser --ignore=tests/test_book.py --ignore=tests/test_reproduce.py \
+		--ignore=tests/test_site.py
 
 # 50 times SIGKILL for each of `prove`, `spoof`, `calibrate` and `reproduce`: the last line counts what was lost.
 kills: install
@@ -71,6 +72,10 @@ results: install
 # What proofs of computation cost on this machine: data/results/snark, a minute on two cores.
 snark: install
 	$(BIN)/python -m polkit.reproduce.snark
+
+# The book as pages, from the stored chapters: build/site/index.html opens from disk, without a network.
+site: install
+	$(BIN)/python -m polkit.site build/site
 
 lab: install
 	$(BIN)/jupyter lab notebooks/01_primer.ipynb

@@ -22,6 +22,7 @@ from polkit.report import REPORT_TYPE, shown
 from polkit.whole import write_text_whole
 
 CHAPTER_SECONDS = 3600
+GUIDE = "00_start_here.ipynb"  # the course guide: a page to read, not a chapter to run
 PLOTLY_TYPE = "application/vnd.plotly.v1+json"
 WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 
@@ -37,7 +38,7 @@ def find_notebooks() -> Path:
 
 def chapters(only: Sequence[str] = ()) -> list[Path]:
     """The chapters in order, or those whose name contains one of `only`; ValueError if one of these names none."""
-    found = sorted(find_notebooks().glob("[0-9][0-9]_*.ipynb"))
+    found = sorted(file for file in find_notebooks().glob("[0-9][0-9]_*.ipynb") if file.name != GUIDE)
     names = [file.stem for file in found]
     for wanted in only:
         if not any(wanted in name for name in names):

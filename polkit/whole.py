@@ -48,9 +48,10 @@ def write_text_whole(file: Path, text: str) -> None:
 
 def sync(path: Path) -> None:
     """Waits until a file, or the names in a folder, are on the disk."""
-    if path.is_dir() and os.name != "posix":
+    posix = os.name == "posix"
+    if path.is_dir() and not posix:
         return  # elsewhere a folder cannot be opened
-    opened = os.open(path, os.O_RDONLY)
+    opened = os.open(path, os.O_RDONLY if posix else os.O_RDWR)  # Windows lets only a writer flush
     try:
         os.fsync(opened)
     finally:

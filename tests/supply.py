@@ -137,7 +137,7 @@ def audit() -> int:
                if not r.specifier.contains(found[name].version, prereleases=True)]  # fmt: skip
     report("versions outside pyproject.toml", outside)
     report("no lower bound", [str(each) for each in direct.values() if ">=" not in str(each.specifier)])
-    report("imported and not named", list(undeclared(ROOT / "polkit", declared("snark"))))
+    report("imported and not named", list(undeclared(ROOT / "polkit", declared("snark") | declared("site"))))
     report("files other than installed", [each for distribution in found.values() for each in altered(distribution)])
     strict = [name for name in needed(declared()) if COPYLEFT.search(licence(found[name])) and "LGPL" not in
               licence(found[name])]  # fmt: skip

@@ -1,0 +1,36 @@
+"""Formulas as MathML, which browsers draw themselves: no script, no font and no request."""
+
+import re
+
+from docutils import nodes
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.util import logging
+from sphinx.writers.html5 import HTML5Translator
+
+# LaTeX that docutils does not know, or not at every place, and what comes nearest.
+SYNONYMS = {r"\dots": r"\ldots", r"\big": r"\bigl", r"\textstyle": ""}
+
+
+def mathml(latex: str, as_block: bool = False) -> str:
+    """A formula as a `<math>` element. Raises docutils' MathError for LaTeX that it does not know."""
+    return tex2mathml(re.sub(r"\\[A-Za-z]+", lambda found: SYNONYMS.get(found[0], found[0]), latex), as_block=as_block)
+
+
+def write_inline(translator: HTML5Translator, node: nodes.math) -> None:
+    translator.body.append(written(node, as_block=False))
+    raise nodes.SkipNode
+
+
+def write_block(translator: HTML5Translator, node: nodes.math_block) -> None:
+    translator.body.append(f'<div class="formula">{written(node, as_block=True)}</div>')
+    raise nodes.SkipNode
+
+
+def written(node: nodes.Element, as_block: bool) -> str:
+    """The formula of a node; a warning, which names the page and fails the build, if it cannot be written."""
+    try:
+        return mathml(node.astext(), as_block)
+    except MathError as error:
+        logging.getLogger(__name__).warning("%s cannot be written as MathML: %s", node.astext(), error, location=node)
+        return ""

@@ -1,0 +1,184 @@
+"""The site as a reader has it: opened from disk, by mouse or keyboard, in light or dark, on a screen or a phone."""
+
+import re
+import subprocess
+import sys
+import urllib.parse
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from bs4 import BeautifulSoup
+from chapter import PICTURES
+
+from polkit.book import GUIDE, chapters
+from polkit.site.pages import IN_WORDS
+
+pytestmark = pytest.mark.ui
+PHONE = {"width": 390, "height": 844}
+UNSEEN = "() => [...document.images].filter(image => !image.naturalWidth).map(image => image.src)"
+TO_THE_END = "box => { box.scrollLeft = 1e6; return [box.scrollLeft, box.scrollWidth - box.clientWidth] }"
+BACKGROUND = "() => getComputedStyle(document.body).backgroundColor"
+
+
+@pytest.fixture(scope="session")
+def site(chromium, tmp_path_factory):
+    """The folder of the site, as `make site` builds it."""
+    out = tmp_path_factory.mktemp("site")
+    done = subprocess.run([sys.executable, "-m", "polkit.site", str(out)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="session")
+def pages(site):
+    """file -> what stands in it, for every page that a reader can open."""
+    files = sorted(file for file in site.rglob("*.html") if "_static" not in file.parts)
+    return {file: BeautifulSoup(file.read_text(encoding="utf-8"), "html.parser") for file in files}
+
+
+@pytest.fixture
+def asked(page):
+    """Every address that the page asks for; nothing but the disk is there to answer."""
+    addresses = []
+    page.context.set_offline(True)
+    page.on("request", lambda request: addresses.append(request.url))
+    return addresses
+
+
+def outside(addresses):
+    return [address for address in addresses if not re.match(r"file:|data:|blob:|about:", address)]
+
+
+def test_next_leads_through_every_chapter_and_previous_back(site, page, asked):
+    page.goto((site / "index.html").as_uri())
+    names = [file.stem for file in chapters()]
+    for name in names:
+        page.get_by_role("link", name=re.compile("next", re.IGNORECASE)).last.click()
+        page.wait_for_url(f"**/{name}.html")
+        assert page.locator("h1").first.inner_text().startswith(name[1])
+        assert page.evaluate(UNSEEN) == []
+    page.get_by_role("link", name=re.compile("previous", re.IGNORECASE)).last.click()
+    page.wait_for_url(f"**/{names[-2]}.html")
+    page.get_by_role("link", name=re.compile("^2 · ")).first.click()
+    page.wait_for_url(f"**/{names[1]}.html")
+    assert outside(asked) == []
+
+
+def test_a_search_without_a_server_finds_the_chapter(site, page, asked):
+    page.goto((site / "index.html").as_uri())
+    page.keyboard.press("Control+k")
+    page.get_by_role("searchbox").or_(page.locator("input[type=search]:visible")).first.fill("interpolation")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search.html?q=interpolation*")
+    page.wait_for_selector("#search-results li a")
+    page.wait_for_function("() => !document.querySelector('#search-progress')?.innerText.includes('…')")
+    found = [link.get_attribute("href").partition("?")[0] for link in page.locator("#search-results li a").all()]
+    assert "05_attack_2.html" in [Path(each.partition("#")[0]).name for each in found]
+    page.locator("#search-results li a[href*='05_attack_2']").first.click()
+    page.wait_for_url("**/05_attack_2.html*")
+    assert outside(asked) == []
+
+
+def test_dark_is_a_switch_and_stays(site, page, asked):
+    page.goto((site / "02_proof_creation.html").as_uri())
+    light = page.evaluate(BACKGROUND)
+    for _ in range(3):
+        if page.locator("html").get_attribute("data-theme") == "dark":
+            break
+        page.locator("button.theme-switch-button:visible").click()
+    dark = page.evaluate(BACKGROUND)
+    assert (light, page.locator("html").get_attribute("data-theme")) == ("rgb(255, 255, 255)", "dark")
+    assert max(map(int, re.findall(r"\d+", dark)[:3])) < 60
+    page.goto((site / "03_verification.html").as_uri())
+    assert page.evaluate(BACKGROUND) == dark
+    assert outside(asked) == []
+
+
+def test_on_a_phone_no_page_is_wider_than_the_screen_and_wide_tables_scroll(site, pages, page):
+    page.set_viewport_size(PHONE)
+    scrolled = 0
+    for file in pages:
+        page.goto(file.as_uri())
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"], file.name
+        page.evaluate("() => window.scrollBy(500, 0)")
+        assert page.evaluate("() => window.scrollX") == 0, file.name
+        for box in page.locator(".table-box, .pst-scrollable-table-container").all():
+            reached, hidden = box.evaluate(TO_THE_END)
+            assert abs(reached - hidden) <= 1, file.name
+            scrolled += reached > 0
+    assert scrolled > 10
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_has_a_serious_barrier(browser, pages, scheme):
+    """axe-core on every page, with everything opened that can be folded."""
+    context = browser.new_context(color_scheme=scheme, viewport={"width": 1300, "height": 1000}, offline=True)
+    page, axe, found = context.new_page(), Axe(), []
+    for file in pages:
+        page.goto(file.as_uri())
+        page.evaluate("() => document.querySelectorAll('details').forEach(each => { each.open = true })")
+        assert page.locator("html").get_attribute("data-theme") == scheme
+        for violation in axe.run(page).response["violations"]:
+            if violation["impact"] in ("serious", "critical"):
+                nodes = [" ".join(map(str, node["target"])) for node in violation["nodes"]]
+                found.append((file.name, violation["id"], len(nodes), nodes[:3]))
+    context.close()
+    assert found == []
+
+
+def test_every_picture_says_what_the_sentence_below_it_says(pages):
+    described = 0
+    for file, page in pages.items():
+        for picture in page.select("article img"):
+            assert f"{IN_WORDS}{picture['alt']}" == picture.find_next("em").get_text(), file.name
+            assert len(picture["alt"]) > 60
+            described += 1
+    assert described >= len(chapters())
+
+
+def test_every_link_inside_leads_to_a_page_and_a_place(site, pages):
+    places = {file: {tag["id"] for tag in page.find_all(id=True)} for file, page in pages.items()}
+    broken = []
+    for file, page in pages.items():
+        for link in page.find_all("a", href=True):
+            address, _, place = link["href"].partition("#")
+            if re.match(r"[a-z]+:", address):
+                continue
+            target = (file.parent / urllib.parse.unquote(address)).resolve() if address else file
+            known = not place or target not in places or urllib.parse.unquote(place) in places[target]
+            if not target.is_file() or not known:
+                broken.append((file.name, link["href"]))
+    assert broken == []
+
+
+def test_references_are_linked_where_a_chapter_first_names_them(pages):
+    by_name = {file.name: page for file, page in pages.items()}
+    links = by_name["01_primer.html"].select("article a[href^='references.html#']")
+    assert ("Jia et al. 2021", "references.html#jia2021") in [(link.get_text(), link["href"]) for link in links]
+    addresses = [link["href"] for link in by_name["references.html"].select("article a[href^='http']")]
+    assert "https://doi.org/10.1109/SP46214.2022.9833596" in addresses
+
+
+def test_the_guide_comes_first_and_notebooks_can_be_taken_along(site, pages):
+    by_name = {file.name: page for file, page in pages.items()}
+    assert by_name["index.html"].h1.get_text().startswith("Start here")
+    assert not (site / GUIDE).exists()
+    for file in chapters():
+        (download,) = {link["href"] for link in by_name[f"{file.stem}.html"].select("a[href$='.ipynb']")}
+        assert (site / download).read_bytes() == file.read_bytes()
+
+
+def test_screenshots_for_whoever_wants_to_look(site, browser):
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    looks = {"light": ("light", {"width": 1300, "height": 1000}), "dark": ("dark", {"width": 1300, "height": 1000}),
+             "phone": ("light", PHONE)}  # fmt: skip
+    for look, (scheme, size) in looks.items():
+        context = browser.new_context(color_scheme=scheme, viewport=size, offline=True)
+        page = context.new_page()
+        for name in ("index", "05_attack_2", "references"):
+            page.goto((site / f"{name}.html").as_uri())
+            picture = PICTURES / f"site-{name}-{look}.png"
+            page.screenshot(path=picture)
+            assert picture.stat().st_size > 20_000
+        context.close()

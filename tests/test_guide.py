@@ -1,0 +1,100 @@
+"""What README.md and the course guide tell a reader to do: every target, command, file, section and minute is there."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import polkit.book as book
+from polkit.__main__ import make_parser
+
+ROOT = Path(__file__).resolve().parents[1]
+CHAPTERS = book.chapters()
+
+
+def prose(file):
+    cells = nbformat.read(file, as_version=4).cells
+    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+GUIDE = prose(book.find_notebooks() / book.GUIDE)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TEXTS = [pytest.param(README, id="README"), pytest.param(GUIDE, id="guide")]
+
+
+def quoted(text):
+    """What stands in backticks or in a block of code, line by line."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+    return [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()] + spans
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_every_make_target_exists(text):
+    named = {found[1] for line in quoted(text) if (found := re.match(r"make (?:[A-Z]+=\S+ )?([a-z-]+)$", line))}
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    assert {"lab", "book", "site", "test"} <= named | {"lab"}
+    assert named - targets == set()
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_every_command_exists(text):
+    named = {found[1] for line in quoted(text) if (found := re.match(r"(?:\S+\\)?polkit ([a-z]+)\b", line))}
+    (commands,) = [action.choices for action in make_parser()._actions if action.metavar == "COMMAND"]
+    assert "book" in named
+    assert named - set(commands) == set()
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_every_file_exists(text):
+    made = ("build/", "data/results/NAME")  # by the commands themselves
+    kinds = r"(data|notebooks|polkit|tests|build)/[\w./-]+|[\w-]+\.(yml|toml)"
+    named = {each for each in quoted(text) if re.fullmatch(kinds, each)}
+    assert [each for each in sorted(named) if not each.startswith(made) and not (ROOT / each).exists()] == []
+
+
+LINKING = [ROOT / "README.md", *sorted((ROOT / "notebooks").rglob("*.ipynb"))]
+
+
+@pytest.mark.parametrize("file", LINKING, ids=lambda file: file.stem)
+def test_every_link_between_files_leads_somewhere(file):
+    text = README if file.suffix == ".md" else prose(file)
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"https?:|#", link)]
+    assert [link for link in links if not (file.parent / link.partition("#")[0]).exists()] == []
+
+
+def test_the_guide_is_no_chapter_and_links_to_each():
+    assert book.GUIDE not in [file.name for file in CHAPTERS]
+    assert len(CHAPTERS) == 9
+    stored = nbformat.read(book.find_notebooks() / book.GUIDE, as_version=4)
+    assert {cell.cell_type for cell in stored.cells} == {"markdown"}
+    for file in CHAPTERS:
+        assert f"]({file.name})" in GUIDE
+    objectives = re.findall(r"^\d\. .*\(([^()]*)\)\.$", GUIDE, flags=re.MULTILINE)
+    assert {number for each in objectives for number in re.findall(r"\d", each)} == {file.stem[1] for file in CHAPTERS}
+
+
+def lectures():
+    """number -> (file names of its chapters, all that is said of it)"""
+    told = re.findall(r"^### Lecture (\d) · (.*?)(?=^#)", GUIDE, flags=re.MULTILINE | re.DOTALL)
+    return {number: (re.findall(r"\]\((\w+\.ipynb)\)", text), text) for number, text in told}
+
+
+def test_the_plan_takes_ninety_minutes_each_and_every_chapter_once():
+    plan = lectures()
+    assert list(plan) == ["1", "2", "3", "4"]
+    assert [name for names, _ in plan.values() for name in names] == [file.name for file in CHAPTERS]
+    for _, text in plan.values():
+        assert sum(map(int, re.findall(r"\((\d+)\)", text))) == 90
+
+
+def test_the_plan_counts_the_reading_as_the_chapters_do_and_names_their_sections():
+    texts = {file.name: prose(file) for file in CHAPTERS}
+    told = list(map(int, re.findall(r"\d+", re.search(r"read the chapters it shows: (.*?) minutes", GUIDE)[1])))
+    for minutes, (names, text) in zip(told, lectures().values(), strict=True):
+        assert minutes == sum(int(re.search(r"\*\*Minutes\*\*: (\d+) to read", texts[name])[1]) for name in names)
+        headings = {heading for name in names for heading in re.findall(r"^#+ (.*)$", texts[name], flags=re.MULTILINE)}
+        left = re.findall(r'"([^"]+)"', text)
+        assert left
+        assert set(left) <= headings

@@ -1,0 +1,121 @@
+"""The rooms of the site: formulas, the words of pictures, tables, links to works, and what Sphinx is given to read."""
+
+import re
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+from docutils.utils.math import MathError
+from pybtex.database import parse_file
+
+from polkit.book import chapters
+from polkit.site.__main__ import build
+from polkit.site.formulas import mathml
+from polkit.site.pages import dressed
+from polkit.site.sources import BIBLIOGRAPHY, Work, prose, works
+
+PICTURE = '<div class="cell_output"><img src="a.png" alt="_images/a.png"/><p><em>In words: It falls.</em></p></div>'
+
+
+def soup(html):
+    return BeautifulSoup(html, "html.parser")
+
+
+def test_a_formula_is_drawn_by_the_browser_itself():
+    made = soup(mathml(r"W_0, \dots, \mathcal V"))
+    assert made.math.msub.get_text(" ").split() == ["W", "0"]
+    assert "…" in made.get_text()
+    assert "𝒱" in made.get_text()
+    assert soup(mathml(r"\big(\tfrac1k\big)", as_block=True)).math["display"] == "block"
+    with pytest.raises(MathError, match="nosuchcommand"):
+        mathml(r"\nosuchcommand")
+
+
+def test_a_picture_says_its_sentence_and_one_without_is_an_error():
+    assert soup(dressed(PICTURE)).img["alt"] == "It falls."
+    with pytest.raises(ValueError, match=r"a\.png has no sentence"):
+        dressed(PICTURE.replace("In words", "In short"))
+
+
+def test_a_table_names_its_head_cells_and_scrolls_in_a_box_named_after_its_section():
+    head, body = "<thead><tr><th></th><th>l2</th></tr></thead>", "<tbody><tr><th>0</th><td>1</td></tr></tbody>"
+    page = soup(dressed(f"<h2>What k costs<a href='#x'>#</a></h2><table border='1'>{head}{body}</table>"))
+    assert [(cell.name, cell.get("scope")) for cell in page.find_all(["th", "td"])] == [
+        ("td", None), ("th", "col"), ("th", "row"), ("td", None)]  # fmt: skip
+    box = page.table.parent
+    assert (box["role"], box["tabindex"], box["aria-label"]) == ("group", "0", "table: What k costs")
+    assert not page.table.has_attr("border")
+
+
+def test_the_first_mention_in_prose_is_linked_and_nothing_else():
+    work = Work("jia", "Jia et al. 2021|Jia et al.")
+    html = "<h1>Jia et al.</h1><p><code>Jia et al.</code> By Jia et al. 2021, a ResNet; Jia et al. again.</p>"
+    page = soup(dressed(html, [Work("he", "ResNet"), work], "references.html"))
+    links = [(link.get_text(), link["href"]) for link in page.find_all("a")]
+    assert links == [("Jia et al. 2021", "references.html#jia"), ("ResNet", "references.html#he")]
+    assert page.get_text() == soup(html).get_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("a ResNet-20 in bf16", "ResNet-20"), ("ResNets", "ResNets"), ("a PreResNet", None), ("its ResNet.", "ResNet")],
+)
+def test_a_mention_takes_its_ending_along(text, found):
+    mention = Work("he", "ResNet").mention(text)
+    assert (mention and mention[0]) == found
+
+
+def test_every_work_is_named_in_a_chapter_and_can_be_found():
+    texts = ["\n".join(prose(nbformat.read(file, as_version=4))) for file in chapters()]
+    assert [work.key for work in works() if not any(map(work.mention, texts))] == []
+    for key, entry in parse_file(str(BIBLIOGRAPHY)).entries.items():
+        doi = entry.fields.get("doi")
+        assert doi is None or re.fullmatch(r"10\.\d{4,5}/\S+", doi), key
+        assert {"title", "year", "named"} <= set(entry.fields), key
+        assert entry.persons["author"], key
+    unfound = {key for key, entry in parse_file(str(BIBLIOGRAPHY)).entries.items()
+               if not {"doi", "url"} & set(entry.fields)}  # fmt: skip
+    assert unfound == {"freivalds1977", "krizhevsky2009"}  # neither has one
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """A book of one chapter, with an exercise as the chapters have them."""
+    folder = tmp_path / "notebooks"
+    (folder / "experiments").mkdir(parents=True)
+    exercise = "## Exercises\n\nWhat is $k$?\n\n<details><summary>Hint</summary>\n\nThe *distance*.\n\n</details>"
+    pages = {"00_start_here": "# Start here\n\n[One](01_one.ipynb)", "01_one": f"# 1 · One\n\nJia et al.\n\n{exercise}"}
+    for name, text in pages.items():
+        made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+        nbformat.write(made, folder / f"{name}.ipynb")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# Sphinx and what it imports warn of their own future.
+@pytest.mark.filterwarnings("default")
+def test_an_exercise_keeps_its_hint_folded_and_its_markdown(shelf):
+    assert build(shelf / "site") == 0
+    page = soup((shelf / "site" / "01_one.html").read_text(encoding="utf-8"))
+    hint = page.find("details")
+    assert (hint.summary.get_text(), hint.em.get_text()) == ("Hint", "distance")
+    assert not hint.has_attr("open")
+    assert page.find("math").get_text().strip() == "k"
+    references = soup((shelf / "site" / "references.html").read_text(encoding="utf-8"))
+    named = references.find(id="jia2021").find_next(string=re.compile("Named in chapter"))
+    assert named.find_next("a").get_text() == "1"
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_link_that_leads_nowhere_is_an_error(shelf, capsys):
+    guide = shelf / "notebooks" / "00_start_here.ipynb"
+    guide.write_text(guide.read_text().replace("01_one.ipynb", "02_two.ipynb"))
+    assert build(shelf / "site") == 1
+    assert "02_two.ipynb" in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(FileExistsError, match="holds no site"):
+        build(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
