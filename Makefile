@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: install book test test-ui test-tasks test-lowest fuzz kills audit reproducibility bench growth lab results snark clean
+.PHONY: install book test test-ui test-tasks test-lowest fuzz kills audit reproducibility bench growth lab app results snark clean
 
 install: $(STAMP)
 
@@ -71,6 +71,11 @@ results: install
 # What proofs of computation cost on this machine: data/results/snark, a minute on two cores.
 snark: install
 	$(BIN)/python -m polkit.reproduce.snark
+
+# Three panels of the book for a lecture hall, at http://127.0.0.1:8866 of this machine alone; APP="--port 8900" for
+# another port.
+app: install
+	$(BIN)/python notebooks/app/serve.py $(APP)
 
 lab: install
 	$(BIN)/jupyter lab notebooks/01_primer.ipynb
