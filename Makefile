@@ -4,7 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: install book test test-ui test-tasks test-lowest fuzz kills audit reproducibility bench growth lab site results snark clean
+.PHONY: install book test test-ui test-tasks test-lowest fuzz kills audit reproducibility bench growth lab app site results \
+	snark clean
 
 install: $(STAMP)
 
@@ -76,6 +77,11 @@ snark: install
 # The book as pages, from the stored chapters: build/site/index.html opens from disk, without a network.
 site: install
 	$(BIN)/python -m polkit.site build/site
+
+# Three panels of the book for a lecture hall, at http://127.0.0.1:8866 of this machine alone; APP="--port 8900" for
+# another port.
+app: install
+	$(BIN)/python notebooks/app/serve.py $(APP)
 
 lab: install
 	$(BIN)/jupyter lab notebooks/01_primer.ipynb

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.interpolate import make_interp_spline
 
 from polkit.calibration import Calibration
 from polkit.data import derive_seed
 from polkit.distance import DISTANCES
 from polkit.proof import Proof
+from polkit.training import PARTS
 from polkit.window import path_errors
 
 ATTACKS = {"attack_2": "Attack II", "attack_3": "Attack III", "interpolation_only": "interpolation only"}
@@ -23,16 +25,60 @@ def spoof_rows(runs: pd.DataFrame, task: str = "digits") -> pd.DataFrame:
     runs: the published ones. Columns attack, seed, spoof_steps, steps (T), one per distance with the largest error of
     the weights over every interval, threshold.* with δ (both as shares of d_ref), and the shares of the cost.
     """
-    of_task = runs[runs["task"] == task]
-    plain = of_task["adversary_half"].isna() & of_task["adversary_device"].isna() & (of_task["off_path"] == 0)
-    plain &= of_task["adversary_precision"].isna() & of_task["attack"].isin(ATTACKS)
-    made, honest = of_task[plain], of_task[of_task["experiment"] == "honest"].set_index("seed")
+    made, honest = _spoofs_and_proofs(runs, task)
     columns = {"attack": made["attack"].map(ATTACKS), "seed": made["seed"], "spoof_steps": made["spoof_steps"],
                "steps": made["seed"].map(honest["steps"])}  # fmt: skip
     columns |= {name: made[f"weights.all.{name}"] for name in DISTANCES}
     columns |= {f"threshold.{name}": made["seed"].map(honest[f"threshold.weights.{name}"]) for name in DISTANCES}
     columns |= {name: made[f"share.{name}"] for name in ("floating_point_operations", "wall_seconds")}
     return pd.DataFrame(columns).sort_values(["attack", "seed", "spoof_steps"], ignore_index=True)
+
+
+def _spoofs_and_proofs(runs: pd.DataFrame, task: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    of_task = runs[runs["task"] == task]
+    plain = of_task["adversary_half"].isna() & of_task["adversary_device"].isna() & (of_task["off_path"] == 0)
+    plain &= of_task["adversary_precision"].isna() & of_task["attack"].isin(ATTACKS)
+    return of_task[plain], of_task[of_task["experiment"] == "honest"].set_index("seed")
+
+
+def judged_spoofs(runs: pd.DataFrame, *, replayed: str = "all", parts: Sequence[str] = PARTS,
+                  threshold_scale: float = 1.0, task: str = "digits") -> pd.DataFrame:  # fmt: skip
+    """The spoofs of `spoof_rows` before a verifier who replays "one" interval of an epoch, "most" (⌊S/k⌋) or "all",
+    and compares these parts with δ times threshold_scale.
+
+    Columns attack, seed, spoof_steps, ratio (the largest recorded error over that δ), cost (operations, as a share of
+    the proof's) and accepted.
+    """
+    made, honest = _spoofs_and_proofs(runs, task)
+    ratios = [
+        made[f"{part}.{replayed}.{name}"] / made["seed"].map(honest[f"threshold.{part}.{name}"])
+        for part in parts
+        for name in DISTANCES
+    ]
+    ratio = np.max(ratios, axis=0) / threshold_scale
+    columns = {"attack": made["attack"].map(ATTACKS), "seed": made["seed"], "spoof_steps": made["spoof_steps"],
+               "ratio": ratio, "cost": made["share.floating_point_operations"], "accepted": ratio <= 1}  # fmt: skip
+    return pd.DataFrame(columns).sort_values(["attack", "spoof_steps", "seed"], ignore_index=True)
+
+
+def closed_window(spoofs: pd.DataFrame, paths: pd.DataFrame, lengths: np.ndarray, *, break_even: float,
+                  threshold_scale: float = 1.0) -> pd.DataFrame:  # fmt: skip
+    """The table of `window` for T' of any length, as the mean over the published trainings.
+
+    spoofs, paths: as in `window_grid` · lengths: T' · break_even: the T' that costs what the proof costs. Between and
+    beyond the published lengths every distance is taken as a power of T'. So it is in l1, l2 and l∞; for cos, at
+    lengths that were not published, it is an approximation.
+    """
+    limits = spoofs.drop_duplicates("seed").set_index("seed")
+    needed = []
+    for seed, rows in paths.groupby("seed"):
+        known = np.log(rows.sort_values("spoof_steps")[["spoof_steps", *DISTANCES]].to_numpy())
+        errors = np.exp(make_interp_spline(known[:, 0], known[:, 1:], k=1)(np.log(lengths)))
+        needed.append(errors / limits.loc[seed, [f"threshold.{name}" for name in DISTANCES]].to_numpy(float))
+    ratios = pd.Series(np.mean([each.max(axis=1) for each in needed], axis=0) / threshold_scale)
+    cost = pd.Series(np.asarray(lengths) / break_even)
+    return pd.DataFrame({"spoof_steps": lengths, "error_over_threshold": ratios, "cost": cost,
+                         "feasible": (ratios <= 1) & (cost < 1)})  # fmt: skip
 
 
 def path_rows(proof: Proof, calibration: Calibration, lengths: Sequence[int], seed: int) -> pd.DataFrame:

@@ -25,9 +25,11 @@ from polkit.panels import parts
 from polkit.panels.parts import delta_slider, panel, steps_slider
 from polkit.panels.windows import with_row
 from polkit.progress import reported
+from polkit.reproduce import published
 from polkit.training import PARTS
 from polkit.verifier import Verdict, error_reasons, judge
 from polkit.window import Attempt, attempt, path_errors, spoof_lengths, window
+from polkit.window_grid import closed_window, judged_spoofs, read_paths, spoof_rows
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -263,6 +265,56 @@ def test_a_spoof_that_would_take_too_long_cannot_be_run(judged, small_proof, mon
     part(shown, "steps").value = 8
     assert not button(shown, "Run").disabled
     assert words(shown, "note") == ""
+
+
+def test_the_explorer_shows_the_chosen_folder_and_keeps_the_choice_when_another_joins(made, judged, small_proof,
+                                                                                      small_calibration):  # fmt: skip
+    shown, add = panels.explorer_panel({"honest proof": panels.Judged(small_proof, made, small_calibration)})
+    assert (part(shown, "q").value, part(shown, "q").max) == (10, 10)
+
+    def expect(name, one, scale, q):
+        figure = figures.verdict_figure(one, small_calibration, threshold_scale=scale, top_q=q)
+        check(shown, figure, f"{name}, {16 if one is made else 8} steps, δ × {scale:.2f}, Q = {q}: ")
+
+    expect("honest proof", made, 1.0, 10)
+    add("interpolation only", judged)
+    expect("honest proof", made, 1.0, 10)
+    part(shown, "folder").value = "interpolation only"
+    part(shown, "delta").value, part(shown, "q").value = 0.5, 1
+    expect("interpolation only", judged.verdict, 0.5, 1)
+    add("another", judged)
+    assert part(shown, "folder").options == ("honest proof", "interpolation only", "another")
+    expect("interpolation only", judged.verdict, 0.5, 1)
+
+
+def test_the_published_window_follows_delta_t_attack_q_and_parts():
+    runs, paths = pd.read_csv(published() / "runs.csv"), read_paths(published())
+    spoofs = spoof_rows(runs)
+    shown = panels.published_window_panel(runs, paths, interval=10)
+
+    def expect(attack, *, scale=1.0, steps=140, replayed="all", compared=PARTS):
+        judged = judged_spoofs(runs, replayed=replayed, parts=compared, threshold_scale=scale)
+        judged = judged[judged["attack"] == attack]
+        even = (judged["spoof_steps"] / judged["cost"]).mean()
+        lengths = np.union1d(spoof_lengths(10, 4400, 120), [steps])
+        table = closed_window(spoofs, paths, lengths, break_even=even, threshold_scale=scale)
+        figure = figures.judged_window_figure(table, judged, chosen=steps, attack=attack)
+        here = table.set_index("spoof_steps").loc[steps]
+        error, cost = spoken(here["error_over_threshold"]), spoken(here["cost"])
+        counts = ", ".join(f"{n} at T' = {t}" for t, n in judged.groupby("spoof_steps")["accepted"].sum().items())
+        check(shown, figure, f"{attack}, δ × {scale:.2f}: ",
+              f" At T' = {steps} the path errs {error} δ and costs {cost} of the proof. "
+              f"Made and accepted, of 3 trainings: {counts}.")  # fmt: skip
+
+    expect("interpolation only")
+    part(shown, "attack").value = "Attack II"
+    part(shown, "compared").value = "weights"
+    expect("Attack II", compared=("weights",))
+    part(shown, "replayed").value, part(shown, "delta").value = "Q = 1", 0.5
+    part(shown, "steps").value = 150
+    expect("Attack II", scale=0.5, steps=150, replayed="one", compared=("weights",))
+    button(shown, "Reset").click()
+    expect("interpolation only")
 
 
 def test_the_stages_panel_moves_each_stage(made, small_calibration):

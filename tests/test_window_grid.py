@@ -7,12 +7,16 @@ import pytest
 import polkit as pk
 from polkit.data import derive_seed
 from polkit.reproduce import published
+from polkit.training import PARTS
 from polkit.window_grid import (
+    ATTACKS,
     SCALES,
     above_the_path,
     agreement,
     boundary,
     break_even,
+    closed_window,
+    judged_spoofs,
     path_rows,
     read_paths,
     spoof_rows,
@@ -132,3 +136,37 @@ def test_a_longer_path_is_finer_but_no_spoof_gets_far_below_its_threshold(of_the
 def test_without_published_paths_the_reader_is_told_what_makes_them(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"paths.csv is missing: `path_rows` of every training"):
         read_paths(tmp_path)
+
+
+RUNS = pd.read_csv(published() / "runs.csv")
+
+
+@pytest.mark.parametrize("replayed", ["one", "most", "all"])
+def test_a_published_spoof_is_judged_as_its_run_judged_it(replayed):
+    """The recorded verdicts, from the recorded errors: with the buffers, and by the weights alone."""
+    names = {shown: name for name, shown in ATTACKS.items()}
+    plain = RUNS["adversary_half"].isna() & RUNS["adversary_device"].isna() & (RUNS["off_path"] == 0)
+    recorded = RUNS[plain & RUNS["adversary_precision"].isna() & (RUNS["task"] == "digits")]
+    recorded = recorded.set_index(["attack", "seed", "spoof_steps"])
+    for parts, column in ((PARTS, "accepted"), (("weights",), "within")):
+        judged = judged_spoofs(RUNS, replayed=replayed, parts=parts)
+        keys = [(names[row.attack], row.seed, row.spoof_steps) for row in judged.itertuples()]
+        assert judged["accepted"].tolist() == recorded.loc[keys, f"{column}.{replayed}"].astype(bool).tolist()
+        assert judged["cost"].tolist() == recorded.loc[keys, "share.floating_point_operations"].tolist()
+
+
+def test_a_published_spoofs_ratio_falls_as_delta_rises():
+    once, twice = judged_spoofs(RUNS), judged_spoofs(RUNS, threshold_scale=2.0)
+    assert twice["ratio"].tolist() == pytest.approx((once["ratio"] / 2).tolist())
+    assert twice["accepted"].tolist() == (once["ratio"] <= 2).tolist()
+
+
+def test_the_closed_window_goes_through_the_published_lengths_and_on_as_one_over_t():
+    spoofs, paths = spoof_rows(RUNS), read_paths(published())
+    least = boundary(spoofs, paths)
+    table = closed_window(spoofs, paths, np.array([40, 70, 290, 2900]), break_even=580.0, threshold_scale=0.5)
+    ratios = table["error_over_threshold"].tolist()
+    assert ratios[:3] == pytest.approx([least[40] / 0.5, least[70] / 0.5, least[290] / 0.5])
+    assert ratios[3] == pytest.approx(ratios[2] / 10, rel=1e-4), "l∞ decides, and the pieces are ten times shorter"
+    assert table["cost"].tolist() == pytest.approx([40 / 580, 70 / 580, 0.5, 5.0])
+    assert table["feasible"].tolist() == [False, False, True, False]

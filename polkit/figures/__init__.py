@@ -8,10 +8,11 @@ from polkit.figures.proving import proving_figure
 from polkit.figures.scaling import scaling_figure
 from polkit.figures.stages import editor_figure, stages_figure
 from polkit.figures.verification import verdict_figure
-from polkit.figures.windows import grid_figure, map_figure, window_figure
+from polkit.figures.windows import grid_figure, judged_window_figure, map_figure, window_figure
 
 __all__ = [
     "Figure", "corollary_figure", "cost_figure", "editor_figure", "grid_figure", "growth_figure", "images_figure",
-    "map_figure", "matrix_figure", "order_figure", "proving_figure", "scaling_figure", "size_figure", "stages_figure",
-    "standing_figure", "surface_figure", "trace_figure", "verdict_figure", "window_figure",
+    "judged_window_figure", "map_figure", "matrix_figure", "order_figure", "proving_figure", "scaling_figure",
+    "size_figure", "stages_figure", "standing_figure", "surface_figure", "trace_figure", "verdict_figure",
+    "window_figure",
 ]  # fmt: skip

@@ -45,6 +45,19 @@ def styled(plot: go.Figure, title: str, x: str, y: str, height: int = 380) -> go
     return plot
 
 
+def enlarged(plot: go.Figure) -> go.Figure:
+    """The same figure for the back row of a hall, as wide as there is room: on a screen of 1080 lines it leaves 300."""
+    margin = plot.layout.margin
+    for trace in plot.select_traces({"type": "scatter"}):
+        trace.update(line_width=4, marker_size=1.6 * (trace.marker.size or 6))
+    plot.update_layout(height=780, autosize=True, font_size=19, title_font_size=23, legend_y=-0.14, margin={
+        "l": 110, "r": 1.2 * margin.r, "t": max(1.2 * margin.t, 40), "b": 1.5 * margin.b})  # fmt: skip
+    plot.update_yaxes(automargin="left")
+    if plot.layout.showlegend is None:
+        plot.layout.showlegend = True  # where the only trace with points may be joined by others
+    return plot
+
+
 def logarithmic(plot: go.Figure, axis: str = "y") -> go.Figure:
     """Logarithmic axes, with labels at powers of ten, or at 1, 2 and 5 where the values span less than two of them."""
     for number, trace_axis in enumerate(sorted({trace[axis + "axis"] or axis for trace in plot.data}), 1):

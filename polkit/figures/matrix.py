@@ -40,9 +40,9 @@ def standing_figure(counts: pd.Series, repeats: int, shares: pd.Series) -> Figur
         text=[str(count) if count else "rejected" for count in counts], textposition="outside", cliponaxis=False,
         hovertemplate=f"%{{y}}: accepted in %{{x}} of {repeats}<extra></extra>",
     ))  # fmt: skip
-    styled(plot, "", "accepted in so many trainings (beside the name: operations, as a share of the proof's)", "",
-           height=150 + 24 * len(counts))  # fmt: skip
-    plot.update_layout(margin={"l": 270, "t": 20, "b": 60, "r": 60}, showlegend=False)
+    styled(plot, "", "accepted in so many trainings<br>(in brackets: operations / the proof's)", "",
+           height=170 + 24 * len(counts))  # fmt: skip
+    plot.update_layout(margin={"l": 270, "t": 20, "b": 80, "r": 60}, showlegend=False)
     plot.update_xaxes(range=[0, repeats], dtick=1)
     plot.update_yaxes(autorange="reversed", title_text=None)
     left = spoofs[spoofs > 0]

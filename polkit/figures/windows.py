@@ -35,6 +35,20 @@ def window_figure(table: pd.DataFrame, calibration: Calibration, *, attempts: Se
     table: from `window` at the same threshold_scale · attempts: spoofs that were made, drawn where a verifier with
     Q found them (whatever the attack, only those of the calibration's k) · chosen: T' to mark · guess: the reader's.
     """
+    kept = [made for made in attempts if made.interval == calibration.task.checkpoint_interval]
+    rows = []
+    for made in kept:
+        verdict = made.verdict.under(calibration.scaled(threshold_scale)).at(top_q)
+        ratio = worst_ratios(verdict, calibration)["ratio"].fillna(math.inf).max() / threshold_scale
+        rows.append((made.attack, made.spoof_steps, ratio, made.cost, verdict.accepted))
+    judged = pd.DataFrame(rows, columns=["attack", "spoof_steps", "ratio", "cost", "accepted"])
+    return judged_window_figure(table, judged, chosen=chosen, guess=guess, attack=attack)
+
+
+def judged_window_figure(table: pd.DataFrame, judged: pd.DataFrame, *, chosen: int | None = None,
+                         guess: float | None = None, attack: str = "") -> Figure:  # fmt: skip
+    """`window_figure` of spoofs that have been judged: a row each, with attack, spoof_steps, ratio (the largest error
+    over δ), cost (share of the proof's) and accepted."""
     plot = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08)
     steps = table["spoof_steps"].to_numpy()
     lines = (("error_over_threshold", "error, closed form", BLUE, "solid"),
@@ -42,19 +56,13 @@ def window_figure(table: pd.DataFrame, calibration: Calibration, *, attempts: Se
     for row, (column, name, colour, dash) in enumerate(lines, 1):
         line = {"color": colour, "dash": dash}
         plot.add_scatter(x=steps, y=table[column].to_numpy(), mode="lines", name=name, line=line, row=row, col=1)
-    kept = [made for made in attempts if made.interval == calibration.task.checkpoint_interval]
-    judged = []
-    for made in kept:
-        verdict = made.verdict.under(calibration.scaled(threshold_scale)).at(top_q)
-        ratio = worst_ratios(verdict, calibration)["ratio"].fillna(math.inf).max() / threshold_scale
-        judged.append((made, drawable([ratio])[0], verdict.accepted))
     for passed, colour, symbol in ((True, BLUE, "circle"), (False, ORANGE, "x")):
-        found = [(made, ratio) for made, ratio, accepted in judged if accepted == passed]
+        found = judged[judged["accepted"].astype(bool) == passed]
         name = "measured: " + ("accepted" if passed else "rejected")
-        for row, values in ((1, [ratio for _, ratio in found]), (2, [made.cost for made, _ in found])):
+        for row, values in ((1, drawable(found["ratio"])), (2, found["cost"].to_list())):
             plot.add_trace(go.Scatter(
-                x=[made.spoof_steps for made, _ in found], y=values, mode="markers", name=name, showlegend=row == 1,
-                text=[made.attack for made, _ in found], hovertemplate="%{text}, T' = %{x}: %{y:.3g}",
+                x=found["spoof_steps"].to_list(), y=values, mode="markers", name=name, showlegend=row == 1,
+                text=found["attack"].to_list(), hovertemplate="%{text}, T' = %{x}: %{y:.3g}",
                 marker={"color": colour, "symbol": symbol, "size": 10, "line": {"width": 1}},
             ), row=row, col=1)  # fmt: skip
     for row, text in ((1, "δ"), (2, "the honest proof")):
@@ -68,7 +76,7 @@ def window_figure(table: pd.DataFrame, calibration: Calibration, *, attempts: Se
         mark(plot, guess, "your prediction", guess=True)
     styled(plot, "The spoofing window", "", "", height=520)
     plot.update_xaxes(title_text="T', steps of the spoof", row=2, col=1)
-    plot.update_xaxes(type="log")
+    plot.update_xaxes(type="log", dtick="D2")
     logarithmic(plot)
     plot.update_yaxes(title_text="error / δ", row=1, col=1)
     plot.update_yaxes(title_text="cost / the proof's", row=2, col=1)

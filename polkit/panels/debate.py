@@ -50,10 +50,10 @@ def verifiers_of(answers: Mapping[str, str]) -> list[str]:
     return chosen
 
 
-def debate_panel(trainings: pd.DataFrame, costs: pd.DataFrame) -> Panel:
+def debate_panel(trainings: pd.DataFrame, costs: pd.DataFrame, *, large: bool = False) -> Panel:
     """Every switch at once: in how many trainings each folder is accepted by all verifiers that are in force.
 
-    trainings, costs: `matrix_trainings` and `matrix_costs` of the published matrix.
+    trainings, costs: `matrix_trainings` and `matrix_costs` of the published matrix · large: for a hall.
     """
     repeats = trainings["seed"].nunique()
     shares = costs.set_index("folder")["floating_point_operations"]
@@ -69,4 +69,4 @@ def debate_panel(trainings: pd.DataFrame, costs: pd.DataFrame) -> Panel:
             counts = counts.where(counts.index == counts.index[0], 0)
         return standing_figure(counts, repeats, shares)
 
-    return panel("debate", buttons, draw)
+    return panel("debate", buttons, draw, large=large)

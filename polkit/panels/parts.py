@@ -11,7 +11,8 @@ from typing import Any
 import ipywidgets as w
 import plotly.graph_objects as go
 
-from polkit.figures.drawing import Figure
+from polkit.figures.drawing import Figure, enlarged
+from polkit.panels.access import named
 from polkit.progress import Cancelled
 
 LABEL = {"description_width": "90px"}
@@ -95,7 +96,8 @@ class Prediction:
                 tell()
 
         button.on_click(keep)
-        box = w.VBox([w.HTML(f"<b>Predict.</b> {html.escape(question)}"), w.HBox([slider, button, kept])])
+        box = w.VBox([w.HTML(f"<b>Predict.</b> {html.escape(question)}"), w.HBox([slider, button, kept]),
+                      named()])  # fmt: skip
         box.add_class("polkit-prediction")
         self.panel = Panel(box, f"Predict: {question} (Run the chapter to note your answer here.)")
 
@@ -109,16 +111,20 @@ class Prediction:
 
 def panel(name: str, sliders: Mapping[str, w.Widget], draw: Callable[..., Figure], *, data: Any = None,
           compute: Callable[..., Any] | None = None, on_run: tuple[str, ...] = (),
-          cannot_run: Callable[..., str] = lambda **_: "", prediction: Prediction | None = None) -> Panel:  # fmt: skip
+          cannot_run: Callable[..., str] = lambda **_: "", prediction: Prediction | None = None,
+          large: bool = False) -> Panel:  # fmt: skip
     """Sliders, and the figure that `draw(data, guess=…, **values)` makes of their values.
 
     The sliders in `on_run` take effect when Run is pressed: `compute(progress, **values)` then returns new data, in
-    a thread of its own. cannot_run(**values): why it cannot be run with these values, or "". Whatever goes wrong
-    is said in the panel.
+    a thread of its own. cannot_run(**values): why it cannot be run with these values, or "" · large: for a hall.
+    Whatever goes wrong is said in the panel.
     """
     state = {"data": data, "run": {key: slider.value for key, slider in sliders.items()}}
     first = draw(data, guess=prediction.value if prediction else None, **state["run"])
-    figure = go.FigureWidget(first.plot)
+    # Enlarged before it is a widget: what changes before a page has loaded would not be shown there.
+    figure, described = go.FigureWidget(enlarged(first.plot) if large else first.plot), named(first.summary)
+    # No keyboard reaches plotly's buttons, and their links lead nowhere.
+    figure._config = {"displayModeBar": False, "responsive": True}
     says, error = w.HTML(value=_sentence(first.summary)), w.HTML()
     says.add_class("polkit-says")
     error.add_class("polkit-error")
@@ -133,7 +139,7 @@ def panel(name: str, sliders: Mapping[str, w.Widget], draw: Callable[..., Figure
         except Exception as problem:  # an exception in a callback would otherwise be swallowed
             error.value = said_wrong(problem)
         else:
-            says.value, error.value = _sentence(drawn.summary), ""
+            says.value, error.value, described.said = _sentence(drawn.summary), "", drawn.summary
 
     for key, slider in sliders.items():
         if key not in on_run:
@@ -160,7 +166,7 @@ def panel(name: str, sliders: Mapping[str, w.Widget], draw: Callable[..., Figure
         rows.append(_run_row(box, sliders, compute, cannot_run, finished, error, reset))
     else:
         rows.append(reset)
-    box.children = [*rows, error, figure, says]
+    box.children = [*rows, error, figure, says, described]
     box.add_class("polkit-panel")
     box.add_class(f"polkit-panel-{name}")
     labels = ", ".join(slider.description for slider in sliders.values())
@@ -187,20 +193,16 @@ def _run_row(box: w.VBox, sliders: Mapping[str, w.Widget], compute: Callable[...
         run.disabled, note.value = bool(reason), html.escape(reason)
 
     def begin(_) -> None:
-        used, told = current(), {"at": 0.0}
+        used = current()
         stop.clear()
         run.disabled, cancel.disabled, error.value, note.value = True, False, "", "running"
-        bar.value, bar.max = 0, 1
+        tell = meter(bar, note, "running")
         box.add_class("polkit-busy")
 
         def progress(done: int, total: int) -> None:
             if stop.is_set():
                 raise Cancelled
-            now = time.perf_counter()
-            if now - told["at"] > 0.1 or done == total:
-                told["at"] = now
-                bar.max, bar.value = max(total, 1), done
-                note.value = f"running: {done} of {total}"
+            tell(done, total)
 
         def work() -> None:
             ended = ""
@@ -223,6 +225,21 @@ def _run_row(box: w.VBox, sliders: Mapping[str, w.Widget], compute: Callable[...
         slider.observe(check, names="value")
     check()
     return w.HBox([run, cancel, reset, bar, note])
+
+
+def meter(bar: w.IntProgress, note: w.HTML, what: str) -> Callable[[int, int], None]:
+    """Shows how far something is, at most ten times a second: every message takes time from what is computed."""
+    told = {"at": 0.0}
+    bar.value, bar.max = 0, 1
+
+    def tell(done: int, total: int) -> None:
+        now = time.perf_counter()
+        if now - told["at"] > 0.1 or done == total:
+            told["at"] = now
+            bar.max, bar.value = max(total, 1), done
+            note.value = f"{what}: {done} of {total}"
+
+    return tell
 
 
 def too_long(seconds_per_step: float, spoof_steps: int, interval: int) -> str:
@@ -254,5 +271,5 @@ def _sentence(summary: str) -> str:
     return f"<div role='status' aria-live='polite'>{html.escape(summary)}</div>"
 
 
-def said_wrong(problem: Exception) -> str:
-    return f"<b>{type(problem).__name__}</b>: {html.escape(str(problem))}"
+def said_wrong(problem: Exception, where: str = "") -> str:
+    return f"<div role='alert'>{html.escape(where)}<b>{type(problem).__name__}</b>: {html.escape(str(problem))}</div>"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import ipywidgets as w
 import pandas as pd
 
 from polkit.calibration import Calibration
@@ -11,6 +12,8 @@ from polkit.figures.stages import editor_figure
 from polkit.figures.verification import verdict_figure
 from polkit.noise import calibration_for_interval, verdict_at_interval
 from polkit.panels.parts import (
+    LABEL,
+    WIDE,
     Panel,
     Prediction,
     delta_slider,
@@ -59,6 +62,30 @@ def verdict_panel(verdict: Verdict, proof: Proof, calibration: Calibration, *, i
         return replace(figure, summary=f"k = {interval}, δ × {threshold_scale:.2f}, Q = {top_q}: {figure.summary}")
 
     return panel("verdict", sliders, draw, data=verdict, compute=compute, on_run=("interval",), prediction=prediction)
+
+
+def explorer_panel(judged: dict[str, Judged], *,
+                   large: bool = False) -> tuple[Panel, Callable[[str, Judged], None]]:  # fmt: skip
+    """δ and Q over the verdict on one of several folders, each with every interval replayed; and a function that adds
+    another folder by its name. large: for a hall."""
+    known = dict(judged)
+    chooser = w.ToggleButtons(options=list(known), description="folder", style=LABEL, layout=WIDE)
+    chooser.add_class("polkit-folder")
+    most = max(most_intervals(one.verdict) for one in known.values())
+    sliders = {"folder": chooser, "threshold_scale": delta_slider(), "top_q": top_q_slider(most, most)}
+
+    def draw(_: None, *, guess: float | None, folder: str, threshold_scale: float, top_q: int) -> Figure:
+        one = known[folder]
+        figure = verdict_figure(one.verdict, one.calibration, threshold_scale=threshold_scale, top_q=top_q)
+        return replace(figure, summary=f"{folder}, {one.spoof.steps} steps, δ × {threshold_scale:.2f}, Q = {top_q}: "
+                       f"{figure.summary}")  # fmt: skip
+
+    def add(name: str, one: Judged) -> None:
+        known[name], chosen = one, chooser.value
+        chooser.options = list(known)  # which chooses the first one
+        chooser.value = chosen
+
+    return panel("explorer", sliders, draw, large=large), add
 
 
 def attack_panel(name: str, forge: Callable[..., Proof], final: Checkpoint, judged: Judged, proof: Proof, *,

@@ -1,0 +1,46 @@
+"""`make app`: the lecture's panels as a web page of this machine, one kernel for each viewer."""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ADDRESS, PORT = "127.0.0.1", 8866
+WIDGETS = ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8", "anywidget"]
+ORPHAN_SECONDS = 600  # a kernel whose page was closed without saying so is ended after this
+
+
+def command(notebook: Path, port: int) -> list[str]:
+    """The call of Voila. What it serves is the page, its scripts and the kernel's messages about widgets: no file of
+    the checkout, no template that an address names, nothing to other machines."""
+    return [
+        sys.executable, "-m", "voila", str(notebook), "--no-browser",
+        f"--Voila.ip={ADDRESS}", f"--Voila.port={port}", "--Voila.port_retries=0",
+        "--VoilaConfiguration.template=polkit", "--VoilaConfiguration.strip_sources=True",
+        "--VoilaConfiguration.allow_template_override=NO", "--VoilaConfiguration.allow_theme_override=NO",
+        "--VoilaConfiguration.file_allowlist=[]", "--VoilaConfiguration.show_tracebacks=False",
+        f"--VoilaConfiguration.extension_allowlist={WIDGETS}",
+        f"--MappingKernelManager.cull_idle_timeout={ORPHAN_SECONDS}",
+    ]  # fmt: skip
+
+
+def environment(given: Mapping[str, str]) -> dict[str, str]:
+    """The given variables, with the folder of our template where Voila looks for templates."""
+    places = [str(HERE), *filter(None, [given.get("JUPYTER_PATH")])]
+    return {**given, "JUPYTER_PATH": os.pathsep.join(places)}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="make app", description=__doc__)
+    parser.add_argument("--port", type=int, default=PORT)
+    parser.add_argument("notebook", type=Path, nargs="?", default=HERE / "lecture.ipynb")
+    given = parser.parse_args(arguments)
+    print(f"Open http://{ADDRESS}:{given.port} in a browser; Ctrl-C here ends it.", flush=True)
+    # In place of this process, so that whoever ends it ends Voila and its kernels.
+    os.execve(sys.executable, command(given.notebook, given.port), environment(os.environ))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,354 @@
+"""`make app` in a browser: the three screens by keyboard alone, for a screen reader, on two screens, and offline."""
+
+import contextlib
+import http.client
+import os
+import re
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import nbformat
+import pandas as pd
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from chapter import PICTURES, Panel, wait_until
+from serving import free_port, serving
+
+import polkit as pk
+from polkit.figures import standing_figure, verdict_figure
+from polkit.panels.debate import SWITCHES, verifiers_of
+from polkit.panels.lecture import SPOOFS
+from polkit.reproduce import published
+from polkit.reproduce.matrix import accepted_by_all, read_matrix
+from polkit.window import spoof_lengths, window_edges
+from polkit.window_grid import closed_window, judged_spoofs, read_paths, spoof_rows
+
+pytestmark = [pytest.mark.ui, pytest.mark.filterwarnings("default")]
+HALL, PHONE = {"width": 1920, "height": 1080}, {"width": 390, "height": 844}
+SCREENS = {"window": "published-window", "explorer": "explorer", "debate": "debate"}
+LOADED_SECONDS, READY_SECONDS = 60, 180  # from an empty cache the verifier's screen takes over a minute
+SERVED = "/voila/static/voila.js"  # asks for no kernel
+REPOSITORY = Path(__file__).resolve().parents[2]
+UNUSUAL = ["""
+import time
+from pathlib import Path
+
+import ipywidgets as w
+import pandas as pd
+
+import polkit as pk
+from polkit.figures.primer import size_figure
+from polkit.panels import lecture
+from polkit.panels.parts import delta_slider, panel
+from polkit.panels.waiting import Stage, in_turn
+
+def draw(data, *, guess, threshold_scale):
+    if threshold_scale < 1:
+        raise ValueError("δ must not fall below 1 here")
+    return size_figure(pd.DataFrame({"checkpoint_interval": [1, 10], "stored_bytes": [1e6, threshold_scale * 1e5]}))
+
+def wait(progress):
+    for count in range(10_000):
+        if Path("OPEN").exists():
+            return w.HTML("<b>it is there</b>")
+        progress(count, 10_000)
+        time.sleep(0.02)
+
+def fail(progress):
+    raise OSError("the disk is full")
+""", """
+panel("failing", {"threshold_scale": delta_slider()}, draw)
+""", """
+in_turn("slow", [Stage("something slow", wait, lambda found: found)])
+""", """
+in_turn("failing", [Stage("the proof", fail, print)])
+""", """
+lecture.explorer_screen(pk.task("digits").replace(train_size=256, epochs=16, checkpoint_interval=4), workers=1)
+"""]  # fmt: skip
+
+
+@contextlib.contextmanager
+def served(place, notebook=(), **variables):
+    port = free_port()
+    own = {name: str(place / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
+    command = [sys.executable, str(REPOSITORY / "notebooks/app/serve.py"), "--port", str(port), *map(str, notebook)]
+    environment = os.environ | own | {"PYTHONPATH": str(REPOSITORY)} | variables
+    with serving(command, environment, place / "app.log", f"http://127.0.0.1:{port}", SERVED) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def app(chromium, browser, tmp_path_factory):
+    """The page, opened once. address: where it is · asked: every address that it has asked for."""
+    with served(tmp_path_factory.mktemp("app")) as address:
+        page = browser.new_page(viewport=HALL)
+        page.address, page.asked = address, []
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.on("websocket", lambda socket: page.asked.append(socket.url))
+        page.goto(address, wait_until="commit")
+        page.wait_for_selector(".polkit-panel-debate .main-svg", timeout=LOADED_SECONDS * 1000)
+        page.wait_for_selector(".polkit-waiting-explorer:not(.polkit-busy)", timeout=READY_SECONDS * 1000)
+        assert page.locator(".polkit-waiting-explorer > .polkit-error").inner_text() == ""
+        yield page
+        page.close()
+
+
+@pytest.fixture
+def panel(app):
+    app.set_viewport_size(HALL)
+    return lambda name: Panel(app, "app", SCREENS[name])
+
+
+def marks(figure):
+    return {trace["name"]: len(trace["x"] or []) for trace in figure["traces"]}
+
+
+def spelt(summary):
+    return re.sub(r"\s+", " ", summary)
+
+
+def alternative(panel):
+    plot = panel.box.locator(".js-plotly-plot")
+    return plot.get_attribute("role"), plot.get_attribute("aria-label")
+
+
+def violations(page):
+    """What axe-core finds serious or critical: rule, and the first node of it."""
+    found = Axe().run(page).response["violations"]
+    return [(rule["id"], rule["nodes"][0]["target"], rule["nodes"][0]["html"][:200])
+            for rule in found if rule["impact"] in ("serious", "critical")]  # fmt: skip
+
+
+def test_the_window_follows_the_keyboard(panel):
+    window = panel("window")
+    runs, paths = pd.read_csv(published() / "runs.csv"), read_paths(published())
+    spoofs = spoof_rows(runs)
+
+    def expect(said, attack, scale, steps, replayed="all"):
+        judged = judged_spoofs(runs, replayed=replayed, threshold_scale=scale)
+        judged = judged[judged["attack"] == attack]
+        even = (judged["spoof_steps"] / judged["cost"]).mean()
+        table = closed_window(spoofs, paths, spoof_lengths(10, 4400, 120), break_even=even, threshold_scale=scale)
+        left, right = window_edges(table)
+        assert said.startswith(f"{attack}, δ × {scale:.2f}: spoofing passes and pays for T' from {left} to {right}:")
+        counts = judged.groupby("spoof_steps")["accepted"].sum()
+        assert said.endswith("of 3 trainings: " + ", ".join(f"{n} at T' = {t}" for t, n in counts.items()) + ".")
+        figure = window.figure()
+        shaded = next(shape for shape in figure["shapes"] if shape["type"] == "rect")
+        assert (shaded["x0"], shaded["x1"]) == (left, right)
+        assert steps in [shape["x0"] for shape in figure["shapes"] if shape["x0"] == shape["x1"]]
+        accepted = int(judged["accepted"].sum())
+        drawn = [len(trace["x"]) for trace in figure["traces"] if trace["name"] == "measured: accepted"]
+        assert drawn == [accepted, accepted], "above and below"
+        wait_until(lambda: alternative(window) == ("img", said), 2, "the plot had to be described by its sentence")
+
+    first = window.says()
+    expect(first, "interpolation only", 1.0, 140)
+    window.press("delta", "ArrowRight", 15)
+    doubled = window.changed_from(first)
+    expect(doubled, "interpolation only", 10**0.3, 140)
+    window.press("steps", "ArrowRight", 6)
+    longer = window.changed_from(doubled)
+    expect(longer, "interpolation only", 10**0.3, 200)
+    window.box.get_by_role("button", name="Attack II", exact=True).press("Enter")
+    other = window.changed_from(longer)
+    expect(other, "Attack II", 10**0.3, 200)
+    assert window.box.get_by_role("button", name="Attack II", exact=True).get_attribute("aria-pressed") == "true"
+    one = window.box.get_by_role("button", name="Q = 1")
+    one.press("Space")
+    wait_until(lambda: one.get_attribute("aria-pressed") == "true", 5, "Q = 1 had to be pressed")
+    expect(window.says(), "Attack II", 10**0.3, 200, "one")
+    window.click("reset")
+    assert window.changed_from(window.says()) == first
+
+
+def test_the_explorer_shows_the_verdicts_that_the_verifier_gives(panel):
+    explorer = panel("explorer")
+    task = pk.task("digits")
+    proof, calibration = pk.prepare(task, 0, progress=False)
+    attack, intervals = SPOOFS["borrowed momentum"]
+    spoof = attack(proof.final_weights(), task, spoof_steps=10 * intervals, seed=1, calibration=calibration,
+                   progress=False)  # fmt: skip
+    verdicts = {"honest proof": (4400, pk.verify(proof, calibration, top_q="all", workers=2, remember=True)),
+                "borrowed momentum": (40, pk.verify(spoof, calibration, top_q="all", remember=True))}  # fmt: skip
+
+    def expect(said, name, scale, q):
+        steps, verdict = verdicts[name]
+        figure = verdict_figure(verdict, calibration, threshold_scale=scale, top_q=q)
+        assert said == f"{name}, {steps} steps, δ × {scale:.2f}, Q = {q}: {spelt(figure.summary)}"
+        wait_until(lambda: marks(explorer.figure()) == {trace.name: len(trace.x) for trace in figure.plot.data}, 5,
+                   "the marks had to be those of the verdict")  # fmt: skip
+        level = next(shape["y0"] for shape in explorer.figure()["shapes"] if shape["y0"] == shape["y1"])
+        assert level == pytest.approx(scale, rel=1e-3)
+        wait_until(lambda: alternative(explorer) == ("img", said), 2, "the plot had to be described by its sentence")
+
+    first = explorer.says()
+    expect(first, "honest proof", 1.0, 3)
+    explorer.press("delta", "ArrowLeft", 25)
+    lower = explorer.changed_from(first)
+    expect(lower, "honest proof", 10**-0.5, 3)
+    explorer.press("q", "ArrowLeft", 2)
+    fewer = explorer.changed_from(lower)
+    expect(fewer, "honest proof", 10**-0.5, 1)
+    handle = explorer.box.locator(".polkit-delta .noUi-handle")
+    assert (handle.get_attribute("aria-label"), handle.get_attribute("aria-valuetext")) == ("δ (×)", "0.32")
+    assert explorer.box.get_by_role("button", name="Attack II").count() == 1
+    explorer.box.get_by_role("button", name="borrowed momentum").press("Enter")
+    expect(explorer.changed_from(fewer), "borrowed momentum", 10**-0.5, 1)
+    explorer.click("reset")
+    expect(explorer.changed_from(explorer.says()), "honest proof", 1.0, 3)
+
+
+def test_switches_of_the_debate_change_what_stands(panel):
+    debate = panel("debate")
+    tables = read_matrix(published())
+    trainings = tables["matrix_trainings"]
+    shares = tables["matrix_costs"].set_index("folder")["floating_point_operations"]
+    answers = {switch.name: next(iter(switch.options)) for switch in SWITCHES}
+
+    def expect(said):
+        counts = accepted_by_all(trainings, verifiers_of(answers))
+        assert said == spelt(standing_figure(counts, 3, shares).summary)
+        bars = debate.figure()["traces"][0]
+        assert bars["x"] == counts.to_list()
+        wait_until(lambda: alternative(debate) == ("img", said), 2, "the plot had to be described by its sentence")
+
+    said = debate.says()
+    expect(said)
+    for name, answer in (("intervals", "all"), ("augmentation", "recorded"), ("state", "and momentum"),
+                         ("model", "the disputed")):  # fmt: skip
+        group = debate.box.locator(f".polkit-{name}")
+        group.get_by_role("button", name=answer, exact=True).press("Enter")
+        answers[name] = answer
+        said = debate.changed_from(said)
+        expect(said)
+    debate.click("reset")
+    answers = {switch.name: next(iter(switch.options)) for switch in SWITCHES}
+    expect(debate.changed_from(said))
+
+
+def test_tab_reaches_every_control_and_shows_where_it_is(app):
+    app.set_viewport_size(HALL)
+    wanted = app.locator("nav a, .polkit-panel .noUi-handle, .polkit-panel button").count()
+    assert wanted > 35
+    seen = set()
+    for _ in range(4 * wanted):  # from where the last test has left it, round and round
+        app.keyboard.press("Tab")
+        number, named, outline = app.evaluate("""() => {
+            const all = [...document.querySelectorAll('nav a, .polkit-panel .noUi-handle, .polkit-panel button')];
+            const at = document.activeElement, look = getComputedStyle(at);
+            return [all.indexOf(at), at === document.body ? 'BODY' : at.ariaLabel || at.textContent.trim() || at.tagName,
+                    look.outlineStyle === 'none' ? 0 : parseFloat(look.outlineWidth)];
+        }""")
+        assert outline >= 2 or named == "BODY", f"nothing shows that {named} has the focus"
+        seen.add(number)
+        if len(seen - {-1}) == wanted:
+            return
+    raise AssertionError(f"Tab reached {len(seen - {-1})} of {wanted} links, sliders and buttons")
+
+
+@pytest.mark.parametrize("size", [HALL, PHONE], ids=["hall", "phone"])
+def test_nothing_serious_stands_between_the_page_and_a_reader(app, size):
+    app.set_viewport_size(size)
+    app.wait_for_timeout(500)
+    assert violations(app) == []
+    headings = [(int(node["level"][1]), node["text"]) for node in app.evaluate(
+        "() => [...document.querySelectorAll('h1,h2,h3,h4')].map(h => ({level: h.tagName, text: h.textContent}))")]
+    assert [level for level, _ in headings] == [1, 2, 2, 2]
+    wide = app.evaluate("() => document.documentElement.scrollWidth")
+    assert wide <= size["width"], "the page must not scroll sideways"
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    for name, panel in SCREENS.items():
+        heading = app.locator("main h2").nth(list(SCREENS).index(name))
+        heading.evaluate("node => node.scrollIntoView({behavior: 'instant'})")
+        app.wait_for_timeout(300)
+        app.screenshot(path=PICTURES / f"app-{name}-{size['width']}.png")
+        if size is HALL:
+            box = app.locator(f".polkit-panel-{panel}").bounding_box()
+            assert box["y"] + box["height"] <= size["height"], f"{name} does not fit on one screen"
+
+
+def test_no_request_leaves_this_machine_and_no_file_is_served(app):
+    here = urlsplit(app.address).netloc
+    assert len(app.asked) > 10
+    outside = {url for url in app.asked if not url.startswith(("data:", "blob:")) and urlsplit(url).netloc != here}
+    assert outside == set()
+    connection = http.client.HTTPConnection(here, timeout=10)
+    for path in ("lecture.ipynb", "voila/files/lecture.ipynb", "voila/files/../../README.md", "README.md",
+                 "voila/files/voila/templates/polkit/conf.json", "voila/static/../../../../../etc/passwd",
+                 "voila/templates/polkit/static/../../../../lecture.ipynb", "voila/files/%2e%2e/%2e%2e/pyproject.toml",
+                 "voila/api/contents/", "api/contents/", "api/terminals", "api/kernels"):  # fmt: skip
+        connection.request("GET", f"/{path}")
+        answer = connection.getresponse()
+        text = answer.read().decode(errors="replace")
+        if answer.status == 302:  # to voila/files, which refuses
+            connection.request("GET", answer.headers["Location"])
+            answer = connection.getresponse()
+            text = answer.read().decode(errors="replace")
+        assert answer.status in (403, 404, 405), f"{path}: {answer.status}"
+        assert "http" not in text.lower().replace("httperror", ""), f"the page for {path} asks for something"
+
+
+def test_a_viewer_may_not_run_code_in_the_kernel(app):
+    """A message that runs code is dropped; one that asks what the kernel is, sent after it, is answered."""
+    kernel = app.evaluate("() => JSON.parse(document.getElementById('jupyter-config-data').textContent).kernelId")
+    answered = app.evaluate("""kernel => new Promise((done, fail) => {
+        const socket = new WebSocket(`ws://${location.host}/api/kernels/${kernel}/channels?session_id=test`), seen = [];
+        const send = (kind, content) => socket.send(JSON.stringify({
+            channel: 'shell', content, parent_header: {}, metadata: {}, buffers: [],
+            header: {msg_id: kind, msg_type: kind, session: 'test', username: '', version: '5.3', date: ''}}));
+        socket.onopen = () => {
+            send('execute_request', {code: '1/0', silent: false});
+            send('kernel_info_request', {});
+        };
+        socket.onmessage = event => {
+            const type = JSON.parse(event.data).msg_type || JSON.parse(event.data).header.msg_type;
+            seen.push(type);
+            if (type === 'kernel_info_reply') setTimeout(() => { socket.close(); done(seen); }, 500);
+        };
+        socket.onerror = fail;
+        setTimeout(() => done(['nothing for ten seconds', ...seen]), 10000);
+    })""", kernel)
+    assert "kernel_info_reply" in answered
+    assert not {"execute_reply", "execute_input", "error"} & set(answered)
+
+
+def test_what_takes_a_while_says_so_and_what_fails_is_said_in_place(chromium, browser, tmp_path):
+    """A callback and a computation that fail, one that takes long, and the verifier's screen from an empty cache."""
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3",
+                                                                 "language": "python"}})  # fmt: skip
+    notebook.cells = [nbformat.v4.new_code_cell(source) for source in UNUSUAL]
+    nbformat.write(notebook, tmp_path / "unusual.ipynb")
+    with served(tmp_path, [tmp_path / "unusual.ipynb"], POLKIT_HOME=str(tmp_path / "home")) as address:
+        page = browser.new_page(viewport=HALL)
+        page.goto(address, wait_until="commit")
+        failing = page.locator(".polkit-waiting-failing .polkit-error")
+        failing.get_by_text("the proof: OSError: the disk is full").wait_for(timeout=LOADED_SECONDS * 1000)
+        assert failing.locator("[role=alert]").count() == 1
+        slow = page.locator(".polkit-waiting-slow")
+        assert slow.locator(".polkit-status").inner_text().strip() == "Being made: something slow …"
+        note = slow.locator(".polkit-note")
+        first = note.inner_text()
+        wait_until(lambda: note.inner_text() != first, 5, "the count had to go on")
+        assert re.fullmatch(r"done: \d+ of 10000", note.inner_text().strip())
+        assert violations(page) == []
+        page.screenshot(path=PICTURES / "app-unusual.png", full_page=True)
+        (tmp_path / "OPEN").touch()
+        slow.get_by_text("it is there").wait_for(timeout=5000)
+        assert not note.is_visible()
+
+        panel = Panel(page, "app", "failing")
+        said = panel.says()
+        panel.press("delta", "ArrowLeft")
+        panel.box.get_by_text("ValueError: δ must not fall below 1 here").wait_for(timeout=5000)
+        assert panel.says() == said
+        panel.press("delta", "ArrowRight", 3)
+        panel.changed_from(said)
+        assert panel.text("error") == ""
+
+        page.wait_for_selector(".polkit-waiting-explorer:not(.polkit-busy)", timeout=READY_SECONDS * 1000)
+        explorer = Panel(page, "app", "explorer")
+        assert explorer.box.locator(".polkit-folder button").all_inner_texts() == ["honest proof", *SPOOFS]
+        assert explorer.says().startswith("honest proof, 64 steps, δ × 1.00, Q = 1: ")
+        page.close()

@@ -1,0 +1,111 @@
+"""A place for what takes a while: what it shows meanwhile, then, and when something goes wrong."""
+
+import asyncio
+import html
+import re
+import threading
+
+import ipywidgets as w
+import pytest
+
+from polkit.panels.waiting import Stage, in_turn
+
+
+def part(shown, name):
+    (found,) = [child for child in within(shown.box) if f"polkit-{name}" in getattr(child, "_dom_classes", ())]
+    return found
+
+
+def within(box):
+    for child in box.children:
+        yield child
+        if hasattr(child, "children"):
+            yield from within(child)
+
+
+def words(shown, name):
+    return html.unescape(re.sub("<[^>]*>", "", part(shown, name).value))
+
+
+def watched(stages):
+    """The place after all that it does in the background is done."""
+
+    async def run():
+        shown = in_turn("test", stages)
+        async with asyncio.timeout(10):
+            while "polkit-busy" in shown.box._dom_classes:
+                await asyncio.sleep(0.002)
+        return shown
+
+    return asyncio.run(run())
+
+
+def test_each_result_is_shown_as_soon_as_it_is_there_and_the_next_stage_says_how_far_it_is():
+    seen, gate = [], threading.Event()
+    first, second = w.HTML("first"), w.HTML("second")
+
+    def halting(progress):
+        progress(1, 4)
+        assert gate.wait(5)
+        return "two"
+
+    async def run():
+        shown = in_turn("test", [
+            Stage("the <first>", lambda progress: "one", lambda result: seen.append(result) or first),
+            Stage("the second", halting, lambda result: seen.append(result) or second),
+            Stage("the third", lambda progress: "three", seen.append),
+        ])  # fmt: skip
+        assert words(shown, "status") == "Being made: the <first> (1 of 3) …"
+        assert shown.box.children[0].children == ()
+        async with asyncio.timeout(5):
+            while not words(shown, "note"):
+                await asyncio.sleep(0.002)
+        assert (seen, shown.box.children[0].children) == (["one"], (first,))
+        assert words(shown, "status") == "Being made: the second (2 of 3) …"
+        bar = part(shown, "progress")
+        assert (words(shown, "note"), bar.value, bar.max) == ("done: 1 of 4", 1, 4)
+        gate.set()
+        async with asyncio.timeout(5):
+            while "polkit-busy" in shown.box._dom_classes:
+                await asyncio.sleep(0.002)
+        return shown
+
+    shown = asyncio.run(run())
+    assert seen == ["one", "two", "three"]
+    assert shown.box.children[0].children == (second,), "a stage without a widget leaves what is shown"
+    assert (words(shown, "status"), words(shown, "error"), part(shown, "row").layout.display) == ("", "", "none")
+
+
+def test_widgets_are_made_by_the_thread_of_the_event_loop():
+    threads = {}
+
+    def compute(progress):
+        threads["compute"] = threading.get_ident()
+
+    def ready(result):
+        threads["ready"] = threading.get_ident()
+
+    watched([Stage("it", compute, ready)])
+    assert threads["ready"] == threading.get_ident() != threads["compute"]
+
+
+def failing(*_):
+    raise OSError("the disk is <full>")
+
+
+@pytest.mark.parametrize(("compute", "ready"), [(failing, lambda result: None), (lambda progress: 1, failing)])
+def test_what_goes_wrong_is_said_with_the_stage_and_later_ones_are_not_begun(compute, ready):
+    kept, later = w.HTML("kept"), []
+    shown = watched([
+        Stage("the first", lambda progress: None, lambda result: kept),
+        Stage("the second", compute, ready),
+        Stage("the third", later.append, later.append),
+    ])  # fmt: skip
+    assert words(shown, "error") == "the second: OSError: the disk is <full>"
+    assert shown.box.children[0].children == (kept,)
+    assert (later, words(shown, "status")) == ([], "")
+
+
+def test_without_an_event_loop_it_says_so():
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        in_turn("test", [Stage("it", lambda progress: None, lambda result: None)])
