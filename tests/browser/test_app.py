@@ -238,7 +238,8 @@ def test_tab_reaches_every_control_and_shows_where_it_is(app):
         number, named, outline = app.evaluate("""() => {
             const all = [...document.querySelectorAll('nav a, .polkit-panel .noUi-handle, .polkit-panel button')];
             const at = document.activeElement, look = getComputedStyle(at);
-            return [all.indexOf(at), at === document.body ? 'BODY' : at.ariaLabel || at.textContent.trim() || at.tagName,
+            const name = at === document.body ? 'BODY' : at.ariaLabel || at.textContent.trim() || at.tagName;
+            return [all.indexOf(at), name,
                     look.outlineStyle === 'none' ? 0 : parseFloat(look.outlineWidth)];
         }""")
         assert outline >= 2 or named == "BODY", f"nothing shows that {named} has the focus"
