@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from fractions import Fraction
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from polkit.course.checking import Exercise, wrong_choice, wrong_number
 from polkit.distance import distances
 from polkit.noise import verdict_at_interval
 from polkit.proof import Proof
+from polkit.replay import remembered
 from polkit.training import PARTS
 from polkit.verifier import Verdict, worst_ratios
 
@@ -35,8 +37,16 @@ def above_half(answer: object, *, every: Verdict, calibration: Calibration) -> s
 
 
 def wider_interval(answer: object, *, every: Verdict, proof: Proof, calibration: Calibration) -> str:
-    wider = verdict_at_interval(every, proof, calibration, WIDER * proof.checkpoint_interval)
-    own, right = (float(worst_ratios(verdict, calibration)["ratio"].max()) for verdict in (every, wider))
+    interval = WIDER * proof.checkpoint_interval
+
+    def replay() -> pd.DataFrame:
+        return verdict_at_interval(every, proof, calibration, interval).intervals[["part", "distance", "error"]]
+
+    # Three seconds of replaying, for every answer that a reader tries.
+    errors = remembered(replay, "wider", proof=proof.digest, task=calibration.task.to_json(), interval=interval,
+                        conditions=calibration.conditions.to_json())  # fmt: skip
+    allowed = [calibration.thresholds[row.part][row.distance] for row in errors.itertuples()]
+    own, right = float(worst_ratios(every, calibration)["ratio"].max()), float((errors["error"] / allowed).max())
     traps = {own: f"That is the multiple for k = {proof.checkpoint_interval}; press Run with the larger k.",
              WIDER * own: "So it would be if the errors of single steps simply added up; measure it.",
              1 / right: "That is how many of the largest errors fit into δ; turn the fraction over."}  # fmt: skip
