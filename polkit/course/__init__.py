@@ -10,7 +10,7 @@ from polkit.course import (
     chapter_07,
     chapter_08,
     chapter_09,
-)  # fmt: skip
+)
 from polkit.course.checking import Exercise, Feedback, judged
 
 EXERCISES: dict[str, Exercise] = {
@@ -23,7 +23,7 @@ EXERCISES: dict[str, Exercise] = {
     **chapter_07.EXERCISES,
     **chapter_08.EXERCISES,
     **chapter_09.EXERCISES,
-}  # fmt: skip
+}
 
 
 def check(exercise: str, answer: object, **given: object) -> Feedback:
