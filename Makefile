@@ -36,7 +36,7 @@ test-lowest:
 	mkdir -p build && .venv-lowest/bin/python tests/supply.py lowest > build/lowest.txt
 	.venv-lowest/bin/python -m pip install --quiet --constraint build/lowest.txt --editable '.[test]'
 	.venv-lowest/bin/pytest tests --ignore=tests/browser --ignore=tests/test_book.py --ignore=tests/test_reproduce.py \
-		--ignore=tests/test_site.py
+		--ignore=tests/test_site_pages.py
 
 # 50 times SIGKILL for each of `prove`, `spoof`, `calibrate` and `reproduce`: the last line counts what was lost.
 kills: install

@@ -23,7 +23,8 @@ def write_inline(translator: HTML5Translator, node: nodes.math) -> None:
 
 
 def write_block(translator: HTML5Translator, node: nodes.math_block) -> None:
-    translator.body.append(f'<div class="formula">{written(node, as_block=True)}</div>')
+    box = '<div class="formula" tabindex="0" role="group" aria-label="formula">'  # it scrolls where it is too wide
+    translator.body.append(f"{box}{written(node, as_block=True)}</div>")
     raise nodes.SkipNode
 
 

@@ -93,7 +93,7 @@ def shelf(tmp_path, monkeypatch):
 
 
 # Sphinx and what it imports warn of their own future.
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("ignore")
 def test_an_exercise_keeps_its_hint_folded_and_its_markdown(shelf):
     assert build(shelf / "site") == 0
     page = soup((shelf / "site" / "01_one.html").read_text(encoding="utf-8"))
@@ -106,7 +106,7 @@ def test_an_exercise_keeps_its_hint_folded_and_its_markdown(shelf):
     assert named.find_next("a").get_text() == "1"
 
 
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("ignore")
 def test_a_link_that_leads_nowhere_is_an_error(shelf, capsys):
     guide = shelf / "notebooks" / "00_start_here.ipynb"
     guide.write_text(guide.read_text().replace("01_one.ipynb", "02_two.ipynb"))
