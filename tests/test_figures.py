@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from itertools import combinations
 
@@ -15,6 +16,7 @@ from jupyter_client.jsonutil import json_default
 import polkit as pk
 from polkit import figures
 from polkit.distance import DISTANCES
+from polkit.figures.drawing import spoken
 from polkit.training import PARTS
 from polkit.verifier import INTERVAL_COLUMNS, Reason, Verdict, error_reasons, judge, worst_ratios
 from polkit.window import Attempt, window, window_edges
@@ -216,7 +218,12 @@ def test_the_surface_shows_the_path_the_replays_and_the_forgery():
     assert figure.plot.layout.yaxis.scaleanchor == "x"
     assert "straight line of 4 steps" in figure.summary
     assert "2 of 4 exceed δ" in figure.summary
-    assert "within 0.2 (δ)" in figure.summary
+    farthest = np.hypot(*(REPLAYED - PATH[4::4]).T).max()
+    assert f"end up to {spoken(farthest)} from the recorded checkpoints, all within δ = 0.2" in figure.summary
+    strict = figures.surface_figure(
+        GRID, PATH, REPLAYED, FORGED, interval=4, threshold=0.99 * farthest, forged_errors=np.array([0.1])
+    )
+    assert re.search(r"checkpoints, [123] of 3 above δ", strict.summary)
     fine = figures.surface_figure(
         GRID, PATH, REPLAYED, FORGED, interval=4, threshold=0.3, forged_errors=np.array([0.1, 0.3])
     )

@@ -54,10 +54,14 @@ def surface_figure(grid: tuple[np.ndarray, np.ndarray, np.ndarray], path: np.nda
                      line={"color": ORANGE, "width": 1, "dash": "dot"},
                      name="δ around each forged checkpoint")  # fmt: skip
     plot.update_layout(yaxis={"scaleanchor": "x", "constrain": "domain"}, xaxis={"constrain": "domain"})
+    honest = np.linalg.norm(replayed - recorded[1:], axis=1)
+    above = int((honest > threshold).sum())
+    found = "all within" if not above else f"{above} of {len(honest)} above"
     word = "every forged step stays within δ" if not missed.any() else f"{int(missed.sum())} of {len(missed)} exceed δ"
     summary = (
-        f"training bends its way down from its own start; replays end within {spoken(threshold)} (δ) of the recorded "
-        f"checkpoints; the forged path is a straight line of {len(forged) - 1} steps to the same end, and {word}."
+        f"training bends its way down from its own start; its replays end up to {spoken(float(honest.max()))} from the "
+        f"recorded checkpoints, {found} δ = {spoken(threshold)}; the forged path is a straight line of "
+        f"{len(forged) - 1} steps to the same end, and {word}."
     )
     styled(plot, "A model with two weights: one proof, its replay, one forgery", "weight 2", "weight 1", height=460)
     return Figure(plot, summary)
