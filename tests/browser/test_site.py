@@ -149,6 +149,12 @@ def test_no_page_has_a_serious_barrier(browser, pages):
     assert found == []
 
 
+def test_a_barrier_would_be_seen(page):
+    page.set_content("<main><img src='x'><p style='color: #bbb; background: #fff'>pale</p></main>")
+    page.evaluate(AXE_SCRIPT)
+    assert {"image-alt", "color-contrast", "html-has-lang"} <= {rule for rule, *_ in serious(page)}
+
+
 def test_every_picture_says_what_the_sentence_below_it_says(pages):
     described = 0
     for file, page in pages.items():
