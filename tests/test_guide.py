@@ -54,7 +54,9 @@ def test_every_file_exists(text):
     assert [each for each in sorted(named) if not each.startswith(made) and not (ROOT / each).exists()] == []
 
 
-LINKING = [ROOT / "README.md", *sorted((ROOT / "notebooks").rglob("*.ipynb"))]
+# The solutions repeat the chapters' prose one folder below.
+NOTEBOOKS = [file for file in sorted((ROOT / "notebooks").rglob("*.ipynb")) if file.parent.name != "solutions"]
+LINKING = [ROOT / "README.md", *NOTEBOOKS]
 
 
 @pytest.mark.parametrize("file", LINKING, ids=lambda file: file.stem)

@@ -26,6 +26,8 @@ def test_a_formula_is_drawn_by_the_browser_itself():
     assert made.math.msub.get_text(" ").split() == ["W", "0"]
     assert "…" in made.get_text()
     assert "𝒱" in made.get_text()
+    hat = soup(mathml(r"\hat W_t")).math
+    assert (hat.mover.mi.get_text(), hat.msub.get_text().strip(), hat.munderover) == ("W", "t", None)
     assert soup(mathml(r"\big(\tfrac1k\big)", as_block=True)).math["display"] == "block"
     with pytest.raises(MathError, match="nosuchcommand"):
         mathml(r"\nosuchcommand")

@@ -14,7 +14,9 @@ SYNONYMS = {r"\dots": r"\ldots", r"\big": r"\bigl", r"\textstyle": ""}
 
 def mathml(latex: str, as_block: bool = False) -> str:
     """A formula as a `<math>` element. Raises docutils' MathError for LaTeX that it does not know."""
-    return tex2mathml(re.sub(r"\\[A-Za-z]+", lambda found: SYNONYMS.get(found[0], found[0]), latex), as_block=as_block)
+    known = re.sub(r"\\[A-Za-z]+", lambda found: SYNONYMS.get(found[0], found[0]), latex)
+    beside = re.sub(r"(\\hat\s*[A-Za-z])_", r"\1{}_", known)  # docutils would put the index below the letter
+    return tex2mathml(beside, as_block=as_block)
 
 
 def write_inline(translator: HTML5Translator, node: nodes.math) -> None:

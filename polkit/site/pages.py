@@ -25,8 +25,8 @@ def dressed(html: str, works: Sequence[Work] = (), references: str = "") -> str:
 
 
 def describe_pictures(page: BeautifulSoup) -> None:
-    """Gives each picture the sentence below it as its text. Raises ValueError for a picture without one."""
-    for picture in page.find_all("img"):
+    """Gives each figure's picture the sentence below it as its text. Raises ValueError for one without."""
+    for picture in page.select(".cell_output img"):
         below = picture.find_next("em")
         if below is None or not below.get_text().startswith(IN_WORDS):
             raise ValueError(f"the picture {picture['src']} has no sentence that begins with {IN_WORDS!r} below it")
