@@ -32,7 +32,8 @@ def published_window_panel(runs: pd.DataFrame, paths: pd.DataFrame, *, interval:
     repeats, steps = made["seed"].nunique(), int(spoofs["steps"].iloc[0])
     lengths = spoof_lengths(interval, steps, 120)
     sliders = {
-        "threshold_scale": delta_slider(), "spoof_steps": steps_slider(14 * interval, interval, 60 * interval, interval),
+        "threshold_scale": delta_slider(),
+        "spoof_steps": steps_slider(14 * interval, interval, 60 * interval, interval),
         "attack": _chooser("attack", sorted(set(made["attack"]), key=SHOWN.index)),
         "replayed": _chooser("replayed", REPLAYED, "all"), "compared": _chooser("compared", COMPARED, "and buffers"),
     }  # fmt: skip
