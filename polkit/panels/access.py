@@ -55,7 +55,8 @@ export default {
 """
 STYLE = """
 .polkit-named { display: none; }
-.polkit-panel :focus-visible, .polkit-prediction :focus-visible { outline: 3px solid #0072B2; outline-offset: 2px; }
+.polkit-panel :focus-visible, .polkit-prediction :focus-visible {
+  outline: 3px solid #0072B2 !important; outline-offset: 2px !important; }
 """
 
 

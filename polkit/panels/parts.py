@@ -166,7 +166,7 @@ def panel(name: str, sliders: Mapping[str, w.Widget], draw: Callable[..., Figure
         rows.append(_run_row(box, sliders, compute, cannot_run, finished, error, reset))
     else:
         rows.append(reset)
-    box.children = [*rows, error, figure, says, described]
+    box.children = [*rows, error, described, figure, says]
     box.add_class("polkit-panel")
     box.add_class(f"polkit-panel-{name}")
     labels = ", ".join(slider.description for slider in sliders.values())
