@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COPYLEFT = re.compile(r"\bA?GPL|General Public License", re.IGNORECASE)
 # Its one caller is polkit/defences/commitment.py; whoever hands polkit on together with it is bound by its licence.
 KNOWN_COPYLEFT = {"pymerkle"}
+EXTRAS = ("test", "snark", "app", "site", "course")  # what `make install` takes
 
 
 def declared(extra: str = "") -> dict[str, Requirement]:
@@ -123,7 +124,7 @@ def vulnerable(found: dict[str, installed.Distribution]) -> tuple[list[str], int
 
 def audit() -> int:
     """Prints what was looked at; 1 if there is a finding."""
-    direct = declared("test") | declared("snark")
+    direct = {name: each for extra in EXTRAS for name, each in declared(extra).items()}
     found, findings = needed(direct), []
     print(f"{len(direct)} packages named in pyproject.toml, {len(found)} with what they need")
 
