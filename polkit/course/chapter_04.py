@@ -18,8 +18,9 @@ def images_per_weight(answer: object, *, task: Task, final: Checkpoint) -> str:
     weights = sum(tensor.numel() for tensor in final.weights.values())
     pixels = math.prod(task.image_shape)
     right = math.ceil(weights / pixels)
-    traps = {weights: "So many pixels there must be; how many images are that?",
-             weights / pixels: f"{right - 1} images are a few pixels short: a batch holds whole images."}  # fmt: skip
+    if isinstance(answer, (int, float)) and right - 1 <= answer < right:
+        return f"{right - 1} images are a few pixels short: a batch holds whole images."
+    traps = {weights: "So many pixels there must be; how many images is that?"}
     return wrong_number(answer, right, "images", traps=traps)
 
 
