@@ -52,7 +52,6 @@ def enlarged(plot: go.Figure) -> go.Figure:
         trace.update(line_width=4, marker_size=1.6 * (trace.marker.size or 6))
     plot.update_layout(height=780, autosize=True, font_size=19, title_font_size=23, legend_y=-0.14, margin={
         "l": 110, "r": 1.2 * margin.r, "t": max(1.2 * margin.t, 40), "b": 1.5 * margin.b})  # fmt: skip
-    plot.update_yaxes(automargin="left")
     if plot.layout.showlegend is None:
         plot.layout.showlegend = True  # where the only trace with points may be joined by others
     return plot

@@ -42,9 +42,9 @@ def standing_figure(counts: pd.Series, repeats: int, shares: pd.Series) -> Figur
     ))  # fmt: skip
     styled(plot, "", "accepted in so many trainings<br>(in brackets: operations / the proof's)", "",
            height=170 + 24 * len(counts))  # fmt: skip
-    plot.update_layout(margin={"l": 270, "t": 20, "b": 80, "r": 60}, showlegend=False)
+    plot.update_layout(margin={"l": 110, "t": 20, "b": 80, "r": 60}, showlegend=False)
     plot.update_xaxes(range=[0, repeats], dtick=1)
-    plot.update_yaxes(autorange="reversed", title_text=None)
+    plot.update_yaxes(autorange="reversed", title_text=None, automargin="left")  # the longest name is 40 letters long
     left = spoofs[spoofs > 0]
     said = f"the honest proof is accepted in {honest} of {repeats} trainings"
     if left.empty:

@@ -11,6 +11,9 @@ const set = (node, values) => {
     if (node && node.getAttribute(name) !== value) node.setAttribute(name, value);
   }
 };
+const CLASS = {attributes: true, attributeFilter: ['class']};
+const WITHIN = {childList: true, subtree: true, characterData: true, attributes: true,
+                attributeFilter: ['class', 'aria-valuetext']};
 const labelOf = row => (row.querySelector('.widget-label')?.textContent || '').trim();
 
 function name(panel, said) {
@@ -36,20 +39,25 @@ function name(panel, said) {
 
 export default {
   render({model, el}) {
-    let watched = null, stopped = false;
-    const watch = new MutationObserver(() => name(watched, model.get('said')));
+    let panel = null, stopped = false;
+    const watch = new MutationObserver(() => look());
+    const look = () => {
+      if (!panel || stopped) return;
+      name(panel, model.get('said'));
+      for (const child of panel.children) {  // of the plot its class alone: a redraw changes a thousand nodes
+        watch.observe(child, child.matches('.jupyter-widgets, .widget-toggle-buttons') ? WITHIN : CLASS);
+      }
+    };
     const begin = () => {
       if (stopped) return;
-      watched = el.closest('.polkit-panel, .polkit-prediction');
-      if (!watched) return void requestAnimationFrame(begin);
-      name(watched, model.get('said'));
-      watch.observe(watched, {childList: true, subtree: true, characterData: true, attributes: true,
-                              attributeFilter: ['class', 'aria-valuetext']});
+      panel = el.closest('.polkit-panel, .polkit-prediction');
+      if (!panel) return void requestAnimationFrame(begin);
+      watch.observe(panel, {childList: true});
+      look();
     };
-    const again = () => watched && name(watched, model.get('said'));
-    model.on('change:said', again);
+    model.on('change:said', look);
     begin();
-    return () => { stopped = true; watch.disconnect(); model.off('change:said', again); };
+    return () => { stopped = true; watch.disconnect(); model.off('change:said', look); };
   }
 };
 """

@@ -4,6 +4,8 @@ import re
 import time
 from pathlib import Path
 
+from axe_playwright_python.sync_playwright import Axe
+
 PICTURES = Path(__file__).resolve().parents[2] / "build" / "ui"
 PROGRESS = """() => {
   const notebook = window.jupyterapp.shell.currentWidget;
@@ -37,6 +39,13 @@ def wait_until(found, seconds, what):
             return value
         time.sleep(0.05)
     raise AssertionError(f"{what} within {seconds} s")
+
+
+def violations(page, inside=None):
+    """What axe-core finds serious or critical: rule, and the first node of it. inside: a selector."""
+    found = Axe().run(page, context=inside).response["violations"]
+    return [(rule["id"], rule["nodes"][0]["target"], rule["nodes"][0]["html"][:200])
+            for rule in found if rule["impact"] in ("serious", "critical")]  # fmt: skip
 
 
 class Chapter:
@@ -104,6 +113,15 @@ class Panel:
             return now if now != before and time.monotonic() - seen["since"] > 0.5 else None
 
         return wait_until(settled, seconds, f"{self.name} had to say something new")
+
+    def shows(self, words, seconds=15):
+        """Waits until the panel says this, and its plot is described by it: a busy machine shows what lies between."""
+        plot = self.box.locator(".js-plotly-plot")
+
+        def described():
+            return (self.says(), plot.get_attribute("role"), plot.get_attribute("aria-label")) == (words, "img", words)
+
+        wait_until(described, seconds, f"{self.name} had to say “{words}”; its last words: “{self.says()}”;")
 
     def click(self, button):
         self.box.locator(f".polkit-{button}").click()

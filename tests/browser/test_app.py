@@ -11,8 +11,7 @@ from urllib.parse import urlsplit
 import nbformat
 import pandas as pd
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from chapter import PICTURES, Panel, wait_until
+from chapter import PICTURES, Panel, violations, wait_until
 from serving import free_port, serving
 
 import polkit as pk
@@ -27,7 +26,7 @@ from polkit.window_grid import closed_window, judged_spoofs, read_paths, spoof_r
 pytestmark = [pytest.mark.ui, pytest.mark.filterwarnings("default")]
 HALL, PHONE = {"width": 1920, "height": 1080}, {"width": 390, "height": 844}
 SCREENS = {"window": "published-window", "explorer": "explorer", "debate": "debate"}
-LOADED_SECONDS, READY_SECONDS = 60, 180  # from an empty cache the verifier's screen takes over a minute
+LOADED_SECONDS, READY_SECONDS = 120, 400  # a busy machine; from an empty cache the verifier takes minutes
 SERVED = "/voila/static/voila.js"  # asks for no kernel
 REPOSITORY = Path(__file__).resolve().parents[2]
 UNUSUAL = ["""
@@ -117,24 +116,6 @@ def spelt(summary):
     return re.sub(r"\s+", " ", summary)
 
 
-def shows(panel, words, seconds=15):
-    """Waits until the panel says this, and its plot is described by it: a busy machine shows what lies between."""
-    plot = panel.box.locator(".js-plotly-plot")
-
-    def described():
-        seen = panel.says(), plot.get_attribute("role"), plot.get_attribute("aria-label")
-        return seen == (words, "img", words)
-
-    wait_until(described, seconds, f"{panel.name} had to say “{words}”; its last words: “{panel.says()}”;")
-
-
-def violations(page):
-    """What axe-core finds serious or critical: rule, and the first node of it."""
-    found = Axe().run(page).response["violations"]
-    return [(rule["id"], rule["nodes"][0]["target"], rule["nodes"][0]["html"][:200])
-            for rule in found if rule["impact"] in ("serious", "critical")]  # fmt: skip
-
-
 def test_the_window_follows_the_keyboard(panel):
     window = panel("window")
     runs, paths = pd.read_csv(published() / "runs.csv"), read_paths(published())
@@ -154,7 +135,7 @@ def test_the_window_follows_the_keyboard(panel):
             words = window.says()
             return words if words.startswith(start) and f" At T' = {steps} " in words and words.endswith(end) else None
 
-        shows(window, wait_until(said, 15, f"the window had to say “{start} … {end}”"))
+        window.shows(wait_until(said, 15, f"the window had to say “{start} … {end}”"))
 
         def drawn():
             figure = window.figure()
@@ -193,7 +174,7 @@ def test_the_explorer_shows_the_verdicts_that_the_verifier_gives(panel):
     def expect(name, scale, q):
         steps, verdict = verdicts[name]
         figure = verdict_figure(verdict, calibration, threshold_scale=scale, top_q=q)
-        shows(explorer, f"{name}, {steps} steps, δ × {scale:.2f}, Q = {q}: {spelt(figure.summary)}")
+        explorer.shows(f"{name}, {steps} steps, δ × {scale:.2f}, Q = {q}: {spelt(figure.summary)}")
 
         def drawn():
             seen = explorer.figure()
@@ -226,7 +207,7 @@ def test_switches_of_the_debate_change_what_stands(panel):
 
     def expect(answers):
         counts = accepted_by_all(trainings, verifiers_of(answers))
-        shows(debate, spelt(standing_figure(counts, 3, shares).summary))
+        debate.shows(spelt(standing_figure(counts, 3, shares).summary))
         wait_until(lambda: debate.figure()["traces"][0]["x"] == counts.to_list(), 5, "the bars had to be the counts")
 
     expect(start)

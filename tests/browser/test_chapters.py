@@ -5,7 +5,7 @@ import re
 
 import nbformat
 import pytest
-from chapter import Chapter, Panel, wait_until
+from chapter import Chapter, Panel, violations, wait_until
 
 import polkit as pk
 from polkit.figures import verdict_figure
@@ -158,9 +158,9 @@ def test_the_window_moves_with_delta_q_k_and_t(opened):
     panel.picture("delta halved")
     lines = [shape["x0"] for shape in panel.figure()["shapes"] if shape["x0"] == shape["x1"]]
     panel.press("steps", "ArrowLeft", 2)
-    panel.page.wait_for_timeout(500)
-    moved = [shape["x0"] for shape in panel.figure()["shapes"] if shape["x0"] == shape["x1"]]
-    assert (140 in lines, 120 in moved) == (True, True)
+    assert 140 in lines
+    wait_until(lambda: 120 in [shape["x0"] for shape in panel.figure()["shapes"] if shape["x0"] == shape["x1"]], 10,
+               "the dotted line had to move to T' = 120")  # fmt: skip
     panel.box.locator(".polkit-attack button").nth(1).click()
     said = panel.changed_from(said)
     assert said.startswith("interpolation only")
@@ -186,7 +186,10 @@ def test_a_panel_answers_at_once(opened, chapter, name, slider, said):
     panel = opened(chapter, name)
     first, drawn = panel.says(), panel.figure()
     panel.press(slider, "ArrowRight", 5)
-    assert said in panel.changed_from(first)
+    after = panel.changed_from(first)
+    assert said in after
+    panel.shows(after)
+    assert violations(panel.page, f".polkit-panel-{name}") == []
     assert panel.figure() != drawn
     assert panel.text("error") == ""
     panel.picture("moved")
@@ -232,9 +235,15 @@ def test_the_map_follows_k_t_and_the_spoofs_length(opened):
         return [trace["x"] for trace in panel.figure()["traces"] if trace["name"] == "the chosen point"]
 
     # The traces come one message after the words.
-    wait_until(lambda: chosen() == [[steps]], 5, "the star had to move to T'")
+    wait_until(lambda: chosen() == [[steps]], 15, "the star had to move to T'")
     assert panel.text("error") == ""
     panel.picture("k, T and T'")
+    debate = Panel(panel.page, panel.chapter, "debate")
+    before = debate.says()
+    debate.box.locator(".polkit-model").get_by_role("button", name="the disputed").press("Enter")
+    debate.shows(debate.changed_from(before))
+    assert violations(panel.page, ".polkit-panel-debate") == []
+    debate.picture("ends at the model")
 
 
 def test_a_proof_is_recorded_with_another_k(opened):
