@@ -30,7 +30,7 @@ from polkit.reading import (
     ProofError,
     bytes_digest,
     parse_array,
-    parse_json,
+    parse_facts,
     parse_tensors,
     read_plain,
 )  # fmt: skip
@@ -183,14 +183,7 @@ def open_proof(folder: str | Path) -> Proof:
     if not os.path.lexists(folder / "manifest.json"):
         raise ProofError(f"{folder} is not a proof: it has no manifest.json")
     raw = read_plain(folder / "manifest.json", "manifest.json", MANIFEST_BYTES)
-    manifest = parse_json(raw, "manifest.json")
-    if not isinstance(manifest, dict) or set(manifest) != set(MANIFEST_FIELDS):
-        raise ProofError(f"manifest.json must have the fields {', '.join(MANIFEST_FIELDS)} and no others")
-    for name, kind in MANIFEST_FIELDS.items():
-        if type(manifest[name]) is not kind:
-            raise ProofError(f"manifest.json: {name} must be of type {kind.__name__}")
-    if (manifest["format"], manifest["format_version"]) != (FORMAT, FORMAT_VERSION):
-        raise ProofError(f"manifest.json: this is not {FORMAT} version {FORMAT_VERSION}")
+    manifest = parse_facts(raw, "manifest.json", MANIFEST_FIELDS, FORMAT, FORMAT_VERSION)
     try:
         task = Task.from_json(manifest["task"])
     except ValueError as error:

@@ -87,6 +87,22 @@ def read_json(file: str | Path, limit: int) -> Any:
     return parse_json(read_plain(Path(os.path.realpath(file)), Path(file).name, limit), Path(file).name)
 
 
+def parse_facts(raw: bytes, name: str, fields: Mapping[str, type | tuple[type, ...]], kind: str,
+                version: int) -> dict[str, Any]:  # fmt: skip
+    """ProofError unless `parse_json` finds an object of exactly these fields, each of its type or one of several, and
+    its `format` and `format_version` are this kind and version."""
+    facts = parse_json(raw, name)
+    if not isinstance(facts, dict) or set(facts) != set(fields):
+        raise ProofError(f"{name} must have the fields {', '.join(fields)} and no others")
+    for field, allowed in fields.items():
+        types = allowed if isinstance(allowed, tuple) else (allowed,)
+        if type(facts[field]) not in types:
+            raise ProofError(f"{name}: {field} must be of type {' or '.join(each.__name__ for each in types)}")
+    if (facts["format"], facts["format_version"]) != (kind, version):
+        raise ProofError(f"{name}: this is not {kind} version {version}")
+    return facts
+
+
 def parse_json(raw: bytes, name: str) -> Any:
     """ProofError unless this is UTF-8 JSON in which no object names a key twice and every number is a finite one."""
 

@@ -1,7 +1,6 @@
 """The two folders of a challenge: the one that is published, and the one that its lecturer keeps. Their readers."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from polkit.calibration import CALIBRATION_BYTES, Calibration, load_calibration
 from polkit.checkpoints import checkpoint_bytes
 from polkit.cost import Cost
 from polkit.defences import PRESETS, Standards, load_standards
-from polkit.reading import ProofError, bytes_digest, parse_json, read_plain
+from polkit.reading import ProofError, bytes_digest, parse_facts, read_plain
 from polkit.task import Task
 from polkit.training import PARTS, Checkpoint
 from polkit.weights import read_weights
@@ -19,9 +18,9 @@ TEXT_BYTES = 2**16  # of challenge.json and kept.json; ours have 1 kB
 ALGORITHM_2 = "algorithm-2"
 VERIFIERS = (ALGORITHM_2, *PRESETS)
 SEEDED = ("recommended", "all")  # the presets that hold a folder against the seed that it commits to
-FIELDS = {"format": (str,), "format_version": (int,), "title": (str,), "task": (dict,), "defences": (str,),
-          "top_q": (int, str), "parts": (list,), "honest_cost": (dict,), "files": (dict,)}  # fmt: skip
-KEPT_FIELDS = {"format": (str,), "format_version": (int,), "challenge": (str,), "lots": (int,)}
+FIELDS = {"format": str, "format_version": int, "title": str, "task": dict, "defences": str, "top_q": (int, str),
+          "parts": list, "honest_cost": dict, "files": dict}  # fmt: skip
+KEPT_FIELDS = {"format": str, "format_version": int, "challenge": str, "lots": int}
 MOST = 1e30  # operations, seconds or bytes; the largest trainings of today take 1e26 operations
 
 
@@ -66,7 +65,7 @@ def open_challenge(folder: str | Path) -> Challenge:
     if not os.path.lexists(folder / "challenge.json"):
         raise ProofError(f"{folder} is not a challenge: it has no challenge.json")
     raw = read_plain(folder / "challenge.json", "challenge.json", TEXT_BYTES)
-    facts = _facts(raw, "challenge.json", FORMAT, FIELDS)
+    facts = parse_facts(raw, "challenge.json", FIELDS, FORMAT, FORMAT_VERSION)
     if facts["defences"] not in VERIFIERS:
         raise ProofError(f"challenge.json: defences is {facts['defences']!r}, not one of {', '.join(VERIFIERS)}")
     if facts["top_q"] != "all" and not (type(facts["top_q"]) is int and facts["top_q"] >= 1):
@@ -92,7 +91,7 @@ def open_kept(folder: str | Path, challenge: Challenge) -> Kept:
     if not os.path.lexists(folder / "kept.json"):
         raise ProofError(f"{folder} is not what `polkit challenge new` left for the lecturer: it has no kept.json")
     raw = read_plain(folder / "kept.json", "kept.json", TEXT_BYTES)
-    facts = _facts(raw, "kept.json", f"{FORMAT}-kept", KEPT_FIELDS)
+    facts = parse_facts(raw, "kept.json", KEPT_FIELDS, f"{FORMAT}-kept", FORMAT_VERSION)
     if facts["challenge"] != challenge.digest:
         raise ProofError(f"{folder} belongs to another challenge than {challenge.folder}")
     judged_by_preset = challenge.defences != ALGORITHM_2
@@ -112,18 +111,6 @@ def checked_cost(values: object, name: str) -> Cost:
         if type(value) not in (int, float) or not 0 <= value <= MOST or (least != "0" and value == 0):
             raise ProofError(f"{name}: {meter} is {value!r}, a number from {least} to {MOST:.0e} was expected")
     return Cost(**values)
-
-
-def _facts(raw: bytes, name: str, kind: str, fields: Mapping[str, tuple[type, ...]]) -> dict:
-    facts = parse_json(raw, name)
-    if not isinstance(facts, dict) or set(facts) != set(fields):
-        raise ProofError(f"{name} must have the fields {', '.join(fields)} and no others")
-    for field, types in fields.items():
-        if type(facts[field]) not in types:
-            raise ProofError(f"{name}: {field} must be of type {' or '.join(kind.__name__ for kind in types)}")
-    if (facts["format"], facts["format_version"]) != (kind, FORMAT_VERSION):
-        raise ProofError(f"{name}: this is not {kind} version {FORMAT_VERSION}")
-    return facts
 
 
 def _check_file(folder: Path, facts: dict, name: str, limit: int) -> None:

@@ -32,7 +32,7 @@ BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of x86 and ARM in /proc/cpui
 
 
 def has_bf16() -> bool:
-    """Whether this CPU has bf16 instructions; torch computes bf16 without them too, at a tenth of the speed."""
+    """Whether this CPU has bf16 instructions; torch computes bf16 without them too, slowly."""
     flags = Path("/proc/cpuinfo")
     return flags.exists() and bool(BF16_FLAGS & set(flags.read_text().split()))
 
