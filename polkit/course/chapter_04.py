@@ -3,10 +3,10 @@
 import math
 
 import pandas as pd
-import torch
 
 from polkit.calibration import Calibration
 from polkit.course.checking import Exercise, wrong_number
+from polkit.course.forged import wrong_spoof
 from polkit.distance import distances
 from polkit.proof import Proof
 from polkit.task import Task
@@ -18,9 +18,8 @@ def images_per_weight(answer: object, *, task: Task, final: Checkpoint) -> str:
     weights = sum(tensor.numel() for tensor in final.weights.values())
     pixels = math.prod(task.image_shape)
     right = math.ceil(weights / pixels)
-    if isinstance(answer, (int, float)) and right - 1 <= answer < right:
-        return f"{right - 1} images are a few pixels short: a batch holds whole images."
-    traps = {weights: "So many pixels there must be; how many images is that?"}
+    traps = {weights: "So many pixels there must be; how many images is that?",
+             weights / pixels: f"{right - 1} images are a few pixels short: a batch holds whole images."}  # fmt: skip
     return wrong_number(answer, right, "images", traps=traps)
 
 
@@ -44,11 +43,8 @@ def long_enough_rate(answer: object, *, spoof: Proof, trace: pd.Series) -> str:
 
 
 def pasted_ending(answer: object, *, final: Checkpoint, calibration: Calibration, spoof: Proof) -> str:
-    if not isinstance(answer, Proof):
-        return f"The answer must be a proof, as an attack returns it, not {type(answer).__name__}."
-    ended = answer.checkpoint(answer.steps).weights
-    if not all(torch.equal(ended[name], wanted) for name, wanted in final.weights.items()):
-        return "It does not end at W_T: a judge would not take it for a training of the disputed model."
+    if wrong := wrong_spoof(answer, final):
+        return wrong
     verdict = verify(answer, calibration, top_q="all", remember=True)
     if verdict.accepted:
         return "It is accepted whole: nothing was pasted, or more was forged than this question asks for."

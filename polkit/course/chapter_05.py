@@ -9,6 +9,7 @@ import torch
 from polkit.adversary import interpolation_only
 from polkit.calibration import Calibration
 from polkit.course.checking import Exercise, wrong_choice, wrong_number
+from polkit.course.forged import wrong_spoof
 from polkit.course.straight import least_pieces, path_ratios
 from polkit.distance import distances
 from polkit.proof import Proof, needs_points
@@ -122,15 +123,13 @@ def which_experiment(answer: object) -> str:
 
 
 def better_pace(answer: object, *, task: Task, final: Checkpoint, calibration: Calibration, spoof: Proof) -> str:
-    if not isinstance(answer, Proof):
-        return f"The answer must be a proof, as an attack returns it, not {type(answer).__name__}."
+    if wrong := wrong_spoof(answer, final):
+        return wrong
     if answer.steps > spoof.steps:
         return f"T' = {answer.steps} is longer than this chapter's spoofs of {spoof.steps} steps."
     if answer.points() is not None and not needs_points(task):
         return "It brings points of its own: leave the data set as it is."
     made = [answer.checkpoint(step) for step in answer.checkpoint_steps]
-    if not all(torch.equal(made[-1].weights[name], wanted) for name, wanted in final.weights.items()):
-        return "It does not end at W_T: a judge would not take it for a training of the disputed model."
     if any(bool(value.any()) for checkpoint in made for value in checkpoint.momentum.values()):
         return "Momentum carries it from one checkpoint to the next; the pace of a straight path is to do it alone."
     verdict = verify(answer, calibration, top_q="all", remember=True)

@@ -9,6 +9,7 @@ import torch
 from polkit.adversary import attack_3, corollary_bound
 from polkit.calibration import Calibration
 from polkit.course.checking import Exercise, wrong_choice, wrong_number
+from polkit.course.forged import wrong_spoof
 from polkit.course.straight import least_pieces
 from polkit.proof import Proof
 from polkit.task import Task
@@ -115,8 +116,8 @@ def printed_line_23(answer: object, *, spoof: Proof, final: Checkpoint, calibrat
 
 
 def cheaper_spoof(answer: object, *, final: Checkpoint, calibration: Calibration, spoof: Proof) -> str:
-    if not isinstance(answer, Proof):
-        return f"The answer must be a proof, as an attack returns it, not {type(answer).__name__}."
+    if wrong := wrong_spoof(answer, final):
+        return wrong
     trace = answer.trace()
     if len(trace) != answer.steps // answer.checkpoint_interval:
         return "Attack III notes one optimisation for each interval; this is another attack's."
@@ -125,9 +126,6 @@ def cheaper_spoof(answer: object, *, final: Checkpoint, calibration: Calibration
     share = answer.cost().relative_to(spoof.cost())["floating_point_operations"]
     if share > 0.5:
         return f"It takes {share:.2f} of the operations of this chapter's spoof."
-    ended = answer.checkpoint(answer.steps).weights
-    if not all(torch.equal(ended[name], wanted) for name, wanted in final.weights.items()):
-        return "It does not end at W_T: a judge would not take it for a training of the disputed model."
     verdict = verify(answer, calibration, top_q="all", remember=True)
     if not verdict.accepted:
         return f"It is cheap enough, but rejected: {verdict.reasons[0]}."

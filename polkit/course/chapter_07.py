@@ -1,17 +1,16 @@
 """Exercises of chapter 7, the spoofing window."""
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
+from polkit.adversary import sorted_initialisation
 from polkit.calibration import Calibration
 from polkit.course.checking import Exercise, wrong_choice, wrong_number, wrong_numbers
-from polkit.distance import DISTANCES
+from polkit.course.straight import least_pieces
 from polkit.task import CIFAR10, Task
 from polkit.training import Checkpoint
-from polkit.window import path_errors, window, window_edges
+from polkit.window import window, window_edges
 
 PAPER_COST = 31  # gradients for a step of Attack II: ten iterations of three, and one update (Section III-B)
 SCALES = (0.25, 0.5, 1.0, 3.0, 1000.0)
@@ -66,7 +65,7 @@ def room_in_the_paper(answer: object) -> str:
 
 
 def least_lengths(answer: object, *, task: Task, final: Checkpoint, calibration: Calibration) -> str:
-    if not isinstance(answer, Callable):
+    if not callable(answer):
         return f"The answer must be a function of the multiple of δ, not {type(answer).__name__}."
     k = task.checkpoint_interval
     for scale in SCALES:
@@ -80,15 +79,10 @@ def least_lengths(answer: object, *, task: Task, final: Checkpoint, calibration:
 
 
 def least_length(task: Task, final: Checkpoint, calibration: Calibration, scale: float) -> int:
-    """The least T' whose straight path is within `scale` times δ: from one piece on, in every distance."""
-    k, allowed = task.checkpoint_interval, calibration.thresholds["weights"]
-    whole = path_errors(task, final, np.array([k])).iloc[0]
-    pieces = max(1, *(math.ceil(whole[name] / (allowed[name] * scale)) for name in ("l1", "l2", "linf")))
-    while True:  # the cosine distance of a piece is not proportional to its length
-        spacing = path_errors(task, final, np.array([pieces * k])).iloc[0]
-        if all(spacing[name] <= allowed[name] * scale for name in DISTANCES):
-            return pieces * k
-        pieces += 1
+    """The least T' whose straight path, from the start that `path_errors` takes, is within `scale` times δ."""
+    first, delta = sorted_initialisation(task, final, 0).weights, calibration.thresholds["weights"]
+    allowed = {name: scale * value for name, value in delta.items()}
+    return task.checkpoint_interval * least_pieces(first, final.weights, allowed)
 
 
 def two_counts(answer: object, *, task: Task) -> str:

@@ -1,7 +1,7 @@
 """Exercises of chapter 8, thresholds by stage and commitments to the data."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -36,7 +36,7 @@ def for_both(answer: object, *, judged: Mapping[str, Verdict], calibration: Cali
 
 
 def factor_of_stages(answer: object) -> str:
-    if not isinstance(answer, Callable):
+    if not callable(answer):
         return f"The answer must be a function of the number of stages, not {type(answer).__name__}."
     for stages in (1, 2, 3, 8, 40):
         edges = [number / stages for number in range(stages)]
@@ -90,7 +90,7 @@ def what_a_root_tells(answer: object) -> str:
 
 
 def walked_pace(answer: object) -> str:
-    if not isinstance(answer, Callable):
+    if not callable(answer):
         return f"The answer must be a function of edges and scales, not {type(answer).__name__}."
     for edges, scales in WALKS:
         case = f"For edges {edges} and multiples {scales}"

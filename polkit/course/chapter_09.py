@@ -1,7 +1,7 @@
 """Exercises of chapter 9, the arms race."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 
 import numpy as np
@@ -46,7 +46,7 @@ def finest(task: Task, final: Checkpoint, calibration: Calibration, proof_steps:
 
 
 def lots_needed(answer: object) -> str:
-    if not isinstance(answer, Callable):
+    if not callable(answer):
         return f"The answer must be a function of n, f and the probability, not {type(answer).__name__}."
     for n, made_up, wanted in LOTS:
         case, found = f"{made_up} of {n} made up, probability {wanted}", answer(n, made_up, wanted)
@@ -66,7 +66,7 @@ def lots_needed(answer: object) -> str:
 
 
 def pushing_momentum(answer: object, *, task: Task) -> str:
-    if not isinstance(answer, Callable):
+    if not callable(answer):
         return f"The answer must be a function, not {type(answer).__name__}."
     small = task.replace(epochs=4, checkpoint_interval=min(4, task.steps_per_epoch), milestones=(1,))
     cases = {"the task's first interval": (task, 0),
@@ -133,7 +133,7 @@ def fewest_defences(answer: object, *, trainings: pd.DataFrame, task: str = "dig
 
 
 def from_checkpoints_alone(answer: object, *, proof: Proof, final: Checkpoint, spoofs: Mapping[str, Proof]) -> str:
-    if not isinstance(answer, Callable):
+    if not callable(answer):
         return f"The answer must be a function of a proof, not {type(answer).__name__}."
     task, k = proof.task, proof.checkpoint_interval
     short = task.replace(epochs=math.ceil(20 * k / task.steps_per_epoch))

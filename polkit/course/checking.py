@@ -59,7 +59,7 @@ def judged(exercises: Mapping[str, Exercise], name: str, answer: object, given: 
 def wrong_number(answer: object, right: float, unit: str, *, within: float = 0.0,
                  traps: Mapping[float, str] | None = None) -> str:  # fmt: skip
     """What is wrong with a number, or "". within: as a share of the right one · traps: usual wrong numbers and why
-    they are wrong, recognised within the same share or 1 %, whichever is more."""
+    they are wrong, recognised within the same share or 0.1 %, whichever is more."""
     if isinstance(answer, bool) or (not isinstance(answer, (int, float)) and not hasattr(answer, "__float__")):
         return f"The answer must be a number ({unit}), not {type(answer).__name__}."
     value = float(answer)
@@ -68,7 +68,7 @@ def wrong_number(answer: object, right: float, unit: str, *, within: float = 0.0
     if math.isclose(value, right, rel_tol=max(within, 1e-9), abs_tol=1e-12):
         return ""
     for trap, why in (traps or {}).items():
-        if math.isclose(value, trap, rel_tol=max(within, 0.01), abs_tol=1e-12):
+        if math.isclose(value, trap, rel_tol=max(within, 0.001), abs_tol=1e-12):
             return why
     return f"{value:g} {unit} is too {'large' if value > right else 'small'}."
 
