@@ -194,22 +194,43 @@ def _pixel_statistics(data: str, dtype: torch.dtype, device: torch.device) -> tu
     return tuple(torch.tensor(values, dtype=dtype, device=device).view(shape) for values in (mean, deviation))
 
 
+@dataclass(frozen=True)
+class Shifts:
+    """What is drawn to augment n images. offsets: int64 (2, n, 1), of rows and of columns · flipped: bool (n, 1)."""
+
+    offsets: Tensor
+    flipped: Tensor
+
+    def to(self, device: str | torch.device) -> "Shifts":
+        parts = (self.offsets, self.flipped)
+        if torch.device(device).type == "cuda":  # from pinned memory the GPU need not wait
+            parts = tuple(part.pin_memory() for part in parts)
+        return Shifts(*(part.to(device, non_blocking=True) for part in parts))
+
+
+def draw_shifts(task: Task, count: int, seed: int) -> Shifts:
+    """Drawn on the CPU, so that every device gets the same ones."""
+    generator = torch.Generator().manual_seed(seed)
+    offsets = torch.randint(0, 2 * task.shift + 1, (2, count, 1), generator=generator)
+    return Shifts(offsets, torch.rand((count, 1), generator=generator) < 0.5)
+
+
 def augment(task: Task, images: Tensor, seed: int) -> Tensor:
     """Shift each image by up to `task.shift` pixels over black and perhaps flip it, all drawn from `seed`.
 
-    images: (n, channels, height, width). Differentiable. The draw is made on the CPU, so every device
-    gets the same one.
+    images: (n, channels, height, width). Differentiable.
     """
+    return shifted(task, images, draw_shifts(task, len(images), seed).to(images.device))
+
+
+def shifted(task: Task, images: Tensor, shifts: Shifts) -> Tensor:
+    """`augment` with what was drawn, on the device of the images."""
     count, _, height, width = images.shape
-    generator = torch.Generator().manual_seed(seed)
-    offsets = torch.randint(0, 2 * task.shift + 1, (2, count, 1), generator=generator)
-    flipped = torch.rand((count, 1), generator=generator) < 0.5
-    if images.is_cuda:  # from pinned memory the GPU need not wait
-        offsets, flipped = (drawn.pin_memory().to(images.device, non_blocking=True) for drawn in (offsets, flipped))
+    offsets = shifts.offsets
     rows = offsets[0] + torch.arange(height, device=offsets.device)
     columns = torch.arange(width, device=offsets.device).expand(count, width)
     if task.flip:
-        columns = torch.where(flipped, columns.flip(1), columns)
+        columns = torch.where(shifts.flipped, columns.flip(1), columns)
     columns = offsets[1] + columns
     padded = torch.nn.functional.pad(images, [task.shift] * 4)
     width_padded = width + 2 * task.shift

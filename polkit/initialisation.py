@@ -46,6 +46,7 @@ def _p_value(value, required: Distribution) -> float:
     if not bool(value.isfinite().all()):
         return 0.0
     sample = value.double().flatten().numpy()
+    # A function, not a name with arguments: SciPy 1.18 (Python 3.12) hands the standard normal's those arguments too.
     if required.kind == "normal":
-        return float(stats.kstest(sample, "norm", args=(0, required.scale)).pvalue)
-    return float(stats.kstest(sample, "uniform", args=(-required.scale, 2 * required.scale)).pvalue)
+        return float(stats.kstest(sample, stats.norm(0, required.scale).cdf).pvalue)
+    return float(stats.kstest(sample, stats.uniform(-required.scale, 2 * required.scale).cdf).pvalue)

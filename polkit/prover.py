@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from polkit.background import in_background
+from polkit.captured import updates
 from polkit.checkpoints import checkpoint_name, checkpoint_steps, read_checkpoint, write_checkpoint
 from polkit.cost import Cost, Meter
 from polkit.data import Points, derive_seed, epoch_batches, signature, training_points
@@ -28,7 +29,6 @@ from polkit.training import (
     make_learner,
     snapshot,
     unit_costs,
-    update,
 )  # fmt: skip
 from polkit.whole import made_alone, stands
 
@@ -62,10 +62,11 @@ def train(task: Task, seed: int, conditions: Conditions, points: Points, *, star
     good, known = start, state or initial_checkpoint(task, seed)
 
     def take_step(step: int) -> float | Tensor:
-        return update(learner, points.take(batches[step]), step=step, augmentation_seed=seeds[step])
+        return one_update(batches[step], step=step, augmentation_seed=seeds[step])
 
     with applied(conditions):
         learner = make_learner(task, conditions)
+        one_update = updates(learner, points)
         load(learner, known)
         steps = range(start, task.steps)
         seen: float | Tensor = 0.0  # NaN as soon as a loss is not finite

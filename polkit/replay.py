@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
+from polkit.captured import updates
 from polkit.data import Points, derive_seed, training_points
 from polkit.distance import distances
 from polkit.places import cache_folder
@@ -14,7 +17,7 @@ from polkit.progress import Progress, reported
 from polkit.proof import Proof
 from polkit.reading import ProofError
 from polkit.task import NAMED_TASKS, Task
-from polkit.training import PARTS, Checkpoint, Conditions, Learner, applied, load, make_learner, snapshot, update
+from polkit.training import PARTS, Checkpoint, Conditions, Learner, applied, load, make_learner, snapshot
 from polkit.whole import made_alone, stands, write_text_whole
 
 PIECE = 20  # intervals replayed by one job, at most
@@ -62,18 +65,23 @@ def recorded_data(proof: Proof, conditions: Conditions) -> Recorded:
 
 
 def reached_after(learner: Learner, proof: Proof, data: Recorded, start: int, steps: Sequence[int], seed: int,
-                  begun: Checkpoint | None = None) -> dict[int, Checkpoint]:  # fmt: skip
+                  begun: Checkpoint | None = None,
+                  take_step: Callable[..., Tensor] | None = None) -> dict[int, Checkpoint]:  # fmt: skip
     """i -> W'_{t+i} for each i of `steps`, by updates from the recorded W_t, t = start (Algorithm 2, lines 25-29).
 
     begun: the recorded W_t, if it has been read already ·
-    seed: the verifier's own, from which a `redraw` draws its augmentation.
+    seed: the verifier's own, from which a `redraw` draws its augmentation ·
+    take_step: `updates(learner, data.points)`, for a caller who replays many intervals.
     """
+    take_step = take_step or updates(learner, data.points)
+    # All of them at once: a copy at every step would make a GPU wait for the CPU.
+    batches = torch.as_tensor(data.batches[start : start + max(steps)]).to(learner.conditions.device)
     replayed = learner.conditions.augmentation == "replay"
     load(learner, begun or proof.checkpoint(start, learner.task))
     reached = {}
     for step in range(start, start + max(steps)):
         drawn = int(data.augmentation_seeds[step]) if replayed else derive_seed(seed, "redraw", step)
-        update(learner, data.points.take(data.batches[step]), step=step, augmentation_seed=drawn)
+        take_step(batches[step - start], step=step, augmentation_seed=drawn)
         if step + 1 - start in steps:
             reached[step + 1 - start] = snapshot(learner)
     return reached
@@ -90,11 +98,12 @@ def interval_errors(proof: Proof, task: Task, conditions: Conditions, starts: Se
     claimed: dict[int, Checkpoint] = {}
     with applied(conditions):
         learner = make_learner(task, conditions)
+        take_step = updates(learner, data.points)
         for start in starts:
             end = min(start + proof.checkpoint_interval, proof.steps)
             # Where one interval ends the next begins, if it is replayed too.
             begun = claimed.get(start)
-            reached = reached_after(learner, proof, data, start, [end - start], seed, begun)[end - start]
+            reached = reached_after(learner, proof, data, start, [end - start], seed, begun, take_step)[end - start]
             claimed = {end: proof.checkpoint(end, task)}
             for part in PARTS:
                 errors = distances(claimed[end].parts()[part], reached.parts()[part])

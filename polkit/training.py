@@ -160,8 +160,9 @@ def load(learner: Learner, checkpoint: Checkpoint) -> None:
     for name, value in learner.model.named_parameters():
         value.copy_(checkpoint.weights[name])
         recorded = checkpoint.momentum.get(name)
-        state = torch.zeros_like(value) if recorded is None else torch.empty_like(value).copy_(recorded)
-        learner.optimiser.state[value]["momentum_buffer"] = state
+        # In place, where there is one: a captured step goes on with the memory it was captured with.
+        state = learner.optimiser.state[value].setdefault("momentum_buffer", torch.empty_like(value))
+        state.zero_() if recorded is None else state.copy_(recorded)
     for name, value in learner.model.named_buffers():
         value.copy_(checkpoint.buffers[name])
 
@@ -203,10 +204,15 @@ def loss_of(learner: Learner, batch: Points, augmentation_seed: int | None) -> T
     images = unit_pixels(learner, batch.images)
     if augmentation_seed is not None:
         images = augment(learner.task, images, augmentation_seed)
+    return loss_on(learner, images, batch.labels)
+
+
+def loss_on(learner: Learner, images: Tensor, labels: Tensor) -> Tensor:
+    """`loss_of` once the images are what the model will see, but for their normalisation."""
     images = normalise(learner.task, images).contiguous(memory_format=torch.channels_last)
     with learner.autocast():
         logits = learner.model(images)
-    return F.cross_entropy(logits.to(learner.conditions.dtype), batch.labels.to(logits.device))
+    return F.cross_entropy(logits.to(learner.conditions.dtype), labels.to(logits.device))
 
 
 def update(learner: Learner, batch: Points, *, step: int, augmentation_seed: int | None) -> Tensor:
@@ -215,10 +221,18 @@ def update(learner: Learner, batch: Points, *, step: int, augmentation_seed: int
     batch: images uint8, or float in [0, 1], (B, channels, height, width), labels int64 (B,).
     step: t, counted from 0, which sets the learning rate.
     """
+    set_learning_rate(learner, step)
+    learner.optimiser.zero_grad()
+    return descend(learner, loss_of(learner, batch, augmentation_seed))
+
+
+def set_learning_rate(learner: Learner, step: int) -> None:
     for group in learner.optimiser.param_groups:
         group["lr"] = learner.task.learning_rate_at(step)
-    learner.optimiser.zero_grad()
-    loss = loss_of(learner, batch, augmentation_seed)
+
+
+def descend(learner: Learner, loss: Tensor) -> Tensor:
+    """One step of the optimiser down this loss; its gradients must have been cleared."""
     loss.backward()
     learner.optimiser.step()
     return loss.detach()

@@ -22,17 +22,17 @@ EPOCHS = 20  # of digits: T = 440
 MADE = """
 import json, os, signal, sys
 import polkit as pk
-import polkit.prover as prover
+from polkit import captured
 
 out, epochs, seed, conditions, kill_at = sys.argv[1], *map(json.loads, sys.argv[2:])
-real = prover.update
+real = captured.update
 
 def update(*arguments, step, **named):
     if step == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*arguments, step=step, **named)
 
-prover.update = update
+captured.update = update
 pk.prove(pk.task("digits", epochs=epochs), seed, out=out, conditions=pk.Conditions(**conditions), progress=False)
 """
 # name -> the environment's variables, and the Conditions. What the manifest's digest must not depend on:

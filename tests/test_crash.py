@@ -289,7 +289,7 @@ def unfinished(task, folder, monkeypatch, done=10):
                 raise KeyboardInterrupt
             return real(*arguments, step=step, **named)
 
-        patched.setattr("polkit.prover.update", update)
+        patched.setattr("polkit.captured.update", update)
         with pytest.raises(KeyboardInterrupt):
             pk.prove(task, seed=0, out=folder, progress=False)
     return partial_path(folder)

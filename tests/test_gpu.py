@@ -6,7 +6,9 @@ import pytest
 import torch
 
 import polkit as pk
+from polkit.captured import updates
 from polkit.prover import batch_order
+from polkit.replay import replay
 from polkit.reproduce.batch import connected, own_gpu
 from polkit.training import PRECISIONS, applied, load, make_learner, snapshot
 
@@ -36,19 +38,64 @@ def test_a_learner_keeps_its_filters_channels_last(small_task):
     assert all(value.is_cuda and value.is_contiguous(memory_format=torch.channels_last) for value in filters)
 
 
-def test_no_step_between_checkpoints_waits_for_the_gpu(small_task):
+def plain(learner, points):
+    """What `updates` gives without a GPU."""
+
+    def take_step(indices, *, step, augmentation_seed):
+        return pk.update(learner, points.take(indices), step=step, augmentation_seed=augmentation_seed)
+
+    return take_step
+
+
+@pytest.mark.parametrize("taken_by", [plain, updates])
+def test_no_step_between_checkpoints_waits_for_the_gpu(small_task, taken_by):
     points, batches = pk.training_points(small_task).to("cuda"), torch.from_numpy(batch_order(small_task, 0)).to("cuda")
     with applied(GPU):
         learner = make_learner(small_task, GPU)
         load(learner, pk.initial_checkpoint(small_task, 0))
-        pk.update(learner, points.take(batches[0]), step=0, augmentation_seed=0)  # makes what is made once
+        take_step = taken_by(learner, points)
+        take_step(batches[0], step=0, augmentation_seed=0)  # makes what is made once
         torch.cuda.synchronize()
         torch.cuda.set_sync_debug_mode("error")
         try:
             for step in range(1, 4):
-                pk.update(learner, points.take(batches[step]), step=step, augmentation_seed=step)
+                take_step(batches[step], step=step, augmentation_seed=step)
         finally:
             torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("augmented", [True, False])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_captured_update_has_the_bits_of_a_plain_one(small_task, precision, augmented):
+    """Over a drop of the learning rate, and a second time after another state was loaded."""
+    task = small_task.replace(milestones=(1,))
+    conditions = GPU.replace(precision=precision)
+    points, batches = pk.training_points(task).to("cuda"), torch.from_numpy(batch_order(task, 0)).to("cuda")
+    around = range(task.steps_per_epoch - 3, task.steps_per_epoch + 3)
+    assert len({task.learning_rate_at(step) for step in around}) == 2
+    reached = {}
+    with applied(conditions):
+        for taken_by in (plain, updates):
+            learner = make_learner(task, conditions)
+            take_step = taken_by(learner, points)
+            for turn in (0, 1):
+                load(learner, pk.initial_checkpoint(task, turn))
+                losses = [take_step(batches[step], step=step, augmentation_seed=step if augmented else None)
+                          for step in around]  # fmt: skip
+                reached[taken_by, turn] = snapshot(learner), torch.stack(losses).cpu()
+    for turn in (0, 1):
+        (here, losses), (there, other_losses) = reached[plain, turn], reached[updates, turn]
+        assert torch.equal(losses, other_losses)
+        for part, named in here.parts().items():
+            for name, value in named.items():
+                assert torch.equal(value, there.parts()[part][name]), (turn, part, name)
+
+
+def test_threads_that_replay_at_once_find_what_one_finds(small_task, tmp_path):
+    proof = pk.prove(small_task, 0, out=tmp_path / "proof", conditions=GPU, progress=False)
+    starts = proof.checkpoint_steps[:-1]
+    errors = [replay(proof, small_task, GPU, starts, 0, workers=workers)["error"].tolist() for workers in (1, 4)]
+    assert errors[0] == errors[1] == [0.0] * len(errors[0])
 
 
 def test_a_snapshot_holds_what_the_gpu_held(small_task):

@@ -26,7 +26,7 @@ def diverging_at(step, monkeypatch, what):
         return loss
 
     at = step
-    monkeypatch.setattr("polkit.prover.update", update)
+    monkeypatch.setattr("polkit.captured.update", update)
 
 
 def test_a_huge_learning_rate_stops_the_proof_with_its_step(small_task, tmp_path):
@@ -74,7 +74,7 @@ def test_a_loss_that_is_not_finite_only_once_names_the_interval(small_task, tmp_
         loss = real(*arguments, step=step, **named)
         return loss * math.nan if step == 7 and seen.count(7) == 1 else loss
 
-    monkeypatch.setattr("polkit.prover.update", update)
+    monkeypatch.setattr("polkit.captured.update", update)
     with pytest.raises(Diverged, match="between the steps 4 and 8, .* these conditions do not compute the same twice"):
         pk.prove(small_task, seed=0, out=tmp_path / "proof", progress=False)
 
@@ -104,7 +104,7 @@ def test_the_loss_is_looked_at_only_where_a_checkpoint_is_due(small_task, tmp_pa
         real(*arguments, step=step, **named)
         return Loss(step)
 
-    monkeypatch.setattr("polkit.prover.update", update)
+    monkeypatch.setattr("polkit.captured.update", update)
     pk.prove(small_task, seed=0, out=tmp_path / "proof", progress=False)
     assert looks == [3, 7, 11, 15]
 

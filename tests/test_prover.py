@@ -14,9 +14,9 @@ def contents(folder):
 
 
 def test_a_resumed_proof_does_not_repeat_whole_intervals(small_task, tmp_path, monkeypatch):
-    import polkit.prover as prover
+    from polkit import captured
 
-    done, real = [], prover.update
+    done, real = [], captured.update
 
     def update(*arguments, step, **named):
         if step == 10 and 10 not in done:
@@ -25,7 +25,7 @@ def test_a_resumed_proof_does_not_repeat_whole_intervals(small_task, tmp_path, m
         done.append(step)
         return real(*arguments, step=step, **named)
 
-    monkeypatch.setattr(prover, "update", update)
+    monkeypatch.setattr(captured, "update", update)
     with pytest.raises(KeyboardInterrupt):
         pk.prove(small_task, out=tmp_path / "proof", progress=False)
     pk.prove(small_task, out=tmp_path / "proof", progress=False)
@@ -56,13 +56,13 @@ def test_a_finished_proof_is_returned_and_another_is_not_overwritten(small_proof
 
 
 def test_an_unfinished_proof_of_other_settings_is_not_resumed(small_task, tmp_path, monkeypatch):
-    import polkit.prover as prover
+    from polkit import captured
 
     def stop(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(prover, "update", stop)
+        patched.setattr(captured, "update", stop)
         with pytest.raises(KeyboardInterrupt):
             pk.prove(small_task, seed=0, out=tmp_path / "proof", progress=False)
     with pytest.raises(FileExistsError, match="unfinished proof of other settings"):
@@ -124,7 +124,7 @@ def stop(*_, **__):
 )
 def test_progress_of_another_task_is_neither_resumed_nor_removed(small_task, tmp_path, monkeypatch, change):
     with monkeypatch.context() as patched:
-        patched.setattr("polkit.prover.update", stop)
+        patched.setattr("polkit.captured.update", stop)
         with pytest.raises(KeyboardInterrupt):
             pk.prove(small_task, out=tmp_path / "proof", progress=False)
     before = contents(tmp_path)
@@ -145,9 +145,9 @@ def test_a_finished_proof_of_another_task_stays_as_it_is(small_proof, small_task
 
 def test_the_advice_to_remove_an_unfinished_proof_is_enough(small_task, tmp_path, monkeypatch):
     task, out = small_task.replace(epochs=1), tmp_path / "proof"
-    for seed, place in ((0, "update"), (1, "initial_checkpoint")):
+    for seed, place in ((0, "captured.update"), (1, "prover.initial_checkpoint")):
         with monkeypatch.context() as patched:
-            patched.setattr(f"polkit.prover.{place}", stop)
+            patched.setattr(f"polkit.{place}", stop)
             with pytest.raises(KeyboardInterrupt):
                 pk.prove(task, seed=seed, out=out, progress=False)
         if seed == 0:

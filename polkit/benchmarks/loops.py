@@ -17,21 +17,24 @@ from polkit.task import Task
 from polkit.training import initial_checkpoint
 
 
-def bare_loop(task: Task, seed: int, points: Points, *, threads: int = 1) -> dict[str, torch.Tensor]:
+def bare_loop(task: Task, seed: int, points: Points, *, threads: int = 1,
+              device: str = "cpu") -> dict[str, torch.Tensor]:  # fmt: skip
     """Eager PyTorch, default layout, float32, torch's own SGD: the same batches, model and steps as `prove`; W_T.
 
-    Its augmentation is `augment`, vectorised; torchvision's, image by image, would only make it slower.
+    points: on the device. Its augmentation is `augment`, vectorised; torchvision's, image by image, would only make it
+    slower.
     """
     batches, seeds = batch_order(task, seed), augmentation_order(task, seed, task.steps)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     model = build_model(task)
     model.load_state_dict(initial_checkpoint(task, seed).weights, strict=False)
+    model.to(device)
     optimiser = torch.optim.SGD(
         model.parameters(), lr=task.learning_rate, momentum=task.momentum, weight_decay=task.weight_decay
     )
     for step in range(task.steps):
-        chosen = torch.from_numpy(batches[step]).long()
+        chosen = torch.from_numpy(batches[step]).long().to(device)
         images = augment(task, points.images[chosen].float() / 255, int(seeds[step]))
         for group in optimiser.param_groups:
             group["lr"] = task.learning_rate_at(step)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from polkit.captured import updates
 from polkit.distance import DISTANCES, distances
 from polkit.progress import Progress
 from polkit.proof import Proof
@@ -72,15 +73,17 @@ def _rows(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[int
     data, rows = recorded_data(proof, conditions), []
     with applied(conditions):
         learner = make_learner(task, conditions)
+        take_step = updates(learner, data.points)
         for start in starts:
             end = min(start + proof.checkpoint_interval, proof.steps)
             begun = time.perf_counter()
-            reached = reached_after(learner, proof, data, start, [end - start], seed)[end - start].parts()
+            reached = reached_after(learner, proof, data, start, [end - start], seed, take_step=take_step)
+            there = reached[end - start].parts()
             seconds = time.perf_counter() - begun
             left, claimed = proof.checkpoint(start, proof.task).parts(), proof.checkpoint(end, proof.task).parts()
             for part in STATE:
                 found = [distances(a[part], b[part]) for a, b in
-                         ((claimed, reached), (claimed, left), (reached, left))]  # fmt: skip
+                         ((claimed, there), (claimed, left), (there, left))]  # fmt: skip
                 rows += [(start, end, part, name, *(values[name] for values in found), seconds) for name in DISTANCES]
     return rows
 
