@@ -20,6 +20,7 @@ from safetensors import SafetensorError, deserialize
 HEADER_BYTES = 2**20  # of a safetensors file; a ResNet-50's checkpoint has 42 kB
 ARRAY_HEADER_BYTES = 4096  # of an .npy file; ours have 128
 BYTES_PER_LIST = 16  # or object, on average; a manifest has 100, and 16 MB of `[],` would take 5 s to read
+DEEPEST = 100  # of lists in lists; a manifest has 5
 SHOWN = 400  # characters of a message
 DTYPES = {"F32": torch.float32, "F64": torch.float64, "U8": torch.uint8, "I32": torch.int32,
           "I64": torch.int64}  # fmt: skip
@@ -123,12 +124,22 @@ def parse_json(raw: bytes, name: str) -> Any:
         text = raw.decode()
         if text.count("[") + text.count("{") > 10_000 + len(text) // BYTES_PER_LIST:
             raise ValueError("it is made of little but lists and objects")
+        if _depth(raw) > DEEPEST:  # Python 3.11's parser gives up at some 1,000, that of 3.12 goes on
+            raise ValueError(f"it is nested more than {DEEPEST} deep")
         values = json.loads(text, object_pairs_hook=once, parse_constant=refused, parse_float=finite)
         if "\\u" in text:
             json.dumps(values, ensure_ascii=False).encode()  # half of a surrogate pair, which no terminal can show
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ProofError(f"{name} is not JSON ({error})") from error
     return values
+
+
+def _depth(raw: bytes) -> int:
+    """How many brackets are open at once, those in texts included."""
+    codes = np.frombuffer(raw, np.uint8)
+    opened = np.isin(codes, np.frombuffer(b"[{", np.uint8)).astype(np.int8)
+    closed = np.isin(codes, np.frombuffer(b"]}", np.uint8)).astype(np.int8)
+    return int(np.cumsum(opened - closed, dtype=np.int32).max(initial=0))
 
 
 def parse_array(raw: bytes, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:

@@ -144,8 +144,8 @@ NOT_JSON = {
     "a mark": (lambda text: "\ufeff" + text, "BOM"),
     "UTF-16": (lambda text: text.encode("utf-16"), "can't decode"),
     "Latin-1": (lambda text: text.replace("digits", "dïgits").encode("latin-1"), "can't decode"),
-    "nested lists": (lambda text: text.replace('"steps": 16', '"steps": ' + "[" * 9000), "recursion"),
-    "nested objects": (lambda text: '{"a":' * 9000, "recursion"),
+    "nested lists": (lambda text: text.replace('"steps": 16', '"steps": ' + "[" * 9000), "nested more than 100 deep"),
+    "nested objects": (lambda text: '{"a":' * 101, "nested more than 100 deep"),
     "a million lists": (lambda text: "[" + "[]," * 10**6 + "1]", "little but lists and objects"),
 }  # fmt: skip
 
