@@ -13,8 +13,11 @@ import polkit as pk
 def pytest_configure(config):
     """No test reads or writes the user's own cache, nor does a kernel that runs a chapter.
 
-    $POLKIT_TEST_HOME keeps the tests' cache from one run to the next; otherwise it starts empty.
+    $POLKIT_TEST_HOME keeps the tests' cache from one run to the next; otherwise it starts empty. The workers of one run
+    share it, so that a browser's test finds what a chapter's made.
     """
+    if hasattr(config, "workerinput"):  # one of the workers of --numprocesses: its parent has set the environment
+        return
     kept, before = os.environ.get("POLKIT_TEST_HOME"), os.environ.get("POLKIT_HOME")
     os.environ["POLKIT_HOME"] = kept or tempfile.mkdtemp(prefix="polkit-tests-")
 
@@ -26,6 +29,21 @@ def pytest_configure(config):
             os.environ["POLKIT_HOME"] = before
 
     config.add_cleanup(clean_up)
+
+
+LONG = ("browser", "test_reproduce", "test_crash", "test_course", "test_fuzz", "test_benchmarks", "test_nbgrader")
+
+
+def pytest_collection_modifyitems(items):
+    """The chapters, whose cache serves the browser's tests, then the long files, so that two workers end together."""
+    waiting = {name: number for number, name in enumerate(LONG)}
+
+    def turn(item):
+        if item.path.suffix == ".ipynb":
+            return -1
+        return min(waiting.get(item.path.stem, len(LONG)), waiting.get(item.path.parent.name, len(LONG)))
+
+    items.sort(key=turn)  # stable: within a file nothing changes
 
 
 @pytest.fixture

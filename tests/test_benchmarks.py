@@ -22,6 +22,7 @@ from polkit.benchmarks.growth import METERS, over_interval, over_parameters, ove
 from polkit.benchmarks.loops import bare_loop, median_seconds, random_points
 from polkit.benchmarks.on_paper import Training, at_scale, language_model, paper_storage, paper_trainings
 from polkit.benchmarks.optimum import cheapest, optimum_table
+from polkit.benchmarks.steps import step_table
 from polkit.benchmarks.storage import LAYOUTS, laid_out, read_back, rounded_checkpoint, storage_table
 from polkit.figures import scaling_figure
 from polkit.prover import signatures_of
@@ -41,6 +42,15 @@ def test_medians_of_interleaved_runs():
     seconds = median_seconds([lambda: order.append("a"), lambda: order.append("b")], repeats=3)
     assert order == ["a", "b"] * 3
     assert all(0 <= each < 1 for each in seconds)
+
+
+def test_a_step_is_timed_alone_and_in_every_precision(small_task, monkeypatch):
+    taken = iter([8.0, 4.0, 2.0, 1.0])  # the bare loop twice, since the first warms up
+    monkeypatch.setattr("polkit.benchmarks.steps.waited", lambda conditions, run: (run(), next(taken))[1])
+    table = step_table({"small": small_task}, pk.Conditions(), epochs=1)
+    assert table.to_numpy().tolist() == [
+        ["small", "float32", "bare", 200], ["small", "float32", "update", 100], ["small", "bf16", "update", 50]
+    ]  # fmt: skip
 
 
 def test_signatures_are_those_of_a_plain_loop(small_task):

@@ -118,13 +118,6 @@ def run_on_tiny(folder, chapter, task):
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_chapter_takes_cifar(tmp_path, monkeypatch):
-    tiny_cifar(tmp_path / "data")
-    monkeypatch.setenv("POLKIT_DATA", str(tmp_path / "data"))
-    assert run_on_tiny(tmp_path, "05", "cifar10") == {"Attack II": 1, "interpolation only": 1}
-
-
-@pytest.mark.filterwarnings("default")
 def test_a_chapter_takes_a_folder_of_images(tmp_path):
     tiny_folder(tmp_path / "images")
     run_on_tiny(tmp_path, "02", f"folder:{tmp_path / 'images'}")
@@ -138,7 +131,9 @@ def test_every_chapter_takes_every_task(tmp_path, monkeypatch, kind, chapter):
     tiny_cifar(tmp_path / "data")
     tiny_folder(tmp_path / "images")
     monkeypatch.setenv("POLKIT_DATA", str(tmp_path / "data"))
-    run_on_tiny(tmp_path, chapter, "cifar10" if kind == "cifar10" else f"folder:{tmp_path / 'images'}")
+    judged = run_on_tiny(tmp_path, chapter, "cifar10" if kind == "cifar10" else f"folder:{tmp_path / 'images'}")
+    if chapter == "05_attack_2":
+        assert judged == {"Attack II": 1, "interpolation only": 1}
 
 
 def test_only_the_chapters_own_parameters_are_stored(tmp_path):

@@ -200,7 +200,9 @@ def test_the_matrix_is_what_its_checks_say(small_task, small_proof, small_calibr
     assert table["recommended"].tolist() == [True, False, False]
     assert (table["recommended"] == table["recommended, any T'"]).all()
     assert judged.errors["honest proof"]["loose"] <= 1 / LOOSE  # the limit was set on these very intervals
-    assert judged.errors["interpolation only"]["tight"] > 1000
+    # Multiples of a δ of 50 honest errors or more, which are larger on one processor than on another.
+    assert judged.errors["honest proof"]["tight"] <= 1
+    assert judged.errors["interpolation only"]["tight"] > max(1, 100 * judged.errors["honest proof"]["tight"])
     replayed = small_task.replace(learning_rate=1e-9)
     for name, folder, task in (("interpolation only", interpolated, small_task),
                                ("infinitesimal update", claimed, replayed)):  # fmt: skip

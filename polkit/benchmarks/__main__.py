@@ -1,4 +1,4 @@
-"""python -m polkit.benchmarks storage · growth · optimum: measures, prints, keeps a table in data/results/digits."""
+"""python -m polkit.benchmarks storage · growth · optimum · steps: measures, prints, keeps a table in data/results."""
 
 import argparse
 import platform
@@ -8,12 +8,17 @@ import pandas as pd
 
 from polkit.benchmarks.growth import growth_table, slopes
 from polkit.benchmarks.optimum import cheapest, optimum_table
+from polkit.benchmarks.steps import step_table
 from polkit.benchmarks.storage import storage_table
 from polkit.calibration import prepare
 from polkit.places import versions
 from polkit.reproduce.records import machine
 from polkit.reproduce.summary import published
 from polkit.task import DIGITS, Task
+from polkit.task import task as named_task
+from polkit.training import Conditions
+
+STEPPED = ("digits", "cifar10", "imagenet10")
 
 
 def made_here(table: pd.DataFrame) -> pd.DataFrame:
@@ -23,8 +28,11 @@ def made_here(table: pd.DataFrame) -> pd.DataFrame:
                         python=platform.python_version())  # fmt: skip
 
 
-def tables(kind: str, task: Task, trainings: int) -> dict[str, pd.DataFrame]:
+def tables(kind: str, task: Task, trainings: int, device: str) -> dict[str, pd.DataFrame]:
     """File name -> table."""
+    if kind == "steps":
+        tasks = {name: named_task(name) for name in STEPPED}
+        return {"steps": step_table(tasks, Conditions(device=device)).assign(gpu=machine()["gpu"])}
     if kind == "growth":
         table = growth_table()
         return {"growth": table, "growth_slopes": slopes(table)}
@@ -38,14 +46,15 @@ def tables(kind: str, task: Task, trainings: int) -> dict[str, pd.DataFrame]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m polkit.benchmarks", description=__doc__)
-    parser.add_argument("kind", choices=("storage", "growth", "optimum"))
+    parser.add_argument("kind", choices=("storage", "growth", "optimum", "steps"))
     parser.add_argument("--trainings", type=int, default=3, help="seeds of the proofs that `optimum` attacks")
-    parser.add_argument("--out", type=Path, default=None, help="where the tables go (default: data/results/digits)")
+    parser.add_argument("--out", type=Path, default=None, help="the tables' folder (default: one in data/results)")
+    parser.add_argument("--device", default="cuda", help="of `steps` (default: cuda)")
     options = parser.parse_args(arguments)
     trainings = options.trainings if options.kind == "optimum" else 1
-    out = options.out or published()
+    out = options.out or published("gpu" if options.kind == "steps" else "digits")
     out.mkdir(parents=True, exist_ok=True)
-    for name, table in tables(options.kind, DIGITS, trainings).items():
+    for name, table in tables(options.kind, DIGITS, trainings, options.device).items():
         print(table.to_string(index=False))
         made_here(table).to_csv(out / f"{name}.csv", index=False, float_format="%.6g")
 

@@ -102,7 +102,7 @@ class Panel:
     def readout(self, slider):
         return self.box.locator(f".polkit-{slider} .widget-readout").inner_text()
 
-    def changed_from(self, before, seconds=10):
+    def changed_from(self, before, seconds=30):
         """The new text, once it differs from `before` and has stood still for half a second."""
         seen = {"text": before, "since": time.monotonic()}
 
@@ -114,7 +114,10 @@ class Panel:
 
         return wait_until(settled, seconds, f"{self.name} had to say something new")
 
-    def shows(self, words, seconds=15):
+    def says_again(self, words, seconds=60):
+        wait_until(lambda: self.says() == words, seconds, f"{self.name} had to go back to “{words}”")
+
+    def shows(self, words, seconds=60):
         """Waits until the panel says this, and its plot is described by it: a busy machine shows what lies between."""
         plot = self.box.locator(".js-plotly-plot")
 
@@ -137,7 +140,7 @@ class Panel:
             return "running" in self.text("note") or self.busy() or self.says() != before or self.text("error")
 
         self.click("run")
-        wait_until(begins, 10, "progress had to be shown")
+        wait_until(begins, 30, "progress had to be shown")
         seen = time.monotonic() - begun
         wait_until(lambda: not self.busy(), seconds, f"the run of {self.name} had to end")
         assert self.text("error") == ""

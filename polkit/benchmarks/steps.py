@@ -1,0 +1,66 @@
+"""Milliseconds of one training step: the bare loop, `update`, and on a GPU `update` captured."""
+
+from collections.abc import Callable, Iterable
+
+import pandas as pd
+import torch
+
+from polkit.benchmarks.loops import bare_loop, random_points, seconds_of
+from polkit.captured import updates
+from polkit.data import Points
+from polkit.task import Task
+from polkit.training import Conditions, Learner, applied, initial_checkpoint, load, make_learner, update
+
+BATCHES = 20  # of noise, again and again
+
+
+def step_table(tasks: dict[str, Task], conditions: Conditions, *, epochs: int = 10,
+               precisions: Iterable[str] = ("float32", "bf16")) -> pd.DataFrame:  # fmt: skip
+    """Columns task, precision, loop, milliseconds, over noise of each task's shape and batch size.
+
+    loop: `bare` is float32 only, `update` the step of `prove` as it is written, `captured` the one it takes on a GPU.
+    """
+    rows = []
+    for name, task in tasks.items():
+        short = task.replace(train_size=BATCHES * task.batch_size, epochs=epochs, checkpoint_interval=BATCHES)
+        points = random_points(short, short.train_size).to(conditions.device)
+        bare = [waited(conditions, lambda chosen=short, given=points: bare_loop(
+            chosen, 0, given, threads=conditions.threads, device=conditions.device)) for _ in range(2)]  # fmt: skip
+        rows.append((name, "float32", "bare", 1000 * bare[-1] / short.steps))  # the first one warmed up
+        for precision in precisions:
+            chosen = conditions.replace(precision=precision)
+            with applied(chosen):
+                for loop, make in loops(chosen).items():
+                    learner = make_learner(short, chosen)
+                    load(learner, initial_checkpoint(short, 0))
+                    taken = waited(chosen, repeated(make(learner, points), short))
+                    rows.append((name, precision, loop, 1000 * taken / short.steps))
+    return pd.DataFrame(rows, columns=["task", "precision", "loop", "milliseconds"])
+
+
+def loops(conditions: Conditions) -> dict[str, Callable[[Learner, Points], Callable]]:
+    made = {"update": lambda learner, points: lambda indices, **at: update(learner, points.take(indices), **at)}
+    return made | ({"captured": updates} if conditions.device.startswith("cuda") else {})
+
+
+def repeated(step: Callable, task: Task) -> Callable[[], None]:
+    batches = torch.arange(task.train_size).reshape(BATCHES, task.batch_size)
+    for number in range(3):  # what is made at the first calls is no step's
+        step(batches[number], step=0, augmentation_seed=number)
+
+    def run() -> None:
+        for number in range(task.steps):
+            step(batches[number % BATCHES], step=0, augmentation_seed=number)
+
+    return run
+
+
+def waited(conditions: Conditions, run: Callable[[], object]) -> float:
+    """Seconds until the device has done what it was asked for."""
+
+    def whole() -> None:
+        run()
+        if conditions.device.startswith("cuda"):
+            torch.cuda.synchronize()
+
+    return seconds_of(whole)
