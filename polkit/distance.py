@@ -3,9 +3,11 @@
 import math
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 DISTANCES = ("l1", "l2", "linf", "cos")
+JOINED = 2**20  # elements: so few are compared as one tensor; for `digits` in 0.2 ms, one by one in 0.8
 
 
 def distances(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> dict[str, float]:
@@ -19,13 +21,8 @@ def distances(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> dict[s
         odd = sorted(left.keys() ^ right.keys())
         raise ValueError(f"the two weight sets name different tensors: {', '.join(odd[:3])}")
     absolute = squared = largest = product = left_squared = right_squared = 0.0
-    for name, first in left.items():
-        second = right[name]
-        if first.shape != second.shape:
-            raise ValueError(f"{name} has shape {tuple(first.shape)} in one set, {tuple(second.shape)} in the other")
-        if not first.numel():
-            continue
-        a, b = first.detach().double().flatten(), second.detach().double().flatten()
+    for first, second in _pairs(left, right):
+        a, b = first.double(), second.double()
         size = (a - b).abs()
         absolute += float(size.sum())
         squared += float(size @ size)
@@ -39,6 +36,20 @@ def distances(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> dict[s
         "linf": largest,
         "cos": _cosine_distance(product, left_squared, right_squared, squared),
     }
+
+
+def _pairs(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    pairs = []
+    for name, first in left.items():
+        second = right[name]
+        if first.shape != second.shape:
+            raise ValueError(f"{name} has shape {tuple(first.shape)} in one set, {tuple(second.shape)} in the other")
+        if first.numel():
+            pairs.append((first.detach().flatten(), second.detach().flatten()))
+    if pairs and sum(len(first) for first, _ in pairs) <= JOINED:
+        firsts, seconds = zip(*pairs, strict=True)
+        return [(torch.cat(firsts), torch.cat(seconds))]
+    return pairs
 
 
 def _larger(left: float, right: float) -> float:

@@ -168,7 +168,7 @@ def check_checkpoints(proof: Proof, task: Task) -> tuple[pd.DataFrame, pd.DataFr
                 reasons.append(Reason("malformed", str(error)))
             previous = None
             continue
-        for part, tensors in current.parts().items():
+        for part, tensors in ({} if current.is_finite() else current.parts()).items():
             bad = [name for name, value in tensors.items() if not bool(value.isfinite().all())]
             if bad:
                 reasons.append(Reason("not finite", f"{checkpoint_name(step)}: {part}.{bad[0]} holds NaN or infinity"))

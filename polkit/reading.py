@@ -20,6 +20,7 @@ from safetensors import SafetensorError, deserialize
 HEADER_BYTES = 2**20  # of a safetensors file; a ResNet-50's checkpoint has 42 kB
 ARRAY_HEADER_BYTES = 4096  # of an .npy file; ours have 128
 BYTES_PER_LIST = 16  # or object, on average; a manifest has 100, and 16 MB of `[],` would take 5 s to read
+NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 DEEPEST = 100  # of lists in lists; a manifest has 5
 SHOWN = 400  # characters of a message
 DTYPES = {"F32": torch.float32, "F64": torch.float64, "U8": torch.uint8, "I32": torch.int32,
@@ -136,10 +137,9 @@ def parse_json(raw: bytes, name: str) -> Any:
 
 def _depth(raw: bytes) -> int:
     """How many brackets are open at once, those in texts included."""
-    codes = np.frombuffer(raw, np.uint8)
-    opened = np.isin(codes, np.frombuffer(b"[{", np.uint8)).astype(np.int8)
-    closed = np.isin(codes, np.frombuffer(b"]}", np.uint8)).astype(np.int8)
-    return int(np.cumsum(opened - closed, dtype=np.int32).max(initial=0))
+    brackets = np.frombuffer(raw.translate(None, delete=NO_BRACKETS), np.uint8)
+    opened = (brackets == ord("[")) | (brackets == ord("{"))
+    return int(np.cumsum(np.where(opened, 1, -1), dtype=np.int32).max(initial=0))
 
 
 def parse_array(raw: bytes, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:

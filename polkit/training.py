@@ -115,7 +115,9 @@ class Checkpoint:
         return {"weights": self.weights, "buffers": self.buffers, "momentum": self.momentum}
 
     def is_finite(self) -> bool:
-        return all(bool(value.isfinite().all()) for part in self.parts().values() for value in part.values())
+        # Sixty tensors of `digits` one by one take 1.2 ms, which every checkpoint of a proof would wait for.
+        joined = (torch.cat([value.flatten() for value in part.values()]) for part in self.parts().values() if part)
+        return all(bool(values.isfinite().all()) for values in joined)
 
 
 @dataclass(frozen=True)

@@ -225,14 +225,15 @@ def test_interpolation_with_forward_passes_costs_a_third_and_moves_no_weight(sma
 
 
 PEAK = """
-import resource, sys
+import sys
 import polkit as pk
+from polkit.benchmarks.loops import peak_bytes
 from polkit.calibration import load_calibration
 from dataclasses import replace
 proof, calibration = pk.open_proof(sys.argv[1]), load_calibration(sys.argv[2])
 calibration = replace(calibration, task=proof.task)
 assert pk.verify(proof, calibration, top_q=1).usable
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(peak_bytes())
 """
 
 
@@ -246,6 +247,16 @@ def test_the_verifiers_memory_does_not_grow_with_the_number_of_checkpoints(small
         found = subprocess.check_output([sys.executable, "-c", PEAK, proof.folder, tmp_path / "calibration.json"])
         peaks.append(int(found))
     assert peaks[1] < 1.1 * peaks[0]
+
+
+def test_a_childs_peak_is_its_own():
+    small = "from polkit.benchmarks.loops import peak_bytes; print(peak_bytes())"
+    large = f"held = bytearray(2**31); held[::4096] = bytes(2**19); {small}"
+    ballast = bytearray(2**30)
+    ballast[::4096] = bytes([1]) * 2**18  # every page is touched
+    found, more = (int(subprocess.check_output([sys.executable, "-c", code])) for code in (small, large))
+    assert len(ballast) == 2**30
+    assert found < 2**30 < 2**31 < more
 
 
 def test_points_on_the_way_to_a_gpu_are_those_of_numpy(small_task):

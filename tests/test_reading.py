@@ -383,9 +383,10 @@ def test_a_file_that_grows_while_it_is_read(tmp_path, monkeypatch):
 
 
 WORST = '''
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 import polkit as pk
+from polkit.benchmarks.loops import peak_bytes
 
 folder, calibration = Path(sys.argv[1]), pk.load_calibration(sys.argv[2])
 kept = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
@@ -393,16 +394,13 @@ manifest = folder / "manifest.json"
 text = manifest.read_text()
 assert pk.verify(folder, calibration, top_q="all").accepted  # what any verdict takes is no part of a refusal's
 
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-before = peak()
+before = peak_bytes()
 
 def judge(name):
     began = time.perf_counter()
     verdict = pk.verify(folder, calibration, top_q="all")
     assert not verdict.accepted
-    print(json.dumps([name, time.perf_counter() - began, peak() - before, str(verdict.reasons[0])]), flush=True)
+    print(json.dumps([name, time.perf_counter() - began, peak_bytes() - before, str(verdict.reasons[0])]), flush=True)
     for file, raw in kept.items():
         file.write_bytes(raw)
     (folder / "points.safetensors").unlink(missing_ok=True)

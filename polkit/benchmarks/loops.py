@@ -1,10 +1,13 @@
 """What polkit is measured against: the training loop that somebody writes who has no proof in mind."""
 
 import json
+import re
+import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -15,6 +18,8 @@ from polkit.models import build_model
 from polkit.prover import augmentation_order, batch_order
 from polkit.task import Task
 from polkit.training import initial_checkpoint
+
+STATUS = Path("/proc/self/status")
 
 
 def bare_loop(task: Task, seed: int, points: Points, *, threads: int = 1,
@@ -67,6 +72,16 @@ def random_points(task: Task, count: int, seed: int = 0) -> Points:
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (count, *task.image_shape), generator=generator, dtype=torch.uint8)
     return Points(images, torch.randint(0, task.classes, (count,), generator=generator))
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had at once.
+
+    On Linux not from `getrusage`, whose maximum survives fork and exec: a child would be told its parent's.
+    """
+    if STATUS.exists():
+        return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def seconds_of(run: Callable[[], object]) -> float:
