@@ -71,7 +71,7 @@ results: install
 	$(BIN)/polkit reproduce all --repeats 3 --publish data/results/digits
 	$(BIN)/python -m polkit.reproduce.readme
 
-# What proofs of computation cost on this machine: data/results/snark, a minute on two cores.
+# What proofs of computation cost on this machine: data/results/snark, two minutes on two cores.
 snark: install
 	$(BIN)/python -m polkit.reproduce.snark
 
