@@ -19,7 +19,7 @@ from polkit.adversary.perturb import (
     weight_gradient,
 )  # fmt: skip
 from polkit.benchmarks.growth import METERS, over_interval, over_parameters, over_spoof_steps, over_top_q, slopes
-from polkit.benchmarks.loops import bare_loop, median_seconds, random_points
+from polkit.benchmarks.loops import STATUS, bare_loop, median_seconds, random_points
 from polkit.benchmarks.on_paper import Training, at_scale, language_model, paper_storage, paper_trainings
 from polkit.benchmarks.optimum import cheapest, optimum_table
 from polkit.benchmarks.steps import step_table
@@ -237,6 +237,7 @@ print(peak_bytes())
 """
 
 
+@pytest.mark.skipif(not STATUS.exists(), reason="reads Linux's /proc")
 def test_the_verifiers_memory_does_not_grow_with_the_number_of_checkpoints(small_task, small_calibration, tmp_path):
     small_calibration.save(tmp_path / "calibration.json")
     task = small_task.replace(train_size=8, batch_size=8, epochs=1000)
@@ -249,6 +250,7 @@ def test_the_verifiers_memory_does_not_grow_with_the_number_of_checkpoints(small
     assert peaks[1] < 1.1 * peaks[0]
 
 
+@pytest.mark.skipif(not STATUS.exists(), reason="reads Linux's /proc")
 def test_a_childs_peak_is_its_own():
     small = "from polkit.benchmarks.loops import peak_bytes; print(peak_bytes())"
     large = f"held = bytearray(2**31); held[::4096] = bytes(2**19); {small}"

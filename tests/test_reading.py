@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import polkit as pk
 from polkit.__main__ import main
+from polkit.benchmarks.loops import STATUS
 from polkit.reading import parse_array, parse_json, parse_tensors, read_plain, shown
 
 MIDDLE = "checkpoints/00000008.safetensors"
@@ -441,6 +442,7 @@ judge("20,000 extra files")
 '''
 
 
+@pytest.mark.skipif(not STATUS.exists(), reason="reads Linux's /proc")
 def test_the_worst_that_was_found_costs_seconds_and_less_than_a_gigabyte(copied, small_calibration, tmp_path):
     small_calibration.save(tmp_path / "c.json")
     command = [sys.executable, "-c", WORST, copied.folder, tmp_path / "c.json"]

@@ -2,7 +2,6 @@
 
 import json
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -75,13 +74,11 @@ def random_points(task: Task, count: int, seed: int = 0) -> Points:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has had at once.
+    """The most memory that this process has had at once. FileNotFoundError where there is no /proc, as on macOS.
 
-    On Linux not from `getrusage`, whose maximum survives fork and exec: a child would be told its parent's.
+    Not from `getrusage`, whose maximum survives fork and exec on Linux: a child would be told its parent's.
     """
-    if STATUS.exists():
-        return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())[1])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())[1])
 
 
 def seconds_of(run: Callable[[], object]) -> float:

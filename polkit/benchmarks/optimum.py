@@ -14,7 +14,7 @@ from polkit.verifier import verify, worst_ratios
 ATTACKS: dict[str, Callable[..., Proof]] = {
     "attack_2": attack_2, "attack_3": attack_3, "interpolation_only": interpolation_only,
 }  # fmt: skip
-LENGTHS = (80, 100, 120, 140)
+LENGTHS = (80, 100, 120, 140, 160)
 
 
 def settings(lengths: Sequence[int] = LENGTHS) -> list[tuple[str, dict]]:
@@ -62,7 +62,7 @@ def optimum_table(proof: Proof, calibration: Calibration, *, seed: int = 1, leng
 def cheapest(table: pd.DataFrame) -> pd.DataFrame:
     """Of each attack, the settings that were accepted in every training and cost least, on the mean over them."""
     keys = ["attack", "spoof_steps", "second_order", "iterations", "replayed_intervals", "precision"]
-    known = table.assign(**{key: table[key].astype(object).fillna("") for key in keys})
+    known = table.assign(**{key: table[key].astype(object).where(table[key].notna(), "") for key in keys})
     means = known.groupby(keys, sort=False).agg(
         operations=("operations", "mean"), accepted=("accepted", "mean"), trainings=("accepted", "size"),
         weights_over_threshold=("weights_over_threshold", "max"),
