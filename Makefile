@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml
 book: install
 	$(BIN)/polkit book --out build/book
 
-# Two files at a time, one on each core of the smallest machine; a chapter is one file. One after the other: `.venv/bin/pytest`.
+# Two files at a time, one on each core of the smallest machine; a chapter is one file. Without: `.venv/bin/pytest`.
 test: install
 	$(BIN)/ruff check polkit tests
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --benchmark-disable

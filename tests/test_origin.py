@@ -54,7 +54,7 @@ def test_images_beside_committed_ones_are_seen_and_foreign_ones_are_not(forged, 
     # As if the adversary had perturbed images of its own: four of them happen to lie near one of another data set.
     foreign = perturbed_points(forged["treated"], pk.test_points(small_task))
     counts = [int(str(found[0]).split()[1]) for found in (own, foreign)]
-    assert counts[0] > 5 * counts[1]  # 446 and 4 on one machine, 34 and 4 on another: one step may change few images
+    assert counts[0] > 50 * counts[1]
 
 
 def test_nearness_is_measured_by_the_distance_to_the_nearest_neighbour(small_proof, monkeypatch):
