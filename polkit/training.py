@@ -175,7 +175,7 @@ def snapshot(learner: Learner) -> Checkpoint:
 
     def copied(value: Tensor) -> Tensor:
         if not value.is_cuda:
-            return value.detach().to("cpu", copy=True).contiguous()
+            return value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         pinned = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
         return pinned.copy_(value.detach().contiguous(), non_blocking=True)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -89,8 +90,8 @@ def planned_runs(results: Sequence[str], task_name: str, repeats: int, *, common
                     kind = "matrix" if result == "matrix" else "spoof"
                     spoof = Run(kind, shared | parameters, needs=honest.name)
                     found |= {honest.name: honest, spoof.name: spoof}
-    # The longest first, so that no worker is left with a long one at the end.
-    return sorted(found.values(), key=lambda run: (run.needs is not None, -int(run.parameters.get("spoof_steps", 0))))
+    # The longest first, so that no worker is left with a long one at the end: a matrix (all spoofs) before any spoof.
+    return sorted(found.values(), key=lambda run: (run.needs is not None, -run.parameters.get("spoof_steps", math.inf)))
 
 
 def _spoofs_of(result: str, name: str, paper: bool, common: Mapping[str, object],
