@@ -88,10 +88,11 @@ def test_every_result_has_its_runs_and_every_spoof_its_proof():
         assert attacks == (set() if result == "matrix" else set(RESULTS[result][0].split(" and ")))
 
 
-def test_the_presets_need_no_other_run():
+def test_the_presets_bring_no_other_run_and_wait_for_the_first_of_them():
     runs = planned_runs(["presets"], "digits", 3, common={})
-    told = [(run.experiment, run.needs, run.parameters["seed"]) for run in runs]
-    assert told == [("presets", None, seed) for seed in range(3)]
+    assert [(run.experiment, run.parameters["seed"]) for run in runs] == [("presets", seed) for seed in range(3)]
+    first, honest = runs[0], planned_runs(["figure-2"], "digits", 1, common={})[0]
+    assert [run.needs for run in runs] == [honest.name, first.name, first.name]
 
 
 def test_all_results_together_repeat_no_run_and_each_ablation_goes_along():
@@ -151,7 +152,8 @@ class StandIns:
         self.folder = folder
         self.told()
         (folder / "experiments").mkdir()
-        for kind, unset in (("honest", "attack, spoof_steps = '', 0"), ("spoof", "")):
+        no_spoof = "attack, spoof_steps = '', 0"
+        for kind, unset in (("honest", no_spoof), ("spoof", ""), ("presets", no_spoof)):
             defaults = chapter_parameters(find_notebooks() / "experiments" / f"{kind}.ipynb")
             parameters = new_code_cell("\n".join(f"{name} = {value!r}" for name, value in defaults.items()))
             parameters.metadata.tags = ["parameters"]
@@ -261,8 +263,19 @@ def test_without_its_proof_a_spoof_is_not_tried(cluster, tmp_path, capsys):
     stand_ins.told(proof_fails=0)
     assert reproduce(["table-2"], repeats=2, out=tmp_path, **where) == 2
     assert stand_ins.started() == ["attack_2-140-1", "honest-0-0", "honest-0-1"]
-    assert "spoof.ipynb: its proof failed: RuntimeError: this one fails" in capsys.readouterr().out
+    assert "which it needs, failed: RuntimeError: this one fails" in capsys.readouterr().out
     assert sorted(record["status"] for record in read_records(tmp_path).values()) == ["failed"] * 2 + ["finished"] * 2
+
+
+def test_whatever_waits_for_a_failed_run_fails_however_long_the_chain(cluster, tmp_path, capsys):
+    stand_ins, where, _ = cluster
+    stand_ins.told(proof_fails=0)
+    assert reproduce(["table-2", "presets"], repeats=3, out=tmp_path, **where) == 5
+    assert stand_ins.started() == ["attack_2-140-1", "attack_2-140-2", "honest-0-0", "honest-0-1", "honest-0-2"]
+    first, *others = [run.name for run in planned_runs(["presets"], "digits", 3, common={"workers": 1})]
+    for name in others:
+        assert read_record(tmp_path, name)["error"].startswith(f"{first}, which it needs, failed: digits-honest-seed0")
+    assert "[9/9]" in capsys.readouterr().out
 
 
 def test_a_notebook_that_measures_nothing_has_failed(tmp_path):

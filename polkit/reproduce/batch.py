@@ -4,7 +4,7 @@ import os
 import tempfile
 import time
 import uuid
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,18 +98,20 @@ def _executed(client: Client, runs: Sequence[Run], out: Path) -> Iterator[tuple[
     sources = {run.experiment: (folder / f"{run.experiment}.ipynb").read_text() for run in runs}
     batch = uuid.uuid4().hex  # a cluster may still remember the runs of another batch
     going, named, waiting = as_completed(), {}, defaultdict(list)
-    todo = {run.name for run in runs}
+    places = {run.name: number for number, run in enumerate(runs)}
 
     def hand_out(run: Run) -> None:
         key = f"{run.name}-{batch}"
         named[key] = run
-        going.add(client.submit(execute, run.experiment, dict(run.parameters), sources[run.experiment], key=key))
+        # One that had to wait keeps its place in the plan, which has the longest first.
+        going.add(client.submit(execute, run.experiment, dict(run.parameters), sources[run.experiment], key=key,
+                                priority=-places[run.name]))  # fmt: skip
 
     def failure(run: Run, error: str) -> dict:
         return record_of(run.experiment, dict(run.parameters), None, error, 0.0)
 
     for run in runs:
-        if run.needs in todo:
+        if run.needs in places:
             waiting[run.needs].append(run)
         else:
             hand_out(run)
@@ -124,15 +126,16 @@ def _executed(client: Client, runs: Sequence[Run], out: Path) -> Iterator[tuple[
         else:
             record = failure(run, f"{type(problem).__name__}: {problem}")
         future.release()
-        write_record(out, run.name, record)
-        yield run, record
-        for spoof in waiting.pop(run.name, []):
-            if record["status"] == "finished":
-                hand_out(spoof)
-            else:
-                lost = failure(spoof, f"its proof failed: {record['error']}")
-                write_record(out, spoof.name, lost)
-                yield spoof, lost
+        ended = deque([(run, record)])
+        while ended:
+            run, record = ended.popleft()
+            write_record(out, run.name, record)
+            yield run, record
+            for later in waiting.pop(run.name, []):
+                if record["status"] == "finished":
+                    hand_out(later)
+                else:
+                    ended.append((later, failure(later, f"{run.name}, which it needs, failed: {record['error']}")))
 
 
 def execute(experiment: str, parameters: dict, source: str) -> tuple[dict, str]:
