@@ -70,7 +70,7 @@ growth: install
 
 # The committed results: 147 runs on `digits`, then the tables in README.md.
 results: install
-	$(BIN)/polkit reproduce all --repeats 3 --publish data/results/digits
+	$(BIN)/polkit reproduce all matrix --repeats 3 --publish data/results/digits
 	$(BIN)/python -m polkit.reproduce.readme
 
 # What proofs of computation cost on this machine: data/results/snark, two minutes on two cores.

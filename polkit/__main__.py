@@ -142,7 +142,7 @@ def make_parser() -> argparse.ArgumentParser:
         "results",
         nargs="*",
         metavar="RESULT",
-        help="table-2, table-3, figure-2 … figure-12, momentum, matrix (default all)",
+        help="table-2, table-3, figure-2 … figure-12, momentum, or all of these (default); matrix, presets",
     )
     command.add_argument("--task", default="digits", help="one task for all results (default digits), or paper: each "
                          "result's own")  # fmt: skip

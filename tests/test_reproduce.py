@@ -49,9 +49,9 @@ from polkit.reproduce.matrix import (
     spoof_names,
 )  # fmt: skip
 from polkit.reproduce.presets import costs_of_verifiers, presets_table, presets_tables, read_presets
-from polkit.reproduce.readme import matrix_table, refresh, shown_in, tables
+from polkit.reproduce.readme import matrix_table, refresh, shown_in, speed_table, tables
 from polkit.reproduce.records import averaged, read_record, write_record
-from polkit.reproduce.runs import tried_lengths
+from polkit.reproduce.runs import APART, tried_lengths
 from polkit.reproduce.tables import filled_tables, table_beside
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,9 +96,12 @@ def test_the_presets_bring_no_other_run_and_wait_for_the_first_of_them():
 
 
 def test_all_results_together_repeat_no_run_and_each_ablation_goes_along():
-    together = planned_runs(["all"], "digits", 1, common={})
+    together = planned_runs(["all", *APART], "digits", 1, common={})
     apart = {run.name for result in RESULTS for run in planned_runs([result], "digits", 1, common={})}
     assert {run.name for run in together} == apart
+    papers = planned_runs(["all"], "digits", 1, common={})
+    assert {run.experiment for run in papers} == {"honest", "spoof"}
+    assert {run.name for run in papers} == {run.name for run in together if run.experiment in ("honest", "spoof")}
     for figure in ("figure-2", "figure-5", "figure-8", "figure-9"):
         runs = [run.parameters for run in planned_runs([figure], "digits", 1, common={}) if run.experiment == "spoof"]
         lengths = {
@@ -127,7 +130,7 @@ def test_runs_use_parameters_that_the_experiments_have():
     known = {kind: chapter_parameters(folder / f"{kind}.ipynb") for kind in ("honest", "spoof", "matrix", "presets")}
     common = {"epochs": 2, "checkpoint_interval": 5, "train_size": 640, "device": "cpu", "precision": "bf16",
               "threads": 1, "workers": 1}  # fmt: skip
-    for run in planned_runs(["all"], "digits", 1, common=common):
+    for run in planned_runs(["all", *APART], "digits", 1, common=common):
         for name, value in run.parameters.items():
             assert type(value) is type(known[run.experiment][name]), (run.name, name)
 
@@ -538,6 +541,15 @@ def test_published_results_are_whole_and_name_their_machine():
 def test_the_readme_shows_the_published_results():
     for place, table in tables(published()).items():
         assert shown_in(ROOT / "README.md", place) == table
+
+
+def test_the_speed_table_shows_what_has_a_floor_and_whether_it_is_kept():
+    rows = [("prove / bare loop", "ratio", 1.2344, 1.15, False), ("import polkit", "seconds", 0.2367, 0.3, True),
+            ("make book, 01_primer", "seconds", 49.1, None, True)]  # fmt: skip
+    bench = pd.DataFrame(rows, columns=["what", "unit", "value", "at_most", "holds"])
+    assert speed_table(bench).splitlines()[2:] == [
+        "| prove / bare loop | 1.23 | 1.15 | no |", "| import polkit | 0.237 s | 0.30 s | yes |",
+    ]  # fmt: skip
 
 
 def test_the_readmes_tables_stand_between_their_marks(tmp_path):

@@ -1,4 +1,4 @@
-"""The two tables of README.md, made from published results and from nothing else."""
+"""The three tables of README.md, made from published results and from nothing else."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,12 +72,24 @@ def matrix_table(cells: pd.DataFrame, costs: pd.DataFrame, task: str) -> str:
     return "\n".join([*lines, "", f"In how many of {repeats} trainings each verifier accepted the folder: {named}."])
 
 
+def speed_table(bench: pd.DataFrame) -> str:
+    """Markdown: what `make bench` measured beside what it may be at most; rows of data/results/bench.csv."""
+    lines = ["| measured | | at most | holds |", "|---|---|---|---|"]
+    for row in bench[bench["at_most"].notna()].sort_values(["unit", "what"]).itertuples():
+        unit = " s" if row.unit == "seconds" else ""
+        lines.append(
+            f"| {row.what} | {row.value:.3g}{unit} | {row.at_most:.2f}{unit} | {'yes' if row.holds else 'no'} |"
+        )
+    return "\n".join(lines)
+
+
 def tables(folder: Path) -> dict[str, str]:
     """Name of the place in README.md -> the table that stands there, from published results."""
     matrix = read_matrix(folder)
     return {
         "results": results_table(read_results(folder)["averages"], "digits", LENGTHS),
         "matrix": matrix_table(matrix["matrix"], matrix["matrix_costs"], "digits"),
+        "speed": speed_table(pd.read_csv(folder.parent / "bench.csv")),
     }
 
 
