@@ -413,6 +413,13 @@ def test_a_nan_is_drawn_high_above_every_stage():
         assert figure.plot.data[0].y[start] > 10
 
 
+def test_a_folder_that_was_not_replayed_has_no_marks_among_the_stages_and_says_why():
+    refused = made_verdict({}, others=[pk.Reason("task", "manifest.json claims 20 steps")])
+    figure = figures.stages_figure({"proof": made_verdict(ERRORS), "spoof": refused}, CALIBRATION, **STAGES)
+    assert "spoof" not in [trace.name for trace in figure.plot.data]
+    assert figure.summary.endswith("; spoof: not replayed, since manifest.json claims 20 steps.")
+
+
 def test_the_window_shows_error_and_cost_over_the_length():
     figure = MADE["window"]()
     assert drawn(figure, "error, closed form") == (LENGTHS.tolist(), pytest.approx([4, 2, 1, 0.5, 0.25]))

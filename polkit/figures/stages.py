@@ -74,6 +74,9 @@ def _draw_errors(plot: go.Figure, verdicts: dict[str, Verdict], calibration: Cal
     caught = []
     for (name, verdict), (colour, symbol) in zip(verdicts.items(), MARKERS, strict=False):
         worst = worst_ratios(verdict, calibration, parts=("weights",))
+        if worst.empty:
+            caught.append(f"{name}: not replayed, since {verdict.reasons[0].detail}")
+            continue
         end = max(worst["end"])
         plot.add_scatter(x=worst["start"] / end, y=drawable(worst["ratio"], FLOOR), mode="markers", name=name,
                          marker={"color": colour, "symbol": symbol, "size": 7})  # fmt: skip
