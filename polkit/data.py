@@ -125,7 +125,7 @@ def _digits(train: bool) -> Points:
     return Points(torch.tensor(images[chosen])[:, None], torch.tensor(labels[chosen]))
 
 
-@lru_cache(maxsize=1)  # scikit-learn parses their text at every call, 7 ms; a verification needs them six times
+@lru_cache(maxsize=1)  # scikit-learn parses their text at every call, 7 ms; a verification needs them five times
 def _all_digits() -> tuple[np.ndarray, np.ndarray]:
     """uint8 (1797, 8, 8) images and int64 (1797,) labels, in a random order that is always the same."""
     from sklearn.datasets import load_digits

@@ -74,7 +74,7 @@ def matrix_table(cells: pd.DataFrame, costs: pd.DataFrame, task: str) -> str:
 
 def speed_table(bench: pd.DataFrame) -> str:
     """Markdown: what `make bench` measured beside what it may be at most; rows of data/results/bench.csv."""
-    lines = ["| measured | | at most | holds |", "|---|---|---|---|"]
+    lines = ["| what | measured | at most | holds |", "|---|---|---|---|"]
     for row in bench[bench["at_most"].notna()].sort_values(["unit", "what"]).itertuples():
         unit = " s" if row.unit == "seconds" else ""
         lines.append(
