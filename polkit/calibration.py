@@ -101,7 +101,7 @@ def load_calibration(file: str | Path) -> Calibration:
             raise ValueError("its margin, replays, rates and cost must be numbers")
         buffers |= dict.fromkeys(undecided, math.inf)
         task, conditions = Task.from_json(values["task"]), Conditions(**values["conditions"])
-        if {name: type(value) for name, value in conditions.to_json().items()} != CONDITION_TYPES:
+        if {name: type(value) for name, value in asdict(conditions).items()} != CONDITION_TYPES:
             raise ValueError(f"its conditions must be {', '.join(CONDITION_TYPES)}, each of its own type")
         if not DEVICES.fullmatch(conditions.device) or conditions.threads > MOST_THREADS:
             raise ValueError(f"it asks for {conditions.threads} threads on {conditions.device!r}")

@@ -35,6 +35,8 @@ def updates(learner: Learner, points: Points) -> Callable[..., Tensor]:
     """
     if learner.conditions.device.startswith("cuda"):
         return CapturedUpdate(learner, points)
+    if learner.conditions.compiled:
+        learner.model.compile(dynamic=False)  # at the first step; in this process, not again for the same model
 
     def plain(indices, *, step: int, augmentation_seed: int | None) -> Tensor:
         return update(learner, points.take(indices), step=step, augmentation_seed=augmentation_seed)

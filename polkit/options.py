@@ -34,13 +34,16 @@ def add_conditions(command: argparse.ArgumentParser, augmentation: str) -> None:
     command.add_argument("--precision", choices=PRECISIONS, default="float32")
     command.add_argument("--threads", type=int, default=1, help="of the CPU (default 1)")
     command.add_argument("--no-onednn", action="store_true", help="without the oneDNN kernels")
+    command.add_argument("--compiled", action="store_true",
+                         help="fuse each step with torch.compile: faster for ResNet-20 and larger, after half a minute")
     command.add_argument("--augmentation", choices=AUGMENTATIONS, default=augmentation,
                          help=f"a replay's: as recorded, or drawn anew (default {augmentation})")  # fmt: skip
 
 
 def chosen_conditions(options: argparse.Namespace) -> pk.Conditions:
     return pk.Conditions(device=options.device, precision=options.precision, threads=options.threads,
-                         onednn=not options.no_onednn, augmentation=options.augmentation)  # fmt: skip
+                         onednn=not options.no_onednn, augmentation=options.augmentation,
+                         compiled=options.compiled)  # fmt: skip
 
 
 def chosen_task(options: argparse.Namespace) -> pk.Task:

@@ -2,11 +2,14 @@
 
 import ctypes
 import os
+import shutil
 import sys
+import sysconfig
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +31,9 @@ class Conditions:
 
     device: a torch device · precision: float32, bf16 (autocast over float32 weights) or float64 ·
     threads: of the CPU, fixed so that a run can be repeated · onednn: use the oneDNN kernels ·
-    augmentation: `replay` uses the seeds a proof recorded, `redraw` draws fresh ones.
+    augmentation: `replay` uses the seeds a proof recorded, `redraw` draws fresh ones ·
+    compiled: torch.compile fuses what stands between the convolutions of the steps that `prove` and a replay take, on a
+    CPU with a C++ compiler; attacks differentiate twice, which it cannot, and stay eager.
     """
 
     device: str = "cpu"
@@ -36,6 +41,7 @@ class Conditions:
     threads: int = 1
     onednn: bool = True
     augmentation: str = "replay"
+    compiled: bool = False
 
     def __post_init__(self):
         if self.precision not in PRECISIONS:
@@ -48,12 +54,15 @@ class Conditions:
             raise ValueError(f"there is no device {self.device!r}; cpu, cuda or cuda:1 would be one") from error
         if self.threads < 1:
             raise ValueError(f"the number of threads is {self.threads}, it must be at least 1")
+        if self.compiled and self.device != "cpu":
+            raise ValueError(f"steps are compiled for the device cpu only, not for {self.device!r}")
 
     def replace(self, **changes) -> "Conditions":
         return replace(self, **changes)
 
     def to_json(self) -> dict:
-        return asdict(self)
+        """Without `compiled` where steps are not: so it was before there was the choice, and digests stay."""
+        return {name: value for name, value in asdict(self).items() if name != "compiled" or value}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -74,6 +83,16 @@ def keep_freed_memory() -> None:
         set_option(m_trim_threshold, 2**31 - 1)
 
 
+def require_compiler() -> None:
+    """Raises ValueError where torch.compile would find no C++ compiler, or not the headers of this Python."""
+    named = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if not shutil.which(named):
+        raise ValueError(f"compiled steps need a C++ compiler, and {named} is not found on this machine")
+    header = Path(sysconfig.get_paths()["include"], "Python.h")
+    if not header.exists():
+        raise ValueError(f"compiled steps need Python's C headers, and {header} does not exist")
+
+
 @contextmanager
 def applied(conditions: Conditions) -> Iterator[None]:
     """Puts process-wide settings in force and takes them back: threads, oneDNN, deterministic CUDA kernels.
@@ -83,6 +102,8 @@ def applied(conditions: Conditions) -> Iterator[None]:
     keep_freed_memory()
     if conditions.device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"the device {conditions.device} is not to be had on this machine; cpu is")
+    if conditions.compiled:
+        require_compiler()
     threads = torch.get_num_threads()
     cudnn = (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark)
     onednn = torch.backends.mkldnn.enabled

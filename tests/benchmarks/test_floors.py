@@ -63,12 +63,31 @@ def colours(tmp_path_factory):
         os.environ["POLKIT_DATA"] = before
 
 
-@pytest.mark.parametrize(("precision", "at_most"), [("float32", 0.70), ("bf16", 0.45)])
-def test_proof_creation_of_colour_images(compared, colours, precision, at_most):
+COLOURS = [("float32", 0.70), ("bf16", 0.45)]
+
+
+def colour_conditions(precision, **more):
     if precision == "bf16" and not has_bf16():
         pytest.skip("this CPU has no bf16 instructions")
-    conditions = pk.Conditions(threads=2, precision=precision)
+    return pk.Conditions(threads=2, precision=precision, **more)
+
+
+@pytest.mark.parametrize(("precision", "at_most"), COLOURS)
+def test_proof_creation_of_colour_images(compared, colours, precision, at_most):
+    conditions = colour_conditions(precision)
     compared(f"prove, ResNet-20, {precision} / bare loop", lambda: proved(colours, conditions),
+             lambda: bare_seconds(colours, threads=2), at_most=at_most, repeats=3)  # fmt: skip
+
+
+@pytest.mark.parametrize(("precision", "at_most"), COLOURS)
+def test_proof_creation_of_colour_images_compiled(compared, noted, colours, precision, at_most, tmp_path, monkeypatch):
+    """The compiler's half a minute, from an empty cache, is in a row of its own."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    conditions = colour_conditions(precision, compiled=True)
+    first = seconds_of(lambda: proved(colours, conditions))
+    noted(f"first proof of 20 steps, ResNet-20, {precision}, compiling it", first, unit="seconds", seconds=first,
+          repeats=1)  # fmt: skip
+    compared(f"prove, ResNet-20, {precision}, compiled / bare loop", lambda: proved(colours, conditions),
              lambda: bare_seconds(colours, threads=2), at_most=at_most, repeats=3)  # fmt: skip
 
 
