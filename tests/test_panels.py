@@ -497,6 +497,7 @@ def test_the_map_panel_answers_to_delta_k_t_and_the_spoofs_length(small_proof, s
     final, costs = small_proof.final_weights(), {"interpolation only": 1.0, "Attack II": 31.0}
     shown = panels.map_panel(final, small_calibration, costs, growth=growth)
     assert [value for _, value in part(shown, "k").options] == [4, 8]
+    assert f"and T' = {part(shown, 'steps').label}, the path" in words(shown)
     for scale, k, whole, steps in ((1.0, 4, 16, 56), (0.5, 4, 100, 56), (0.5, 8, 100, 200), (5.0, 8, 1000, 48)):
         part(shown, "delta").value = scale
         part(shown, "k").value = k
@@ -772,7 +773,7 @@ def test_a_slider_answers_quickly(small_proof, small_calibration, capsys):
 def test_the_map_answers_within_a_tenth_of_a_second(small_proof, small_calibration, growth, capsys):
     costs = {"interpolation only": 1.0, "Attack II": 31.0, "Attack III": 31.0}
     shown, seconds = panels.map_panel(small_proof.final_weights(), small_calibration, costs, growth=growth), []
-    for name, value in [("delta", 0.1), ("k", 8), ("length", 3.0), ("steps", 500.0), ("k", 4), ("steps", 20.0)]:
+    for name, value in [("delta", 0.1), ("k", 8), ("length", 3.0), ("steps", 200), ("k", 4), ("steps", 20)]:
         begun = time.process_time()  # beside other work, seconds on the wall tell about that
         part(shown, name).value = value
         seconds.append(time.process_time() - begun)

@@ -4,7 +4,7 @@ import html
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,13 @@ def steps_slider(value: int, least: int, most: int, step: int) -> w.IntSlider:
     """T', in steps of the spoof."""
     return _named(w.IntSlider(value=value, min=least, max=most, step=step, description="T' (steps)",
                               tooltip="length of the spoof"), "polkit-steps")  # fmt: skip
+
+
+def length_slider(value: int, options: Iterable[int]) -> w.SelectionSlider:
+    """T', in steps of the spoof, among lengths too far apart for a slider with even steps."""
+    shown = [(f"{steps:,}", steps) for steps in sorted({value, *map(int, options)})]
+    return _named(w.SelectionSlider(value=value, options=shown, description="T' (steps)",
+                                    tooltip="length of the spoof"), "polkit-steps")  # fmt: skip
 
 
 def number_slider(value: float, least: float, most: float, label: str, name: str) -> w.FloatLogSlider:

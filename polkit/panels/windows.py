@@ -19,6 +19,7 @@ from polkit.panels.parts import (
     Prediction,
     delta_slider,
     interval_slider,
+    length_slider,
     number_slider,
     panel,
     steps_slider,
@@ -105,11 +106,11 @@ def map_panel(final: Checkpoint, calibration: Calibration, costs: Mapping[str, f
     sliders = {
         "threshold_scale": delta_slider(), "interval": interval_slider(k, sorted(known)),
         "length_scale": number_slider(1.0, -1, 2, "T (×)", "polkit-length"),
-        "spoof_steps": number_slider(14 * k, 0, 6, "T' (steps)", "polkit-steps"),
+        "spoof_steps": length_slider(14 * k, spoof_lengths(k, 100 * task.steps, 200)),
     }  # fmt: skip
 
     def draw(_: None, *, guess: float | None, threshold_scale: float, interval: int, length_scale: float,
-             spoof_steps: float) -> Figure:  # fmt: skip
+             spoof_steps: int) -> Figure:  # fmt: skip
         length, chosen = round(task.steps * length_scale), max(1, round(spoof_steps / interval))
         paths = with_row(errors, chosen * k)
         table = window(paths.assign(spoof_steps=paths["spoof_steps"] // k * interval), known[interval],
