@@ -19,7 +19,7 @@ book: install
 
 # Two files at a time, one on each core of the smallest machine; a chapter is one file. Without: `.venv/bin/pytest`.
 test: install
-	$(BIN)/ruff check polkit tests
+	$(BIN)/ruff check polkit tests notebooks
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --benchmark-disable
 
 test-ui: install
