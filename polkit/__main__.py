@@ -165,7 +165,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def prove(options: argparse.Namespace) -> int:
-    proof = pk.prove(chosen_task(options), options.seed, out=options.out, conditions=chosen_conditions(options))
+    proof = pk.prove(chosen_task(options), options.seed, out=options.out, conditions=chosen_conditions(options),
+                     progress=sys.stderr.isatty())  # fmt: skip
     describe(proof)
     return 0
 
@@ -174,6 +175,7 @@ def calibrate(options: argparse.Namespace) -> int:
     calibration = pk.calibrate(
         pk.open_proof(options.proof), conditions=chosen_conditions(options), replays=options.replays,
         margin=options.margin, seed=options.seed, workers=options.workers, out=options.out,
+        progress=sys.stderr.isatty(),
     )  # fmt: skip
     for part in PARTS:
         deltas = calibration.normalised(calibration.thresholds[part], part)
@@ -226,7 +228,8 @@ def spoof(options: argparse.Namespace) -> int:
     calibration = pk.load_calibration(options.calibration) if options.calibration else None
     proof = attack(
         pk.read_weights(options.weights, task), task, spoof_steps=options.spoof_steps, seed=options.seed,
-        calibration=calibration, conditions=chosen_conditions(options), out=options.out, **settings,
+        calibration=calibration, conditions=chosen_conditions(options), out=options.out,
+        progress=sys.stderr.isatty(), **settings,
     )  # fmt: skip
     describe(proof)
     if proof.missed():
