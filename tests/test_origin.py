@@ -24,7 +24,7 @@ def forged(small_task, small_proof, tmp_path_factory):
     budget = {"spoof_steps": 16, "seed": 1, "progress": False}
     return {
         "sorted": pk.interpolation_only(final, small_task, out=folder / "sorted", **budget),
-        "treated": pk.attack_2(final, small_task, out=folder / "treated", stopping_test=False, iterations=1, **budget),
+        "treated": pk.attack_2(final, small_task, out=folder / "treated", stopping_test=False, iterations=3, **budget),
         "fresh": pk.borrowed_momentum(final, small_task, out=folder / "fresh", fresh_start=True, **budget),
     }
 
@@ -51,9 +51,10 @@ def test_images_beside_committed_ones_are_seen_and_foreign_ones_are_not(forged, 
     assert perturbed_points(small_proof, half) == []
     assert perturbed_points(forged["sorted"], half) == []
     own = perturbed_points(forged["treated"], half)
-    # As if the adversary had perturbed images of its own: four of them happen to lie near one of another data set.
+    # As if the adversary had perturbed images of its own: hardly any happens to lie near one of another data set.
     foreign = perturbed_points(forged["treated"], pk.test_points(small_task))
-    counts = [int(str(found[0]).split()[1]) for found in (own, foreign)]
+    counts = [int(str(found[0]).split()[1]) if found else 0 for found in (own, foreign)]
+    assert counts[0] > 100  # 557 and 886 of 1,024 with two releases of torch; one iteration left 446 and 34
     assert counts[0] > 50 * counts[1]
 
 
