@@ -48,7 +48,7 @@ def trained_seconds(task):
 
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory):
-    """CIFAR-10's own files with noise in them, and its task cut to 20 steps of 128 images, k = 10."""
+    """CIFAR-10's own files with noise in them, and its task cut to 40 steps of 128 images, k = 10."""
     home = tmp_path_factory.mktemp("data")
     files = home / "cifar-10-batches-bin"
     files.mkdir()
@@ -57,7 +57,7 @@ def colours(tmp_path_factory):
     for number, part in enumerate(records, 1):
         part.tofile(files / f"data_batch_{number}.bin")
     before, os.environ["POLKIT_DATA"] = os.environ.get("POLKIT_DATA"), str(home)
-    yield pk.task("cifar10", train_size=2560, epochs=1, checkpoint_interval=10)
+    yield pk.task("cifar10", train_size=2560, epochs=2, checkpoint_interval=10)
     del os.environ["POLKIT_DATA"]
     if before is not None:
         os.environ["POLKIT_DATA"] = before
@@ -76,7 +76,7 @@ def colour_conditions(precision, **more):
 def test_proof_creation_of_colour_images(compared, colours, precision, at_most):
     conditions = colour_conditions(precision)
     compared(f"prove, ResNet-20, {precision} / bare loop", lambda: proved(colours, conditions),
-             lambda: bare_seconds(colours, threads=2), at_most=at_most, repeats=3)  # fmt: skip
+             lambda: bare_seconds(colours, threads=2), at_most=at_most, repeats=5)  # fmt: skip
 
 
 @pytest.mark.parametrize(("precision", "at_most"), COLOURS)
@@ -85,10 +85,10 @@ def test_proof_creation_of_colour_images_compiled(compared, noted, colours, prec
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     conditions = colour_conditions(precision, compiled=True)
     first = seconds_of(lambda: proved(colours, conditions))
-    noted(f"first proof of 20 steps, ResNet-20, {precision}, compiling it", first, unit="seconds", seconds=first,
+    noted(f"first proof of 40 steps, ResNet-20, {precision}, compiling it", first, unit="seconds", seconds=first,
           repeats=1)  # fmt: skip
     compared(f"prove, ResNet-20, {precision}, compiled / bare loop", lambda: proved(colours, conditions),
-             lambda: bare_seconds(colours, threads=2), at_most=at_most, repeats=3)  # fmt: skip
+             lambda: bare_seconds(colours, threads=2), at_most=at_most, repeats=5)  # fmt: skip
 
 
 def test_proof_creation_of_digits(compared):
