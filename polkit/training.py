@@ -1,15 +1,10 @@
 """update(): the one training step that prover, verifier and adversary all call, and the Conditions it runs under."""
 
-import ctypes
 import os
-import shutil
-import sys
-import sysconfig
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
-from functools import cache, lru_cache
-from pathlib import Path
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +13,7 @@ from torch import Tensor, nn
 from polkit.cost import Cost
 from polkit.data import Points, augment, derive_seed, normalise
 from polkit.models import build_model, initial_buffers, weight_distributions
+from polkit.runtime import keep_freed_memory, require_compiler
 from polkit.task import Task
 
 PRECISIONS = ("float32", "bf16", "float64")
@@ -68,29 +64,6 @@ class Conditions:
     def dtype(self) -> torch.dtype:
         """Of the weights, in memory and on disk."""
         return torch.float64 if self.precision == "float64" else torch.float32
-
-
-@cache
-def keep_freed_memory() -> None:
-    """Has glibc keep what torch frees, where it would give it back to the system and fetch it again at every step.
-
-    One step of ResNet-20 on 128 colour images takes 114 ms in place of 129 (two cores). No bit changes.
-    """
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if set_option:
-        m_trim_threshold, m_mmap_threshold = -1, -3
-        set_option(m_mmap_threshold, 2**25)  # bytes; glibc's own limit
-        set_option(m_trim_threshold, 2**31 - 1)
-
-
-def require_compiler() -> None:
-    """Raises ValueError where torch.compile would find no C++ compiler, or not the headers of this Python."""
-    named = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    if not shutil.which(named):
-        raise ValueError(f"compiled steps need a C++ compiler, and {named} is not found on this machine")
-    header = Path(sysconfig.get_paths()["include"], "Python.h")
-    if not header.exists():
-        raise ValueError(f"compiled steps need Python's C headers, and {header} does not exist")
 
 
 @contextmanager
