@@ -48,5 +48,5 @@ def _p_value(value, required: Distribution) -> float:
     sample = value.double().flatten().numpy()
     # A function, not a name with arguments: SciPy 1.18 (Python 3.12) hands the standard normal's those arguments too.
     if required.kind == "normal":
-        return float(stats.kstest(sample, stats.norm(0, required.scale).cdf).pvalue)
-    return float(stats.kstest(sample, stats.uniform(-required.scale, 2 * required.scale).cdf).pvalue)
+        return float(stats.kstest(sample, lambda x: stats.norm.cdf(x, 0, required.scale)).pvalue)
+    return float(stats.kstest(sample, lambda x: stats.uniform.cdf(x, -required.scale, 2 * required.scale)).pvalue)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import median
 
@@ -63,32 +64,44 @@ def colours(tmp_path_factory):
         os.environ["POLKIT_DATA"] = before
 
 
-COLOURS = [("float32", 0.70), ("bf16", 0.45)]
+FLOORS = {"float32": 0.70, "bf16": 0.45}
+COLOURS = list(product(FLOORS, (False, True)))
 
 
-def colour_conditions(precision, **more):
-    if precision == "bf16" and not has_bf16():
+@pytest.fixture(scope="module")
+def colour_seconds(colours, tmp_path_factory):
+    """(precision, compiled) -> seconds of its proofs, None -> of the bare loop: all in turns, the first of each apart.
+
+    What is done once, and kept in memory, is in the first proof alone: half a minute of compiling, from an empty cache.
+    """
+    runs = {
+        (precision, compiled): partial(
+            proved, colours, pk.Conditions(threads=2, precision=precision, compiled=compiled)
+        )
+        for precision, compiled in COLOURS
+        if precision == "float32" or has_bf16()
+    }
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
+        seconds = {None: [], **{key: [seconds_of(run)] for key, run in runs.items()}}
+        for _ in range(5):
+            seconds[None].append(bare_seconds(colours, threads=2))
+            for key, run in runs.items():
+                seconds[key].append(seconds_of(run))
+    return seconds
+
+
+@pytest.mark.parametrize(("precision", "compiled"), COLOURS)
+def test_proof_creation_of_colour_images(noted, colour_seconds, precision, compiled):
+    if (precision, compiled) not in colour_seconds:
         pytest.skip("this CPU has no bf16 instructions")
-    return pk.Conditions(threads=2, precision=precision, **more)
-
-
-@pytest.mark.parametrize(("precision", "at_most"), COLOURS)
-def test_proof_creation_of_colour_images(compared, colours, precision, at_most):
-    conditions = colour_conditions(precision)
-    compared(f"prove, ResNet-20, {precision} / bare loop", lambda: proved(colours, conditions),
-             lambda: bare_seconds(colours, threads=2), at_most=at_most, repeats=5)  # fmt: skip
-
-
-@pytest.mark.parametrize(("precision", "at_most"), COLOURS)
-def test_proof_creation_of_colour_images_compiled(compared, noted, colours, precision, at_most, tmp_path, monkeypatch):
-    """The compiler's half a minute, from an empty cache, is in a row of its own."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    conditions = colour_conditions(precision, compiled=True)
-    first = seconds_of(lambda: proved(colours, conditions))
-    noted(f"first proof of 40 steps, ResNet-20, {precision}, compiling it", first, unit="seconds", seconds=first,
-          repeats=1)  # fmt: skip
-    compared(f"prove, ResNet-20, {precision}, compiled / bare loop", lambda: proved(colours, conditions),
-             lambda: bare_seconds(colours, threads=2), at_most=at_most, repeats=5)  # fmt: skip
+    first, *later = colour_seconds[precision, compiled]
+    if compiled:
+        noted(f"first proof of 40 steps, ResNet-20, {precision}, compiling it", first, unit="seconds", seconds=first,
+              repeats=1)  # fmt: skip
+    seconds, against = median(later), median(colour_seconds[None])
+    noted(f"prove, ResNet-20, {precision}{', compiled' * compiled} / bare loop", seconds / against,
+          at_most=FLOORS[precision], seconds=seconds, against_seconds=against, repeats=len(later))  # fmt: skip
 
 
 def test_proof_creation_of_digits(compared):
@@ -106,7 +119,7 @@ def test_verification(compared, tmp_path):
     proof = pk.prove(DIGITS, out=tmp_path / "proof", progress=False)
     calibration = pk.calibrate(proof, replays=2, workers=1, out=tmp_path / "calibration.json", progress=False)
     compared("verify, digits, Q = all / as many plain steps", lambda: pk.verify(proof, calibration, top_q="all"),
-             lambda: trained_seconds(DIGITS), at_most=1.10)  # fmt: skip
+             lambda: trained_seconds(DIGITS), at_most=1.10, repeats=9)  # fmt: skip
 
 
 def test_signatures(benchmark, noted):
