@@ -1,5 +1,6 @@
 """What README.md and the course guide tell a reader to do: every target, command, file, section and minute is there."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -52,6 +53,30 @@ def test_every_file_exists(text):
     kinds = r"(data|notebooks|polkit|tests|build)/[\w./-]+|[\w-]+\.(yml|toml)"
     named = {each for each in quoted(text) if re.fullmatch(kinds, each)}
     assert [each for each in sorted(named) if not each.startswith(made) and not (ROOT / each).exists()] == []
+
+
+def imported(file):
+    """The modules and packages of polkit that a file names in an import, wherever in it."""
+    nodes = [each for each in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(each, ast.ImportFrom)]
+    dotted = {each.module.split(".")[1] for each in nodes if (each.module or "").startswith("polkit.")}
+    return dotted | {name.name for each in nodes if each.module == "polkit" for name in each.names}
+
+
+def test_the_house_has_every_module_and_imports_point_upwards():
+    table = re.search(r"^\| module \|.*?\n\n", README, flags=re.MULTILINE | re.DOTALL)[0]
+    rows = [re.findall(r"`(\w+)/?`", line.split("|")[1]) for line in table.splitlines()[2:] if line]
+    row_of = {name: row for row, names in enumerate(rows) for name in names}
+    package = ROOT / "polkit"
+    inside = {file: file.relative_to(package).parts[0].removesuffix(".py") for file in package.rglob("*.py")}
+    assert set(row_of) == set(inside.values()) - {"__init__"}
+    downwards = [
+        f"{file.relative_to(package)} imports {name}"
+        for file, own in inside.items()
+        if own in row_of
+        for name in imported(file)
+        if row_of.get(name, -1) > row_of[own]
+    ]
+    assert downwards == []
 
 
 # The solutions repeat the chapters' prose one folder below.
