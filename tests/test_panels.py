@@ -619,6 +619,29 @@ def test_a_run_is_still_said_to_run_when_a_slider_that_waits_for_the_next_one_mo
     assert said.startswith("running")
 
 
+def test_a_run_takes_the_value_that_its_click_has_overtaken(controlled):
+    """A browser holds a slider's last value back until the kernel has acknowledged the one before."""
+    shown, _, let_go, given = controlled
+    let_go.set()
+    button(shown, "Run").click()
+    assert words(shown, "note") == "running"
+    part(shown, "steps").value = 5
+    wait(shown)
+    assert given == [(1.0, 5)]
+    check(shown, line(501))
+
+
+def test_a_late_value_that_cannot_be_run_is_refused_with_the_reason(controlled):
+    shown, _, _, given = controlled
+    button(shown, "Run").click()
+    part(shown, "steps").value = 8
+    wait(shown)
+    assert given == []
+    assert words(shown, "note") == "8 < 9, but too many"
+    assert button(shown, "Run").disabled
+    check(shown, line(8))
+
+
 def test_cancel_stops_a_run_and_keeps_the_figure(controlled):
     shown, started, let_go, _ = controlled
     part(shown, "steps").value = 4

@@ -19,6 +19,7 @@ LABEL = {"description_width": "90px"}
 WIDE = w.Layout(width="460px")
 NARROW = w.Layout(width="110px")
 PATIENCE_SECONDS = 120  # a Run that would take longer is refused, with the reason
+SETTLING_SECONDS = 0.25
 
 
 def delta_slider(value: float = 1.0) -> w.FloatLogSlider:
@@ -200,7 +201,6 @@ def _run_row(box: w.VBox, sliders: Mapping[str, w.Widget], compute: Callable[...
         run.disabled, note.value = bool(reason), html.escape(reason)
 
     def begin(_) -> None:
-        used = current()
         stop.clear()
         run.disabled, cancel.disabled, error.value, note.value = True, False, "", "running"
         tell = meter(bar, note, "running")
@@ -212,9 +212,10 @@ def _run_row(box: w.VBox, sliders: Mapping[str, w.Widget], compute: Callable[...
             tell(done, total)
 
         def work() -> None:
-            ended = ""
             try:
-                finished(compute(progress, **used), used)
+                used = settled(current)
+                if not (ended := cannot_run(**used)):
+                    finished(compute(progress, **used), used)
             except Cancelled:
                 ended = "cancelled; the figure shows the run before"
             except Exception as problem:  # in a thread, nobody else would say it
@@ -232,6 +233,20 @@ def _run_row(box: w.VBox, sliders: Mapping[str, w.Widget], compute: Callable[...
         slider.observe(check, names="value")
     check()
     return w.HBox([run, cancel, reset, bar, note])
+
+
+def settled(read: Callable[[], dict]) -> dict:
+    """What is read once it has stood still; to be called in a thread.
+
+    A browser sends a click at once, a slider's last value only when the kernel has acknowledged the one before: on a
+    busy machine Run overtook two presses of an arrow key.
+    """
+    values = read()
+    while True:
+        time.sleep(SETTLING_SECONDS)
+        before, values = values, read()
+        if values == before:
+            return values
 
 
 def meter(bar: w.IntProgress, note: w.HTML, what: str) -> Callable[[int, int], None]:
