@@ -57,9 +57,14 @@ def test_every_file_exists(text):
 
 def imported(file):
     """The modules and packages of polkit that a file names in an import, wherever in it."""
-    nodes = [each for each in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(each, ast.ImportFrom)]
-    dotted = {each.module.split(".")[1] for each in nodes if (each.module or "").startswith("polkit.")}
-    return dotted | {name.name for each in nodes if each.module == "polkit" for name in each.names}
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file} imports by a relative name"
+            found |= {f"{node.module}.{name.name}" for name in node.names}
+    return {name.split(".")[1] for name in found if name.startswith("polkit.")}
 
 
 def test_the_house_has_every_module_and_imports_point_upwards():

@@ -206,8 +206,13 @@ def test_a_kept_step_is_drawn_at_once(made, small_proof, small_calibration):
 
 def keep(prediction, value):
     (slider,) = [widget for widget in walk(prediction.panel.box) if isinstance(widget, w.IntSlider | w.FloatSlider)]
-    slider.value = value
     button(prediction.panel, "Keep").click()
+    slider.value = value  # as when a browser's click overtakes the slider's last value
+    limit = time.monotonic() + 20
+    said = [each for each in walk(prediction.panel.box) if isinstance(each, w.HTML)]
+    while not any(f"kept: {value:g}" in each.value for each in said):
+        assert time.monotonic() < limit, f"{value} was not kept"
+        time.sleep(0.005)
 
 
 def attack_words(spoof, proof):

@@ -19,7 +19,7 @@ LABEL = {"description_width": "90px"}
 WIDE = w.Layout(width="460px")
 NARROW = w.Layout(width="110px")
 PATIENCE_SECONDS = 120  # a Run that would take longer is refused, with the reason
-SETTLING_SECONDS = 0.25
+SETTLING_SECONDS = 0.25  # a slider's value takes some hundredths of a second to the kernel, on a busy machine more
 
 
 def delta_slider(value: float = 1.0) -> w.FloatLogSlider:
@@ -97,13 +97,13 @@ class Prediction:
         button, kept = w.Button(description="Keep", layout=NARROW, tooltip="keep my prediction"), w.HTML()
         button.add_class("polkit-keep")
 
-        def keep(_) -> None:
-            self.value = slider.value
-            kept.value = f"kept: {slider.value:g} {html.escape(unit)}"
+        def keep() -> None:
+            self.value = settled(lambda: slider.value)
             for tell in self._told:
                 tell()
+            kept.value = f"kept: {self.value:g} {html.escape(unit)}"
 
-        button.on_click(keep)
+        button.on_click(lambda _: threading.Thread(target=keep, daemon=True).start())
         box = w.VBox([w.HTML(f"<b>Predict.</b> {html.escape(question)}"), w.HBox([slider, button, kept]),
                       named()])  # fmt: skip
         box.add_class("polkit-prediction")
@@ -235,7 +235,7 @@ def _run_row(box: w.VBox, sliders: Mapping[str, w.Widget], compute: Callable[...
     return w.HBox([run, cancel, reset, bar, note])
 
 
-def settled(read: Callable[[], dict]) -> dict:
+def settled(read: Callable[[], Any]) -> Any:
     """What is read once it has stood still; to be called in a thread.
 
     A browser sends a click at once, a slider's last value only when the kernel has acknowledged the one before: on a

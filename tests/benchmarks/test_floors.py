@@ -1,6 +1,5 @@
 """What must hold in seconds and bytes of memory on two cores. Every test is `slow`: `make bench` runs them."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -57,11 +56,9 @@ def colours(tmp_path_factory):
     records[:, :, 0] %= 10
     for number, part in enumerate(records, 1):
         part.tofile(files / f"data_batch_{number}.bin")
-    before, os.environ["POLKIT_DATA"] = os.environ.get("POLKIT_DATA"), str(home)
-    yield pk.task("cifar10", train_size=2560, epochs=2, checkpoint_interval=10)
-    del os.environ["POLKIT_DATA"]
-    if before is not None:
-        os.environ["POLKIT_DATA"] = before
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("POLKIT_DATA", str(home))
+        yield pk.task("cifar10", train_size=2560, epochs=2, checkpoint_interval=10)
 
 
 FLOORS = {"float32": 0.70, "bf16": 0.45}
