@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polkit.cost import Cost
-from polkit.data import Points, augment, derive_seed, normalise
+from polkit.data import Points, Shifts, derive_seed, draw_shifts, normalise, shifted
 from polkit.models import build_model, initial_buffers, weight_distributions
 from polkit.runtime import keep_freed_memory, require_compiler
 from polkit.task import Task
@@ -197,18 +197,21 @@ def loss_of(learner: Learner, batch: Points, augmentation_seed: int | None) -> T
 
     augmentation_seed: None shows the images to the model as they are.
     """
-    images = unit_pixels(learner, batch.images)
+    shifts = None
     if augmentation_seed is not None:
-        images = augment(learner.task, images, augmentation_seed)
-    return loss_on(learner, images, batch.labels)
+        shifts = draw_shifts(learner.task, len(batch), augmentation_seed).to(learner.conditions.device)
+    return loss_shifted(learner, batch, shifts)
 
 
-def loss_on(learner: Learner, images: Tensor, labels: Tensor) -> Tensor:
-    """`loss_of` once the images are what the model will see, but for their normalisation."""
+def loss_shifted(learner: Learner, batch: Points, shifts: Shifts | None) -> Tensor:
+    """`loss_of` with what was drawn for its augmentation."""
+    images = unit_pixels(learner, batch.images)
+    if shifts is not None:
+        images = shifted(learner.task, images, shifts)
     images = normalise(learner.task, images).contiguous(memory_format=torch.channels_last)
     with learner.autocast():
         logits = learner.model(images)
-    return F.cross_entropy(logits.to(learner.conditions.dtype), labels.to(logits.device))
+    return F.cross_entropy(logits.to(learner.conditions.dtype), batch.labels.to(logits.device))
 
 
 def update(learner: Learner, batch: Points, *, step: int, augmentation_seed: int | None) -> Tensor:

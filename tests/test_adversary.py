@@ -10,7 +10,7 @@ import torch
 import polkit as pk
 from polkit.adversary.attack_2 import settle_batch
 from polkit.adversary.attack_3 import joint_objective, joint_update, step_from, step_sizes
-from polkit.adversary.perturb import Batch, Perturbation, squared_norm, weight_gradient
+from polkit.adversary.perturb import Batch, Perturbation, passes_of, squared_norm, weight_gradient
 from polkit.adversary.plan import make_plan
 from polkit.adversary.spoof import chained_buffers
 from polkit.models import Distribution, buffer_decays
@@ -117,7 +117,7 @@ def test_the_adversarial_gradient_is_that_of_finite_differences(exact):
     _, learner, batches = exact
 
     def objective(images):
-        value = squared_norm(weight_gradient(learner, images, batches[0], create_graph=True)[1])
+        value = squared_norm(weight_gradient(learner, pk.Points(images, batches[0].points.labels), 7)[1:])
         return value, torch.autograd.grad(value, images)[0]
 
     check_slope(objective, batches[0].points.images.double() / 255 * 0.8 + 0.1, 4 * 64)
@@ -128,9 +128,10 @@ def test_the_joint_gradient_too_however_many_batches_are_held_at_once(exact, at_
     plan, learner, batches = exact
     sizes = step_sizes(plan.task, 0)
     images = torch.stack([batch.points.images for batch in batches]).double() / 255 * 0.8 + 0.1
-    check_slope(lambda shown: joint_objective(learner, shown, batches, sizes, at_once), images, images.numel())
-    whole = joint_objective(learner, images.clone().requires_grad_(), batches, sizes, 4)
-    parts = joint_objective(learner, images.clone().requires_grad_(), batches, sizes, at_once)
+    passes = passes_of(learner)
+    check_slope(lambda shown: joint_objective(passes, shown, batches, sizes, at_once), images, images.numel())
+    whole = joint_objective(passes, images.clone().requires_grad_(), batches, sizes, 4)
+    parts = joint_objective(passes, images.clone().requires_grad_(), batches, sizes, at_once)
     torch.testing.assert_close(parts[:2], whole[:2])
 
 
@@ -140,9 +141,9 @@ def test_without_momentum_the_joint_update_is_one_step_of_k_eta_along_the_mean_g
     batches = [plan.batch(step) for step in range(4)]
     with applied(EXACT):
         learner = make_learner(task, EXACT)
-        weights, _ = joint_update(learner, plan, plan.first, batches, step_sizes(task, 0))
+        weights, _ = joint_update(passes_of(learner), plan, plan.first, batches, step_sizes(task, 0))
         load(learner, plan.first)
-        slopes = [weight_gradient(learner, b.points.images.double() / 255, b, False)[1] for b in batches]
+        slopes = [weight_gradient(learner, b.points, b.augmentation_seed)[1:] for b in batches]
     for (name, value), *parts in zip(plan.first.weights.items(), *slopes, strict=True):
         torch.testing.assert_close(weights[name], value.double() - 4 * 0.05 * sum(parts) / 4, rtol=1e-9, atol=1e-12)
 
@@ -169,7 +170,7 @@ def test_the_perturbation_keeps_to_pixels_and_lowers_the_objective(exact):
     values = []
 
     def objective(images):
-        value = squared_norm(weight_gradient(learner, images, batches[0], create_graph=True)[1])
+        value = squared_norm(weight_gradient(learner, pk.Points(images, batches[0].points.labels), 7)[1:])
         values.append(value.item())
         assert 0 <= images.min().item() <= images.max().item() <= 1
         return value, torch.autograd.grad(value, images)[0], None
@@ -221,10 +222,10 @@ def test_attack_2_settles_batches_within_gamma_as_they_are_stored(small_task, fi
     plan = make_plan(final, small_task, **known, movement_limit=0.5)
     with applied(plan.conditions):
         learner = make_learner(small_task, plan.conditions)
-        untouched = settle_batch(learner, plan, 0, plan.first, **settings | {"iterations": 0})[2]
+        untouched = settle_batch(passes_of(learner), plan, 0, plan.first, **settings | {"iterations": 0})[2]
         limit = 0.5 * 0.95 * untouched["movement_over_limit"]  # 5 % less than the batch moves by itself
         plan = make_plan(final, small_task, **known, movement_limit=limit)
-        batch, after, row = settle_batch(learner, plan, 0, plan.first, **settings)
+        batch, after, row = settle_batch(passes_of(learner), plan, 0, plan.first, **settings)
         load(learner, plan.first)
         pk.update(learner, batch.points, step=0, augmentation_seed=batch.augmentation_seed)
         moved = pk.distances(snapshot(learner).weights, plan.first.weights)
@@ -377,7 +378,7 @@ def test_the_stopping_test_saves_what_the_settled_batches_would_have_cost(
     with applied(plan.conditions):
         learner = make_learner(small_task, plan.conditions)
         settings = {"iterations": 0, "stopping_test": True, "noise_weight": 1e-3}
-        alone = settle_batch(learner, plan, 0, plan.first, **settings)[2]["movement_over_limit"]
+        alone = settle_batch(passes_of(learner), plan, 0, plan.first, **settings)[2]["movement_over_limit"]
     # γ just above what the first batch moves by itself: that one has to be left alone.
     stopping = pk.attack_2(
         final, small_task, **common, movement_limit=0.1 * 1.01 * alone, out=tmp_path / "stopping"

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 import polkit as pk
+from polkit.adversary.perturb import passes_of
 from polkit.captured import updates
 from polkit.prover import batch_order
 from polkit.replay import replay
 from polkit.reproduce.batch import connected, own_gpu
-from polkit.training import PRECISIONS, applied, load, make_learner, snapshot
+from polkit.training import PRECISIONS, applied, load, make_learner, snapshot, unit_pixels
 
 pytestmark = [
     pytest.mark.gpu,
@@ -89,6 +90,49 @@ def test_a_captured_update_has_the_bits_of_a_plain_one(small_task, precision, au
         for part, named in here.parts().items():
             for name, value in named.items():
                 assert torch.equal(value, there.parts()[part][name]), (turn, part, name)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_captured_passes_have_the_bits_of_plain_ones(small_task, precision, monkeypatch):
+    """Twice: at the capture, and with another batch from another place."""
+    conditions, found_by = GPU.replace(precision=precision), {}
+    points, batches = pk.training_points(small_task), batch_order(small_task, 0)
+    with applied(conditions):
+        for captured in (True, False):
+            monkeypatch.setattr("polkit.captured.on_gpu", lambda learner, captured=captured: captured)
+            learner = make_learner(small_task, conditions)
+            passes, direction = passes_of(learner), None
+            for turn in (0, 1):
+                load(learner, pk.initial_checkpoint(small_task, turn))
+                batch = points.take(batches[turn]).to("cuda")
+                batch = pk.Points(unit_pixels(learner, batch.images), batch.labels)
+                share = torch.full((), 0.3 + turn, dtype=conditions.dtype, device="cuda")
+                found = {"gradient": passes.gradient(batch, turn)}
+                direction = direction or [part.clone() for part in found["gradient"][1:]]
+                found = {"objective": passes.objective(batch, turn),
+                         "along": passes.slope_along(batch, turn, share, *direction)} | found  # fmt: skip
+                found["update"] = [passes.update(batch, step=0, augmentation_seed=turn)]
+                state = [value for part in snapshot(learner).parts().values() for value in part.values()]
+                found_by[captured, turn] = {name: [value.cpu() for value in values] for name, values in found.items()}
+                found_by[captured, turn]["state"] = state
+    for turn in (0, 1):
+        for name, values in found_by[False, turn].items():
+            assert len(values) == len(found_by[True, turn][name])
+            for number, (here, there) in enumerate(zip(values, found_by[True, turn][name], strict=True)):
+                assert torch.equal(here, there), (turn, name, number)
+
+
+@pytest.mark.parametrize("attack", [pk.attack_1, pk.attack_2, pk.attack_3, pk.borrowed_momentum])
+def test_a_captured_spoof_is_the_plain_one(small_task, small_proof, small_calibration, tmp_path, attack, monkeypatch):
+    settings = {pk.attack_3: {"batches_at_once": 1, "iterations": 2}, pk.attack_2: {"iterations": 2}}.get(attack, {})
+    spoofs = []
+    for captured in (True, False):
+        monkeypatch.setattr("polkit.captured.on_gpu", lambda learner, captured=captured: captured)
+        spoofs.append(attack(small_proof.final_weights(), small_task, spoof_steps=8, seed=1, conditions=GPU,
+                             calibration=small_calibration, out=tmp_path / f"{captured}", progress=False,
+                             **settings))  # fmt: skip
+    assert spoofs[0].manifest["files"] == spoofs[1].manifest["files"]
+    assert spoofs[0].counts() == spoofs[1].counts()
 
 
 def test_threads_that_replay_at_once_find_what_one_finds(small_task, tmp_path):

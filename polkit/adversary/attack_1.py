@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from polkit.adversary.perturb import Batch, Perturbation, squared_norm, weight_gradient
+from polkit.adversary.perturb import Batch, Passes, Perturbation, passes_of, squared_norm, weight_gradient
 from polkit.adversary.plan import Plan, make_plan
 from polkit.adversary.spoof import already_made, spoof_place, train_on_the_plan, write_spoof
 from polkit.calibration import Calibration
@@ -18,14 +18,12 @@ from polkit.task import Task
 from polkit.training import (
     Checkpoint,
     Conditions,
-    Learner,
     applied,
     initial_checkpoint,
     load,
     make_learner,
     snapshot,
     unit_pixels,
-    update,
 )  # fmt: skip
 
 SHARE = 0.1  # of δ, the plan's γ, which this attack does not use
@@ -50,10 +48,10 @@ def attack_1(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
         first = initial_checkpoint(task, plan.seed)
         write_checkpoint(partial, 0, first)
         with applied(conditions):
-            learner = make_learner(task, conditions)
-            load(learner, first)
-            train_on_the_plan(learner, plan, partial, spoof_steps - 1, "attack-1", progress)
-            batch, momentum, row = land_on(learner, plan, **settings)
+            passes = passes_of(make_learner(task, conditions))
+            load(passes.learner, first)
+            train_on_the_plan(passes, plan, partial, spoof_steps - 1, "attack-1", progress)
+            batch, momentum, row = land_on(passes, plan, **settings)
         write_checkpoint(partial, spoof_steps, Checkpoint(final.weights, final.buffers, momentum))
         missed = "" if row["missed_over_threshold"] <= 1 else (
             f"the last update does not end within δ of W_T after {iterations} iterations: it misses by "
@@ -62,9 +60,9 @@ def attack_1(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
         return write_spoof(plan, partial, folder, [batch], [row], missed=missed, keep_failed=keep_failed)
 
 
-def land_on(learner: Learner, plan: Plan, *, iterations: int, noise_weight: float) -> tuple[Batch, dict, dict]:
+def land_on(passes: Passes, plan: Plan, *, iterations: int, noise_weight: float) -> tuple[Batch, dict, dict]:
     """updateDataPoints(W_{T'-1}, W_T), lines 18-30: minimise d(W_{T'-1} + η∇, W_T) + d(R, 0)."""
-    step = len(plan.batches) - 1
+    learner, step = passes.learner, len(plan.batches) - 1
     before, batch = snapshot(learner), plan.batch(step)
     task, rate = plan.task, plan.task.learning_rate_at(step)
     # Without the new gradient, the update would end here; what is missing to W_T is all that R can supply.
@@ -74,13 +72,13 @@ def land_on(learner: Learner, plan: Plan, *, iterations: int, noise_weight: floa
         missing[name] = (weight - rate * pull - plan.final.weights[name]).to(plan.conditions.device)
 
     def distance_left(images: Tensor) -> tuple[Tensor, Tensor, None]:
-        _, gradient = weight_gradient(learner, images, batch, create_graph=True)
+        _, *gradient = weight_gradient(learner, Points(images, batch.points.labels), batch.augmentation_seed)
         value = squared_norm([gap - rate * part for gap, part in zip(missing.values(), gradient, strict=True)])
         return value, torch.autograd.grad(value, images)[0], None
 
     def reached() -> dict[str, Tensor]:
         load(learner, before)
-        update(learner, batch.points, step=step, augmentation_seed=batch.augmentation_seed)
+        passes.update(batch.points, step=step, augmentation_seed=batch.augmentation_seed)
         plan.meter.charge("update")
         return snapshot(learner).weights
 

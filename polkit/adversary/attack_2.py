@@ -9,12 +9,12 @@ from torch import Tensor
 from polkit.adversary.perturb import (
     KINDS,
     Batch,
+    Passes,
     Perturbation,
     check_second_order,
     first_order,
     slope_by_difference,
     squared_norm,
-    weight_gradient,
 )  # fmt: skip
 from polkit.adversary.plan import Plan, make_plan
 from polkit.adversary.spoof import Forged, forge
@@ -23,7 +23,7 @@ from polkit.data import Points
 from polkit.progress import Progress
 from polkit.proof import Proof
 from polkit.task import Task
-from polkit.training import Checkpoint, Conditions, Learner, load, snapshot, unit_pixels, update
+from polkit.training import Checkpoint, Conditions, load, snapshot, unit_pixels
 
 
 def attack_2(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
@@ -53,13 +53,13 @@ def attack_2(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
                  keep_failed=keep_failed)  # fmt: skip
 
 
-def forge_each_batch(learner: Learner, plan: Plan, start: int, checkpoint: Checkpoint, *, iterations: int,
+def forge_each_batch(passes: Passes, plan: Plan, start: int, checkpoint: Checkpoint, *, iterations: int,
                      stopping_test: bool, noise_weight: float, second_order: str) -> Forged:  # fmt: skip
     """updateDataPoints(W_{t-k}, W_t), Algorithm 4 lines 20-34: a chain of updates W' that hardly leaves W_{t-k}."""
     reached, made, trace = checkpoint, [], []
     for step in range(start, start + plan.task.checkpoint_interval):
         batch, reached, row = settle_batch(
-            learner, plan, step, reached, iterations=iterations, stopping_test=stopping_test, noise_weight=noise_weight,
+            passes, plan, step, reached, iterations=iterations, stopping_test=stopping_test, noise_weight=noise_weight,
             second_order=second_order,
         )  # fmt: skip
         made.append(batch)
@@ -67,7 +67,7 @@ def forge_each_batch(learner: Learner, plan: Plan, start: int, checkpoint: Check
     return Forged(made, reached.buffers, trace)
 
 
-def settle_batch(learner: Learner, plan: Plan, step: int, before: Checkpoint, *, iterations: int,
+def settle_batch(passes: Passes, plan: Plan, step: int, before: Checkpoint, *, iterations: int,
                  stopping_test: bool, noise_weight: float, second_order: str = "double backward",
                  ) -> tuple[Batch, Checkpoint, dict]:  # fmt: skip
     """Lines 23-32 for one batch: the batch to publish, W'_{i+1}, and what it took.
@@ -76,7 +76,8 @@ def settle_batch(learner: Learner, plan: Plan, step: int, before: Checkpoint, *,
     once that gradient says enough: then on the images as they will be stored, rounded to whole grey levels.
     """
     original = batch = plan.batch(step)
-    after, found = try_update(learner, plan, step, before, batch)
+    learner, labels, seed = passes.learner, original.points.labels, original.augmentation_seed
+    after, found = try_update(passes, plan, step, before, batch)
     row = {"step": step, "loss_before": found["loss"], "gradient_squared_before": found["gradient_squared"]}
     rate, task = plan.task.learning_rate_at(step), plan.task
     evaluations = done = settled = 0
@@ -89,9 +90,8 @@ def settle_batch(learner: Learner, plan: Plan, step: int, before: Checkpoint, *,
         return plan.over_limit(reached, before.weights)
 
     def squared_gradient(images: Tensor) -> tuple[Tensor, Tensor, float]:
-        _, gradient = weight_gradient(learner, images, original, create_graph=True)
-        value = squared_norm(gradient)
-        return value, torch.autograd.grad(value, images)[0], over_limit(gradient)
+        value, slope, *gradient = passes.objective(Points(images, labels), seed)
+        return value, slope, over_limit(gradient)
 
     def by_difference(images: Tensor) -> tuple[Tensor, Tensor, float]:
         nonlocal settled
@@ -109,8 +109,8 @@ def settle_batch(learner: Learner, plan: Plan, step: int, before: Checkpoint, *,
             load(learner, before)
             seems_settled = perturbation.improve(lambda over: stopping_test and over <= 1)
             if seems_settled or done == iterations:
-                batch = Batch(Points(perturbation.images(), original.points.labels), original.augmentation_seed)
-                after, found = try_update(learner, plan, step, before, batch)
+                batch = Batch(Points(perturbation.images(), labels), seed)
+                after, found = try_update(passes, plan, step, before, batch)
             if stopping_test and found["movement_over_limit"] <= 1:
                 break
         evaluations = perturbation.evaluations
@@ -122,10 +122,11 @@ def settle_batch(learner: Learner, plan: Plan, step: int, before: Checkpoint, *,
     return batch, after, row
 
 
-def try_update(learner: Learner, plan: Plan, step: int, before: Checkpoint, batch: Batch) -> tuple[Checkpoint, dict]:
+def try_update(passes: Passes, plan: Plan, step: int, before: Checkpoint, batch: Batch) -> tuple[Checkpoint, dict]:
     """Lines 24 and 30: W'_{i+1} ← update(W'_i, batch), and whether it moved at most γ in every distance."""
+    learner = passes.learner
     load(learner, before)
-    loss = update(learner, batch.points, step=step, augmentation_seed=batch.augmentation_seed)
+    loss = passes.update(batch.points, step=step, augmentation_seed=batch.augmentation_seed)
     plan.meter.charge("update")
     gradient = squared_norm([value.grad for value in learner.model.parameters()])
     after = snapshot(learner)

@@ -1,6 +1,7 @@
 """Attack III (Algorithm 5): as Attack II, with the k batches of an interval optimised together at W_{t-k}."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from polkit.adversary.perturb import (
     KINDS,
     Batch,
+    Passes,
     Perturbation,
     check_second_order,
     first_order,
@@ -23,7 +25,7 @@ from polkit.data import Points
 from polkit.progress import Progress
 from polkit.proof import Proof
 from polkit.task import Task
-from polkit.training import Checkpoint, Conditions, Learner, load, unit_pixels
+from polkit.training import Checkpoint, Conditions, load, unit_pixels
 
 
 def attack_3(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
@@ -35,8 +37,9 @@ def attack_3(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
     """A spoof of f_{W_T} in T' steps, with one optimisation for each interval of k batches.
 
     movement_limit: γ as a share of δ; here it bounds the joint update of a whole interval · reserve: σ as a
-    share of γ, kept for the gap of Corollary 1 · batches_at_once: how many batches' double backward are held
-    in memory (by `difference`, none is); fewer than k costs one more gradient a batch · iterations: N; with T' = 160
+    share of γ, kept for the gap of Corollary 1 · batches_at_once: the most batches whose double backward may be held
+    in memory together (by `difference`, none is); more of them in an interval are taken one by one, which costs one
+    more gradient each · iterations: N; with T' = 160
     on `digits`, 10 cost 0.34 of the proof's operations for an l∞ error of 0.059 d_ref, 5 cost 0.22 for 0.068 ·
     off_path: how far the first checkpoints leave the straight path, as a share of the weights' size, so that early
     models are worse (Figure 10).
@@ -57,24 +60,24 @@ def attack_3(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
                  keep_failed=keep_failed)  # fmt: skip
 
 
-def forge_interval(learner: Learner, plan: Plan, start: int, checkpoint: Checkpoint, *, iterations: int,
+def forge_interval(passes: Passes, plan: Plan, start: int, checkpoint: Checkpoint, *, iterations: int,
                    stopping_test: bool, noise_weight: float, reserve: float, batches_at_once: int,
                    second_order: str) -> Forged:  # fmt: skip
     """updateDataPoints(W_{t-k}, W_t), Algorithm 5 lines 20-31."""
     interval = plan.task.checkpoint_interval
     originals = [plan.batch(step) for step in range(start, start + interval)]
-    batches, sizes = originals, step_sizes(plan.task, start)
+    batches, sizes, learner = originals, step_sizes(plan.task, start), passes.learner
 
     def over_limit(reached: dict[str, Tensor]) -> float:
         return plan.over_limit(reached, checkpoint.weights) / (1 - reserve)
 
-    weights, found = joint_update(learner, plan, checkpoint, batches, sizes)
+    weights, found = joint_update(passes, plan, checkpoint, batches, sizes)
     row = {"step": start, "loss_before": found["loss"], "gradient_squared_before": found["gradient_squared"]}
     evaluations = done = settled = 0
     shares = [size / sum(sizes) for size in sizes]
 
     def joint(images: Tensor) -> tuple[Tensor, Tensor, float]:
-        value, slope, mean = joint_objective(learner, images, originals, sizes, batches_at_once)
+        value, slope, mean = joint_objective(passes, images, originals, sizes, batches_at_once)
         return value, slope, over_limit(step_from(plan.task, checkpoint.weights, mean, sizes))
 
     def by_difference(images: Tensor) -> tuple[Tensor, Tensor, float]:
@@ -97,7 +100,7 @@ def forge_interval(learner: Learner, plan: Plan, start: int, checkpoint: Checkpo
                     Batch(Points(images, batch.points.labels), batch.augmentation_seed)
                     for images, batch in zip(perturbation.images(), originals, strict=True)
                 ]
-                weights, found = joint_update(learner, plan, checkpoint, batches, sizes)
+                weights, found = joint_update(passes, plan, checkpoint, batches, sizes)
             if stopping_test and over_limit(weights) <= 1:
                 break
         evaluations = perturbation.evaluations
@@ -108,7 +111,7 @@ def forge_interval(learner: Learner, plan: Plan, start: int, checkpoint: Checkpo
             plan.meter.charge("update", evaluations, batches=interval)
     row |= {"loss_after": found["loss"], "gradient_squared_after": found["gradient_squared"],
             "iterations": done, "evaluations": evaluations, "movement_over_limit": over_limit(weights)}  # fmt: skip
-    return Forged(batches, replayed_buffers(learner, plan, start, checkpoint, batches), [row])
+    return Forged(batches, replayed_buffers(passes, plan, start, checkpoint, batches), [row])
 
 
 def step_sizes(task: Task, start: int, count: int | None = None) -> list[float]:
@@ -134,51 +137,48 @@ def step_from(task: Task, weights: dict[str, Tensor], mean: Sequence[Tensor], si
     }
 
 
-def joint_update(learner: Learner, plan: Plan, start: Checkpoint, batches: list[Batch],
+def joint_update(passes: Passes, plan: Plan, start: Checkpoint, batches: list[Batch],
                  sizes: list[float]) -> tuple[dict[str, Tensor], dict]:  # fmt: skip
     """W'_t, and the mean loss and the squared norm of the mean gradient.
 
     Each batch goes through the model by itself, as it will before the verifier: normalisation layers see
     one batch at a time.
     """
-    load(learner, start)
-    images = [unit_pixels(learner, batch.points.images) for batch in batches]
-    loss, mean = mean_gradient(learner, images, batches, sizes, create_graph=False)
+    load(passes.learner, start)
+    images = [unit_pixels(passes.learner, batch.points.images) for batch in batches]
+    loss, mean = mean_gradient(passes.gradient, images, batches, sizes)
     plan.meter.charge("update", batches=len(batches))
     found = {"loss": loss, "gradient_squared": float(squared_norm(mean))}
     return step_from(plan.task, start.weights, mean, sizes), found
 
 
-def mean_gradient(learner: Learner, images: Sequence[Tensor], batches: list[Batch], sizes: list[float],
-                  create_graph: bool) -> tuple[float, list[Tensor]]:  # fmt: skip
-    """The mean loss, and G = Σ_i s_i ∇_i / Σ_i s_i."""
-    losses, total = 0.0, None
+def mean_gradient(gradient: Callable[..., Sequence[Tensor]], images: Sequence[Tensor], batches: list[Batch],
+                  sizes: list[float]) -> tuple[float, list[Tensor]]:  # fmt: skip
+    """The mean loss, and G = Σ_i s_i ∇_i / Σ_i s_i. gradient: of (points, augmentation_seed), L and then ∂L/∂W."""
+    losses, total = [], None
     for shown, batch, size in zip(images, batches, sizes, strict=True):
-        loss, gradient = weight_gradient(learner, shown, batch, create_graph)
-        scaled = [size / sum(sizes) * part for part in gradient]
-        total = scaled if total is None else [old + new for old, new in zip(total, scaled, strict=True)]
-        losses += float(loss)
-    return losses / len(batches), total
+        loss, *parts = gradient(Points(shown, batch.points.labels), batch.augmentation_seed)
+        scaled = torch._foreach_mul(parts, size / sum(sizes))
+        total = scaled if total is None else torch._foreach_add(total, scaled)
+        losses.append(loss.clone())
+    return sum(torch.stack(losses).tolist()) / len(batches), list(total)  # read once: a GPU need not wait for each
 
 
-def joint_objective(learner: Learner, images: Tensor, batches: list[Batch], sizes: list[float],
+def joint_objective(passes: Passes, images: Tensor, batches: list[Batch], sizes: list[float],
                     at_once: int) -> tuple[Tensor, Tensor, list[Tensor]]:  # fmt: skip
     """‖G‖² (line 26), its gradient in the images (k, B, channels, height, width), and G itself.
 
-    With fewer batches at once than there are, G is summed first without a graph; then each group adds
-    2 ⟨∂G/∂R_group, G⟩, which is the same derivative.
+    With fewer batches at once than there are, G is summed first without a graph; then each batch adds
+    2 s_i / Σ s_i · ⟨∂∇_i/∂R_i, G⟩, which is the same derivative.
     """
     if at_once >= len(batches):
-        _, mean = mean_gradient(learner, images, batches, sizes, create_graph=True)
+        _, mean = mean_gradient(partial(weight_gradient, passes.learner), images, batches, sizes)
         value = squared_norm(mean)
         return value, torch.autograd.grad(value, images)[0], mean
-    _, mean = mean_gradient(learner, images.detach(), batches, sizes, create_graph=False)
-    slopes = []
-    for first in range(0, len(batches), at_once):
-        group = slice(first, first + at_once)
-        shown = images[group].detach().requires_grad_()
-        _, own = mean_gradient(learner, shown, batches[group], sizes[group], create_graph=True)
-        share = sum(sizes[group]) / sum(sizes)
-        inner = sum((2 * share * fixed * part).sum() for fixed, part in zip(mean, own, strict=True))
-        slopes.append(torch.autograd.grad(inner, shown)[0])
-    return squared_norm(mean), torch.cat(slopes), mean
+    _, mean = mean_gradient(passes.gradient, images.detach(), batches, sizes)
+    slopes = torch.empty_like(images)
+    for slope, shown, batch, size in zip(slopes, images, batches, sizes, strict=True):
+        share = torch.full((), size / sum(sizes), dtype=images.dtype, device=images.device)
+        points = Points(shown.detach(), batch.points.labels)
+        slope.copy_(passes.slope_along(points, batch.augmentation_seed, share, *mean)[0])
+    return squared_norm(mean), slopes, mean

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from polkit.adversary.momentum import needs_momentum, push, run_interval
 from polkit.adversary.path import at_rest, on_the_path
+from polkit.adversary.perturb import passes_of
 from polkit.adversary.plan import Plan, make_plan
 from polkit.adversary.spoof import already_made, spoof_place, write_spoof
 from polkit.calibration import Calibration
@@ -40,17 +41,17 @@ def blindfold_top_q(final: Checkpoint, task: Task, *, spoof_steps: int, seed: in
         trace, least = [], {}
         pushes, pushed = len(real) - 1, 0
         with applied(conditions):
-            learner = make_learner(task, conditions)
+            passes = passes_of(make_learner(task, conditions))
             now = plan.first
             for start in reported(plan.starts, total=len(plan.starts), title="blindfold", progress=progress):
                 epoch = start // task.steps_per_epoch
                 if start == 0:
-                    left, after = now, run_interval(learner, plan, start, now)
+                    left, after = now, run_interval(passes, plan, start, now)
                 elif start in real:
                     pushed += 1
                     # The last push stops short of W_T, so that the made-up interval behind it has a way to go.
                     aim = Checkpoint(on_the_path(now, final, min(1 / (pushes - pushed + 1), 0.98)), {}, {})
-                    left, after = push(learner, plan, start, now, aim, corrections)
+                    left, after = push(passes, plan, start, now, aim, corrections)
                 else:
                     left, after = now, made_up(plan, now, least[epoch], last=start == plan.starts[-1])
                 moved = distances(after.weights, left.weights)["l2"]

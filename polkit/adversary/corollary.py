@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from polkit.adversary.attack_3 import mean_gradient, step_from, step_sizes
-from polkit.adversary.perturb import Batch, squared_norm, weight_gradient
+from polkit.adversary.perturb import Batch, passes_of, squared_norm, weight_gradient
 from polkit.adversary.plan import make_plan
 from polkit.distance import distances
 from polkit.task import Task
@@ -18,7 +18,6 @@ from polkit.training import (
     make_learner,
     snapshot,
     unit_pixels,
-    update,
 )  # fmt: skip
 
 
@@ -58,8 +57,7 @@ def measured_derivatives(learner: Learner, start: Checkpoint, batches: list[Batc
     weights = list(learner.model.parameters())
     generator = torch.Generator().manual_seed(0)
     for batch in batches:
-        images = unit_pixels(learner, batch.points.images)
-        _, gradient = weight_gradient(learner, images, batch, create_graph=True)
+        _, *gradient = weight_gradient(learner, batch.points, batch.augmentation_seed)
         first = max(first, float(squared_norm([part.detach() for part in gradient]).sqrt()))
         direction = [torch.randn(w.shape, generator=generator).to(w) for w in weights]
         for _ in range(power_iterations):
@@ -74,14 +72,14 @@ def measured_derivatives(learner: Learner, start: Checkpoint, batches: list[Batc
 def corollary_gap(learner: Learner, start_step: int, start: Checkpoint, batches: list[Batch]) -> float:
     """‖Ŵ_t - W'_t‖ in l2: the verifier's k updates from W_{t-k} against the joint one, on the same batches."""
     rested = Checkpoint(start.weights, start.buffers, {})
-    sizes = step_sizes(learner.task, start_step, len(batches))
+    passes, sizes = passes_of(learner), step_sizes(learner.task, start_step, len(batches))
     load(learner, rested)
     images: list[Tensor] = [unit_pixels(learner, batch.points.images) for batch in batches]
-    _, mean = mean_gradient(learner, images, batches, sizes, create_graph=False)
+    _, mean = mean_gradient(passes.gradient, images, batches, sizes)
     joint = step_from(learner.task, start.weights, mean, sizes)
     load(learner, rested)
     for offset, batch in enumerate(batches):
-        update(learner, batch.points, step=start_step + offset, augmentation_seed=batch.augmentation_seed)
+        passes.update(batch.points, step=start_step + offset, augmentation_seed=batch.augmentation_seed)
     return distances(snapshot(learner).weights, joint)["l2"]
 
 

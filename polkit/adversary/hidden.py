@@ -5,6 +5,7 @@ from pathlib import Path
 
 from polkit.adversary.momentum import needs_momentum, push
 from polkit.adversary.path import at_rest
+from polkit.adversary.perturb import passes_of
 from polkit.adversary.plan import make_plan
 from polkit.adversary.spoof import already_made, spoof_place, train_on_the_plan, write_spoof
 from polkit.calibration import Calibration
@@ -45,11 +46,11 @@ def hidden_crossing(final: Checkpoint, task: Task, *, spoof_steps: int, seed: in
         write_checkpoint(partial, 0, plan.first)
         trained, jump, landing = (spoof_steps - before * k for before in (3, 2, 1))
         with applied(conditions):
-            learner = make_learner(task, conditions)
-            load(learner, plan.first)
-            train_on_the_plan(learner, plan, partial, trained, "hidden-crossing", progress)
+            passes = passes_of(make_learner(task, conditions))
+            load(passes.learner, plan.first)
+            train_on_the_plan(passes, plan, partial, trained, "hidden-crossing", progress)
             own = read_checkpoint(partial / checkpoint_name(trained), task)
-            left, reached = push(learner, plan, jump, own, Checkpoint(final.weights, {}, {}), corrections)
+            left, reached = push(passes, plan, jump, own, Checkpoint(final.weights, {}, {}), corrections)
         write_checkpoint(partial, jump, left)
         write_checkpoint(partial, landing, reached)
         write_checkpoint(partial, spoof_steps, Checkpoint(final.weights, final.buffers, at_rest(final.weights)))

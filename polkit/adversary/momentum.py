@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from polkit.adversary.path import on_the_path, perturbation
+from polkit.adversary.perturb import Passes, passes_of
 from polkit.adversary.plan import Plan, make_plan
 from polkit.adversary.spoof import already_made, spoof_place, write_spoof
 from polkit.calibration import Calibration
@@ -22,13 +23,11 @@ from polkit.task import Task
 from polkit.training import (
     Checkpoint,
     Conditions,
-    Learner,
     applied,
     initial_checkpoint,
     load,
     make_learner,
     snapshot,
-    update,
 )  # fmt: skip
 
 
@@ -65,16 +64,16 @@ def borrowed_momentum(final: Checkpoint, task: Task, *, spoof_steps: int, seed: 
         trace = []
         crossing = len(plan.starts) - 1 - rest
         with applied(conditions):
-            learner = make_learner(task, conditions)
+            passes = passes_of(make_learner(task, conditions))
             now = plan.first
             for number, start in enumerate(reported(plan.starts, total=len(plan.starts), title="borrowed-momentum",
                                                     progress=progress)):  # fmt: skip
                 if number == 0:
-                    left, reached = now, run_interval(learner, plan, start, now)
+                    left, reached = now, run_interval(passes, plan, start, now)
                     trained = aim = reached
                 else:
                     aim = Checkpoint(_waypoint(plan, trained, number, crossing, off_path), {}, {})
-                    left, reached = push(learner, plan, start, now, aim, corrections)
+                    left, reached = push(passes, plan, start, now, aim, corrections)
                 write_checkpoint(partial, start, left)
                 trace.append({"step": start, "missed": distances(reached.weights, aim.weights)["l2"]})
                 now = Checkpoint(aim.weights, reached.buffers, reached.momentum)
@@ -99,7 +98,7 @@ def needs_momentum(task: Task) -> None:
         raise ValueError(f"task {task.name} trains without momentum: there is none to borrow")
 
 
-def push(learner: Learner, plan: Plan, start: int, now: Checkpoint, aim: Checkpoint,
+def push(passes: Passes, plan: Plan, start: int, now: Checkpoint, aim: Checkpoint,
          corrections: int) -> tuple[Checkpoint, Checkpoint]:  # fmt: skip
     """The checkpoint to record at `start`, with the momentum it needs, and where k updates from it end."""
     task = plan.task
@@ -109,7 +108,7 @@ def push(learner: Learner, plan: Plan, start: int, now: Checkpoint, aim: Checkpo
     trials = []
     for _ in range(1 + corrections):
         left = Checkpoint(now.weights, now.buffers, momentum)
-        reached = run_interval(learner, plan, start, left)
+        reached = run_interval(passes, plan, start, left)
         trials.append((distances(reached.weights, aim.weights)["l2"], left, reached))
         momentum = {
             name: value + (reached.weights[name] - aim.weights[name]) / carried for name, value in momentum.items()
@@ -119,13 +118,13 @@ def push(learner: Learner, plan: Plan, start: int, now: Checkpoint, aim: Checkpo
     return left, reached
 
 
-def run_interval(learner: Learner, plan: Plan, start: int, first: Checkpoint) -> Checkpoint:
+def run_interval(passes: Passes, plan: Plan, start: int, first: Checkpoint) -> Checkpoint:
     """Where k updates on the plan's own batches end, in the precision in which a checkpoint is recorded."""
-    load(learner, first)
+    load(passes.learner, first)
     for step in range(start, start + plan.task.checkpoint_interval):
         batch = plan.batch(step)
-        update(learner, batch.points, step=step, augmentation_seed=batch.augmentation_seed)
+        passes.update(batch.points, step=step, augmentation_seed=batch.augmentation_seed)
         plan.meter.charge("update")
     kind = next(iter(plan.final.weights.values())).dtype
-    parts = snapshot(learner).parts().values()
+    parts = snapshot(passes.learner).parts().values()
     return Checkpoint(*({name: value.to(kind) for name, value in part.items()} for part in parts))

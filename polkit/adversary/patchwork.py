@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from polkit.adversary.path import at_rest
+from polkit.adversary.perturb import passes_of
 from polkit.adversary.plan import Plan, make_plan
 from polkit.adversary.spoof import already_made, spoof_place, train_on_the_plan, write_spoof
 from polkit.calibration import Calibration
@@ -68,7 +69,7 @@ def _sewn(plan: Plan, name: str, behind: Callable[[int], Checkpoint], out: str |
         with applied(plan.conditions):
             learner = make_learner(task, plan.conditions)
             load(learner, first)
-            train_on_the_plan(learner, plan, partial, seam, name, progress)
+            train_on_the_plan(passes_of(learner), plan, partial, seam, name, progress)
         for step in range(seam + interval, steps + 1, interval):
             write_checkpoint(partial, step, behind(step))
         return write_spoof(plan, partial, folder, [], [])

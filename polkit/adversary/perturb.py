@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from polkit.data import Points
-from polkit.training import Learner, loss_of
+from polkit.captured import batch_updates, on_batches
+from polkit.data import Points, Shifts
+from polkit.training import Learner, loss_of, loss_shifted
 
 
 class Perturbation:
@@ -69,15 +70,57 @@ class Batch:
     augmentation_seed: int | None
 
 
-def weight_gradient(learner: Learner, images: Tensor, batch: Batch,
-                    create_graph: bool) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
-    """L(f_W(X + R), y) and ∂L/∂W, one tensor per weight."""
-    loss = loss_of(learner, Points(images, batch.points.labels), batch.augmentation_seed)
-    return loss.detach(), list(torch.autograd.grad(loss, list(learner.model.parameters()), create_graph=create_graph))
+def weight_gradient(learner: Learner, points: Points, augmentation_seed: int | None) -> tuple[Tensor, ...]:
+    """L(f_W(X + R), y), then ∂L/∂W, one tensor per weight, which can be differentiated again."""
+    loss = loss_of(learner, points, augmentation_seed)
+    return loss.detach(), *torch.autograd.grad(loss, list(learner.model.parameters()), create_graph=True)
 
 
 def squared_norm(gradient: Sequence[Tensor]) -> Tensor:
     return sum((part**2).sum() for part in gradient)
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What Attacks II and III compute for batch after batch at a learner's weights; captured on a GPU (`on_batches`).
+
+    update(points, step=, augmentation_seed=): the loss, after one update · gradient(points, augmentation_seed): L, then
+    ∂L/∂W · objective(points, augmentation_seed): ‖∂L/∂W‖², its slope in the images, then ∂L/∂W ·
+    slope_along(points, augmentation_seed, share, *direction): of 2 share ⟨∂L/∂W, direction⟩ in the images.
+    """
+
+    learner: Learner
+    update: Callable[..., Tensor]
+    gradient: Callable[..., Sequence[Tensor]]
+    objective: Callable[..., Sequence[Tensor]]
+    slope_along: Callable[..., Sequence[Tensor]]
+
+
+def passes_of(learner: Learner) -> Passes:
+    weights = list(learner.model.parameters())
+
+    def gradient(points: Points, shifts: Shifts | None) -> tuple[Tensor, ...]:
+        loss = loss_shifted(learner, points, shifts)
+        return loss.detach(), *torch.autograd.grad(loss, weights)
+
+    def towards_images(points: Points, shifts: Shifts | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        images = points.images.detach().requires_grad_()
+        loss = loss_shifted(learner, Points(images, points.labels), shifts)
+        return images, torch.autograd.grad(loss, weights, create_graph=True)
+
+    def objective(points: Points, shifts: Shifts | None) -> tuple[Tensor, ...]:
+        images, gradient = towards_images(points, shifts)
+        value = squared_norm(gradient)
+        slope = torch.autograd.grad(value, images)[0]
+        return value.detach(), slope, *(part.detach() for part in gradient)
+
+    def slope_along(points: Points, shifts: Shifts | None, share: Tensor, *direction: Tensor) -> tuple[Tensor]:
+        images, gradient = towards_images(points, shifts)
+        inner = sum((2 * share * fixed * part).sum() for fixed, part in zip(direction, gradient, strict=True))
+        return torch.autograd.grad(inner, images)
+
+    return Passes(learner, batch_updates(learner), *(on_batches(learner, each)
+                                                     for each in (gradient, objective, slope_along)))  # fmt: skip
 
 
 KINDS = {"double backward": "objective", "difference": "difference"}  # second_order -> what `unit_costs` calls it

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from polkit.adversary.perturb import passes_of
 from polkit.adversary.plan import Plan, make_plan
 from polkit.adversary.spoof import already_made, spoof_place, train_on_the_plan, write_spoof
 from polkit.checkpoints import write_checkpoint
@@ -65,7 +66,7 @@ def distil(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0, co
         with applied(conditions):
             learner = make_learner(task, conditions)
             load(learner, first)
-            train_on_the_plan(learner, plan, partial, spoof_steps, "distillation", progress)
+            train_on_the_plan(passes_of(learner), plan, partial, spoof_steps, "distillation", progress)
         return write_spoof(plan, partial, folder, [], [], relabelled=True)
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import torch
 
+from polkit.adversary.perturb import Passes
 from polkit.adversary.plan import Plan, make_plan
 from polkit.adversary.spoof import Forged, forge, replayed_buffers
 from polkit.calibration import Calibration
 from polkit.progress import Progress
 from polkit.proof import Proof
 from polkit.task import Task
-from polkit.training import Checkpoint, Conditions, Learner, load, loss_of, snapshot
+from polkit.training import Checkpoint, Conditions, load, loss_of, snapshot
 
 
 def interpolation_only(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
@@ -33,12 +34,12 @@ def interpolation_only(final: Checkpoint, task: Task, *, spoof_steps: int, seed:
     return forge(plan, "interpolation-only", leave_batches, settings, out=out, workers=workers, progress=progress)
 
 
-def leave_batches(learner: Learner, plan: Plan, start: int, checkpoint: Checkpoint, *,
+def leave_batches(passes: Passes, plan: Plan, start: int, checkpoint: Checkpoint, *,
                   replayed_intervals: int) -> Forged:  # fmt: skip
     if start >= replayed_intervals * plan.task.checkpoint_interval:
-        return pass_batches(learner, plan, start, checkpoint)
+        return pass_batches(passes, plan, start, checkpoint)
     batches = [plan.batch(step) for step in range(start, start + plan.task.checkpoint_interval)]
-    return Forged([], replayed_buffers(learner, plan, start, checkpoint, batches))
+    return Forged([], replayed_buffers(passes, plan, start, checkpoint, batches))
 
 
 def infinitesimal_update(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
@@ -59,8 +60,9 @@ def infinitesimal_update(final: Checkpoint, task: Task, *, spoof_steps: int, see
     return forge(plan, "infinitesimal-update", pass_batches, {}, out=out, workers=workers, progress=progress)
 
 
-def pass_batches(learner: Learner, plan: Plan, start: int, checkpoint: Checkpoint) -> Forged:
+def pass_batches(passes: Passes, plan: Plan, start: int, checkpoint: Checkpoint) -> Forged:
     """The buffers after k batches that leave the weights where they are."""
+    learner = passes.learner
     load(learner, checkpoint)
     with torch.no_grad():
         for step in range(start, start + plan.task.checkpoint_interval):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from polkit.adversary.path import at_rest
-from polkit.adversary.perturb import Batch
+from polkit.adversary.perturb import Batch, Passes, passes_of
 from polkit.adversary.plan import Plan
 from polkit.checkpoints import write_checkpoint
 from polkit.cost import Cost, Meter
@@ -25,12 +25,10 @@ from polkit.prover import signatures_of
 from polkit.replay import run_jobs
 from polkit.training import (
     Checkpoint,
-    Learner,
     applied,
     load,
     make_learner,
     snapshot,
-    update,
 )  # fmt: skip
 from polkit.whole import made_alone, stands
 
@@ -53,7 +51,7 @@ def forge(plan: Plan, attack: str, forge_interval: Callable[..., Forged], settin
           workers: int, progress: Progress, keep_failed: bool = True) -> Proof:  # fmt: skip
     """Algorithms 4 and 5, lines 1-18: W_0 by sorting, W_k, W_2k, … on the straight path, the data forged to fit.
 
-    forge_interval(learner, plan, start, W_start, **settings) makes the data of one interval. Intervals do not depend
+    forge_interval(passes, plan, start, W_start, **settings) makes the data of one interval. Intervals do not depend
     on each other, so that `workers` can share them.
     """
     with spoof_place(plan, attack, settings, out) as (folder, partial):
@@ -63,7 +61,8 @@ def forge(plan: Plan, attack: str, forge_interval: Callable[..., Forged], settin
         write_checkpoint(partial, 0, plan.first)
         decays = buffer_decays(build_model(plan.task))
         buffers, published, trace = plan.first.buffers, [], []
-        jobs = [(_forge_alone, (plan, forge_interval, start, settings)) for start in plan.starts]
+        idle: list[Passes] = []
+        jobs = [(_forge_alone, (plan, forge_interval, start, settings, idle)) for start in plan.starts]
         # Closed at once if a file cannot be written: its progress bar must be gone before anybody says so.
         with applied(plan.conditions), closing(run_jobs(jobs, workers, attack, progress, threads=True)) as results:
             for start, forged in zip(plan.starts, plan.meter.collect(results), strict=True):
@@ -79,14 +78,21 @@ def forge(plan: Plan, attack: str, forge_interval: Callable[..., Forged], settin
 
 
 def _forge_alone(plan: Plan, forge_interval: Callable[..., Forged], start: int,
-                 settings: dict) -> tuple[Forged, Cost, Counter[str]]:  # fmt: skip
-    """One interval by itself, as if the normalisation buffers began with it, and what it took."""
+                 settings: dict, idle: list[Passes]) -> tuple[Forged, Cost, Counter[str]]:  # fmt: skip
+    """One interval by itself, as if the normalisation buffers began with it, and what it took.
+
+    idle: passes that no thread is using, for the next interval: on a GPU, what was captured need not be captured again.
+    """
     alone = replace(plan, meter=Meter(plan.meter.units))
     weights = plan.weights_at(start)
     with applied(plan.conditions):
-        learner = make_learner(plan.task, plan.conditions)
-        forged = forge_interval(learner, alone, start, Checkpoint(weights, plan.first.buffers, at_rest(weights)),
+        try:
+            passes = idle.pop()
+        except IndexError:
+            passes = passes_of(make_learner(plan.task, plan.conditions))
+        forged = forge_interval(passes, alone, start, Checkpoint(weights, plan.first.buffers, at_rest(weights)),
                                 **settings)  # fmt: skip
+        idle.append(passes)
     return forged, alone.meter.cost(), alone.meter.counts
 
 
@@ -102,18 +108,18 @@ def chained_buffers(assumed: Mapping[str, torch.Tensor], before: Mapping[str, to
 
 
 def replayed_buffers(
-    learner: Learner, plan: Plan, start: int, checkpoint: Checkpoint, batches: list[Batch]
+    passes: Passes, plan: Plan, start: int, checkpoint: Checkpoint, batches: list[Batch]
 ) -> dict[str, torch.Tensor]:
     """The normalisation buffers that a verifier's replay of these batches ends with.
 
     Forward passes at W_{t-k} alone would cost a third, but the weights move a little on the way: in the first
     interval of `digits` that put the cosine distance of the buffers above δ in one spoof of three.
     """
-    load(learner, checkpoint)
+    load(passes.learner, checkpoint)
     for step, batch in enumerate(batches, start):
-        update(learner, batch.points, step=step, augmentation_seed=batch.augmentation_seed)
+        passes.update(batch.points, step=step, augmentation_seed=batch.augmentation_seed)
         plan.meter.charge("update")
-    return snapshot(learner).buffers
+    return snapshot(passes.learner).buffers
 
 
 @contextmanager
@@ -140,14 +146,14 @@ def spoof_place(plan: Plan, attack: str, settings: dict, out: str | Path | None)
             shutil.rmtree(partial, ignore_errors=True)  # unless it stands at `folder` now: half a spoof is of no use
 
 
-def train_on_the_plan(learner: Learner, plan: Plan, partial: Path, steps: int, title: str, progress: Progress) -> None:
+def train_on_the_plan(passes: Passes, plan: Plan, partial: Path, steps: int, title: str, progress: Progress) -> None:
     """The first `steps` updates on the plan's own batches, from its checkpoint 0 on (Algorithm 3, lines 3-11)."""
     for step in reported(range(steps), total=steps, title=title, unit="step", progress=progress):
         batch = plan.batch(step)
-        update(learner, batch.points, step=step, augmentation_seed=batch.augmentation_seed)
+        passes.update(batch.points, step=step, augmentation_seed=batch.augmentation_seed)
         plan.meter.charge("update")
         if (step + 1) % plan.task.checkpoint_interval == 0:
-            write_checkpoint(partial, step + 1, snapshot(learner))
+            write_checkpoint(partial, step + 1, snapshot(passes.learner))
 
 
 def already_made(plan: Plan, folder: Path, keep_failed: bool = True) -> Proof:

@@ -1,15 +1,16 @@
-"""Milliseconds of one training step: the bare loop, `update`, and on a GPU `update` captured."""
+"""Milliseconds of one step, and of an attack's double backward: as they are written, and on a GPU captured."""
 
 from collections.abc import Callable, Iterable
 
 import pandas as pd
 import torch
 
+from polkit.adversary.perturb import passes_of, squared_norm, weight_gradient
 from polkit.benchmarks.loops import bare_loop, random_points, seconds_of
 from polkit.captured import updates
 from polkit.data import Points
 from polkit.task import Task
-from polkit.training import Conditions, Learner, applied, initial_checkpoint, load, make_learner, update
+from polkit.training import Conditions, Learner, applied, initial_checkpoint, load, make_learner, unit_pixels, update
 
 BATCHES = 20  # of noise, again and again
 
@@ -18,7 +19,8 @@ def step_table(tasks: dict[str, Task], conditions: Conditions, *, epochs: int = 
                precisions: Iterable[str] = ("float32", "bf16")) -> pd.DataFrame:  # fmt: skip
     """Columns task, precision, loop, milliseconds, over noise of each task's shape and batch size.
 
-    loop: `bare` is float32 only, `update` the step of `prove` as it is written, `captured` the one it takes on a GPU.
+    loop: `bare` is float32 only, `update` the step of `prove` as it is written, `captured` the one it takes on a GPU,
+    `objective` a double backward as Attack II takes it, `captured objective` the same on a GPU.
     """
     rows = []
     for name, task in tasks.items():
@@ -39,8 +41,32 @@ def step_table(tasks: dict[str, Task], conditions: Conditions, *, epochs: int = 
 
 
 def loops(conditions: Conditions) -> dict[str, Callable[[Learner, Points], Callable]]:
-    made = {"update": lambda learner, points: lambda indices, **at: update(learner, points.take(indices), **at)}
-    return made | ({"captured": updates} if conditions.device.startswith("cuda") else {})
+    """Each makes, for a learner and points on its device, a function of (indices, step=, augmentation_seed=)."""
+    made = {"update": plain_update, "objective": plain_objective}
+    if conditions.device.startswith("cuda"):
+        made |= {"captured": updates, "captured objective": captured_objective}
+    return made
+
+
+def plain_update(learner: Learner, points: Points) -> Callable:
+    return lambda indices, **at: update(learner, points.take(indices), **at)
+
+
+def plain_objective(learner: Learner, points: Points) -> Callable:
+    pixels = unit_pixels(learner, points.images)
+
+    def double_backward(indices: torch.Tensor, *, step: int, augmentation_seed: int) -> torch.Tensor:
+        batch = Points(pixels, points.labels).take(indices)
+        shown = batch.images.requires_grad_()
+        _, *gradient = weight_gradient(learner, Points(shown, batch.labels), augmentation_seed)
+        return torch.autograd.grad(squared_norm(gradient), shown)[0]
+
+    return double_backward
+
+
+def captured_objective(learner: Learner, points: Points) -> Callable:
+    pixels, objective = Points(unit_pixels(learner, points.images), points.labels), passes_of(learner).objective
+    return lambda indices, *, step, augmentation_seed: objective(pixels.take(indices), augmentation_seed)
 
 
 def repeated(step: Callable, task: Task) -> Callable[[], None]:
