@@ -128,7 +128,7 @@ def test_a_captured_spoof_is_the_plain_one(small_task, small_proof, small_calibr
     spoofs = []
     for captured in (True, False):
         monkeypatch.setattr("polkit.captured.on_gpu", lambda learner, captured=captured: captured)
-        spoofs.append(attack(small_proof.final_weights(), small_task, spoof_steps=8, seed=1, conditions=GPU,
+        spoofs.append(attack(small_proof.final_weights(), small_task, spoof_steps=16, seed=1, conditions=GPU,
                              calibration=small_calibration, out=tmp_path / f"{captured}", progress=False,
                              **settings))  # fmt: skip
     assert spoofs[0].manifest["files"] == spoofs[1].manifest["files"]
