@@ -261,10 +261,10 @@ def test_new_refuses_what_would_be_no_challenge(place, small_proof, small_calibr
 
 
 def test_without_a_calibration_new_makes_one(small_proof, tmp_path, monkeypatch, small_calibration):
-    """With a wider δ: from four intervals replayed twice, one draw in 70 rejects the honest proof itself."""
+    """With a generous δ: by its own, from four intervals replayed twice, one draw in 70 rejects the honest proof."""
     asked = []
     monkeypatch.setattr("polkit.challenge.commands.calibrate",
-                        lambda proof, **named: asked.append(named) or small_calibration.scaled(1.5))  # fmt: skip
+                        lambda proof, **named: asked.append(named) or small_calibration.scaled(GENEROUS))  # fmt: skip
     assert main(["challenge", "new", str(small_proof.folder), "--out", str(tmp_path / "c")]) == 0
     assert asked[0]["conditions"] == pk.Conditions(augmentation="redraw")
     assert open_challenge(tmp_path / "c").title == "Spoof a training of digits"
