@@ -28,7 +28,7 @@ ATTACKS = {
     "1": (pk.attack_1, ("iterations",)),
     "2": (pk.attack_2, ("movement_limit", "iterations", "workers")),
     "3": (pk.attack_3, ("movement_limit", "iterations", "workers")),
-    "interpolation": (pk.interpolation_only, ("workers",)),
+    "interpolation": (pk.interpolation_only, ("workers", "trained_steps")),
     "infinitesimal": (pk.infinitesimal_update, ("workers",)),
     "momentum": (pk.borrowed_momentum, ()),
     "blindfold": (pk.blindfold_top_q, ()),
@@ -122,6 +122,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--calibration", help="the verifier's, if the adversary has seen it: γ is a share of its δ")
     command.add_argument("--movement-limit", type=float, help="γ as a share of δ (Attacks 2 and 3)")
     command.add_argument("--iterations", type=int, help="N, the most L-BFGS iterations (Attacks 1, 2 and 3)")
+    command.add_argument("--trained-steps", type=int, help="how many steps are trained before the path (interpolation)")
     command.add_argument("--workers", type=int, help="threads that share the intervals (2, 3 and the paths)")
     command.add_argument("--keep-failed", action="store_true", help="write the spoof even if an optimisation of Attack "
                          "1, 2 or 3 misses its aim (it may pass all the same)")  # fmt: skip
@@ -216,7 +217,8 @@ def ruled(options: argparse.Namespace, calibration: pk.Calibration, chosen: dict
 
 def spoof(options: argparse.Namespace) -> int:
     task = chosen_task(options)
-    wanted = {"movement_limit": options.movement_limit, "iterations": options.iterations, "workers": options.workers}
+    wanted = {"movement_limit": options.movement_limit, "iterations": options.iterations, "workers": options.workers,
+              "trained_steps": options.trained_steps}  # fmt: skip
     settings = {name: value for name, value in wanted.items() if value is not None}
     attack, known = ATTACKS[options.attack]
     for name in settings:

@@ -47,6 +47,7 @@ def test_every_attack_has_its_command(workplace, attack, capsys):
     out = workplace / f"attack-{attack}"
     arguments = ["spoof", "--attack", attack, "--weights", str(workplace / "honest"), "--spoof-steps", "44"]
     arguments += ["--keep-failed"] if attack in ("1", "3") else []
+    arguments += ["--trained-steps", "11"] if attack == "interpolation" else []
     status = main([*arguments, "--out", str(out)])
     told = capsys.readouterr().err
     assert status == bool(told.count("polkit: "))

@@ -31,7 +31,8 @@ class Plan:
     first: W_0 · final: f_{W_T} · batches: int32 (T', B), indices into points · seeds: int64 (T',), one per
     step's augmentation · limits: γ, how far one update may move the weights, in each distance · off_path: how far the
     first checkpoints leave the straight path, as a share of the weights' own size; the last ones do not · pace: knots
-    (share of the steps, share of the path); none: evenly.
+    (share of the steps, share of the path); none: evenly · begun: the step at which the straight path begins; `first`
+    is where it does.
     """
 
     task: Task
@@ -46,13 +47,14 @@ class Plan:
     meter: Meter
     off_path: float = 0.0
     pace: tuple[tuple[float, float], ...] = ()
+    begun: int = 0
 
     @property
     def starts(self) -> range:
-        return range(0, len(self.batches), self.task.checkpoint_interval)
+        return range(self.begun, len(self.batches), self.task.checkpoint_interval)
 
     def weights_at(self, step: int) -> dict[str, torch.Tensor]:
-        share = step / len(self.batches)
+        share = (step - self.begun) / (len(self.batches) - self.begun)
         straight = on_the_path(self.first, self.final, float(np.interp(share, *zip(*self.pace, strict=True)))
                                if self.pace else share)  # fmt: skip
         if not self.off_path or share in (0, 1):

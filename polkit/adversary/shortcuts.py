@@ -18,7 +18,7 @@ from polkit.training import Checkpoint, Conditions, load, loss_of, snapshot
 
 def interpolation_only(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
                        calibration: Calibration | None = None, pace: Sequence[tuple[float, float]] = (),
-                       replayed_intervals: int | None = None,
+                       replayed_intervals: int | None = None, trained_steps: int = 0,
                        conditions: Conditions = Conditions(), out: str | Path | None = None, workers: int = 1,
                        progress: Progress = True) -> Proof:  # fmt: skip
     """The ablation of Attacks II and III: the same W_0 and straight path, with the data set's own batches.
@@ -26,12 +26,15 @@ def interpolation_only(final: Checkpoint, task: Task, *, spoof_steps: int, seed:
     Whether it passes is the verifier's business: nothing here looks at how far a batch moves the weights. Each
     interval is replayed once, for the normalisation buffers that it ends with. replayed_intervals: how many of the
     first ones (default: all); in the others forward passes at W_{t-k}, a third of the cost, stand for the replay,
-    since the weights hardly move there. Other arguments as in `attack_2`.
+    since the weights hardly move there · trained_steps: how many of the first steps are trained indeed, from the same
+    W_0, for what they would cost anyway; the path begins where they end, past the place where gradients are largest.
+    Other arguments as in `attack_2`.
     """
     plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions, calibration=calibration,
                      pace=pace)  # fmt: skip
     settings = {"replayed_intervals": len(plan.starts) if replayed_intervals is None else replayed_intervals}
-    return forge(plan, "interpolation-only", leave_batches, settings, out=out, workers=workers, progress=progress)
+    return forge(plan, "interpolation-only", leave_batches, settings, out=out, workers=workers, progress=progress,
+                 trained_steps=trained_steps)  # fmt: skip
 
 
 def leave_batches(passes: Passes, plan: Plan, start: int, checkpoint: Checkpoint, *,

@@ -48,17 +48,21 @@ class Forged:
 
 
 def forge(plan: Plan, attack: str, forge_interval: Callable[..., Forged], settings: dict, *, out: str | Path | None,
-          workers: int, progress: Progress, keep_failed: bool = True) -> Proof:  # fmt: skip
+          workers: int, progress: Progress, keep_failed: bool = True, trained_steps: int = 0) -> Proof:  # fmt: skip
     """Algorithms 4 and 5, lines 1-18: W_0 by sorting, W_k, W_2k, … on the straight path, the data forged to fit.
 
+    trained_steps: how many of the first steps are trained indeed; the straight path begins where they end.
     forge_interval(passes, plan, start, W_start, **settings) makes the data of one interval. Intervals do not depend
     on each other, so that `workers` can share them.
     """
-    with spoof_place(plan, attack, settings, out) as (folder, partial):
+    asked = settings | ({"trained_steps": trained_steps} if trained_steps else {})
+    with spoof_place(plan, attack, asked, out) as (folder, partial):
         if partial is None:
             return already_made(plan, folder, keep_failed)
         interval = plan.task.checkpoint_interval
-        write_checkpoint(partial, 0, plan.first)
+        if trained_steps:
+            plan = begun_by_training(plan, partial, trained_steps, attack, progress)
+        write_checkpoint(partial, plan.begun, plan.first)
         decays = buffer_decays(build_model(plan.task))
         buffers, published, trace = plan.first.buffers, [], []
         idle: list[Passes] = []
@@ -154,6 +158,27 @@ def train_on_the_plan(passes: Passes, plan: Plan, partial: Path, steps: int, tit
         plan.meter.charge("update")
         if (step + 1) % plan.task.checkpoint_interval == 0:
             write_checkpoint(partial, step + 1, snapshot(passes.learner))
+
+
+def begun_by_training(plan: Plan, partial: Path, steps: int, title: str, progress: Progress) -> Plan:
+    """The plan whose straight path begins where `steps` updates from its W_0 end, at rest; writes their checkpoints.
+
+    Raises ValueError unless the steps are whole intervals, and fewer than all.
+    """
+    interval, whole = plan.task.checkpoint_interval, len(plan.batches)
+    if steps % interval or not 0 < steps < whole:
+        raise ValueError(f"{steps} trained steps are not one or more intervals of k = {interval}, and fewer than "
+                         f"T' = {whole}")  # fmt: skip
+    with applied(plan.conditions):
+        passes = passes_of(make_learner(plan.task, plan.conditions))
+        load(passes.learner, plan.first)
+        write_checkpoint(partial, 0, plan.first)
+        train_on_the_plan(passes, plan, partial, steps, title, progress)
+        reached = snapshot(passes.learner)
+    kind = next(iter(plan.final.weights.values())).dtype
+    weights, buffers = ({name: value.to(kind) for name, value in part.items()}
+                        for part in (reached.weights, reached.buffers))  # fmt: skip
+    return replace(plan, first=Checkpoint(weights, buffers, at_rest(weights)), begun=steps)
 
 
 def already_made(plan: Plan, folder: Path, keep_failed: bool = True) -> Proof:
