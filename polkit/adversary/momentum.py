@@ -13,7 +13,7 @@ from torch import Tensor
 from polkit.adversary.path import on_the_path, perturbation
 from polkit.adversary.perturb import Passes, passes_of
 from polkit.adversary.plan import Plan, make_plan
-from polkit.adversary.spoof import already_made, spoof_place, write_spoof
+from polkit.adversary.spoof import already_made, as_recorded, spoof_place, write_spoof
 from polkit.calibration import Calibration
 from polkit.checkpoints import write_checkpoint
 from polkit.distance import distances
@@ -125,6 +125,4 @@ def run_interval(passes: Passes, plan: Plan, start: int, first: Checkpoint) -> C
         batch = plan.batch(step)
         passes.update(batch.points, step=step, augmentation_seed=batch.augmentation_seed)
         plan.meter.charge("update")
-    kind = next(iter(plan.final.weights.values())).dtype
-    parts = snapshot(passes.learner).parts().values()
-    return Checkpoint(*({name: value.to(kind) for name, value in part.items()} for part in parts))
+    return as_recorded(plan, snapshot(passes.learner))

@@ -174,11 +174,15 @@ def begun_by_training(plan: Plan, partial: Path, steps: int, title: str, progres
         load(passes.learner, plan.first)
         write_checkpoint(partial, 0, plan.first)
         train_on_the_plan(passes, plan, partial, steps, title, progress)
-        reached = snapshot(passes.learner)
+        reached = as_recorded(plan, snapshot(passes.learner))
+    return replace(plan, first=replace(reached, momentum=at_rest(reached.weights)), begun=steps)
+
+
+def as_recorded(plan: Plan, checkpoint: Checkpoint) -> Checkpoint:
+    """In the precision of W_T, in which the checkpoints of a spoof are written."""
     kind = next(iter(plan.final.weights.values())).dtype
-    weights, buffers = ({name: value.to(kind) for name, value in part.items()}
-                        for part in (reached.weights, reached.buffers))  # fmt: skip
-    return replace(plan, first=Checkpoint(weights, buffers, at_rest(weights)), begun=steps)
+    parts = checkpoint.parts().values()
+    return Checkpoint(*({name: value.to(kind) for name, value in part.items()} for part in parts))
 
 
 def already_made(plan: Plan, folder: Path, keep_failed: bool = True) -> Proof:
