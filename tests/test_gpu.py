@@ -48,6 +48,7 @@ def plain(learner, points):
     return take_step
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @pytest.mark.parametrize("taken_by", [plain, updates])
 def test_no_step_between_checkpoints_waits_for_the_gpu(small_task, taken_by):
     points, batches = pk.training_points(small_task).to("cuda"), torch.from_numpy(batch_order(small_task, 0)).to("cuda")
