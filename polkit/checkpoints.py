@@ -1,10 +1,13 @@
 """The files of a proof, one by one: checkpoints and tensors as safetensors, read only if they are what they must be."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
 import torch
 from safetensors.numpy import save
 
@@ -68,15 +71,39 @@ def parse_checkpoint(raw: bytes, name: str, task: Task) -> Checkpoint:
     return Checkpoint(**parts)
 
 
-def write_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> None:
-    """A checkpoint that exists is whole, but on the disk only when its proof is sealed.
+def write_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> dict:
+    """A checkpoint that exists is whole, but on the disk only when its proof is sealed. Returns its `digest`.
 
     Not by safetensors' own writer: since 0.8 it leaves a `.tmp…` among the checkpoints when it is killed, and on a
     full disk it raises no OSError.
     """
     file = folder / checkpoint_name(step)
     file.parent.mkdir(parents=True, exist_ok=True)
+    raw = checkpoint_file(checkpoint)
+    write_whole(file, raw, durable=False)
+    return digest(raw)
+
+
+def checkpoint_file(checkpoint: Checkpoint) -> bytes:
+    """The bytes that safetensors would give, which the training waits for: 0.2 ms of `digits` in place of 0.4.
+
+    All checkpoints of a training begin alike, so that safetensors is asked once.
+    """
     arrays = {f"{part}.{name}": value.contiguous().numpy()
               for part, named in checkpoint.parts().items() for name, value in named.items()}  # fmt: skip
-    # The same bytes as safetensors.torch's, whose 1.9 ms for `digits` the training waits for: 0.7 ms.
-    write_whole(file, save(arrays), durable=False)
+    head, order = _layout(tuple((name, array.dtype, array.shape) for name, array in arrays.items()))
+    return b"".join([head, *(arrays[name].data for name in order)])
+
+
+@lru_cache(maxsize=8)
+def _layout(tensors: tuple[tuple[str, np.dtype, tuple[int, ...]], ...]) -> tuple[bytes, tuple[str, ...]]:
+    """How a safetensors file of these (name, type, shape) begins, and in which order their bytes follow."""
+    raw = save({name: np.zeros(shape, dtype) for name, dtype, shape in tensors})
+    head = raw[: 8 + int.from_bytes(raw[:8], "little")]
+    places = json.loads(head[8:])
+    return head, tuple(sorted(places, key=lambda name: places[name]["data_offsets"]))
+
+
+def digest(raw: bytes) -> dict:
+    """What a manifest and a journal say of a file's bytes."""
+    return {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}

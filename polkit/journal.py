@@ -26,8 +26,8 @@ class Journal:
     def begin(self) -> None:
         write_text_whole(self.file, json.dumps({"identity": self.identity}) + "\n")
 
-    def note(self, step: int, wall_seconds: float) -> None:
-        digest = file_digest(self.partial / checkpoint_name(step))
+    def note(self, step: int, digest: dict, wall_seconds: float) -> None:
+        """digest: as `write_checkpoint` gives it."""
         with self.file.open("a") as opened:
             opened.write(json.dumps({"step": step, **digest, "wall_seconds": wall_seconds}) + "\n")
 

@@ -129,8 +129,8 @@ def _made(folder: Path, task: Task, seed: int, conditions: Conditions, progress:
     start, seconds_before = journal.resume(checkpoint_steps(task.steps, task.checkpoint_interval))
 
     def record(step: int, checkpoint: Checkpoint) -> None:
-        write_checkpoint(partial, step, checkpoint)
-        journal.note(step, seconds_before + meter.elapsed())
+        digest = write_checkpoint(partial, step, checkpoint)
+        journal.note(step, digest, seconds_before + meter.elapsed())
 
     if start is None:
         journal.end()  # of a folder that was removed, or of one whose first checkpoint is lost

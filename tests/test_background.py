@@ -89,7 +89,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_proof_and_leaves_no_gap(sm
     def write(folder, step, checkpoint):
         if step == 8:
             raise OSError("no space left on device")
-        real(folder, step, checkpoint)
+        return real(folder, step, checkpoint)
 
     with monkeypatch.context() as patched:
         patched.setattr(prover, "write_checkpoint", write)

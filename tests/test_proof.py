@@ -2,15 +2,17 @@ import hashlib
 import json
 import pickle
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from safetensors.torch import save as safetensors_bytes
 
 import polkit as pk
-from polkit.checkpoints import checkpoint_name, read_checkpoint, write_checkpoint
+from polkit.checkpoints import checkpoint_file, checkpoint_name, read_checkpoint, write_checkpoint
 from polkit.proof import MANIFEST_FIELDS
 
 
@@ -49,6 +51,19 @@ def test_a_checkpoint_round_trip_keeps_every_bit(small_task, tmp_path, dtype):
     for part in ("weights", "buffers"):
         for name, value in parts[part].items():
             assert read.parts()[part][name].numpy().tobytes() == value.numpy().tobytes()
+
+
+def test_a_checkpoint_has_the_bytes_that_safetensors_gives(small_task):
+    start = pk.initial_checkpoint(small_task, 1)
+    turned = {name: value.transpose(0, -1) for name, value in start.weights.items()}
+    doubled = {name: value.double() for name, value in start.buffers.items()}
+    for checkpoint in (
+        start, replace(start, weights=turned), replace(start, buffers=doubled), replace(start, momentum={}),
+        replace(start, momentum={"none": torch.zeros(0, 3), "scalar": torch.tensor(2.5)}),
+    ):  # fmt: skip
+        tensors = {f"{part}.{name}": value.contiguous()
+                   for part, named in checkpoint.parts().items() for name, value in named.items()}  # fmt: skip
+        assert checkpoint_file(checkpoint) == safetensors_bytes(tensors)
 
 
 def test_float64_conditions_are_recorded_in_float64(small_task, tmp_path):

@@ -288,6 +288,23 @@ def test_a_notebook_that_measures_nothing_has_failed(tmp_path):
     assert (record["status"], record["error"]) == ("failed", "the notebook ended without a measurement")
 
 
+def test_the_spoof_experiment_trains_as_many_steps_as_it_is_told():
+    given = SMALL | {"attack": "interpolation_only", "spoof_steps": 15, "trained_steps": 5, "workers": 1}
+    source = (ROOT / "notebooks" / "experiments" / "spoof.ipynb").read_text()
+    record, _ = batches.execute("spoof", given, source)
+    assert record["error"] is None
+
+    task = pk.task("digits", **SMALL)
+    proof, calibration = pk.prepare(task, workers=1, progress=False)
+    found = {}
+    for trained in (0, 5):
+        spoof = pk.interpolation_only(proof.final_weights(), task, spoof_steps=15, trained_steps=trained, seed=1,
+                                      calibration=calibration, progress=False)  # fmt: skip
+        errors = pk.verify(spoof, calibration, top_q="all", workers=1).intervals
+        found[trained] = errors.query("part == 'weights' and distance == 'l2'")["error"].max()
+    assert record["values"]["weights.all.l2"] == found[5] != found[0]
+
+
 def test_a_killed_worker_of_a_running_cluster_costs_only_the_run_it_had(cluster, tmp_path):
     stand_ins, where, workers = cluster
     stand_ins.told(pause=3)
