@@ -7,6 +7,7 @@ import pytest
 
 import polkit as pk
 from polkit.adversary.path import staged_pace
+from polkit.course.chapter_08 import for_both
 from polkit.defences import cost_of_stages, rejected_at, stage_edges, stage_scales, stage_threshold
 from polkit.reproduce import published
 from polkit.reproduce.stages import (
@@ -130,3 +131,13 @@ def test_in_no_published_training_did_a_closer_path_alone_pass_its_stages():
 def test_without_published_trials_the_reader_is_told_what_makes_them(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"stages.csv is missing: `stage_trials` of some trainings"):
         read_stage_trials(tmp_path)
+
+
+def test_an_answer_that_lets_the_even_path_pass_is_told_so(small_proof, small_calibration):
+    """Whether δ itself lets it pass in chapter 8 depends on the processor: so here on verdicts that do."""
+    generous = small_calibration.scaled(1e6)
+    edges = stage_edges(generous.task)
+    loose = pk.verify(small_proof, generous, top_q="all")
+    judged = dict.fromkeys(("honest proof", "stages' pace", "even path"), loose)
+    said = for_both((1,) * len(edges), judged=judged, calibration=generous, edges=edges)
+    assert said.startswith("The even path passes as well")
