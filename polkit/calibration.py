@@ -186,10 +186,10 @@ def _measure(proof: Proof, conditions: Conditions, *, replays: int, first_epochs
     starts = [start for start in proof.checkpoint_steps[:-1] if start < last]
     steps_replayed = sum(min(start + proof.checkpoint_interval, proof.steps) - start for start in starts)
     jobs = [] if reference else [(_reference, (task, seed, conditions, proof.points()))]
-    workers = workers or max(1, (os.cpu_count() or 1) // conditions.threads)
     seeds = [derive_seed(seed, "replay", number) for number in range(replays)]
-    repeats = [interval_jobs(proof, task, conditions, starts, each, workers) for each in seeds]
+    repeats = [interval_jobs(proof, task, conditions, starts, each) for each in seeds]
     jobs += [job for repeat in repeats for job in repeat]
+    workers = workers or max(1, (os.cpu_count() or 1) // conditions.threads)
     with applied(conditions):
         found = list(run_jobs(jobs, workers, "calibrating", progress))
     second, seconds_before = reference or (found.pop(0)[0], 0.0)

@@ -1,6 +1,5 @@
 """The files of a proof, one by one: checkpoints and tensors as safetensors, read only if they are what they must be."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from functools import lru_cache
@@ -12,7 +11,7 @@ import torch
 from safetensors.numpy import save
 
 from polkit.models import build_model
-from polkit.reading import HEADER_BYTES, ProofError, parse_tensors, read_plain
+from polkit.reading import HEADER_BYTES, ProofError, bytes_digest, parse_tensors, read_plain
 from polkit.task import Task
 from polkit.training import Checkpoint
 from polkit.whole import write_whole
@@ -72,7 +71,7 @@ def parse_checkpoint(raw: bytes, name: str, task: Task) -> Checkpoint:
 
 
 def write_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> dict:
-    """A checkpoint that exists is whole, but on the disk only when its proof is sealed. Returns its `digest`.
+    """A checkpoint that exists is whole, but on the disk only when its proof is sealed. Returns its `bytes_digest`.
 
     Not by safetensors' own writer: since 0.8 it leaves a `.tmp…` among the checkpoints when it is killed, and on a
     full disk it raises no OSError.
@@ -81,11 +80,11 @@ def write_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> dict:
     file.parent.mkdir(parents=True, exist_ok=True)
     raw = checkpoint_file(checkpoint)
     write_whole(file, raw, durable=False)
-    return digest(raw)
+    return bytes_digest(raw)
 
 
 def checkpoint_file(checkpoint: Checkpoint) -> bytes:
-    """The bytes that safetensors would give, which the training waits for: 0.2 ms of `digits` in place of 0.4.
+    """The bytes that safetensors would give, which the training waits for: 0.06 ms of `digits` in place of 0.23.
 
     All checkpoints of a training begin alike, so that safetensors is asked once.
     """
@@ -102,8 +101,3 @@ def _layout(tensors: tuple[tuple[str, np.dtype, tuple[int, ...]], ...]) -> tuple
     head = raw[: 8 + int.from_bytes(raw[:8], "little")]
     places = json.loads(head[8:])
     return head, tuple(sorted(places, key=lambda name: places[name]["data_offsets"]))
-
-
-def digest(raw: bytes) -> dict:
-    """What a manifest and a journal say of a file's bytes."""
-    return {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}

@@ -21,7 +21,7 @@ from polkit.training import PARTS, Checkpoint, Conditions, Learner, applied, loa
 from polkit.whole import made_alone, stands, write_text_whole
 
 PIECE = 20  # intervals replayed by one job, at most
-PIECES = 4  # at least, for workers to share; each makes a model of its own, in 2 ms
+PIECES = 4  # at least, for workers to share
 JOBS_FOR_PROCESSES = 10
 
 
@@ -114,10 +114,9 @@ def interval_errors(proof: Proof, task: Task, conditions: Conditions, starts: Se
     return rows
 
 
-def interval_jobs(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[int], seed: int,
-                  workers: int) -> list[tuple]:  # fmt: skip
-    """`interval_errors` of many intervals, each independent of the rest, in jobs for `run_jobs` and its workers."""
-    size = max(1, min(PIECE, -(-len(starts) // (PIECES if workers > 1 else 1))))
+def interval_jobs(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[int], seed: int) -> list[tuple]:
+    """`interval_errors` of many intervals, each independent of the rest, in jobs for `run_jobs`."""
+    size = max(1, min(PIECE, -(-len(starts) // PIECES)))
     pieces = [list(starts[i : i + size]) for i in range(0, len(starts), size)]
     return [(interval_errors, (proof, task, conditions, piece, seed)) for piece in pieces]
 
@@ -139,7 +138,7 @@ def replay(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[in
     """
 
     def compute() -> pd.DataFrame:
-        jobs = interval_jobs(proof, task, conditions, starts, seed, workers)
+        jobs = interval_jobs(proof, task, conditions, starts, seed)
         with applied(conditions):
             rows = [row for found in run_jobs(jobs, workers, "replaying", progress) for row in found]
         return pd.DataFrame(rows, columns=["start", "end", "part", "distance", "error"])

@@ -155,12 +155,10 @@ def load(learner: Learner, checkpoint: Checkpoint) -> None:
     """Copies a checkpoint into the learner; absent momentum counts as zero."""
     for name, value in learner.model.named_parameters():
         value.copy_(checkpoint.weights[name])
-        recorded, state = checkpoint.momentum.get(name), learner.optimiser.state[value]
+        recorded = checkpoint.momentum.get(name)
         # In place, where there is one: a captured step goes on with the memory it was captured with.
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.empty_like(value)
-        momentum = state["momentum_buffer"]
-        momentum.zero_() if recorded is None else momentum.copy_(recorded)
+        state = learner.optimiser.state[value].setdefault("momentum_buffer", torch.empty_like(value))
+        state.zero_() if recorded is None else state.copy_(recorded)
     for name, value in learner.model.named_buffers():
         value.copy_(checkpoint.buffers[name])
 

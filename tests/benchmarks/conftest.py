@@ -22,10 +22,9 @@ def measured():
 
 @pytest.fixture
 def noted(measured):
-    """Notes one figure in the table, whose other rows stay, and fails if it lies above its floor and must not."""
+    """Notes one figure in the table, whose other rows stay, and fails if it lies above its floor."""
 
-    def note(what: str, value: float, *, unit: str = "ratio", at_most: float | None = None, must_hold: bool = True,
-             **more) -> None:  # fmt: skip
+    def note(what: str, value: float, *, unit: str = "ratio", at_most: float | None = None, **more) -> None:
         holds = at_most is None or value <= at_most
         measured.append({"what": what, "unit": unit, "value": value, "at_most": at_most, "holds": holds, **more})
         row = made_here(pd.DataFrame(measured[-1:], columns=COLUMNS))
@@ -34,7 +33,7 @@ def noted(measured):
         pd.DataFrame([*kept.to_dict("records"), *row.to_dict("records")]).sort_values("what").to_csv(
             file, index=False, float_format="%.4g"
         )
-        assert holds or not must_hold, f"{what}: {value:.3g}, it must be at most {at_most}"
+        assert holds, f"{what}: {value:.3g}, it must be at most {at_most}"
 
     return note
 
