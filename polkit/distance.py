@@ -10,6 +10,7 @@ DISTANCES = ("l1", "l2", "linf", "cos")
 JOINED = 2**20  # elements: so few are compared as one tensor; for `digits` in 0.2 ms, one by one in 0.8
 
 
+@torch.no_grad()
 def distances(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> dict[str, float]:
     """All four distances between two weight sets, each taken as one long vector, in one pass over tensors.
 
@@ -38,6 +39,13 @@ def distances(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> dict[s
     }
 
 
+@torch.no_grad()
+def l2_distance(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> float:
+    """`distances(left, right)["l2"]` without the other three: how far an interval moved the weights."""
+    gaps = ((first.double() - second.double()) for first, second in _pairs(left, right))
+    return math.sqrt(sum(float(gap @ gap) for gap in gaps))
+
+
 def _pairs(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
     pairs = []
     for name, first in left.items():
@@ -45,7 +53,7 @@ def _pairs(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> list[tupl
         if first.shape != second.shape:
             raise ValueError(f"{name} has shape {tuple(first.shape)} in one set, {tuple(second.shape)} in the other")
         if first.numel():
-            pairs.append((first.detach().flatten(), second.detach().flatten()))
+            pairs.append((first.flatten(), second.flatten()))
     if pairs and sum(len(first) for first, _ in pairs) <= JOINED:
         firsts, seconds = zip(*pairs, strict=True)
         return [(torch.cat(firsts), torch.cat(seconds))]

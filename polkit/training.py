@@ -1,5 +1,6 @@
 """update(): the one training step that prover, verifier and adversary all call, and the Conditions it runs under."""
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -109,9 +110,10 @@ class Checkpoint:
         return {"weights": self.weights, "buffers": self.buffers, "momentum": self.momentum}
 
     def is_finite(self) -> bool:
-        # Sixty tensors of `digits` one by one take 1.2 ms, which every checkpoint of a proof would wait for.
+        # Every checkpoint of a proof waits for this: of `digits` 0.05 ms, by `isfinite` 0.13, tensor by tensor 1.2. The
+        # smallest and the largest of values among which is a NaN are NaN.
         joined = (torch.cat([value.flatten() for value in part.values()]) for part in self.parts().values() if part)
-        return all(bool(values.isfinite().all()) for values in joined)
+        return all(math.isfinite(extreme) for values in joined for extreme in values.aminmax())
 
 
 @dataclass(frozen=True)

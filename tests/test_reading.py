@@ -1,6 +1,7 @@
 """Files that an adversary wrote: what each kind of fault is called, and what refusing it costs."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -13,12 +14,13 @@ import numpy as np
 import pytest
 import torch
 from mutations import reseal
-from safetensors.torch import load_file, save_file
+from safetensors import deserialize
+from safetensors.torch import load_file, save, save_file
 
 import polkit as pk
 from polkit.__main__ import main
 from polkit.benchmarks.loops import STATUS
-from polkit.reading import parse_array, parse_json, parse_tensors, read_plain, shown
+from polkit.reading import DTYPES, parse_array, parse_json, parse_tensors, read_plain, shown
 
 MIDDLE = "checkpoints/00000008.safetensors"
 
@@ -198,6 +200,7 @@ SAFETENSORS = {
     "4-bit floats": (json.dumps({"a": entry([16], 0, 8, "F4")}).encode(), None, "is of type F4, it must be float32"),
     "nothing": (json.dumps({"a": entry([0, 2**62], 0, 0)}).encode(), None, "not fully covered"),
     "no object": (b"[" * 10**5, None, "invalid type"),
+    "a list for a tensor": (json.dumps({"a": ["F32", [2], [0, 8]]}).encode(), None, "no object for 'a'"),
 }  # fmt: skip
 
 
@@ -207,6 +210,43 @@ def test_a_safetensors_file_that_declares_what_it_does_not_hold(tmp_path, what):
     write_header(tmp_path / "t", header, bytes(8), declared)
     with pytest.raises(pk.ProofError, match=f"^t.*({message})|header of t.*({message})"):
         parse_tensors((tmp_path / "t").read_bytes(), "t", {"a": ((torch.float32,), (2,))})
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (1, 1, 1), (1, 0)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.uint8, torch.int32, torch.int64])
+@pytest.mark.parametrize("padding", range(9))  # of the header, so that what follows lies at any place
+def test_tensors_are_those_that_the_library_reads(tmp_path, dtype, shape, padding):
+    body = torch.arange(math.prod(shape) + 3, dtype=torch.uint8) + 1  # three bytes in front of what is wanted
+    body = np.resize(body.numpy(), 3 + math.prod(shape) * dtype.itemsize)
+    kind = {value: name for name, value in DTYPES.items()}[dtype]
+    header = {"front": {"dtype": "U8", "shape": [3], "data_offsets": [0, 3]},
+              "a": {"dtype": kind, "shape": list(shape), "data_offsets": [3, len(body)]}}  # fmt: skip
+    write_header(tmp_path / "t", json.dumps(header).encode() + b" " * padding, body.tobytes())
+    raw = (tmp_path / "t").read_bytes()
+    wanted = {"a": ((dtype,), shape)}
+    if not math.prod(shape):
+        with pytest.raises(pk.ProofError, match="a is empty"):
+            parse_tensors(raw, "t", wanted, others=True)
+        return
+    found = parse_tensors(raw, "t", wanted, others=True)["a"]
+    assert found.dtype == dtype
+    assert found.shape == shape
+    assert found.numpy().tobytes() == dict(deserialize(raw))["a"]["data"]
+
+
+def test_a_header_that_was_accepted_before_is_judged_with_every_file_again():
+    wanted = {"a": ((torch.float32,), (2,))}
+    raw = save({"a": torch.tensor([1.0, 2.0])})
+    first = parse_tensors(raw, "t", wanted)["a"]
+    other = parse_tensors(raw[:-4] + np.float32(5).tobytes(), "t", wanted)["a"]
+    assert (first.tolist(), other.tolist()) == ([1.0, 2.0], [1.0, 5.0])
+    other += 1  # each has memory of its own
+    assert parse_tensors(raw, "t", wanted)["a"].tolist() == first.tolist() == [1.0, 2.0]
+    for wrong in (raw[:-1], raw[:-8], raw + b"0", raw[:20], raw[:5], b""):
+        with pytest.raises(pk.ProofError, match="t is not a safetensors file"):
+            parse_tensors(wrong, "t", wanted)
+    with pytest.raises(pk.ProofError, match="a has shape"):
+        parse_tensors(raw, "t", {"a": ((torch.float32,), (2, 1))})
 
 
 def npy(header, version=b"\x01\x00", size=2):

@@ -164,6 +164,25 @@ def test_a_snapshot_is_a_copy(small_task):
             assert torch.equal(value, expected), f"{part}.{name}"
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("part", ["weights", "buffers", "momentum"])
+def test_one_value_that_is_not_finite_is_found_wherever_it_stands(small_task, part, value):
+    checkpoint = pk.initial_checkpoint(small_task, 0)
+    without = pk.Checkpoint(checkpoint.weights, checkpoint.buffers, {})
+    assert checkpoint.is_finite()
+    assert without.is_finite()
+    for name, tensor in checkpoint.parts()[part].items():
+        values = tensor.view(-1)
+        for place in {0, 1, len(values) // 2, len(values) - 1} & set(range(len(values))):
+            before = float(values[place])
+            values[place] = value
+            assert not checkpoint.is_finite(), f"{name}[{place}]"
+            values[place] = before
+    assert checkpoint.is_finite()
+    largest = torch.finfo(torch.float32).max
+    assert pk.Checkpoint({"a": torch.tensor([largest, -largest])}, {}, {}).is_finite()
+
+
 def test_every_step_of_an_epoch_has_the_same_rate(small_task):
     # S = 4 steps an epoch; the milestones of 200 epochs, 100 and 150, have moved to 2 and 3.
     rates = [small_task.learning_rate_at(step) for step in range(16)]

@@ -40,8 +40,12 @@ def noted(measured):
 
 @pytest.fixture
 def compared(benchmark, noted):
-    """The median seconds of one thing over those of another, which runs, and says how long it took, before each
-    repeat of it."""
+    """How many times the seconds of another thing one takes: the other runs, and says how long it took, before each
+    repeat, and the value is the median of these ratios.
+
+    On a busy machine that is steadier than the ratio of two medians: of the same `verify`, three times each, 1.05 to
+    1.08 and 1.05 to 1.13.
+    """
 
     def compare(what: str, tried, against, *, at_most: float | None = None, repeats: int = 5) -> None:
         other = []
@@ -52,8 +56,8 @@ def compared(benchmark, noted):
         interleave(), tried()  # what is done once, and kept in memory, is part of neither
         other.clear()
         benchmark.pedantic(tried, setup=interleave, rounds=repeats)
-        seconds, against_seconds = median(benchmark.stats.stats.data), median(other)
-        noted(what, seconds / against_seconds, at_most=at_most, seconds=seconds, against_seconds=against_seconds,
-              repeats=repeats)  # fmt: skip
+        taken = benchmark.stats.stats.data
+        ratio = median(one / another for one, another in zip(taken, other, strict=True))
+        noted(what, ratio, at_most=at_most, seconds=median(taken), against_seconds=median(other), repeats=repeats)
 
     return compare

@@ -109,14 +109,14 @@ def test_proof_creation_of_digits(compared):
 def test_recording(compared, interval, at_most):
     task = DIGITS.replace(checkpoint_interval=interval)
     compared(f"prove, digits, k = {interval} / the same loop without recording", lambda: proved(task),
-             lambda: trained_seconds(task), at_most=at_most, repeats=7)  # fmt: skip
+             lambda: trained_seconds(task), at_most=at_most, repeats=15)  # fmt: skip
 
 
 def test_verification(compared, tmp_path):
     proof = pk.prove(DIGITS, out=tmp_path / "proof", progress=False)
     calibration = pk.calibrate(proof, replays=2, workers=1, out=tmp_path / "calibration.json", progress=False)
     compared("verify, digits, Q = all / as many plain steps", lambda: pk.verify(proof, calibration, top_q="all"),
-             lambda: trained_seconds(DIGITS), at_most=1.10, repeats=9)  # fmt: skip
+             lambda: trained_seconds(DIGITS), at_most=1.10, repeats=15)  # fmt: skip
 
 
 def test_signatures(benchmark, noted):
