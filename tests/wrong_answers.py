@@ -127,7 +127,7 @@ WRONG = {
             ("lambda scale: answer_7_4(scale) - k if scale < 1 else answer_7_4(scale)", "still longer than δ")],
     "7.5": [("answer_7_5[::-1]", "wrong order"), ("(14.2, 14.2)", "a k-th of that"), ("141.9", "must be 2 numbers"),
             ("(141.9, 440)", "leaves c out")],
-    "8.1": [("scales", "stages' pace"), ("(1, 0.001, 0.001)", "honest proof"),
+    "8.1": [("scales", "stages' pace"), ("(1, 0.001, 0.001)", "honest proof"), ("(1, 1, 1)", "one δ again"),
             ("(1, 0.5)", "must be 3 multiples"), ("0.5", "must be 3 numbers")],
     "8.2": [("lambda m: 0.9 * m", "too small"), ("lambda m: 0.9 / (1 - 10**-m)", "the m-th part"),
             ("lambda m: float(m)", "cover a little too"), ("lambda m: (1 - 10**-m) / (0.9 * m)", "turn it over"),

@@ -25,6 +25,8 @@ def for_both(answer: object, *, judged: Mapping[str, Verdict], calibration: Cali
         return f"The answer must be {len(edges)} numbers in round brackets, not {type(answer).__name__}."
     if len(answer) != len(edges) or not all(isinstance(each, (int, float)) and 0 < each <= 1 for each in answer):
         return f"The answer must be {len(edges)} multiples of δ, one for each stage, above 0 and at most 1."
+    if all(each == 1 for each in answer):
+        return "All multiples are 1: that is the one δ again, the same in every stage."
     above = {name: rejected_at(verdict, calibration, edges, answer) for name, verdict in judged.items()}
     for name in ("honest proof", "stages' pace"):
         if above[name]:
