@@ -39,13 +39,6 @@ def distances(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> dict[s
     }
 
 
-@torch.no_grad()
-def l2_distance(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> float:
-    """`distances(left, right)["l2"]` without the other three: how far an interval moved the weights."""
-    gaps = ((first.double() - second.double()) for first, second in _pairs(left, right))
-    return math.sqrt(sum(float(gap @ gap) for gap in gaps))
-
-
 def _pairs(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
     pairs = []
     for name, first in left.items():

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from polkit.checkpoints import checkpoint_name
-from polkit.distance import l2_distance
+from polkit.distance import distances
 from polkit.initialisation import test_initialisation
 from polkit.proof import OPTIONAL_FILES, Proof, expected_files, most_points
 from polkit.prover import signatures_of
@@ -178,7 +178,7 @@ def check_checkpoints(proof: Proof, task: Task) -> tuple[pd.DataFrame, pd.DataFr
                 detail = f"W_0: {row.part}.{row.tensor} is not {row.required} (p = {row.p_value:.2g})"
                 reasons.append(Reason("initialisation", detail))
         if previous is not None:
-            magnitude = l2_distance(current.weights, previous[1].weights)
+            magnitude = distances(current.weights, previous[1].weights)["l2"]
             rows.append((previous[0], step, previous[0] // task.steps_per_epoch, magnitude))
         previous = (step, current)
     return pd.DataFrame(rows, columns=["start", "end", "epoch", "magnitude"]), initial, reasons

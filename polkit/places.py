@@ -16,7 +16,7 @@ def versions() -> dict[str, str]:
     return {name: installed_version(name) for name in ("polkit", "torch", "numpy")}
 
 
-installed_version = lru_cache(version)  # searched for in every folder of sys.path: 4 ms for the three of them
+installed_version = lru_cache(version)  # searched for in every folder of sys.path: 1.2 ms for the three of them
 
 
 def cache_folder(kind: str, **facts) -> Path:

@@ -6,7 +6,6 @@ import torch
 from scipy.spatial import distance as scipy_distance
 
 import polkit as pk
-from polkit.distance import l2_distance
 
 
 def weight_sets(seed):
@@ -30,15 +29,6 @@ def test_the_four_distances_are_scipys(seed):
         "cos": scipy_distance.cosine(a, b),
     }
     assert pk.distances(left, right) == pytest.approx(expected, rel=1e-12)
-
-
-@pytest.mark.parametrize("joined", [2**20, 0])
-def test_the_length_of_an_update_is_the_l2_distance(monkeypatch, joined):
-    monkeypatch.setattr("polkit.distance.JOINED", joined)
-    left, right = weight_sets(0)
-    assert l2_distance(left, right) == pk.distances(left, right)["l2"]
-    left["b"][3] = math.nan
-    assert math.isnan(l2_distance(left, right))
 
 
 def test_equal_weights_are_at_distance_exactly_zero():
