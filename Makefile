@@ -59,7 +59,7 @@ fuzz: install
 	$(BIN)/python -W error tests/fuzzing.py --mutations 10000 $(FUZZ)
 
 # Seconds and memory beside a bare training loop's, kept in data/results/bench.csv and shown in README.md, floors
-# that are missed too; nothing beside it: 13 minutes.
+# that are missed too; nothing beside it: 11 minutes, 20 and more where a step takes twice as long.
 bench: install
 	$(BIN)/pytest tests/benchmarks -m slow -s --benchmark-columns=median,iqr,rounds; status=$$?; \
 	$(BIN)/python -m polkit.reproduce.readme && exit $$status

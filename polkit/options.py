@@ -35,7 +35,7 @@ def add_conditions(command: argparse.ArgumentParser, augmentation: str) -> None:
     command.add_argument("--threads", type=int, default=1, help="of the CPU (default 1)")
     command.add_argument("--no-onednn", action="store_true", help="without the oneDNN kernels")
     command.add_argument("--compiled", action="store_true",
-                         help="fuse each step with torch.compile: faster for ResNet-20 on a CPU, after half a minute")
+                         help="fuse each step with torch.compile: on some CPUs faster for ResNet-20, after a minute")
     command.add_argument("--augmentation", choices=AUGMENTATIONS, default=augmentation,
                          help=f"a replay's: as recorded, or drawn anew (default {augmentation})")  # fmt: skip
 

@@ -104,7 +104,7 @@ def test_proof_creation_of_colour_images(noted, colour_seconds, precision):
                          "against_seconds": bare, "repeats": len(pairs)}  # fmt: skip
         noted(f"prove, ResNet-20, {precision}, {way} / bare loop", **measured[way])
         if way == "compiled":
-            noted(f"first proof of 30 steps, ResNet-20, {precision}, compiling it", first, unit="seconds",
+            noted(f"first proof, ResNet-20, {precision}, compiling it", first, unit="seconds",
                   seconds=first, repeats=1)  # fmt: skip
     faster = min(measured.values(), key=lambda figures: figures["value"])
     noted(f"prove, ResNet-20, {precision}, the faster way / bare loop", **faster, at_most=FLOORS[precision])
