@@ -62,26 +62,26 @@ fuzz: install
 # that are missed too; nothing beside it: 11 minutes, 20 and more where a step takes twice as long.
 bench: install
 	$(BIN)/pytest tests/benchmarks -m slow -s --benchmark-columns=median,iqr,rounds; status=$$?; \
-	$(BIN)/python -m polkit.reproduce.readme && exit $$status
+	$(BIN)/python -m tests.readme && exit $$status
 
 # What is stored and what it would cost otherwise, the cheapest spoofs that pass, and how every cost grows: ten minutes.
 growth: install
-	$(BIN)/python -m polkit.benchmarks storage
-	$(BIN)/python -m polkit.benchmarks growth
-	$(BIN)/python -m polkit.benchmarks optimum
+	$(BIN)/python -m tests.benchmarks storage
+	$(BIN)/python -m tests.benchmarks growth
+	$(BIN)/python -m tests.benchmarks optimum
 
 # The committed results: 147 runs on `digits`, then the tables in README.md.
 results: install
 	$(BIN)/polkit reproduce all matrix --repeats 3 --publish data/results/digits
-	$(BIN)/python -m polkit.reproduce.readme
+	$(BIN)/python -m tests.readme
 
 # What proofs of computation cost on this machine: data/results/snark, two minutes on two cores.
 snark: install
-	$(BIN)/python -m polkit.reproduce.snark
+	$(BIN)/python -m notebooks.experiments.snark
 
 # The book as pages, from the stored chapters: build/site/index.html opens from disk, without a network.
 site: install
-	$(BIN)/python -m polkit.site build/site
+	$(BIN)/python -m notebooks.site.build build/site
 
 # Three panels of the book for a lecture hall, at http://127.0.0.1:8866 of this machine alone; APP="--port 8900" for
 # another port.

@@ -30,15 +30,14 @@ from safetensors.torch import load_file, save_file
 from scipy import stats
 
 import polkit as pk
-from polkit.data import augment, normalise
-from polkit.models import build_model, weight_distributions
+from polkit.training.data import augment, normalise
+from polkit.training.models import build_model, weight_distributions
 
 
 def make_base(folder):
     """The smallest proof that has every file a proof can have (T = 4, k = 2, B = 2), and its calibration: exact replay
     against the δ of redrawn augmentation, so that what is added to a weight is the error that it makes."""
-    task = pk.task("digits").replace(train_size=8, batch_size=2, epochs=1, milestones=(1, 2),
-                                      checkpoint_interval=2)  # fmt: skip
+    task = pk.task("digits").replace(train_size=8, batch_size=2, epochs=1, milestones=(1, 2), checkpoint_interval=2)
     proof = pk.prove(task, seed=0, out=folder / "proof", progress=False)
     calibration = pk.calibrate(proof, replays=2, workers=1, out=folder / "c.json", progress=False)
     points = pk.training_points(task)
@@ -89,8 +88,10 @@ def harmless(folder, task, calibration):
         if required.kind == "constant":
             assert (value == required.scale).all()
         else:
-            drawn_from = {"normal": stats.norm(0, required.scale),
-                          "uniform": stats.uniform(-required.scale, 2 * required.scale)}[required.kind]  # fmt: skip
+            drawn_from = {
+                "normal": stats.norm(0, required.scale),
+                "uniform": stats.uniform(-required.scale, 2 * required.scale),
+            }[required.kind]
             assert stats.kstest(value, drawn_from.cdf).pvalue > 1e-5
     for name, value in states[0].items():
         if name.startswith("momentum.") or name.endswith("running_mean"):
@@ -180,8 +181,13 @@ def run(fuzz, family, mutations, number):
     """`mutations` of one family from one seed. Raises at the first crash or wrong acceptance."""
 
     @seed(number)
-    @settings(max_examples=mutations, deadline=None, database=None, phases=[Phase.generate],
-              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @settings(
+        max_examples=mutations,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     @given(st.data())
     def judged(data):
         fuzz.judge(family, data.draw)
@@ -210,8 +216,10 @@ def main():
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     options = parser.parse_args()
     begun, size = time.perf_counter(), 500
-    jobs = [("dumb" if job % 3 == 0 else "smart", size, options.seed * 10**6 + job)
-            for job in range(-(-options.mutations // size))]  # fmt: skip
+    jobs = [
+        ("dumb" if job % 3 == 0 else "smart", size, options.seed * 10**6 + job)
+        for job in range(-(-options.mutations // size))
+    ]
     counts, failures = Counter(), Counter({"crashes": 0, "wrong acceptances": 0})
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
         judged = pool.map(_worker, *zip(*jobs, strict=True))

@@ -21,8 +21,8 @@ from pathlib import Path
 import torch
 
 import polkit as pk
-from polkit.inspection import check_files
 from polkit.reproduce import reproduce
+from polkit.verifier.inspection import check_files
 
 TASK = pk.task("digits").replace(train_size=256, epochs=6, checkpoint_interval=3)  # S = 4, T = 24, 9 checkpoints
 SEED = 5
@@ -190,8 +190,15 @@ def commands(place: Path) -> list[Command]:
     def spoof(root: Path) -> None:
         proof, calibration = pk.open_proof(honest), pk.load_calibration(known)
         try:
-            pk.attack_2(proof.final_weights(), TASK, spoof_steps=12, calibration=calibration, iterations=2,
-                        out=root / "forged", progress=False)  # fmt: skip
+            pk.attack_2(
+                proof.final_weights(),
+                TASK,
+                spoof_steps=12,
+                calibration=calibration,
+                iterations=2,
+                out=root / "forged",
+                progress=False,
+            )
         except FileExistsError:  # a spoof that is there is not made again
             pk.open_proof(root / "forged")
 
@@ -200,12 +207,20 @@ def commands(place: Path) -> list[Command]:
         return {name: value for name, value in values.items() if name != "cost"}
 
     return [
-        Command("prove", lambda root: pk.prove(TASK, SEED, out=root / "proof", progress=False),
-                lambda root: contents(root / "proof"), {"proof", "proof.record.json"}),
+        Command(
+            "prove",
+            lambda root: pk.prove(TASK, SEED, out=root / "proof", progress=False),
+            lambda root: contents(root / "proof"),
+            {"proof", "proof.record.json"},
+        ),
         Command("spoof", spoof, lambda root: contents(root / "forged"), {"forged", "forged.record.json"}),
-        Command("calibrate", lambda root: calibrated(honest, root / "calibration.json"), calibration_of,
-                {"calibration.json"}),
-    ]  # fmt: skip
+        Command(
+            "calibrate",
+            lambda root: calibrated(honest, root / "calibration.json"),
+            calibration_of,
+            {"calibration.json"},
+        ),
+    ]
 
 
 def calibrated(proof: Path, out: Path) -> pk.Calibration:
@@ -256,8 +271,11 @@ def main(times: int, names: list[str]) -> int:
             for problem in command.lost + command.corrupted:
                 print(problem)
             spent = time.perf_counter() - begun
-            print(f"{command.name}: {command.landed} kills at random moments of {command.seconds:.1f} s "
-                  f"({command.kills} tried) and {around} around a change of the disk, {spent:.0f} s", flush=True)
+            print(
+                f"{command.name}: {command.landed} kills at random moments of {command.seconds:.1f} s "
+                f"({command.kills} tried) and {around} around a change of the disk, {spent:.0f} s",
+                flush=True,
+            )
             total.append(command)
             done.append(f"{command.landed} kills of {command.name}")
     lost, corrupted = sum(len(c.lost) for c in total), sum(len(c.corrupted) for c in total)

@@ -12,7 +12,7 @@ import torch
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from polkit.proof import write_manifest
+from polkit.proof.folder import write_manifest
 
 CHECKPOINTS = [f"checkpoints/{step:08d}.safetensors" for step in (0, 2, 4)]
 ARRAYS = ["batches.npy", "signatures.npy", "augmentation.npy"]
@@ -201,8 +201,15 @@ def change_a_type(folder, draw):
 def change_a_shape(folder, draw):
     file, tensors, key = _tensors(folder, draw)
     value = tensors[key]
-    shapes = [value.reshape(-1), value.unsqueeze(0), value[:0], value[:-1], value.repeat(2, *[1] * (value.dim() - 1)),
-              value.reshape(*value.shape[::-1]), value.sum()]  # fmt: skip
+    shapes = [
+        value.reshape(-1),
+        value.unsqueeze(0),
+        value[:0],
+        value[:-1],
+        value.repeat(2, *[1] * (value.dim() - 1)),
+        value.reshape(*value.shape[::-1]),
+        value.sum(),
+    ]
     others = [shape for shape in shapes if shape.shape != value.shape]
     tensors[key] = others[draw(st.integers(0, len(others) - 1))].contiguous()
     save_file(tensors, file)
@@ -280,14 +287,18 @@ def change_the_points(folder, draw):
     points = load_file(folder / "points.safetensors")
     images, labels = points["images"], points["labels"]
     changed = [
-        {"images": images[:-1], "labels": labels}, {"images": images[:0], "labels": labels[:0]},
-        {"images": images.float(), "labels": labels}, {"images": images, "labels": labels.int()},
-        {"images": images, "labels": labels[:, None]}, {"images": images.view(8, 64), "labels": labels},
-        {"images": images.repeat(1, 3, 1, 1), "labels": labels}, {"images": images},
+        {"images": images[:-1], "labels": labels},
+        {"images": images[:0], "labels": labels[:0]},
+        {"images": images.float(), "labels": labels},
+        {"images": images, "labels": labels.int()},
+        {"images": images, "labels": labels[:, None]},
+        {"images": images.view(8, 64), "labels": labels},
+        {"images": images.repeat(1, 3, 1, 1), "labels": labels},
+        {"images": images},
         {"images": images, "labels": labels, "x": labels.clone()},
         {"images": images.repeat(2, 1, 1, 1), "labels": labels.repeat(2)},
         {"images": images.repeat(99, 1, 1, 1), "labels": labels.repeat(99)},
-    ]  # fmt: skip
+    ]
     chosen = changed[draw(st.integers(0, len(changed) - 1))]
     save_file({name: value.contiguous() for name, value in chosen.items()}, folder / "points.safetensors")
 
@@ -297,8 +308,14 @@ def change_an_array(folder, draw):
     values = np.load(file)
     how = draw(st.integers(0, 8))
     if how < 6:
-        changed = [np.asfortranarray(values), values.astype(np.int64), values.astype(">i4"), values[:-1], values[None],
-                   values.astype([("a", values.dtype)])]  # fmt: skip
+        changed = [
+            np.asfortranarray(values),
+            values.astype(np.int64),
+            values.astype(">i4"),
+            values[:-1],
+            values[None],
+            values.astype([("a", values.dtype)]),
+        ]
         np.save(file, changed[how])
     elif how == 6:
         with file.open("wb") as opened:
@@ -344,10 +361,13 @@ def change_the_task(folder, draw):
     task = manifest["task"]
     name = draw(st.sampled_from(sorted(task)))
     names = ["cifar10", "cifar100", "imagenet10", "folder:/", "resnet20", "resnet50", "", "x" * 9999]
-    kinds = {str: st.sampled_from(names),
-             int: st.integers(-1, 9) | st.sampled_from([10**6, 10**12, 10**4000]),
-             float: st.floats(0, 1, exclude_max=True) | st.sampled_from([1e-300, 1e308, 0.0]),
-             bool: st.booleans(), list: st.lists(st.integers(-1, 10**6), max_size=4)}  # fmt: skip
+    kinds = {
+        str: st.sampled_from(names),
+        int: st.integers(-1, 9) | st.sampled_from([10**6, 10**12, 10**4000]),
+        float: st.floats(0, 1, exclude_max=True) | st.sampled_from([1e-300, 1e308, 0.0]),
+        bool: st.booleans(),
+        list: st.lists(st.integers(-1, 10**6), max_size=4),
+    }
     task[name] = draw(kinds[type(task[name])])
     reseal(folder, task=task)
 
@@ -363,10 +383,38 @@ def change_the_length(folder, draw):
     reseal(folder, steps=steps, checkpoint_interval=interval)
 
 
-DUMB = [flip_a_byte, truncate, append, insert_or_cut, swap_two_files, remove_a_file, add_a_file, put_something_else,
-        change_a_field, spoof_the_json, rewrite_the_json]  # fmt: skip
-SMART = [set_a_value, negate_zeros, add_noise, change_a_type, change_a_shape, change_a_name, swap_two_tensors,
-         swap_two_checkpoints, change_an_index, reorder_batches, change_a_signature, change_a_seed, change_a_point,
-         change_the_points, change_an_array, change_a_header, change_the_task, change_the_length]  # fmt: skip
+DUMB = [
+    flip_a_byte,
+    truncate,
+    append,
+    insert_or_cut,
+    swap_two_files,
+    remove_a_file,
+    add_a_file,
+    put_something_else,
+    change_a_field,
+    spoof_the_json,
+    rewrite_the_json,
+]
+SMART = [
+    set_a_value,
+    negate_zeros,
+    add_noise,
+    change_a_type,
+    change_a_shape,
+    change_a_name,
+    swap_two_tensors,
+    swap_two_checkpoints,
+    change_an_index,
+    reorder_batches,
+    change_a_signature,
+    change_a_seed,
+    change_a_point,
+    change_the_points,
+    change_an_array,
+    change_a_header,
+    change_the_task,
+    change_the_length,
+]
 RESEALED = [truncate, append, insert_or_cut, flip_a_byte, swap_two_files, add_a_file, remove_a_file]  # in both families
 SEALING = [change_the_task, change_the_length]  # by themselves

@@ -15,14 +15,14 @@ from pathlib import Path
 import pandas as pd
 
 import polkit as pk
-from polkit.checkpoints import checkpoint_name
+from polkit.proof.checkpoints import checkpoint_name
 from polkit.reproduce.records import machine
 
 EPOCHS = 20  # of digits: T = 440
 MADE = """
 import json, os, signal, sys
 import polkit as pk
-from polkit import captured
+from polkit.training import graphs as captured
 
 out, epochs, seed, conditions, kill_at = sys.argv[1], *map(json.loads, sys.argv[2:])
 real = captured.update
@@ -50,12 +50,18 @@ SAME = {
 MACHINE = {
     f"{name}={value}": ({name: value}, {})
     for name, value in [
-        ("ATEN_CPU_CAPABILITY", "default"), ("ATEN_CPU_CAPABILITY", "avx2"), ("ATEN_CPU_CAPABILITY", "avx512"),
-        ("ONEDNN_MAX_CPU_ISA", "SSE41"), ("ONEDNN_MAX_CPU_ISA", "AVX2"), ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE"),
-        ("MKL_CBWR", "COMPATIBLE"), ("MKL_CBWR", "AVX2"), ("MKL_ENABLE_INSTRUCTIONS", "SSE4_2"),
+        ("ATEN_CPU_CAPABILITY", "default"),
+        ("ATEN_CPU_CAPABILITY", "avx2"),
+        ("ATEN_CPU_CAPABILITY", "avx512"),
+        ("ONEDNN_MAX_CPU_ISA", "SSE41"),
+        ("ONEDNN_MAX_CPU_ISA", "AVX2"),
+        ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE"),
+        ("MKL_CBWR", "COMPATIBLE"),
+        ("MKL_CBWR", "AVX2"),
+        ("MKL_ENABLE_INSTRUCTIONS", "SSE4_2"),
         ("ONEDNN_DEFAULT_FPMATH_MODE", "BF16"),
     ]
-}  # fmt: skip
+}
 # What the manifest itself names: the digest differs whatever the weights do.
 CONDITIONS = {
     "threads 2": ({}, {"threads": 2}),
@@ -66,8 +72,16 @@ CONDITIONS = {
 }
 
 
-def made(place: Path, name: str, variables: dict, conditions: dict, *, epochs: int = EPOCHS, seed: int = 0,
-         python: str = sys.executable) -> pk.Proof:  # fmt: skip
+def made(
+    place: Path,
+    name: str,
+    variables: dict,
+    conditions: dict,
+    *,
+    epochs: int = EPOCHS,
+    seed: int = 0,
+    python: str = sys.executable,
+) -> pk.Proof:
     """The proof that a fresh process makes under a changed environment."""
     folder = place / name.replace("/", "-").replace("=", "-").replace(" ", "-")
     folder.mkdir()
@@ -76,19 +90,30 @@ def made(place: Path, name: str, variables: dict, conditions: dict, *, epochs: i
     stops = [epochs * 11, None] if name == "killed and resumed" else [None]
     for stop in stops:
         texts = [json.dumps(value) for value in (epochs, seed, conditions, stop)]
-        done = subprocess.run([python, "-c", MADE, str(folder / "proof"), *texts], env=known, check=False,
-                              cwd=folder if name == "working directory" else here)  # fmt: skip
+        done = subprocess.run(
+            [python, "-c", MADE, str(folder / "proof"), *texts],
+            env=known,
+            check=False,
+            cwd=folder if name == "working directory" else here,
+        )
         assert (done.returncode == 0) == (stop is None), f"{name}: exit status {done.returncode}"
     return pk.open_proof(folder / "proof")
 
 
 def compared(first: pk.Proof, other: pk.Proof, reference: float) -> dict:
     names = [checkpoint_name(step) for step in first.checkpoint_steps]
-    unlike = [step for step, name in zip(first.checkpoint_steps, names, strict=True)
-              if (first.folder / name).read_bytes() != (other.folder / name).read_bytes()]  # fmt: skip
+    unlike = [
+        step
+        for step, name in zip(first.checkpoint_steps, names, strict=True)
+        if (first.folder / name).read_bytes() != (other.folder / name).read_bytes()
+    ]
     moved = pk.distances(first.final_weights().weights, other.final_weights().weights)["l2"]
-    return {"same_digest": first.digest == other.digest, "same_checkpoints": not unlike,
-            "first_unlike": unlike[0] if unlike else "", "error_l2": moved / reference}  # fmt: skip
+    return {
+        "same_digest": first.digest == other.digest,
+        "same_checkpoints": not unlike,
+        "first_unlike": unlike[0] if unlike else "",
+        "error_l2": moved / reference,
+    }
 
 
 def changes() -> dict[str, tuple[str, dict, dict]]:

@@ -134,14 +134,20 @@ def audit() -> int:
 
     checked = pip("pip", "check")
     report("versions that do not fit together", checked.stdout.splitlines() if checked.returncode else [])
-    outside = [f"{name} {found[name].version} is not {r.specifier}" for name, r in direct.items()
-               if not r.specifier.contains(found[name].version, prereleases=True)]  # fmt: skip
+    outside = [
+        f"{name} {found[name].version} is not {r.specifier}"
+        for name, r in direct.items()
+        if not r.specifier.contains(found[name].version, prereleases=True)
+    ]
     report("versions outside pyproject.toml", outside)
     report("no lower bound", [str(each) for each in direct.values() if ">=" not in str(each.specifier)])
     report("imported and not named", list(undeclared(ROOT / "polkit", declared("snark") | declared("site"))))
     report("files other than installed", [each for distribution in found.values() for each in altered(distribution)])
-    strict = [name for name in needed(declared()) if COPYLEFT.search(licence(found[name])) and "LGPL" not in
-              licence(found[name])]  # fmt: skip
+    strict = [
+        name
+        for name in needed(declared())
+        if COPYLEFT.search(licence(found[name])) and "LGPL" not in licence(found[name])
+    ]
     print(f"copyleft, known: {sorted(set(strict) & KNOWN_COPYLEFT)}")
     report("copyleft, unknown", sorted(set(strict) - KNOWN_COPYLEFT))
     print(f"no licence named: {[name for name, distribution in found.items() if not licence(distribution)]}")

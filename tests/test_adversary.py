@@ -10,11 +10,12 @@ import torch
 import polkit as pk
 from polkit.adversary.attack_2 import settle_batch
 from polkit.adversary.attack_3 import joint_objective, joint_update, step_from, step_sizes
+from polkit.adversary.forge import chained_buffers
 from polkit.adversary.perturb import Batch, Perturbation, passes_of, squared_norm, weight_gradient
 from polkit.adversary.plan import make_plan
-from polkit.adversary.spoof import chained_buffers
-from polkit.models import Distribution, buffer_decays
-from polkit.training import applied, load, make_learner, snapshot, update
+from polkit.training.conditions import applied
+from polkit.training.models import Distribution, buffer_decays
+from polkit.training.step import Learner
 
 EXACT = pk.Conditions(precision="float64")
 ATTACKS = {"attack_2": pk.attack_2, "attack_3": pk.attack_3, "interpolation_only": pk.interpolation_only}
@@ -30,8 +31,8 @@ def exact(small_task, final):
     """A learner in float64 at W_0 of a plan, with its batches."""
     plan = make_plan(final, small_task, spoof_steps=4, seed=1, conditions=EXACT)
     with applied(EXACT):
-        learner = make_learner(small_task, EXACT)
-        load(learner, plan.first)
+        learner = Learner(small_task, EXACT)
+        learner.load(plan.first)
         batches = [plan.batch(step) for step in range(4)]
         yield plan, learner, [Batch(pk.Points(b.points.images[:4], b.points.labels[:4]), 7) for b in batches]
 
@@ -68,10 +69,11 @@ def test_workers_share_the_intervals_and_write_the_very_same_spoof(attack, small
     # 10 intervals are shared by processes, 3 by threads.
     steps = 40 if attack == "interpolation_only" else 12
     alone, shared = (
-        ATTACKS[attack](final, small_task, spoof_steps=steps, seed=1, workers=workers, out=tmp_path / f"{workers}",
-                        progress=False)
+        ATTACKS[attack](
+            final, small_task, spoof_steps=steps, seed=1, workers=workers, out=tmp_path / f"{workers}", progress=False
+        )
         for workers in (1, 2)
-    )  # fmt: skip
+    )
     assert alone.manifest == shared.manifest  # with the digest of every file
     assert alone.counts() == shared.counts()
     one, two = alone.cost(), shared.cost()
@@ -81,21 +83,21 @@ def test_workers_share_the_intervals_and_write_the_very_same_spoof(attack, small
 
 def test_buffers_chained_by_arithmetic_are_those_of_one_long_run(exact):
     plan, learner, batches = exact
-    load(learner, plan.first)
+    learner.load(plan.first)
     halves = []
     for begin in (0, 2):
         for step in (begin, begin + 1):
-            update(learner, batches[step].points, step=step, augmentation_seed=7)
-        halves.append(snapshot(learner))
-    load(learner, dataclasses.replace(halves[0], buffers=plan.first.buffers))
+            learner.update(batches[step].points, step=step, augmentation_seed=7)
+        halves.append(learner.snapshot())
+    learner.load(dataclasses.replace(halves[0], buffers=plan.first.buffers))
     for step in (2, 3):
-        update(learner, batches[step].points, step=step, augmentation_seed=7)
+        learner.update(batches[step].points, step=step, augmentation_seed=7)
     decays = buffer_decays(learner.model)
     assert list(decays) == list(plan.first.buffers)
-    chained = chained_buffers(plan.first.buffers, halves[0].buffers, snapshot(learner).buffers, decays, 2)
+    chained = chained_buffers(plan.first.buffers, halves[0].buffers, learner.snapshot().buffers, decays, 2)
     for name, value in halves[1].buffers.items():
         torch.testing.assert_close(chained[name], value, rtol=1e-12, atol=1e-12)
-        assert not torch.allclose(snapshot(learner).buffers[name], value)
+        assert not torch.allclose(learner.snapshot().buffers[name], value)
 
 
 def check_slope(objective, images, rows):
@@ -140,9 +142,9 @@ def test_without_momentum_the_joint_update_is_one_step_of_k_eta_along_the_mean_g
     plan = make_plan(final, task, spoof_steps=4, seed=1, conditions=EXACT)
     batches = [plan.batch(step) for step in range(4)]
     with applied(EXACT):
-        learner = make_learner(task, EXACT)
+        learner = Learner(task, EXACT)
         weights, _ = joint_update(passes_of(learner), plan, plan.first, batches, step_sizes(task, 0))
-        load(learner, plan.first)
+        learner.load(plan.first)
         slopes = [weight_gradient(learner, b.points, b.augmentation_seed)[1:] for b in batches]
     for (name, value), *parts in zip(plan.first.weights.items(), *slopes, strict=True):
         torch.testing.assert_close(weights[name], value.double() - 4 * 0.05 * sum(parts) / 4, rtol=1e-9, atol=1e-12)
@@ -221,16 +223,16 @@ def test_attack_2_settles_batches_within_gamma_as_they_are_stored(small_task, fi
     known = {"spoof_steps": 16, "seed": 1, "calibration": small_calibration}
     plan = make_plan(final, small_task, **known, movement_limit=0.5)
     with applied(plan.conditions):
-        learner = make_learner(small_task, plan.conditions)
+        learner = Learner(small_task, plan.conditions)
         untouched = settle_batch(passes_of(learner), plan, 0, plan.first, **settings | {"iterations": 0})[2]
         limit = 0.5 * 0.95 * untouched["movement_over_limit"]  # 5 % less than the batch moves by itself
         plan = make_plan(final, small_task, **known, movement_limit=limit)
         batch, after, row = settle_batch(passes_of(learner), plan, 0, plan.first, **settings)
-        load(learner, plan.first)
-        pk.update(learner, batch.points, step=0, augmentation_seed=batch.augmentation_seed)
-        moved = pk.distances(snapshot(learner).weights, plan.first.weights)
+        learner.load(plan.first)
+        learner.update(batch.points, step=0, augmentation_seed=batch.augmentation_seed)
+        moved = pk.distances(learner.snapshot().weights, plan.first.weights)
     assert batch.points.images.dtype == torch.uint8
-    assert set(pk.distances(snapshot(learner).weights, after.weights).values()) == {0.0}
+    assert set(pk.distances(learner.snapshot().weights, after.weights).values()) == {0.0}
     over = max(moved[name] / (limit * small_calibration.thresholds["weights"][name]) for name in pk.DISTANCES)
     assert row["movement_over_limit"] == pytest.approx(over)
     assert row["movement_over_limit"] <= 1
@@ -256,8 +258,14 @@ def test_the_cost_of_attack_2_by_hand(small_task, final, small_calibration, tmp_
 
 
 def test_a_generous_limit_leaves_every_batch_alone(small_task, final, small_calibration, tmp_path):
-    spoof = pk.attack_2(final, small_task, spoof_steps=8, calibration=small_calibration.scaled(1e9),
-                        out=tmp_path / "spoof", progress=False)  # fmt: skip
+    spoof = pk.attack_2(
+        final,
+        small_task,
+        spoof_steps=8,
+        calibration=small_calibration.scaled(1e9),
+        out=tmp_path / "spoof",
+        progress=False,
+    )
     assert spoof.counts() == {"update": 8}
     taken = pk.training_points(small_task).images
     stored = {bytes(image.numpy().tobytes()) for image in spoof.points().images}
@@ -265,8 +273,13 @@ def test_a_generous_limit_leaves_every_batch_alone(small_task, final, small_cali
 
 
 def test_the_cost_of_attack_3_by_hand(small_task, final, small_calibration, tmp_path):
-    common = {"spoof_steps": 8, "calibration": small_calibration, "progress": False, "stopping_test": False,
-              "iterations": 3}  # fmt: skip
+    common = {
+        "spoof_steps": 8,
+        "calibration": small_calibration,
+        "progress": False,
+        "stopping_test": False,
+        "iterations": 3,
+    }
     spoof = pk.attack_3(final, small_task, **common, out=tmp_path / "together")
     apart = pk.attack_3(final, small_task, **common, batches_at_once=1, out=tmp_path / "apart")
     units = pk.unit_costs(small_task)
@@ -284,8 +297,9 @@ def test_interpolation_only_pays_one_update_a_batch(small_task, final, tmp_path)
     assert spoof.cost().gradient_evaluations == 8
 
 
-def test_a_path_that_begins_with_training_errs_where_it_begins_and_costs_no_more(small_task, final, small_calibration,
-                                                                                 tmp_path):  # fmt: skip
+def test_a_path_that_begins_with_training_errs_where_it_begins_and_costs_no_more(
+    small_task, final, small_calibration, tmp_path
+):
     common = {"spoof_steps": 16, "seed": 1, "progress": False}
     plain = pk.interpolation_only(final, small_task, **common, out=tmp_path / "plain")
     begun = pk.interpolation_only(final, small_task, **common, trained_steps=8, out=tmp_path / "begun")
@@ -309,8 +323,15 @@ def test_a_path_that_begins_with_training_errs_where_it_begins_and_costs_no_more
 
 
 def test_attack_1_fails_in_its_last_interval_by_far(small_task, final, small_calibration, tmp_path):
-    spoof = pk.attack_1(final, small_task, spoof_steps=16, calibration=small_calibration, iterations=3,
-                        out=tmp_path / "spoof", progress=False)  # fmt: skip
+    spoof = pk.attack_1(
+        final,
+        small_task,
+        spoof_steps=16,
+        calibration=small_calibration,
+        iterations=3,
+        out=tmp_path / "spoof",
+        progress=False,
+    )
     verdict = pk.verify(spoof, small_calibration, top_q=1)
     assert {(reason.kind, reason.step) for reason in verdict.reasons} == {("error", 12)}
     missed = spoof.trace().iloc[0]["missed_after"]
@@ -322,9 +343,11 @@ def test_attack_1_fails_in_its_last_interval_by_far(small_task, final, small_cal
 @pytest.mark.parametrize("attack", [pk.attack_1, pk.attack_2, pk.attack_3, pk.interpolation_only])
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"spoof_steps": 10}, "T' = 10 is not a multiple of the checkpoint interval k = 4"),
-     ({"spoof_steps": 2}, "T' = 2 steps are fewer than one checkpoint interval of k = 4")],
-)  # fmt: skip
+    [
+        ({"spoof_steps": 10}, "T' = 10 is not a multiple of the checkpoint interval k = 4"),
+        ({"spoof_steps": 2}, "T' = 2 steps are fewer than one checkpoint interval of k = 4"),
+    ],
+)
 def test_a_budget_no_spoof_can_have_is_one_clear_sentence(attack, settings, message, small_task, final, tmp_path):
     with pytest.raises(ValueError, match=message):
         attack(final, small_task, **settings, out=tmp_path / "spoof")
@@ -400,13 +423,11 @@ def test_the_stopping_test_saves_what_the_settled_batches_would_have_cost(
     free = pk.attack_2(final, small_task, **common, stopping_test=False, out=tmp_path / "fixed")
     plan = make_plan(final, small_task, spoof_steps=8, seed=1, calibration=small_calibration, movement_limit=0.1)
     with applied(plan.conditions):
-        learner = make_learner(small_task, plan.conditions)
+        learner = Learner(small_task, plan.conditions)
         settings = {"iterations": 0, "stopping_test": True, "noise_weight": 1e-3}
         alone = settle_batch(passes_of(learner), plan, 0, plan.first, **settings)[2]["movement_over_limit"]
     # γ just above what the first batch moves by itself: that one has to be left alone.
-    stopping = pk.attack_2(
-        final, small_task, **common, movement_limit=0.1 * 1.01 * alone, out=tmp_path / "stopping"
-    )  # fmt: skip
+    stopping = pk.attack_2(final, small_task, **common, movement_limit=0.1 * 1.01 * alone, out=tmp_path / "stopping")
     trace = stopping.trace().set_index("step")
     assert trace.loc[0, "evaluations"] == 0
     settled = trace.index[trace["evaluations"] == 0]
@@ -424,8 +445,9 @@ def test_the_stopping_test_saves_what_the_settled_batches_would_have_cost(
 @pytest.mark.parametrize("attack", [pk.attack_1, pk.attack_2, pk.attack_3])
 def test_the_original_batch_is_the_one_that_was_perturbed(small_task, small_proof, tmp_path, attack):
     settings = {} if attack is pk.attack_1 else {"movement_limit": 1e-4}  # so that every batch is treated
-    spoof = attack(small_proof.final_weights(), small_task, spoof_steps=8, seed=5, out=tmp_path / "s", progress=False,
-                   **settings)  # fmt: skip
+    spoof = attack(
+        small_proof.final_weights(), small_task, spoof_steps=8, seed=5, out=tmp_path / "s", progress=False, **settings
+    )
     published, original = spoof.points().take(spoof.batches()[7]), pk.original_batch(small_task, 7, seed=5)
     assert (published.labels == original.labels).all()
     change = (published.images.int() - original.images.int()).abs()

@@ -4,7 +4,7 @@ import time
 import pytest
 
 import polkit as pk
-from polkit.background import in_background
+from polkit.training.jobs import in_background
 
 
 def test_calls_are_made_in_their_order_by_another_thread():

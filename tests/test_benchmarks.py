@@ -11,22 +11,17 @@ import pytest
 import torch
 
 import polkit as pk
-from polkit.adversary.perturb import (
-    Batch,
-    first_order,
-    slope_by_difference,
-    squared_norm,
-    weight_gradient,
-)  # fmt: skip
-from polkit.benchmarks.growth import METERS, over_interval, over_parameters, over_spoof_steps, over_top_q, slopes
-from polkit.benchmarks.loops import STATUS, bare_loop, median_seconds, random_points
-from polkit.benchmarks.on_paper import Training, at_scale, language_model, paper_storage, paper_trainings
-from polkit.benchmarks.optimum import cheapest, optimum_table
-from polkit.benchmarks.steps import step_table
-from polkit.benchmarks.storage import LAYOUTS, laid_out, read_back, rounded_checkpoint, storage_table
-from polkit.figures import scaling_figure
-from polkit.prover import signatures_of
-from polkit.training import applied, load, make_learner
+from polkit.adversary.perturb import Batch, first_order, slope_by_difference, squared_norm, weight_gradient
+from polkit.book.figures import scaling_figure
+from polkit.experiments.on_paper import Training, at_scale, language_model, paper_storage, paper_trainings
+from polkit.training.conditions import applied
+from polkit.training.data import signatures_of
+from polkit.training.step import Learner
+from tests.benchmarks.growth import METERS, over_interval, over_parameters, over_spoof_steps, over_top_q, slopes
+from tests.benchmarks.loops import STATUS, bare_loop, median_seconds, random_points
+from tests.benchmarks.optimum import cheapest, optimum_table
+from tests.benchmarks.steps import step_table
+from tests.benchmarks.storage import LAYOUTS, laid_out, read_back, rounded_checkpoint, storage_table
 
 EXACT = pk.Conditions(precision="float64")
 
@@ -46,12 +41,15 @@ def test_medians_of_interleaved_runs():
 
 def test_a_step_is_timed_alone_and_in_every_precision(small_task, monkeypatch):
     taken = iter([8.0, 4.0, 2.0, 1.0, 0.5, 0.25])  # the bare loop twice, since the first warms up
-    monkeypatch.setattr("polkit.benchmarks.steps.waited", lambda conditions, run: (run(), next(taken))[1])
+    monkeypatch.setattr("tests.benchmarks.steps.waited", lambda conditions, run: (run(), next(taken))[1])
     table = step_table({"small": small_task}, pk.Conditions(), epochs=1)
     assert table.to_numpy().tolist() == [
-        ["small", "float32", "bare", 200], ["small", "float32", "update", 100], ["small", "float32", "objective", 50],
-        ["small", "bf16", "update", 25], ["small", "bf16", "objective", 12.5],
-    ]  # fmt: skip
+        ["small", "float32", "bare", 200],
+        ["small", "float32", "update", 100],
+        ["small", "float32", "objective", 50],
+        ["small", "bf16", "update", 25],
+        ["small", "bf16", "objective", 12.5],
+    ]
 
 
 def test_signatures_are_those_of_a_plain_loop(small_task):
@@ -94,35 +92,57 @@ def test_the_storage_table(small_proof, small_calibration):
     lossless, rounded = (table[table["kind"] == kind] for kind in ("lossless", "rounded"))
     assert set(table["when"]) == {"early", "late"}
     assert lossless["share_of_bytes"].between(0.5, 1.01).all()  # float32 weights hold little air
-    coarse, fine = (rounded.loc[rounded["encoding"] == name, "l2"].to_numpy()
-                    for name in ("difference in 4 bits", "float16"))  # fmt: skip
+    coarse, fine = (
+        rounded.loc[rounded["encoding"] == name, "l2"].to_numpy() for name in ("difference in 4 bits", "float16")
+    )
     assert (coarse > fine).all()
     assert (fine > 0).all()
 
 
 def test_slopes_are_exponents():
-    rows = [{"party": "prove", "variable": "T", "value": x, "floating_point_operations": 7 * x,
-             "stored_bytes": 5 / x, "wall_seconds": 0.0} for x in (1, 10, 100)]  # fmt: skip
+    rows = [
+        {
+            "party": "prove",
+            "variable": "T",
+            "value": x,
+            "floating_point_operations": 7 * x,
+            "stored_bytes": 5 / x,
+            "wall_seconds": 0.0,
+        }
+        for x in (1, 10, 100)
+    ]
     found = slopes(pd.DataFrame(rows)).set_index("meter")
     assert found["slope"].to_dict() == pytest.approx({"floating_point_operations": 1, "stored_bytes": -1})
     assert found["largest_factor_off"].tolist() == pytest.approx([1, 1])
 
 
 def test_the_scaling_figure_says_the_exponents(small_task):
-    rows = [{"party": party, "variable": "T", "value": x, "floating_point_operations": 7 * x**power,
-             "stored_bytes": 0, "wall_seconds": 2.0 * x} for party, power in (("prove", 1), ("attack_2", 2))
-            for x in (1, 10, 100)]  # fmt: skip
+    rows = [
+        {
+            "party": party,
+            "variable": "T",
+            "value": x,
+            "floating_point_operations": 7 * x**power,
+            "stored_bytes": 0,
+            "wall_seconds": 2.0 * x,
+        }
+        for party, power in (("prove", 1), ("attack_2", 2))
+        for x in (1, 10, 100)
+    ]
     table = pd.DataFrame(rows)
     figure = scaling_figure(table, slopes(table), "T")
-    assert figure.summary == ("Exponents of growth with T, fitted: prove: operations 1.00, seconds 1.00; "
-                              "Attack II: operations 2.00, seconds 1.00.")  # fmt: skip
+    assert figure.summary == (
+        "Exponents of growth with T, fitted: prove: operations 1.00, seconds 1.00; "
+        "Attack II: operations 2.00, seconds 1.00."
+    )
     assert [list(line.y) for line in figure.plot.data if line.xaxis == "x"] == [[7, 70, 700], [7, 700, 70_000]]
 
 
 def test_costs_grow_as_counted(small_task):
     update = pk.unit_costs(small_task)["update"].floating_point_operations
-    table = pd.DataFrame([*over_interval((4, 8), small_task), *over_top_q((1, 2), small_task),
-                          *over_spoof_steps((4, 8), small_task)])  # fmt: skip
+    table = pd.DataFrame(
+        [*over_interval((4, 8), small_task), *over_top_q((1, 2), small_task), *over_spoof_steps((4, 8), small_task)]
+    )
     assert (table[METERS[0]] > 0).all()
     table = table.set_index(["party", "variable", "value"]).sort_index()
     operations = table[METERS[0]]
@@ -145,8 +165,12 @@ def test_the_optimum_is_the_cheapest_that_always_passes(small_proof, small_calib
     assert len(table) == 12
     by_slope = table[(table["attack"] == "attack_2") & (table["iterations"].isna() | (table["iterations"] == 10))]
     assert set(by_slope["second_order"]) == {"difference", "double backward"}
-    invented = pd.concat([table.head(2).assign(accepted=[True, False], operations=[0.3, 0.1]),
-                          table.head(2).assign(accepted=True, operations=[0.3, 0.1])])  # fmt: skip
+    invented = pd.concat(
+        [
+            table.head(2).assign(accepted=[True, False], operations=[0.3, 0.1]),
+            table.head(2).assign(accepted=True, operations=[0.3, 0.1]),
+        ]
+    )
     best = cheapest(invented)
     assert best["iterations"].tolist() == [10]
     assert best["operations"].tolist() == pytest.approx([0.3])
@@ -158,8 +182,10 @@ def test_large_trainings_by_hand():
     # 7,801 checkpoints of 269,722 weights, as many momenta, 1,376 buffers, 4 bytes each.
     assert ten["gigabytes"] * 1e9 == pytest.approx(7801 * 4 * (2 * 269_722 + 2 * 688), rel=1e-12)
     assert {each.name: each.steps for each in paper_trainings()} == {
-        "cifar10, resnet20": 78_000, "cifar100, resnet50": 78_000, "imagenet10, resnet18": 20_200
-    }  # fmt: skip
+        "cifar10, resnet20": 78_000,
+        "cifar100, resnet50": 78_000,
+        "imagenet10, resnet18": 20_200,
+    }
     tiny = Training("tiny", steps=25, weights=3, buffers=1, states=2, update_operations=1.0)
     assert tiny.stored_bytes(10) == 4 * (3 + 6 + 1) * 4
     large = at_scale(1e15).set_index("training").loc["1,000,000,000 parameters"]
@@ -176,8 +202,8 @@ def test_a_difference_of_gradients_is_the_double_backward(small_task, size, monk
     shares = [0.25, 0.75][-size:]
     images = torch.stack([batch.points.images for batch in batches]).double() / 255
     with applied(EXACT):
-        learner = make_learner(small_task, EXACT)
-        load(learner, pk.initial_checkpoint(small_task, 0))
+        learner = Learner(small_task, EXACT)
+        learner.load(pk.initial_checkpoint(small_task, 0))
         shown, mean = images.clone().requires_grad_(), None
         for part, batch, share in zip(shown, batches, shares, strict=True):
             points = pk.Points(part, batch.points.labels)
@@ -195,9 +221,18 @@ def test_a_difference_of_gradients_is_the_double_backward(small_task, size, monk
 def test_an_attack_by_differences_pays_for_each(small_task, small_proof, small_calibration, tmp_path, attack):
     units = pk.unit_costs(small_task)
     update, difference = (units[kind].floating_point_operations for kind in ("update", "difference"))
-    spoof = attack(small_proof.final_weights(), small_task, spoof_steps=4, calibration=small_calibration, seed=1,
-                   second_order="difference", iterations=3, stopping_test=False, out=tmp_path / "spoof",
-                   progress=False)  # fmt: skip
+    spoof = attack(
+        small_proof.final_weights(),
+        small_task,
+        spoof_steps=4,
+        calibration=small_calibration,
+        seed=1,
+        second_order="difference",
+        iterations=3,
+        stopping_test=False,
+        out=tmp_path / "spoof",
+        progress=False,
+    )
     counts, k = spoof.counts(), 4
     assert counts["difference"] == (3 * k if attack is pk.attack_2 else 3)
     assert not counts.get("objective")
@@ -215,10 +250,17 @@ def test_an_unknown_second_order_is_refused(small_task, small_proof):
 
 def test_interpolation_with_forward_passes_costs_a_third_and_moves_no_weight(small_task, small_proof, tmp_path):
     replayed, passed = (
-        pk.interpolation_only(small_proof.final_weights(), small_task, spoof_steps=8, seed=1, replayed_intervals=number,
-                              out=tmp_path / str(number), progress=False)
+        pk.interpolation_only(
+            small_proof.final_weights(),
+            small_task,
+            spoof_steps=8,
+            seed=1,
+            replayed_intervals=number,
+            out=tmp_path / str(number),
+            progress=False,
+        )
         for number in (None, 1)
-    )  # fmt: skip
+    )
     assert replayed.counts() == {"update": 8}
     assert passed.counts() == {"update": 4, "forward": 4}
     for step in (0, 4, 8):
@@ -229,8 +271,8 @@ def test_interpolation_with_forward_passes_costs_a_third_and_moves_no_weight(sma
 PEAK = """
 import sys
 import polkit as pk
-from polkit.benchmarks.loops import peak_bytes
-from polkit.calibration import load_calibration
+from tests.benchmarks.loops import peak_bytes
+from polkit.verifier.calibration import load_calibration
 from dataclasses import replace
 proof, calibration = pk.open_proof(sys.argv[1]), load_calibration(sys.argv[2])
 calibration = replace(calibration, task=proof.task)
@@ -254,7 +296,7 @@ def test_the_verifiers_memory_does_not_grow_with_the_number_of_checkpoints(small
 
 @pytest.mark.skipif(not STATUS.exists(), reason="reads Linux's /proc")
 def test_a_childs_peak_is_its_own():
-    small = "from polkit.benchmarks.loops import peak_bytes; print(peak_bytes())"
+    small = "from tests.benchmarks.loops import peak_bytes; print(peak_bytes())"
     large = f"held = bytearray(2**31); held[::4096] = bytes(2**19); {small}"
     ballast = bytearray(2**30)
     ballast[::4096] = bytes([1]) * 2**18  # every page is touched

@@ -7,8 +7,9 @@ import pytest
 from scipy.stats import hypergeom
 
 import polkit as pk
-from polkit.adversary.blindfold import shortest_blindfold
-from polkit.defences import detection_probability, gather, random_starts
+from polkit.adversary.momentum import shortest_blindfold
+from polkit.defences import detection_probability, random_starts
+from polkit.verifier.replay import gather
 
 EXACT = pk.Conditions()
 
@@ -33,8 +34,10 @@ def test_real_and_made_up_intervals_take_turns_and_the_real_ones_are_the_largest
     assert trace["real"].tolist() == [True, False] * 3
     moved = trace["moved"].to_numpy()
     assert (moved[1::2] <= 0.5 * moved[::2] * (1 + 1e-6)).all()
-    recorded = [pk.distances(spoof.checkpoint(start + 2).weights, spoof.checkpoint(start).weights)["l2"]
-                for start in trace["step"]]  # fmt: skip
+    recorded = [
+        pk.distances(spoof.checkpoint(start + 2).weights, spoof.checkpoint(start).weights)["l2"]
+        for start in trace["step"]
+    ]
     assert recorded == pytest.approx(moved.tolist(), abs=1e-5)
 
 
@@ -77,10 +80,12 @@ def test_a_verifier_who_draws_lots_sees_it_at_the_rate_of_the_formula(spoof):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"spoof_steps": 4}, "lie within one epoch of S = 4"),
-     ({"spoof_steps": 6}, "epoch 1 has 1 intervals in T' = 6 steps: 1 real and 1 made-up ones need 2"),
-     ({"spoof_steps": 8, "top_q": 2}, "2 real and 2 made-up ones need 4")],
-)  # fmt: skip
+    [
+        ({"spoof_steps": 4}, "lie within one epoch of S = 4"),
+        ({"spoof_steps": 6}, "epoch 1 has 1 intervals in T' = 6 steps: 1 real and 1 made-up ones need 2"),
+        ({"spoof_steps": 8, "top_q": 2}, "2 real and 2 made-up ones need 4"),
+    ],
+)
 def test_what_has_no_room_is_one_sentence(settings, message, small_task, small_proof, tmp_path):
     task = small_task.replace(checkpoint_interval=2)
     with pytest.raises(ValueError, match=message):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import polkit.book as book
-from polkit.report import REPORT_TYPE, Claim, claims
+import polkit.book.chapters as book
+from polkit.book.report import REPORT_TYPE, Claim, claims
 
 CHAPTERS = book.chapters()
 
@@ -153,8 +153,11 @@ def test_a_stored_chapter_is_clean_and_complete(file):
     assert not re.search(r"/(home|root|Users|work|tmp)/", text)
     code = [cell for cell in stored.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
-    assert not any(output.output_type in ("error", "stream") and output.get("name") != "stdout"
-                   for cell in code for output in cell.outputs)  # fmt: skip
+    assert not any(
+        output.output_type in ("error", "stream") and output.get("name") != "stdout"
+        for cell in code
+        for output in cell.outputs
+    )
     assert file.stat().st_size < 1_500_000
     assert "application/vnd.jupyter.widget-view+json" not in text, "a panel without its kernel is an error message"
     found, checked = [cell for cell in code if "nbgrader" not in cell.metadata][-2:]
@@ -190,17 +193,31 @@ def test_a_chapters_parameters_are_plain_literals_with_help(file):
         assert re.fullmatch(r"\w+ = .+  # .+", line), line
     parameters = book.chapter_parameters(file)
     assert parameters["task"] == "digits"
-    assert set(parameters) <= {"task", "seed", "epochs", "checkpoint_interval", "train_size", "device", "workers",
-                               "spoof_steps", "top_q", "threshold_scale"}  # fmt: skip
+    assert set(parameters) <= {
+        "task",
+        "seed",
+        "epochs",
+        "checkpoint_interval",
+        "train_size",
+        "device",
+        "workers",
+        "spoof_steps",
+        "top_q",
+        "threshold_scale",
+    }
 
 
 def test_the_stored_outcomes_are_those_the_issue_of_the_book_asks_for():
     """What the committed run says: the honest proof and Attacks II and III pass, Attack I does not."""
     rows = book.collected(CHAPTERS, "outcomes").drop_duplicates("folder").set_index("folder")
     assert rows["verdict"].drop("interpolation only").to_dict() == {
-        "honest proof": "accepted", "Attack I": "rejected", "Attack II": "accepted", "Attack III": "accepted",
-        "infinitesimal update": "rejected", "borrowed momentum": "accepted",
-    }  # fmt: skip
+        "honest proof": "accepted",
+        "Attack I": "rejected",
+        "Attack II": "accepted",
+        "Attack III": "accepted",
+        "infinitesimal update": "rejected",
+        "borrowed momentum": "accepted",
+    }
     forged = rows.loc[["Attack II", "Attack III"]]
     assert (forged[["floating_point_operations", "wall_seconds"]] < 0.5).all(axis=None)
     assert (forged["stored_bytes"] < 1).all()

@@ -6,10 +6,10 @@ import pytest
 
 import polkit as pk
 from polkit.__main__ import main
-from polkit.data import derive_seed
-from polkit.distance import DISTANCES
-from polkit.replay import replay
-from polkit.training import PARTS
+from polkit.training.data import derive_seed
+from polkit.training.distance import DISTANCES
+from polkit.training.step import PARTS
+from polkit.verifier.replay import replay
 
 
 def test_delta_lies_a_margin_above_the_honest_errors_and_below_d_ref(small_proof, small_calibration):
@@ -55,8 +55,9 @@ def test_preparing_is_proving_and_calibrating_side_by_side(small_task):
     redrawn = pk.Conditions(augmentation="redraw")
     alone = pk.calibrate(again, conditions=redrawn, workers=1, first_epochs=25, progress=False)
     assert (proof, calibration) == (again, alone)  # the second call reads what the first left
-    direct = pk.calibrate(again, conditions=redrawn, workers=1, first_epochs=25, progress=False,
-                          out=again.folder.with_name("direct.json"))  # fmt: skip
+    direct = pk.calibrate(
+        again, conditions=redrawn, workers=1, first_epochs=25, progress=False, out=again.folder.with_name("direct.json")
+    )
     assert (calibration.thresholds, calibration.reference) == (direct.thresholds, direct.reference)
 
 
@@ -70,8 +71,9 @@ def test_only_the_first_epochs_are_replayed_if_asked(small_task, small_proof, sm
 
 
 def test_a_replay_that_can_be_repeated_calibrates_to_zero(small_proof, tmp_path):
-    exact = pk.calibrate(small_proof, conditions=pk.Conditions(), replays=2, workers=1, out=tmp_path / "c.json",
-                         progress=False)  # fmt: skip
+    exact = pk.calibrate(
+        small_proof, conditions=pk.Conditions(), replays=2, workers=1, out=tmp_path / "c.json", progress=False
+    )
     assert all(value == 0 for table in exact.thresholds.values() for value in table.values())
     assert pk.verify(small_proof, exact, top_q="all").accepted
 
@@ -104,13 +106,31 @@ def test_where_no_threshold_exists_that_is_said(small_proof, tmp_path):
 
 def test_a_distance_of_the_buffers_without_a_delta_decides_nothing(small_proof, small_calibration, tmp_path, capsys):
     """Honest replays of a ResNet-20 on colour images reach 0.87 of d_ref in l∞ of the running variances."""
-    room = {part: {name: small_calibration.reference[part][name] / small_calibration.honest_maximum[part][name]
-                   for name in DISTANCES} for part in PARTS}  # fmt: skip
+    room = {
+        part: {
+            name: small_calibration.reference[part][name] / small_calibration.honest_maximum[part][name]
+            for name in DISTANCES
+        }
+        for part in PARTS
+    }
     tightest = min(room["buffers"], key=room["buffers"].get)
     margin = room["buffers"][tightest] * 1.01
     assert margin < min(room["weights"].values()), "the test needs a margin that the weights can still afford"
-    assert main(["calibrate", str(small_proof.folder), "--margin", str(margin), "--workers", "1",
-                 "--out", str(tmp_path / "c.json")]) == 0  # fmt: skip
+    assert (
+        main(
+            [
+                "calibrate",
+                str(small_proof.folder),
+                "--margin",
+                str(margin),
+                "--workers",
+                "1",
+                "--out",
+                str(tmp_path / "c.json"),
+            ]
+        )
+        == 0
+    )
     assert f"{tightest} none" in capsys.readouterr().out
     wide = pk.load_calibration(tmp_path / "c.json")
     assert wide.undecided == [tightest]

@@ -21,8 +21,15 @@ from safetensors.torch import load_file, save_file
 
 import polkit as pk
 from polkit.__main__ import main
-from polkit.challenge import (
+from polkit.book.challenge import (
+    ACCEPTED,
+    COLUMNS,
+    NOT_JUDGED,
+    REJECTED,
+    UNUSABLE,
     Judgement,
+    Score,
+    as_text,
     claimed_cost,
     hand_in,
     judge,
@@ -31,14 +38,14 @@ from polkit.challenge import (
     open_kept,
     ranked,
     score,
+    score_one,
     scores_csv,
     scores_text,
-)  # fmt: skip
-from polkit.challenge.scores import ACCEPTED, COLUMNS, NOT_JUDGED, REJECTED, UNUSABLE, Score, as_text, score_one
-from polkit.cost import Cost
-from polkit.data import derive_seed
+)
 from polkit.defences import load_standards
-from polkit.proof import seed_commitment
+from polkit.proof.folder import seed_commitment
+from polkit.training.cost import Cost
+from polkit.training.data import derive_seed
 
 MIDDLE = "checkpoints/00000004.safetensors"
 LOTS = 7_310_902_264_115_507
@@ -67,8 +74,15 @@ def place(small_proof, small_calibration, tmp_path_factory):
     known = open_challenge(folder / "challenge")
     given = {"seed": 1, "progress": False}
     pk.interpolation_only(known.model, known.task, spoof_steps=8, out=folder / "straight", **given)
-    pk.attack_1(known.model, known.task, spoof_steps=8, calibration=small_calibration, iterations=2,
-                out=folder / "forced", **given)  # fmt: skip
+    pk.attack_1(
+        known.model,
+        known.task,
+        spoof_steps=8,
+        calibration=small_calibration,
+        iterations=2,
+        out=folder / "forced",
+        **given,
+    )
     return folder
 
 
@@ -116,14 +130,22 @@ def test_a_course_from_the_first_command_to_the_scores(place, small_proof, tmp_p
     rows = table_of(scores.read_text())
     assert tuple(rows[0]) == COLUMNS
     assert [(row["rank"], row["team"], row["verdict"], row["steps"]) for row in rows] == [
-        ("1", "Straight_1", "accepted", "8"), ("2", "retrained", "accepted", "16"), ("", "forced", "rejected", "8"),
-    ]  # fmt: skip
+        ("1", "Straight_1", "accepted", "8"),
+        ("2", "retrained", "accepted", "16"),
+        ("", "forced", "rejected", "8"),
+    ]
     straight, retrained, forced = rows
     cost = pk.open_proof(place / "straight").cost().relative_to(small_proof.cost())
     assert float(straight["claimed_operations"]) == pytest.approx(cost["floating_point_operations"], rel=1e-5)
     assert float(straight["claimed_seconds"]) == pytest.approx(cost["wall_seconds"], rel=1e-5)
-    shares = ("share_of_steps", "share_of_bytes", "claimed_operations", "claimed_seconds", "claimed_bytes",
-              "claimed_gradient_evaluations")  # fmt: skip
+    shares = (
+        "share_of_steps",
+        "share_of_bytes",
+        "claimed_operations",
+        "claimed_seconds",
+        "claimed_bytes",
+        "claimed_gradient_evaluations",
+    )
     assert {retrained[name] for name in shares} == {"1"}
     assert float(straight["share_of_steps"]) == 0.5
     on_disk = sum(file.stat().st_size for file in (tmp_path / "in" / "forced" / "proof").rglob("*") if file.is_file())
@@ -146,8 +168,11 @@ def test_nothing_that_is_kept_is_published(place, small_proof, challenge, kept):
     model = load_file(place / "challenge" / "model.safetensors")
     assert {name.partition(".")[0] for name in model} == {"weights", "buffers"}
     last = small_proof.final_weights()
-    assert all(torch.equal(model[f"{part}.{name}"], value)
-               for part in ("weights", "buffers") for name, value in last.parts()[part].items())  # fmt: skip
+    assert all(
+        torch.equal(model[f"{part}.{name}"], value)
+        for part in ("weights", "buffers")
+        for name, value in last.parts()[part].items()
+    )
     assert stat.S_IMODE((place / "challenge.private").stat().st_mode) == 0o700
     assert challenge.honest_cost == small_proof.cost()
 
@@ -167,8 +192,9 @@ def test_a_preset_judges_with_standards_and_draws_of_its_own(place, strict, smal
     assert b"stage_scales" not in published
     into = [strict, small_proof.folder, "--out", tmp_path / "in", "--name", "honest"]
     assert "recommended judges this challenge: give the seed" in said(capsys, "submit", *into)[2]
-    assert "was not made with the seed 3: its manifest commits to another one" in (
-        said(capsys, "submit", *into, "--seed", 3)[2]
+    assert (
+        "was not made with the seed 3: its manifest commits to another one"
+        in (said(capsys, "submit", *into, "--seed", 3)[2])
     )
     assert not (tmp_path / "in" / "honest").exists()
     status, out, _ = said(capsys, "submit", *into, "--seed", 0)
@@ -177,8 +203,14 @@ def test_a_preset_judges_with_standards_and_draws_of_its_own(place, strict, smal
     said(capsys, "submit", *into[:-1], "straight", "--seed", 1)  # the seed of `polkit spoof`
     seeds = {name: json.loads((tmp_path / "in" / name / "seed.json").read_text()) for name in ("honest", "straight")}
     assert seeds == {"honest": {"revealed_seed": 0}, "straight": {"revealed_seed": derive_seed(1, "adversary")}}
-    hostile = {"list": "[" * 400, "float": '{"revealed_seed": 0.0}', "text": '{"revealed_seed": "0"}', "none": None,
-               "large": '{"revealed_seed": 1' + "0" * 50 + "}", "other": '{"revealed_seed": 1}'}  # fmt: skip
+    hostile = {
+        "list": "[" * 400,
+        "float": '{"revealed_seed": 0.0}',
+        "text": '{"revealed_seed": "0"}',
+        "none": None,
+        "large": '{"revealed_seed": 1' + "0" * 50 + "}",
+        "other": '{"revealed_seed": 1}',
+    }
     for name, text in hostile.items():
         shutil.copytree(tmp_path / "in" / "honest", tmp_path / "in" / name)
         (tmp_path / "in" / name / "seed.json").unlink()
@@ -187,15 +219,20 @@ def test_a_preset_judges_with_standards_and_draws_of_its_own(place, strict, smal
     assert said(capsys, "score", strict, tmp_path / "in", "--out", tmp_path / "s.csv")[0] == 0
     rows = {row["team"]: row for row in table_of((tmp_path / "s.csv").read_text())}
     verdicts = {name: row["verdict"] for name, row in rows.items()}
-    assert verdicts == {"honest": "accepted", "straight": "rejected", "other": "rejected",
-                        **dict.fromkeys(("list", "float", "text", "large", "none"), "not usable")}  # fmt: skip
+    assert verdicts == {
+        "honest": "accepted",
+        "straight": "rejected",
+        "other": "rejected",
+        **dict.fromkeys(("list", "float", "text", "large", "none"), "not usable"),
+    }
     assert "steps: the proof has 8 steps, the task asks for 16" in rows["straight"]["reasons"]
     assert rows["other"]["reasons"] == "start: this is not the seed that the manifest commits to"
     assert rows["none"]["reasons"] == "seed: recommended wants the seed that the manifest commits to"
 
 
-def test_the_papers_preset_wants_the_model_of_the_challenge_too(strict, small_proof, small_calibration, small_task,
-                                                                tmp_path):  # fmt: skip
+def test_the_papers_preset_wants_the_model_of_the_challenge_too(
+    strict, small_proof, small_calibration, small_task, tmp_path
+):
     standards = load_standards(strict.with_name("strict.private") / "standards.json")
     made = make_challenge(small_proof, small_calibration, tmp_path / "c", lots=1, defences="paper", standards=standards)
     other = pk.prove(small_task, seed=5, out=tmp_path / "other", progress=False)
@@ -213,8 +250,9 @@ def test_an_honest_training_of_another_model_is_no_proof_of_this_one(place, chal
 
 def test_lots_are_the_seed_of_the_draws_that_score(place, challenge, kept, monkeypatch):
     real, seeds = pk.verify, []
-    monkeypatch.setattr("polkit.challenge.judging.verify",
-                        lambda *given, **named: seeds.append(named["seed"]) or real(*given, **named))  # fmt: skip
+    monkeypatch.setattr(
+        "polkit.book.challenge.verify", lambda *given, **named: seeds.append(named["seed"]) or real(*given, **named)
+    )
     judge(challenge, kept, place / "straight", None)
     assert seeds == [LOTS]
 
@@ -230,8 +268,9 @@ def refused_new(capsys, place, *arguments):
     return err
 
 
-def test_new_refuses_what_would_be_no_challenge(place, small_proof, small_calibration, small_task, tmp_path, capsys,
-                                                monkeypatch):  # fmt: skip
+def test_new_refuses_what_would_be_no_challenge(
+    place, small_proof, small_calibration, small_task, tmp_path, capsys, monkeypatch
+):
     known = ["--calibration", place / "calibration.json"]
     here = ["--out", tmp_path / "c"]
     err = refused_new(capsys, tmp_path, place / "forced", *known, *here)
@@ -243,10 +282,11 @@ def test_new_refuses_what_would_be_no_challenge(place, small_proof, small_calibr
     err = refused_new(capsys, tmp_path, small_proof.folder, "--calibration", tmp_path / "other.json", *here)
     assert "the calibration is for another task than that of" in err
     assert "their momentum differs" in err
-    err = refused_new(capsys, tmp_path, small_proof.folder, *known, *here, "--defences", "paper", "--standards",
-                      tmp_path / "no.json")  # fmt: skip
+    err = refused_new(
+        capsys, tmp_path, small_proof.folder, *known, *here, "--defences", "paper", "--standards", tmp_path / "no.json"
+    )
     assert "no.json" in err
-    monkeypatch.setattr("polkit.challenge.commands.calibrate", lambda *_, **__: pytest.fail("minutes were spent"))
+    monkeypatch.setattr("polkit.__main__.calibrate", lambda *_, **__: pytest.fail("minutes were spent"))
     assert refused_new(capsys, tmp_path, small_proof.folder, *here, "--defences", "recommended") == (
         "polkit: recommended asks for the seed of a proof, and so for that of the honest one\n"
     )
@@ -263,8 +303,9 @@ def test_new_refuses_what_would_be_no_challenge(place, small_proof, small_calibr
 def test_without_a_calibration_new_makes_one(small_proof, tmp_path, monkeypatch, small_calibration):
     """With a generous δ: by its own, from four intervals replayed twice, one draw in 70 rejects the honest proof."""
     asked = []
-    monkeypatch.setattr("polkit.challenge.commands.calibrate",
-                        lambda proof, **named: asked.append(named) or small_calibration.scaled(GENEROUS))  # fmt: skip
+    monkeypatch.setattr(
+        "polkit.__main__.calibrate", lambda proof, **named: asked.append(named) or small_calibration.scaled(GENEROUS)
+    )
     assert main(["challenge", "new", str(small_proof.folder), "--out", str(tmp_path / "c")]) == 0
     assert asked[0]["conditions"] == pk.Conditions(augmentation="redraw")
     assert open_challenge(tmp_path / "c").title == "Spoof a training of digits"
@@ -275,23 +316,29 @@ def test_without_a_calibration_new_makes_one(small_proof, tmp_path, monkeypatch,
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [(lambda c: (c / "model.safetensors").write_bytes(b"x"), "model.safetensors is not the file that challenge.json"),
-     (lambda c: (c / "calibration.json").unlink(), "calibration.json is missing, or not a file"),
-     (lambda c: (c / "challenge.json").unlink(), "is not a challenge: it has no challenge.json"),
-     (lambda c: (c / "challenge.json").write_text("[" * 9), "challenge.json is not JSON"),
-     (lambda c: edit(c, title=1), "challenge.json: title must be of type str"),
-     (lambda c: edit(c, format_version=2), "challenge.json: this is not polkit-challenge version 1"),
-     (lambda c: edit(c, defences="none"), "defences is 'none', not one of algorithm-2, paper, recommended, all"),
-     (lambda c: edit(c, top_q=0), "top_q is 0, neither"), (lambda c: edit(c, top_q="some"), "top_q is 'some'"),
-     (lambda c: edit(c, parts=["momentum"]), "parts is ['momentum'], not some of weights, buffers"),
-     (lambda c: edit(c, parts=[]), "parts is [], not some of weights, buffers"),
-     (lambda c: edit(c, honest_cost={}), "challenge.json: a cost has the meters"),
-     (lambda c: edit(c, more=1), "challenge.json must have the fields"),
-     (lambda c: edit(c, task={}), "its task is not that of calibration.json"),
-     (lambda c: edit(c, title="another"), "challenge.private belongs to another challenge than"),
-     (lambda c: shutil.rmtree(c.with_name("challenge.private")), "is not what `polkit challenge new` left"),
-     (lambda c: (c.with_name("challenge.private") / "kept.json").write_text("{}"), "kept.json must have the fields")],
-)  # fmt: skip
+    [
+        (
+            lambda c: (c / "model.safetensors").write_bytes(b"x"),
+            "model.safetensors is not the file that challenge.json",
+        ),
+        (lambda c: (c / "calibration.json").unlink(), "calibration.json is missing, or not a file"),
+        (lambda c: (c / "challenge.json").unlink(), "is not a challenge: it has no challenge.json"),
+        (lambda c: (c / "challenge.json").write_text("[" * 9), "challenge.json is not JSON"),
+        (lambda c: edit(c, title=1), "challenge.json: title must be of type str"),
+        (lambda c: edit(c, format_version=2), "challenge.json: this is not polkit-challenge version 1"),
+        (lambda c: edit(c, defences="none"), "defences is 'none', not one of algorithm-2, paper, recommended, all"),
+        (lambda c: edit(c, top_q=0), "top_q is 0, neither"),
+        (lambda c: edit(c, top_q="some"), "top_q is 'some'"),
+        (lambda c: edit(c, parts=["momentum"]), "parts is ['momentum'], not some of weights, buffers"),
+        (lambda c: edit(c, parts=[]), "parts is [], not some of weights, buffers"),
+        (lambda c: edit(c, honest_cost={}), "challenge.json: a cost has the meters"),
+        (lambda c: edit(c, more=1), "challenge.json must have the fields"),
+        (lambda c: edit(c, task={}), "its task is not that of calibration.json"),
+        (lambda c: edit(c, title="another"), "challenge.private belongs to another challenge than"),
+        (lambda c: shutil.rmtree(c.with_name("challenge.private")), "is not what `polkit challenge new` left"),
+        (lambda c: (c.with_name("challenge.private") / "kept.json").write_text("{}"), "kept.json must have the fields"),
+    ],
+)
 def test_a_challenge_that_is_not_what_was_made_is_one_sentence(place, tmp_path, capsys, change, message):
     for name in ("challenge", "challenge.private"):
         shutil.copytree(place / name, tmp_path / name)
@@ -310,7 +357,7 @@ def edit(folder, **changes):
 
 def test_students_are_told_commands_that_parse(place, challenge):
     from polkit.__main__ import make_parser
-    from polkit.challenge.making import instructions
+    from polkit.book.challenge import instructions
 
     nameable = replace(challenge, calibration=replace(challenge.calibration, task=pk.task("digits").replace(epochs=7)))
     assert "polkit spoof" not in (place / "challenge" / "README.md").read_text()  # 256 images: no option says that
@@ -339,8 +386,9 @@ def test_help_has_an_example(command, capsys):
 # Handing in.
 
 
-@pytest.mark.parametrize("name", ["", "-rf", "_a", "../a", "a/b", "a.b", "=cmd()", "a b", "é", "a\n", "x" * 41,
-                                  "\x1b[2J"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", ["", "-rf", "_a", "../a", "a/b", "a.b", "=cmd()", "a b", "é", "a\n", "x" * 41, "\x1b[2J"]
+)
 def test_a_teams_name_is_of_a_safe_alphabet(place, challenge, tmp_path, name):
     with pytest.raises(pk.ProofError, match="is no team's name") as refused:
         hand_in(challenge, place / "straight", name, tmp_path / "in")
@@ -365,8 +413,13 @@ def test_only_the_known_files_of_a_proof_are_copied(place, challenge, tmp_path):
     where, judged, no_cost = hand_in(challenge, folder, "us", tmp_path / "in")
     names = {file.relative_to(where).as_posix() for file in where.rglob("*") if file.is_file()}
     checkpoints = {f"proof/checkpoints/{step:08d}.safetensors" for step in (0, 4, 8)}
-    assert names == checkpoints | {"proof.record.json", "proof/manifest.json", "proof/batches.npy",
-                                   "proof/signatures.npy", "proof/augmentation.npy"}  # fmt: skip
+    assert names == checkpoints | {
+        "proof.record.json",
+        "proof/manifest.json",
+        "proof/batches.npy",
+        "proof/signatures.npy",
+        "proof/augmentation.npy",
+    }
     assert (judged.accepted, no_cost) == (True, "")
     assert sorted(entry.name for entry in (tmp_path / "in").iterdir()) == ["us"]
     handed, made = claimed_cost(where / "proof"), pk.open_proof(place / "straight").cost()
@@ -378,16 +431,21 @@ def test_only_the_known_files_of_a_proof_are_copied(place, challenge, tmp_path):
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
-    [(lambda f: (f / "manifest.json").unlink(), "is not a proof: it has no manifest.json"),
-     (lambda f: (f / MIDDLE).unlink(), f"{MIDDLE} is missing, or not a file"),
-     (lambda f: (f / MIDDLE).write_bytes(b"x"), f"mine is not usable: digest: {MIDDLE} is not the file"),
-     (lambda f: os.truncate(f / MIDDLE, 2**40), "bytes, it may have"),
-     (lambda f: swap(f / MIDDLE, os.mkfifo), f"{MIDDLE} is missing, or not a file"),
-     (lambda f: swap(f / MIDDLE, lambda x: x.symlink_to(f / "batches.npy")), f"{MIDDLE} is missing, or not a file"),
-     (lambda f: outside(f / "checkpoints"), "checkpoints is a link, not a folder"),
-     (lambda f: reseal(f, checkpoint_interval=8), "mine is no proof of this challenge's task (manifest.json claims k"),
-     (lambda f: reseal(f, steps=32), "32 steps, no training of this task has more than 16")],
-)  # fmt: skip
+    [
+        (lambda f: (f / "manifest.json").unlink(), "is not a proof: it has no manifest.json"),
+        (lambda f: (f / MIDDLE).unlink(), f"{MIDDLE} is missing, or not a file"),
+        (lambda f: (f / MIDDLE).write_bytes(b"x"), f"mine is not usable: digest: {MIDDLE} is not the file"),
+        (lambda f: os.truncate(f / MIDDLE, 2**40), "bytes, it may have"),
+        (lambda f: swap(f / MIDDLE, os.mkfifo), f"{MIDDLE} is missing, or not a file"),
+        (lambda f: swap(f / MIDDLE, lambda x: x.symlink_to(f / "batches.npy")), f"{MIDDLE} is missing, or not a file"),
+        (lambda f: outside(f / "checkpoints"), "checkpoints is a link, not a folder"),
+        (
+            lambda f: reseal(f, checkpoint_interval=8),
+            "mine is no proof of this challenge's task (manifest.json claims k",
+        ),
+        (lambda f: reseal(f, steps=32), "32 steps, no training of this task has more than 16"),
+    ],
+)
 def test_what_is_no_usable_proof_is_not_taken(place, tmp_path, capsys, spoil, message):
     folder = spoiled(place, tmp_path, spoil)
     into = ["--name", "us", "--out", tmp_path / "in"]
@@ -409,7 +467,7 @@ def outside(file):
 
 
 def test_a_submission_stands_whole_or_not_at_all(place, challenge, tmp_path, monkeypatch):
-    monkeypatch.setattr("polkit.challenge.submission.preview", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("polkit.book.challenge.preview", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         hand_in(challenge, place / "straight", "us", tmp_path / "in")
     assert list((tmp_path / "in").iterdir()) == []
@@ -420,8 +478,9 @@ def test_without_a_record_a_folder_is_handed_in_and_the_student_told(place, tmp_
     into = ["--name", "us", "--out", tmp_path / "in"]
     status, _, err = said(capsys, "submit", place / "challenge", tmp_path / "mine", *into)
     assert status == 0
-    assert err == ("polkit: without a cost, it ranks behind those that have one: mine.record.json is missing, or not a "
-                   "file\n")  # fmt: skip
+    assert err == (
+        "polkit: without a cost, it ranks behind those that have one: mine.record.json is missing, or not a file\n"
+    )
     assert sorted(file.name for file in (tmp_path / "in" / "us").iterdir()) == ["proof"]
 
 
@@ -490,16 +549,28 @@ HOSTILE = {  # what -> (done to TEAM/proof, the verdict, a part of the sentence)
     "an empty folder": (replaced(os.mkdir), UNUSABLE, "it has no manifest.json"),
     "a file": (replaced(lambda f: f.write_text("x")), UNUSABLE, "proof is missing, or not a folder"),
     "a pipe": (replaced(os.mkfifo), UNUSABLE, "proof is missing, or not a folder"),
-    "a link to another team": (replaced(lambda f: f.symlink_to(f.parents[1] / "early" / "proof")), UNUSABLE,
-                               "proof is missing, or not a folder"),
-    "a team that is a link": (whole_folder(replaced(lambda t: t.symlink_to(t.parent / "early"))), UNUSABLE,
-                              "the submission is missing, or not a folder"),
+    "a link to another team": (
+        replaced(lambda f: f.symlink_to(f.parents[1] / "early" / "proof")),
+        UNUSABLE,
+        "proof is missing, or not a folder",
+    ),
+    "a team that is a link": (
+        whole_folder(replaced(lambda t: t.symlink_to(t.parent / "early"))),
+        UNUSABLE,
+        "the submission is missing, or not a folder",
+    ),
     "a team that is a pipe": (whole_folder(replaced(os.mkfifo)), UNUSABLE, "the submission is missing, or not"),
     "a team that is a file": (whole_folder(replaced(lambda t: t.write_text("zip"))), UNUSABLE, "the submission is"),
-    "a link out of the folder": (lambda f: swap(f / MIDDLE, lambda x: x.symlink_to("/etc/passwd")), UNUSABLE,
-                                 f"{MIDDLE} is missing, or not a file"),
-    "a link to itself": (lambda f: swap(f / "manifest.json", lambda x: x.symlink_to(x)), UNUSABLE,
-                         "manifest.json is missing, or not a file"),
+    "a link out of the folder": (
+        lambda f: swap(f / MIDDLE, lambda x: x.symlink_to("/etc/passwd")),
+        UNUSABLE,
+        f"{MIDDLE} is missing, or not a file",
+    ),
+    "a link to itself": (
+        lambda f: swap(f / "manifest.json", lambda x: x.symlink_to(x)),
+        UNUSABLE,
+        "manifest.json is missing, or not a file",
+    ),
     "checkpoints elsewhere": (lambda f: outside(f / "checkpoints"), UNUSABLE, "checkpoints is a link or a file"),
     "a pipe for a manifest": (lambda f: swap(f / "manifest.json", os.mkfifo), UNUSABLE, "manifest.json is missing"),
     "a pipe for a checkpoint": (lambda f: swap(f / MIDDLE, os.mkfifo), UNUSABLE, f"{MIDDLE} is missing, or not"),
@@ -509,8 +580,11 @@ HOSTILE = {  # what -> (done to TEAM/proof, the verdict, a part of the sentence)
     "tensors that are only declared": (declared, UNUSABLE, f"{MIDDLE} is not a safetensors file"),
     "a terabyte of nothing": (lambda f: os.truncate(f / MIDDLE, 2**40), UNUSABLE, "bytes, it may have"),
     "not a number": (not_finite, REJECTED, "holds NaN or infinity"),
-    "a name that is no UTF-8": (lambda f: open(os.fsencode(f) + b"/\xff\xfe", "w").close(), UNUSABLE,
-                                r"extra: \udcff\udcfe"),
+    "a name that is no UTF-8": (
+        lambda f: open(os.fsencode(f) + b"/\xff\xfe", "w").close(),
+        UNUSABLE,
+        r"extra: \udcff\udcfe",
+    ),
     "a name that paints": (lambda f: (f / "\x1b[2J\x1b]0;x\x07").touch(), UNUSABLE, r"extra: \x1b[2J\x1b]0"),
     "a name that is a formula": (lambda f: (f / "=HYPERLINK(1);=cmd|' -C calc'!A0").touch(), UNUSABLE, "extra: =HYPER"),
     "a name that turns the line": (lambda f: (f / "\u202egpj.exe").touch(), UNUSABLE, r"extra: \u202egpj"),
@@ -518,7 +592,7 @@ HOSTILE = {  # what -> (done to TEAM/proof, the verdict, a part of the sentence)
     "lists in lists": (lambda f: (f / "manifest.json").write_text("[" * 10**6), UNUSABLE, "manifest.json is not JSON"),
     "a task of its own": (lambda f: reseal(f, checkpoint_interval=8), UNUSABLE, "manifest.json claims k = 8"),
     "a hundred million steps": (lambda f: reseal(f, steps=10**8), UNUSABLE, "100000000 steps, no training of this"),
-}  # fmt: skip
+}
 
 
 def safe(challenge, scores):
@@ -558,11 +632,30 @@ def test_a_hostile_submission_gets_a_row_and_the_others_theirs(hostile_scores, w
     assert hostile_scores["early"].verdict == ACCEPTED
 
 
-@pytest.mark.parametrize("name", ["=cmd()", "-1+1", "@SUM(A1)", "+1", "=1", "a;=1+1", "a,b", 'a"b', "\x1b[2J", "a\nb",
-                                  "\u202eb", "a.partial", ".hidden", "é", b"\xff", "x" * 200])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "=cmd()",
+        "-1+1",
+        "@SUM(A1)",
+        "+1",
+        "=1",
+        "a;=1+1",
+        "a,b",
+        'a"b',
+        "\x1b[2J",
+        "a\nb",
+        "\u202eb",
+        "a.partial",
+        ".hidden",
+        "é",
+        b"\xff",
+        "x" * 200,
+    ],
+)
 def test_a_hostile_name_is_a_row_that_neither_paints_nor_computes(submissions, challenge, kept, name, monkeypatch):
     (submissions / "early").rename(os.fsdecode(os.path.join(os.fsencode(submissions), os.fsencode(name))))
-    monkeypatch.setattr("polkit.challenge.scores.judge", lambda *_, **__: Judgement(True, True, ()))
+    monkeypatch.setattr("polkit.book.challenge.judge", lambda *_, **__: Judgement(True, True, ()))
     late, other = score(challenge, kept, submissions)
     assert (late.team, late.verdict, other.verdict) == ("late", ACCEPTED, UNUSABLE)
     assert "is no team's name" in other.reasons[0]
@@ -572,9 +665,21 @@ def test_a_hostile_name_is_a_row_that_neither_paints_nor_computes(submissions, c
 
 @pytest.mark.parametrize(
     ("text", "cell"),
-    [("plain", "plain"), ("error: d = 1", "error: d = 1"), ("=1", "'=1"), ("+1", "'+1"), ("-1", "'-1"), ("@A", "'@A"),
-     (" =1", "' =1"), ("\uff1d1", "'\uff1d1"), ("\uff20A", "'\uff20A"), ("a;=1", "a,=1"), ("", ""), ("–", "–")],
-)  # fmt: skip
+    [
+        ("plain", "plain"),
+        ("error: d = 1", "error: d = 1"),
+        ("=1", "'=1"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@A", "'@A"),
+        (" =1", "' =1"),
+        ("\uff1d1", "'\uff1d1"),
+        ("\uff20A", "'\uff20A"),
+        ("a;=1", "a,=1"),
+        ("", ""),
+        ("–", "–"),
+    ],
+)
 def test_no_cell_is_a_formula(text, cell):
     assert as_text(text) == cell
 
@@ -613,7 +718,7 @@ BAD_RECORDS = {
     "a meter less": (cost_with(wall_seconds="-"), "a cost has the meters"),
     "a meter more": (cost_with(effort=1), "a cost has the meters"),
     "fewer bytes than there are": (cost_with(stored_bytes=1), "the record claims 1 bytes, the folder has"),
-}  # fmt: skip
+}
 
 
 def outside_file(file):
@@ -623,7 +728,7 @@ def outside_file(file):
 
 @pytest.mark.parametrize("what", BAD_RECORDS)
 def test_a_record_that_cannot_be_true_ranks_after_those_that_can(submissions, challenge, kept, what, monkeypatch):
-    monkeypatch.setattr("polkit.challenge.scores.judge", lambda *_, **__: Judgement(True, True, ()))  # not its subject
+    monkeypatch.setattr("polkit.book.challenge.judge", lambda *_, **__: Judgement(True, True, ()))  # not its subject
     spoil, sentence = BAD_RECORDS[what]
     spoil(submissions / "early" / "proof.record.json")
     late, early = score(challenge, kept, submissions, apart_from=["true.record.json"])
@@ -643,16 +748,27 @@ def test_a_path_without_a_gradient_can_be_true(submissions, challenge, kept):
 
 def test_the_order_of_the_scores():
     def one(team, verdict=ACCEPTED, operations=None, stored=100):
-        return Score(team, verdict, steps=8, stored_bytes=stored,
-                     cost=None if operations is None else Cost(1.0, operations, 1.0, stored))  # fmt: skip
+        return Score(
+            team,
+            verdict,
+            steps=8,
+            stored_bytes=stored,
+            cost=None if operations is None else Cost(1.0, operations, 1.0, stored),
+        )
 
     expected = [
-        one("cheap", operations=10, stored=300), one("small", operations=20, stored=100),
-        one("alike-a", operations=20, stored=200), one("alike-b", operations=20, stored=200),
-        one("dear", operations=1e9), one("silent", stored=50), one("silent-large", stored=60),
-        one("refused", REJECTED, operations=1), one("refused-silent", REJECTED),
-        one("broken", UNUSABLE, stored=None), one("failed", NOT_JUDGED, stored=None),
-    ]  # fmt: skip
+        one("cheap", operations=10, stored=300),
+        one("small", operations=20, stored=100),
+        one("alike-a", operations=20, stored=200),
+        one("alike-b", operations=20, stored=200),
+        one("dear", operations=1e9),
+        one("silent", stored=50),
+        one("silent-large", stored=60),
+        one("refused", REJECTED, operations=1),
+        one("refused-silent", REJECTED),
+        one("broken", UNUSABLE, stored=None),
+        one("failed", NOT_JUDGED, stored=None),
+    ]
     for seed_of_order in range(20):
         shuffled = [expected[i] for i in np.random.default_rng(seed_of_order).permutation(len(expected))]
         assert ranked(shuffled) == expected
@@ -666,12 +782,13 @@ def test_a_failure_of_ours_is_a_row_and_the_exit_status(place, submissions, chal
             raise FileNotFoundError("cifar100 is not here\x1b[2J")
         return real(challenge, kept, folder, seed, **named)
 
-    monkeypatch.setattr("polkit.challenge.scores.judge", judged)
+    monkeypatch.setattr("polkit.book.challenge.judge", judged)
     status, out, err = said(capsys, "score", place / "challenge", submissions, "--out", tmp_path / "s.csv")
     assert (status, err) == (1, "")
     assert [(row["team"], row["verdict"]) for row in table_of((tmp_path / "s.csv").read_text())] == [
-        ("late", ACCEPTED), ("early", NOT_JUDGED),
-    ]  # fmt: skip
+        ("late", ACCEPTED),
+        ("early", NOT_JUDGED),
+    ]
     assert r"early: FileNotFoundError: cifar100 is not here\x1b[2J" in out
 
 
@@ -703,11 +820,12 @@ def test_mutated_submissions_are_rows(smallest, tmp_path, monkeypatch, family):
     base, made, kept = smallest
     team, verdicts = tmp_path / "in" / "team", []
     if family == "record":
-        monkeypatch.setattr("polkit.challenge.scores.judge", lambda *_, **__: Judgement(True, True, ()))
+        monkeypatch.setattr("polkit.book.challenge.judge", lambda *_, **__: Judgement(True, True, ()))
 
     @seed(0)
-    @settings(max_examples=40, deadline=None, database=None, phases=[Phase.generate],
-              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @settings(
+        max_examples=40, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+    )
     @given(st.data())
     def scored(data):
         shutil.rmtree(team.parent, ignore_errors=True)

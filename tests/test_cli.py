@@ -62,8 +62,10 @@ def test_a_preset_judges_in_place_of_algorithm_2(workplace, capsys):
     honest = str(workplace / "honest")
     judge = ["verify", honest, "--calibration", str(workplace / "calibration.json")]
     known = ["--standards", str(workplace / "standards.json"), "--model", honest, "--revealed-seed", "0"]
-    for preset, said in (("recommended", "accepted (recommended: 100% of the training replayed)"),
-                         ("paper", "accepted (paper: 50% of the training replayed)")):  # fmt: skip
+    for preset, said in (
+        ("recommended", "accepted (recommended: 100% of the training replayed)"),
+        ("paper", "accepted (paper: 50% of the training replayed)"),
+    ):
         assert main([*judge, "--defences", preset, *known]) == 0
         assert capsys.readouterr().out.strip() == said
     assert main([*judge, "--defences", "recommended", *known[:-1], "1", "--json"]) == 1
@@ -80,20 +82,39 @@ def test_a_preset_judges_in_place_of_algorithm_2(workplace, capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["prove", "--task", "mnist", "--out", "x"], "there is no task 'mnist'"),
-     (["prove", "--epochs", "0", "--out", "x"], "epochs is 0"),
-     (["verify", "x", "--calibration", "nowhere.json"], "nowhere.json"),
-     (["calibrate", "nowhere", "--out", "x"], "nowhere is not a proof"),
-     (["spoof", "--attack", "2", "--weights", "nowhere", "--spoof-steps", "10", "--out", "x"], "neither a proof nor"),
-     (["spoof", "--attack", "interpolation", "--iterations", "3", "--weights", "y", "--spoof-steps", "9", "--out", "x"],
-      "--iterations belongs to the attacks 1, 2, 3, not to interpolation"),
-     (["book", "--only", "99_nothing"], "no chapter is called '99_nothing'; the chapters are 01_primer"),
-     (["book", "-p", "spoof_step", "80"], "no chapter has a parameter 'spoof_step'; did you mean spoof_steps?"),
-     (["book", "-p", "spoof_steps", "many"], "spoof_steps is of type int, 'many' is not"),
-     (["reproduce", "figure-99"], "there is no result 'figure-99'; the results are table-2, table-3"),
-     (["reproduce", "--task", "cifar11"], "there is no task 'cifar11'"),
-     (["reproduce", "--repeats", "0"], "0 repeats: an average needs at least 1")],
-)  # fmt: skip
+    [
+        (["prove", "--task", "mnist", "--out", "x"], "there is no task 'mnist'"),
+        (["prove", "--epochs", "0", "--out", "x"], "epochs is 0"),
+        (["verify", "x", "--calibration", "nowhere.json"], "nowhere.json"),
+        (["calibrate", "nowhere", "--out", "x"], "nowhere is not a proof"),
+        (
+            ["spoof", "--attack", "2", "--weights", "nowhere", "--spoof-steps", "10", "--out", "x"],
+            "neither a proof nor",
+        ),
+        (
+            [
+                "spoof",
+                "--attack",
+                "interpolation",
+                "--iterations",
+                "3",
+                "--weights",
+                "y",
+                "--spoof-steps",
+                "9",
+                "--out",
+                "x",
+            ],
+            "--iterations belongs to the attacks 1, 2, 3, not to interpolation",
+        ),
+        (["book", "--only", "99_nothing"], "no chapter is called '99_nothing'; the chapters are 01_primer"),
+        (["book", "-p", "spoof_step", "80"], "no chapter has a parameter 'spoof_step'; did you mean spoof_steps?"),
+        (["book", "-p", "spoof_steps", "many"], "spoof_steps is of type int, 'many' is not"),
+        (["reproduce", "figure-99"], "there is no result 'figure-99'; the results are table-2, table-3"),
+        (["reproduce", "--task", "cifar11"], "there is no task 'cifar11'"),
+        (["reproduce", "--repeats", "0"], "0 repeats: an average needs at least 1"),
+    ],
+)
 def test_a_mistake_is_one_sentence_and_status_2(arguments, message, capsys, monkeypatch):
     monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("something ran"))
     assert main(arguments) == 2

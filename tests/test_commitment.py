@@ -8,8 +8,8 @@ import torch
 from pymerkle import InmemoryTree
 
 import polkit as pk
-from polkit.data import signature
 from polkit.defences import Commitment, CommittedData, committed_data, seed_of, uncommitted
+from polkit.training.data import signature
 
 
 def points(count, seed=0):
@@ -94,8 +94,10 @@ def test_the_seed_belongs_to_the_data_and_their_order():
     first = seed_of(CommittedData(points(20)).commitment)
     assert first == seed_of(CommittedData(points(20)).commitment)
     assert 0 <= first < 2**63
-    others = {seed_of(CommittedData(points(20).take(order)).commitment)
-              for order in (range(20), range(19), [1, 0, *range(2, 20)], [*range(20), 0])}  # fmt: skip
+    others = {
+        seed_of(CommittedData(points(20).take(order)).commitment)
+        for order in (range(20), range(19), [1, 0, *range(2, 20)], [*range(20), 0])
+    }
     assert len(others) == 4  # so another order is another try
     assert first in others
     with pytest.raises(ValueError, match="hex"):

@@ -10,7 +10,7 @@ import pytest
 
 import polkit as pk
 from polkit.__main__ import main
-from polkit.training import applied
+from polkit.training.conditions import applied
 
 COMPILED = pk.Conditions(compiled=True)
 can_compile = pytest.mark.skipif(
@@ -42,8 +42,15 @@ def test_compiled_steps_repeat_bit_for_bit_and_differ_from_eager_ones_by_roundin
 
 @can_compile
 def test_attacks_differentiate_twice_under_compiled_conditions_too(small_proof, small_calibration, tmp_path):
-    spoof = pk.attack_2(small_proof.final_weights(), small_proof.task, spoof_steps=8, calibration=small_calibration,
-                        conditions=COMPILED, out=tmp_path / "spoof", progress=False)  # fmt: skip
+    spoof = pk.attack_2(
+        small_proof.final_weights(),
+        small_proof.task,
+        spoof_steps=8,
+        calibration=small_calibration,
+        conditions=COMPILED,
+        out=tmp_path / "spoof",
+        progress=False,
+    )
     assert spoof.counts()["objective"] > 0
 
 

@@ -48,8 +48,9 @@ def test_the_bound_holds_on_a_smooth_model(k, momentum):
         inputs, labels, weights = problem(seed, k)
         alpha, beta = suprema(inputs)
         moving, joint = separate_and_joint(weights, inputs, labels, 0.05, momentum)
-        bound = pk.corollary_bound(learning_rate=0.05, checkpoint_interval=k, first_derivative=alpha,
-                                   second_derivative=beta, momentum=momentum)  # fmt: skip
+        bound = pk.corollary_bound(
+            learning_rate=0.05, checkpoint_interval=k, first_derivative=alpha, second_derivative=beta, momentum=momentum
+        )
         assert np.linalg.norm(moving - joint) <= bound + 1e-12
         if k > 1:
             assert np.linalg.norm(moving - joint) > 0

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import polkit as pk
-from polkit.cost import Meter
-from polkit.models import build_model
+from polkit.training.cost import Meter
+from polkit.training.models import build_model
 
 
 def forward_operations(task):

@@ -8,9 +8,9 @@ import pytest
 from nbclient import NotebookClient
 from wrong_answers import WRONG
 
-from polkit import course
-from polkit.book import chapters
-from polkit.course.checking import Exercise, judged, wrong_choice, wrong_number, wrong_numbers
+from polkit.book import course
+from polkit.book.chapters import chapters
+from polkit.book.course.checking import Exercise, judged, wrong_choice, wrong_number, wrong_numbers
 
 CHAPTERS = chapters()
 SOLUTIONS = [file.parent / "solutions" / file.name for file in CHAPTERS]
@@ -57,9 +57,17 @@ def test_what_an_answer_raises_is_said():
 
 @pytest.mark.parametrize(
     ("answer", "said"),
-    [(10, ""), (10.4, ""), (12, "12 steps is too large."), (5, "Half of it."), (True, "must be a number"),
-     ("10", "must be a number"), (float("inf"), "must be a finite number"), ([10], "must be a number")],
-)  # fmt: skip
+    [
+        (10, ""),
+        (10.4, ""),
+        (12, "12 steps is too large."),
+        (5, "Half of it."),
+        (True, "must be a number"),
+        ("10", "must be a number"),
+        (float("inf"), "must be a finite number"),
+        ([10], "must be a number"),
+    ],
+)
 def test_a_number_is_judged_with_its_usual_mistakes(answer, said):
     found = wrong_number(answer, 10, "steps", within=0.05, traps={5: "Half of it."})
     assert said in found
@@ -68,9 +76,15 @@ def test_a_number_is_judged_with_its_usual_mistakes(answer, said):
 
 @pytest.mark.parametrize(
     ("answer", "said"),
-    [("A", ""), ({"a"}, ""), (["a", "b"], "Not (b): b is cheap."), ("d", "There is no choice 'd'."),
-     (set(), "Something is missing."), (7, "must be letters")],
-)  # fmt: skip
+    [
+        ("A", ""),
+        ({"a"}, ""),
+        (["a", "b"], "Not (b): b is cheap."),
+        ("d", "There is no choice 'd'."),
+        (set(), "Something is missing."),
+        (7, "must be letters"),
+    ],
+)
 def test_a_choice_is_judged_by_its_letters(answer, said):
     found = wrong_choice(answer, {"a"}, {"b": "b is cheap.", "c": "c is dear."})
     assert said in found
@@ -79,10 +93,18 @@ def test_a_choice_is_judged_by_its_letters(answer, said):
 
 @pytest.mark.parametrize(
     ("answer", "said"),
-    [((10, 400), ""), ([10.2, 400], ""), ((10, 80), "The largest: That is the cost."), ((9, 400), "The least: 9 steps"),
-     ((10,), "must be 2 numbers, not 1: the least, the largest"), (10, "2 numbers in round brackets, not int"),
-     ({10: 400}, "not dict"), ("10", "not str"), ((10, None), "The largest: The answer must be a number")],
-)  # fmt: skip
+    [
+        ((10, 400), ""),
+        ([10.2, 400], ""),
+        ((10, 80), "The largest: That is the cost."),
+        ((9, 400), "The least: 9 steps"),
+        ((10,), "must be 2 numbers, not 1: the least, the largest"),
+        (10, "2 numbers in round brackets, not int"),
+        ({10: 400}, "not dict"),
+        ("10", "not str"),
+        ((10, None), "The largest: The answer must be a number"),
+    ],
+)
 def test_several_numbers_are_judged_in_their_order(answer, said):
     right = {"the least": 10, "the largest": 400}
     found = wrong_numbers(answer, right, "steps", within=0.03, traps={"the largest": {80: "That is the cost."}})
@@ -133,10 +155,13 @@ def test_solutions_are_right_and_wrong_answers_are_told_why(file, monkeypatch):
             tried.append((wrong, said))
     monkeypatch.setitem(os.environ, "PYDEVD_DISABLE_FILE_VALIDATION", "1")
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(file.parent)}}).execute()
-    says = {cell.source: cell.outputs[-1].data["text/markdown"] for cell in notebook.cells
-            if cell.cell_type == "code" and "pk.course.check" in cell.source}  # fmt: skip
+    says = {
+        cell.source: cell.outputs[-1].data["text/markdown"]
+        for cell in notebook.cells
+        if cell.cell_type == "code" and "pk.course.check" in cell.source
+    }
     assert all(says[source].startswith("**✓ Right.**") for source in checks.values()), says
-    for cell, (wrong, said) in zip(notebook.cells[-len(tried):], tried, strict=True):
+    for cell, (wrong, said) in zip(notebook.cells[-len(tried) :], tried, strict=True):
         told = cell.outputs[-1].data["text/markdown"]
         assert told.startswith("**✗ Not yet.**"), (wrong, told)
         assert said in told, (wrong, told)

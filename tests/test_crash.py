@@ -15,18 +15,23 @@ import pytest
 from kills import SMALL, batch_command, contents, damage
 
 import polkit as pk
+from polkit.adversary.forge import spoof_place
 from polkit.adversary.plan import make_plan
-from polkit.adversary.spoof import spoof_place
-from polkit.checkpoints import checkpoint_name, checkpoint_steps
-from polkit.journal import journal_of
-from polkit.places import fresh_folder, partial_path
-from polkit.whole import made_alone, write_text_whole, write_whole
+from polkit.proof.checkpoints import checkpoint_name, checkpoint_steps
+from polkit.proof.storage import fresh_folder, made_alone, partial_path, write_text_whole, write_whole
+from polkit.prover import journal_of
+from polkit.training import Learner
 
 
 def run(script: str, *arguments: object, through: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
     """In a process that has imported torch once and forks: pytest's own has threads."""
-    return subprocess.run([*through, sys.executable, "-c", script, *map(str, arguments)], cwd=Path(__file__).parent,
-                          check=False, capture_output=True, text=True)  # fmt: skip
+    return subprocess.run(
+        [*through, sys.executable, "-c", script, *map(str, arguments)],
+        cwd=Path(__file__).parent,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
 
 
 KILLED = """
@@ -80,7 +85,7 @@ from pathlib import Path
 import kills
 import polkit as pk
 import polkit.prover as prover
-import polkit.replay as replay
+import polkit.verifier.replay as replay
 
 place = Path(sys.argv[1])
 os.environ["POLKIT_HOME"] = str(place / "home")
@@ -258,7 +263,7 @@ def test_a_write_that_fails_names_the_file_and_leaves_the_old_one(tmp_path, monk
 
     file = tmp_path / "note.json"
     write_text_whole(file, "old")
-    monkeypatch.setattr("polkit.whole.os.fsync", full)
+    monkeypatch.setattr("polkit.proof.storage.os.fsync", full)
     with pytest.raises(OSError, match=r"No space left on device: '.*note.json'"):
         write_text_whole(file, "new")
     assert contents(tmp_path) == {"note.json": b"old"}
@@ -273,7 +278,7 @@ def test_two_writers_of_one_file_do_not_share_a_temporary_name(tmp_path, monkeyp
             write_whole(file, b"the other's", durable=False)
         real(source, target)
 
-    monkeypatch.setattr("polkit.whole.os.replace", replace)
+    monkeypatch.setattr("polkit.proof.storage.os.replace", replace)
     write_whole(file, b"mine", durable=False)
     assert len(set(names)) == 2
     assert contents(tmp_path) == {"note.json": b"mine"}
@@ -282,14 +287,14 @@ def test_two_writers_of_one_file_do_not_share_a_temporary_name(tmp_path, monkeyp
 def unfinished(task, folder, monkeypatch, done=10):
     """What a prover killed after so many steps leaves."""
     with monkeypatch.context() as patched:
-        real = pk.update
+        real = Learner.update
 
         def update(*arguments, step, **named):
             if step == done:
                 raise KeyboardInterrupt
             return real(*arguments, step=step, **named)
 
-        patched.setattr("polkit.captured.update", update)
+        patched.setattr("polkit.training.step.Learner.update", update)
         with pytest.raises(KeyboardInterrupt):
             pk.prove(task, seed=0, out=folder, progress=False)
     return partial_path(folder)
@@ -347,8 +352,9 @@ def test_a_spoof_does_not_remove_an_unfinished_proof(small_task, small_proof, tm
     unfinished(small_task, tmp_path / "proof", monkeypatch)
     before = contents(tmp_path)
     with pytest.raises(FileExistsError, match="holds an unfinished proof"):
-        pk.interpolation_only(small_proof.final_weights(), small_task, spoof_steps=4, out=tmp_path / "proof",
-                              progress=False)  # fmt: skip
+        pk.interpolation_only(
+            small_proof.final_weights(), small_task, spoof_steps=4, out=tmp_path / "proof", progress=False
+        )
     assert contents(tmp_path) == before
 
 
@@ -380,8 +386,10 @@ def test_what_killed_writers_left_beside_a_place_goes_when_it_is_next_held(tmp_p
         (tmp_path / name).touch()
     with made_alone(tmp_path / "proof"):
         assert {file.name for file in tmp_path.iterdir()} == {"proof.lock", "proof2.x.unfinished"}
-        with pytest.raises(BlockingIOError, match="another process is working at"), made_alone(tmp_path / "proof",
-                                                                                               wait=False):  # fmt: skip
+        with (
+            pytest.raises(BlockingIOError, match="another process is working at"),
+            made_alone(tmp_path / "proof", wait=False),
+        ):
             pass
     assert {file.name for file in tmp_path.iterdir()} == {"proof2.x.unfinished"}
 
@@ -397,7 +405,7 @@ def test_a_proof_is_on_the_disk_before_it_is_called_one(small_task, tmp_path, mo
         moved.append((str(target), list(synced)))
         real_move(source, target)
 
-    monkeypatch.setattr("polkit.whole.os.fsync", fsync)
+    monkeypatch.setattr("polkit.proof.storage.os.fsync", fsync)
     monkeypatch.setattr("os.replace", replace)
     proof = pk.prove(small_task, seed=0, out=tmp_path / "proof", progress=False)
     partial = os.path.realpath(tmp_path) + "/proof.partial"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import polkit as pk
-from polkit.data import data_home, derive_seed, epoch_batches, normalise, polkit_home
+from polkit.training.data import data_home, derive_seed, epoch_batches, normalise, polkit_home
 
 
 def random_points(count, shape=(3, 8, 8), seed=0):
@@ -122,9 +122,11 @@ def test_halves_are_disjoint_and_together_the_whole(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "folder", "files", "label_bytes"),
-    [("cifar10", "cifar-10-batches-bin", [f"data_batch_{n}.bin" for n in range(1, 6)], 1),
-     ("cifar100", "cifar-100-binary", ["train.bin"], 2)],
-)  # fmt: skip
+    [
+        ("cifar10", "cifar-10-batches-bin", [f"data_batch_{n}.bin" for n in range(1, 6)], 1),
+        ("cifar100", "cifar-100-binary", ["train.bin"], 2),
+    ],
+)
 def test_cifar_is_read_from_its_binary_files(tmp_path, monkeypatch, name, folder, files, label_bytes):
     monkeypatch.setenv("POLKIT_DATA", str(tmp_path))
     write_cifar(tmp_path / folder, dict.fromkeys(files, 4), label_bytes)
@@ -225,9 +227,7 @@ def test_the_gradient_of_a_pixel_counts_the_images_that_show_it():
 @pytest.mark.parametrize("name", ["digits", "cifar10"])
 def test_normalised_images_are_what_the_statistics_say(name):
     task = pk.task(name)
-    statistics = {
-        "digits": ([0.305], [0.376]), "cifar10": ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616])
-    }[name]  # fmt: skip
+    statistics = {"digits": ([0.305], [0.376]), "cifar10": ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616])}[name]
     images = torch.rand(3, *task.image_shape, dtype=torch.float64)
     shown = normalise(task, images).numpy()
     for channel, (mean, deviation) in enumerate(zip(*statistics, strict=True)):

@@ -7,9 +7,9 @@ import re
 import pandas as pd
 import pytest
 
-from polkit import panels
-from polkit.defences.matrix import COLUMNS, PUBLISHED
-from polkit.panels.debate import DATED, SWITCHES, verifiers_of
+from polkit.book import panels
+from polkit.book.panels.debate import DATED, SWITCHES, verifiers_of
+from polkit.experiments.matrix import COLUMNS, PUBLISHED
 
 FIRST = {switch.name: next(iter(switch.options)) for switch in SWITCHES}
 
@@ -32,10 +32,13 @@ def bars(shown):
 def shown():
     """Two trainings: II falls to the root alone, III to every interval in one and to the buffers in the other."""
     cells = []
-    for seed, folder, verifier in itertools.product((0, 1), ("honest proof", "Attack II", "Attack III"),
-                                                    (PUBLISHED, *COLUMNS)):  # fmt: skip
+    for seed, folder, verifier in itertools.product(
+        (0, 1), ("honest proof", "Attack II", "Attack III"), (PUBLISHED, *COLUMNS)
+    ):
         falls = (folder, verifier) == ("Attack II", "data committed") or (folder, verifier, seed) in {
-            ("Attack III", "every interval", 0), ("Attack III", "buffers compared", 1)}  # fmt: skip
+            ("Attack III", "every interval", 0),
+            ("Attack III", "buffers compared", 1),
+        }
         cell = {"task": "digits", "seed": seed, "folder": folder, "defence": verifier}
         cells.append(cell | {"accepted": int(not falls)})
     costs = pd.DataFrame({"folder": ["Attack II", "Attack III"], "floating_point_operations": [0.2, 0.3]})
@@ -56,8 +59,10 @@ def test_with_recorded_augmentation_the_momentum_is_held_to_the_small_threshold(
 
 def test_a_spoof_stands_only_in_trainings_where_every_verifier_accepts_it(shown):
     assert bars(shown) == [2, 2, 2]
-    assert said(shown) == ("the honest proof is accepted in 2 of 2 trainings; 2 of 2 spoofs are accepted in one or "
-                           "more, the cheapest of them Attack II, for 0.2 of the proof's operations.")  # fmt: skip
+    assert said(shown) == (
+        "the honest proof is accepted in 2 of 2 trainings; 2 of 2 spoofs are accepted in one or "
+        "more, the cheapest of them Attack II, for 0.2 of the proof's operations."
+    )
     widget(shown, "intervals").value = "all"
     assert bars(shown) == [2, 2, 1]
     widget(shown, "state").value = "and buffers"

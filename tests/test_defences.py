@@ -9,27 +9,23 @@ import pytest
 
 import polkit as pk
 from polkit.defences import (
-    Evidence,
     adaptive_threshold,
-    defence_matrix,
-    gather,
     limits_of,
     mostly_within,
     relative_error,
     relative_limit,
     set_standards,
     speeds,
-    spread_starts,
     straight_path,
     straightness,
     too_fast,
     within_limits,
-)  # fmt: skip
-from polkit.defences import evidence as evidence_room
+)
 from polkit.defences.checks import times_the_limit
-from polkit.defences.matrix import COLUMNS, PUBLISHED
 from polkit.defences.standards import LOOSE
-from polkit.replay import interval_errors
+from polkit.experiments.matrix import COLUMNS, PUBLISHED, defence_matrix
+from polkit.verifier import replay as evidence_room
+from polkit.verifier.replay import Evidence, gather, interval_errors, spread_starts
 
 REDRAWN = pk.Conditions(augmentation="redraw")
 
@@ -44,14 +40,21 @@ def seen(*rows):
 @pytest.fixture(scope="module")
 def interpolated(small_task, small_proof, tmp_path_factory):
     out = tmp_path_factory.mktemp("defences") / "spoof"
-    return pk.interpolation_only(small_proof.final_weights(), small_task, spoof_steps=16, seed=1, out=out,
-                                 progress=False)  # fmt: skip
+    return pk.interpolation_only(
+        small_proof.final_weights(), small_task, spoof_steps=16, seed=1, out=out, progress=False
+    )
 
 
 def test_fangs_threshold_is_the_smaller_of_the_two_updates():
-    found = adaptive_threshold(seen((0, "weights", "l2", 1.0, 1.0, 2.0), (4, "weights", "l2", 1.5, 2.0, 1.0),
-                                    (8, "weights", "linf", 0.9, 0.0, 3.0), (12, "weights", "cos", 9.0, 0.0, 0.0),
-                                    (16, "buffers", "l2", 9.0, 0.0, 0.0)))  # fmt: skip
+    found = adaptive_threshold(
+        seen(
+            (0, "weights", "l2", 1.0, 1.0, 2.0),
+            (4, "weights", "l2", 1.5, 2.0, 1.0),
+            (8, "weights", "linf", 0.9, 0.0, 3.0),
+            (12, "weights", "cos", 9.0, 0.0, 0.0),
+            (16, "buffers", "l2", 9.0, 0.0, 0.0),
+        )
+    )
     assert [finding.start for finding in found] == [4, 8]
     assert str(found[0]) == "adaptive: steps 4 to 8: l2 of the weights is 1.5, above 1 min(g, g') = 1"
     assert not adaptive_threshold(seen((4, "weights", "l2", 1.5, 2.0, 1.0)), alpha=1.5)
@@ -65,8 +68,7 @@ def test_the_relative_error_is_of_the_distance_as_recorded():
 
 
 def test_nan_is_within_no_limit_and_an_honest_zero_within_all():
-    honest = seen(*((0, part, name, 0.0, 1.0, 1.0) for part in ("weights", "buffers")
-                    for name in pk.DISTANCES))  # fmt: skip
+    honest = seen(*((0, part, name, 0.0, 1.0, 1.0) for part in ("weights", "buffers") for name in pk.DISTANCES))
     limits = limits_of(honest)
     assert limits["weights"] == dict.fromkeys(pk.DISTANCES, 0.0)
     assert not within_limits(honest, limits)
@@ -83,8 +85,12 @@ def test_the_tight_limit_forgives_a_share_of_the_intervals_and_no_more():
     assert str(mostly_within(found, limits, 0.19)[0]) == (
         "tight: 2 of 10 intervals are above the tight δ, at most 1 may be"
     )
-    both = seen((0, "weights", "l1", 3.0, 1, 1), (0, "momentum", "cos", 8.0, 1, 1),
-                (4, "weights", "l1", math.nan, 1, 1), (4, "momentum", "l1", 1.0, 1, 1))  # fmt: skip
+    both = seen(
+        (0, "weights", "l1", 3.0, 1, 1),
+        (0, "momentum", "cos", 8.0, 1, 1),
+        (4, "weights", "l1", math.nan, 1, 1),
+        (4, "momentum", "l1", 1.0, 1, 1),
+    )
     times = times_the_limit(both, limits)
     assert times[0] == 3.0  # the cosine's multiple is 4, and its root 2
     assert math.isnan(times[4])
@@ -95,8 +101,13 @@ def test_the_tight_limit_forgives_a_share_of_the_intervals_and_no_more():
 
 def test_a_cosine_distance_has_the_square_of_a_margin_and_a_quantile_leaves_the_worst_out():
     errors = [1.0, 2.0, 3.0, 4.0, 100.0]
-    rows = seen(*((4 * number, "weights", name, error, 1.0, 1.0) for number, error in enumerate(errors)
-                  for name in pk.DISTANCES))  # fmt: skip
+    rows = seen(
+        *(
+            (4 * number, "weights", name, error, 1.0, 1.0)
+            for number, error in enumerate(errors)
+            for name in pk.DISTANCES
+        )
+    )
     assert limits_of(rows, margin=3)["weights"] == {"l1": 300, "l2": 300, "linf": 300, "cos": 900}
     assert limits_of(rows, margin=1, quantile=0.75)["weights"] == dict.fromkeys(pk.DISTANCES, 4.0)
 
@@ -204,8 +215,10 @@ def test_the_matrix_is_what_its_checks_say(small_task, small_proof, small_calibr
     assert judged.errors["honest proof"]["tight"] <= 1
     assert judged.errors["interpolation only"]["tight"] > max(1, 100 * judged.errors["honest proof"]["tight"])
     replayed = small_task.replace(learning_rate=1e-9)
-    for name, folder, task in (("interpolation only", interpolated, small_task),
-                               ("infinitesimal update", claimed, replayed)):  # fmt: skip
+    for name, folder, task in (
+        ("interpolation only", interpolated, small_task),
+        ("infinitesimal update", claimed, replayed),
+    ):
         alone = adaptive_threshold(gather(folder, task, REDRAWN))
         assert table.loc[name, "adaptive threshold"] == (not alone)
     strict = defence_matrix(small_proof, spoofs, small_calibration.scaled(1e-6), standards).accepted

@@ -14,16 +14,19 @@ import torch
 from jupyter_client.jsonutil import json_default
 
 import polkit as pk
-from polkit import figures
-from polkit.distance import DISTANCES
-from polkit.figures.drawing import spoken
-from polkit.training import PARTS
-from polkit.verifier import INTERVAL_COLUMNS, Reason, Verdict, error_reasons, judge, worst_ratios
-from polkit.window import Attempt, window, window_edges
+from polkit.book import figures
+from polkit.book.figures.drawing import spoken
+from polkit.experiments.window import Attempt, window, window_edges
+from polkit.training.distance import DISTANCES
+from polkit.training.step import PARTS
+from polkit.verifier.inspection import Reason
+from polkit.verifier.verdict import INTERVAL_COLUMNS, Verdict, error_reasons, judge, worst_ratios
 
 TASK = pk.task("digits").replace(train_size=256, epochs=4, checkpoint_interval=4)  # S = 4, T = 16
-LIMITS = {"weights": {"l1": 40.0, "l2": 2.0, "linf": 0.5, "cos": 0.01},
-          "buffers": {"l1": 8.0, "l2": 4.0, "linf": 1.0, "cos": 0.02}}  # fmt: skip
+LIMITS = {
+    "weights": {"l1": 40.0, "l2": 2.0, "linf": 0.5, "cos": 0.01},
+    "buffers": {"l1": 8.0, "l2": 4.0, "linf": 1.0, "cos": 0.02},
+}
 HALF = {part: {name: value / 2 for name, value in table.items()} for part, table in LIMITS.items()}
 TENFOLD = {part: {name: value * 10 for name, value in table.items()} for part, table in LIMITS.items()}
 CALIBRATION = pk.Calibration(TASK, pk.Conditions(augmentation="redraw"), LIMITS, HALF, TENFOLD, 2.0, 2, 0, 0, pk.Cost())
@@ -36,9 +39,17 @@ def made_verdict(errors, *, per_epoch=4, others=(), interval=1):
         for part in PARTS:
             for name in DISTANCES:
                 share = 1.0 if (part, name) == ("weights", "l2") else 0.5 if part == "weights" else 0.25
-                rows.append({"start": start, "end": start + interval, "epoch": number // per_epoch,
-                             "magnitude": float((number * 7) % 11), "part": part, "distance": name,
-                             "error": multiple * share * LIMITS[part][name]})  # fmt: skip
+                rows.append(
+                    {
+                        "start": start,
+                        "end": start + interval,
+                        "epoch": number // per_epoch,
+                        "magnitude": float((number * 7) % 11),
+                        "part": part,
+                        "distance": name,
+                        "error": multiple * share * LIMITS[part][name],
+                    }
+                )
     columns = None if rows else INTERVAL_COLUMNS
     intervals = pd.DataFrame(rows, columns=columns)
     judged = judge(intervals, CALIBRATION) if rows else intervals
@@ -52,9 +63,14 @@ WITH_GAPS = ERRORS | {3: math.nan, 7: math.inf, 9: 0.0}
 
 def growth_table():
     values = {"nothing": 0.0, "another thread": 1e-7, "redrawn augmentation": 0.1}
-    rows = [(source, start, steps, part, name, error * steps * (1 + start) * (number + 1))
-            for source, error in values.items() for start in (0, 4) for steps in (1, 2, 5, 10)
-            for part in PARTS for number, name in enumerate(DISTANCES)]  # fmt: skip
+    rows = [
+        (source, start, steps, part, name, error * steps * (1 + start) * (number + 1))
+        for source, error in values.items()
+        for start in (0, 4)
+        for steps in (1, 2, 5, 10)
+        for part in PARTS
+        for number, name in enumerate(DISTANCES)
+    ]
     return pd.DataFrame(rows, columns=["source", "start", "steps", "part", "distance", "error"])
 
 
@@ -64,20 +80,32 @@ PATH = np.stack([np.linspace(0, 1, 13), np.linspace(1, 0, 13) ** 2], 1)
 REPLAYED = PATH[[4, 8, 12]] + 0.01
 FORGED = np.stack([np.linspace(0.5, 1, 5), np.linspace(0.5, 0, 5)], 1)
 GRID = (np.linspace(-1, 2, 7), np.linspace(-1, 2, 6), np.arange(42.0).reshape(6, 7))
-TRACE = pd.DataFrame({
-    "step": [0, 1, 2, 3], "evaluations": [12, 0, 7, 30], "loss_before": [2.0, 1.5, 1.0, 3.0],
-    "loss_after": [0.2, 1.5, 0.0, 0.4], "gradient_squared_before": [5.0, 0.1, 4.0, 9.0],
-    "gradient_squared_after": [0.05, 0.1, 0.04, 0.0],
-})  # fmt: skip
-COROLLARY = pd.DataFrame({
-    "k": [2, 5, 10], "measured_gap": [0.02, 0.2, 0.6], "bound": [0.1, 1.0, 5.0], "bound_as_printed": [0.0, 0.3, 0.5],
-    "alpha": 1.0, "beta": 2.0,
-})  # fmt: skip
+TRACE = pd.DataFrame(
+    {
+        "step": [0, 1, 2, 3],
+        "evaluations": [12, 0, 7, 30],
+        "loss_before": [2.0, 1.5, 1.0, 3.0],
+        "loss_after": [0.2, 1.5, 0.0, 0.4],
+        "gradient_squared_before": [5.0, 0.1, 4.0, 9.0],
+        "gradient_squared_after": [0.05, 0.1, 0.04, 0.0],
+    }
+)
+COROLLARY = pd.DataFrame(
+    {
+        "k": [2, 5, 10],
+        "measured_gap": [0.02, 0.2, 0.6],
+        "bound": [0.1, 1.0, 5.0],
+        "bound_as_printed": [0.0, 0.3, 0.5],
+        "alpha": 1.0,
+        "beta": 2.0,
+    }
+)
 PROOF_COST = pk.Cost(100, 1000, 10.0, 5000)
 COSTS = {"Attack II": pk.Cost(50, 300, 4.0, 5500), "Attack III": pk.Cost(5, 250, 2.0, 2500)}
 LENGTHS = np.array([4, 8, 16, 32, 64])
-PATH_ERRORS = pd.DataFrame({"spoof_steps": LENGTHS} | {name: LIMITS["weights"][name] * 16 / LENGTHS
-                                                       for name in DISTANCES})  # fmt: skip
+PATH_ERRORS = pd.DataFrame(
+    {"spoof_steps": LENGTHS} | {name: LIMITS["weights"][name] * 16 / LENGTHS for name in DISTANCES}
+)
 TABLE = window(PATH_ERRORS, CALIBRATION, proof_steps=64, cost_per_step=1.5)
 ATTEMPTS = (
     Attempt("Attack II", 32, 4, made_verdict({0: 0.2, 4: 0.5}, interval=4), 0.7),
@@ -87,10 +115,17 @@ ATTEMPTS = (
 BREAK_EVEN = {"interpolation only": 64.0, "Attack II": 40.0}
 STAGES = {"edges": (0.0, 0.5), "scales": (1.0, 0.5)}
 EDITOR = STAGES | {"shortest": 48, "costs": {"interpolation only": 1.0, "Attack II": 30.0}, "proof_steps": 640}
-CELLS = pd.DataFrame({
-    "attack": ["Attack II"] * 4, "scale": [0.5, 1.0, 0.5, 1.0], "spoof_steps": [8, 8, 16, 16], "repeats": 3,
-    "measured": [0, 2, 1, 3], "closed_form": [0, 0, 3, 3], "agree": [3, 1, 1, 3],
-})  # fmt: skip
+CELLS = pd.DataFrame(
+    {
+        "attack": ["Attack II"] * 4,
+        "scale": [0.5, 1.0, 0.5, 1.0],
+        "spoof_steps": [8, 8, 16, 16],
+        "repeats": 3,
+        "measured": [0, 2, 1, 3],
+        "closed_form": [0, 0, 3, 3],
+        "agree": [3, 1, 1, 3],
+    }
+)
 METERS = pd.DataFrame({"Attack II": {"paper": 20.0, "counted": 22.0, "operations": 60.0, "seconds": 40.0}}).T
 LEAST = pd.Series({8: 1.5, 16: 0.5})
 
@@ -108,13 +143,15 @@ def order():
 
 
 MADE = {
-    "surface": lambda: figures.surface_figure(GRID, PATH, REPLAYED, FORGED, interval=4, threshold=0.2,
-                                              forged_errors=np.array([0.1, 0.25, 0.3, 0.19])),
+    "surface": lambda: figures.surface_figure(
+        GRID, PATH, REPLAYED, FORGED, interval=4, threshold=0.2, forged_errors=np.array([0.1, 0.25, 0.3, 0.19])
+    ),
     "growth": lambda: figures.growth_figure(growth_table(), reference=10.0, chosen=5, guess=0.02),
     "size": lambda: figures.size_figure(SIZES, chosen=10, guess=30.0, measured=MEASURED),
     "verdict": lambda: figures.verdict_figure(made_verdict(ERRORS), CALIBRATION, top_q=2, guess=7),
-    "stages": lambda: figures.stages_figure({"proof": made_verdict(ERRORS), "spoof": made_verdict({0: 0.2, 8: 0.7})},
-                                            CALIBRATION, **STAGES),
+    "stages": lambda: figures.stages_figure(
+        {"proof": made_verdict(ERRORS), "spoof": made_verdict({0: 0.2, 8: 0.7})}, CALIBRATION, **STAGES
+    ),
     "window": lambda: figures.window_figure(TABLE, CALIBRATION, attempts=ATTEMPTS, chosen=16, guess=8, attack="a"),
     "map": lambda: figures.map_figure(TABLE, BREAK_EVEN, spoof_steps=32, threshold_scale=0.8),
     "editor": lambda: figures.editor_figure({"proof": made_verdict(ERRORS)}, CALIBRATION, **EDITOR),
@@ -124,7 +161,7 @@ MADE = {
     "cost": lambda: figures.cost_figure(COSTS, PROOF_COST),
     "corollary": lambda: figures.corollary_figure(COROLLARY, threshold=0.3, guess=0.4),
     "order": lambda: figures.order_figure(*order(), "conv.weight"),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module", params=MADE)
@@ -144,8 +181,11 @@ def drawn(figure, name, number=0):
 
 def lines_of(figure):
     """Every horizontal and vertical line: ("x" or "y", value)."""
-    return [("y", shape.y0) if shape.y0 == shape.y1 else ("x", shape.x0)
-            for shape in figure.plot.layout.shapes if shape.type == "line"]  # fmt: skip
+    return [
+        ("y", shape.y0) if shape.y0 == shape.y1 else ("x", shape.x0)
+        for shape in figure.plot.layout.shapes
+        if shape.type == "line"
+    ]
 
 
 def texts_of(figure):
@@ -207,8 +247,12 @@ def test_the_surface_shows_the_path_the_replays_and_the_forgery():
     contour = figure.plot.data[0]
     for found, given in zip((contour.y, contour.x, np.transpose(contour.z)), GRID, strict=True):  # drawn across
         assert np.asarray(found).tolist() == given.tolist()
-    for name, points in (("training", PATH), ("checkpoints W<sub>t</sub>", PATH[[0, 4, 8, 12]]),
-                         ("replays W'<sub>t+k</sub>", REPLAYED), ("forged straight path", FORGED)):  # fmt: skip
+    for name, points in (
+        ("training", PATH),
+        ("checkpoints W<sub>t</sub>", PATH[[0, 4, 8, 12]]),
+        ("replays W'<sub>t+k</sub>", REPLAYED),
+        ("forged straight path", FORGED),
+    ):
         assert drawn(figure, name) == (points[:, 1].tolist(), points[:, 0].tolist()), name
     rings = np.array(drawn(figure, "δ around each forged checkpoint")).T[:, ::-1]
     assert rings.shape == (5 * 41, 2)
@@ -290,8 +334,9 @@ def split_by_hand(verdict, scale, top_q, parts):
     good, bad = set(), set()
     for start in chosen:
         rows = verdict.intervals[verdict.intervals["start"] == start]
-        within = all(row.error <= scale * LIMITS[row.part][row.distance] for row in rows.itertuples()
-                     if row.part in parts)  # fmt: skip
+        within = all(
+            row.error <= scale * LIMITS[row.part][row.distance] for row in rows.itertuples() if row.part in parts
+        )
         (good if within else bad).add(start)
     return good, bad, set(verdict.intervals["start"]) - chosen
 
@@ -438,15 +483,25 @@ def test_the_window_shows_error_and_cost_over_the_length():
     )
 
 
-@pytest.mark.parametrize(("scale", "top_q", "accepted"), [(1.0, "all", [32]), (3.0, "all", [8, 32]), (1.0, 1, [8, 32]),
-                                                          (0.4, "all", [])])  # fmt: skip
+@pytest.mark.parametrize(
+    ("scale", "top_q", "accepted"), [(1.0, "all", [32]), (3.0, "all", [8, 32]), (1.0, 1, [8, 32]), (0.4, "all", [])]
+)
 def test_a_spoof_is_drawn_as_the_verifier_of_this_delta_and_q_finds_it(scale, top_q, accepted):
     """At Q = 1 the interval from step 4 of the spoof in 8 steps, whose update is smaller, is not replayed."""
     magnitudes = {0: 5.0, 4: 1.0}
-    attempts = [Attempt(made.attack, made.spoof_steps, made.interval,
-                        replace(made.verdict, intervals=made.verdict.intervals.assign(
-                            magnitude=made.verdict.intervals["start"].map(magnitudes))), made.cost)
-                for made in ATTEMPTS]  # fmt: skip
+    attempts = [
+        Attempt(
+            made.attack,
+            made.spoof_steps,
+            made.interval,
+            replace(
+                made.verdict,
+                intervals=made.verdict.intervals.assign(magnitude=made.verdict.intervals["start"].map(magnitudes)),
+            ),
+            made.cost,
+        )
+        for made in ATTEMPTS
+    ]
     table = window(PATH_ERRORS, CALIBRATION, proof_steps=64, cost_per_step=1.5, threshold_scale=scale)
     figure = figures.window_figure(table, CALIBRATION, attempts=attempts, threshold_scale=scale, top_q=top_q)
     assert sorted(drawn(figure, "measured: accepted")[0]) == accepted
@@ -467,13 +522,20 @@ def test_a_spoof_that_was_rejected_for_something_else_is_not_drawn_as_accepted()
     assert drawn(figure, "measured: rejected")[0] == [32]
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    ({"cost_per_step": 6.0}, "shut: the path is fine enough for δ from T' = 16, and cheaper than the proof up to "
-                             "T' = 8."),
-    ({"threshold_scale": 0.1}, "shut: the path is never fine enough for δ here, and cheaper than the proof up to "
-                               "T' = 32."),
-    ({"cost_per_step": 100.0}, "shut: the path is fine enough for δ from T' = 16, and never cheaper here."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"cost_per_step": 6.0},
+            "shut: the path is fine enough for δ from T' = 16, and cheaper than the proof up to T' = 8.",
+        ),
+        (
+            {"threshold_scale": 0.1},
+            "shut: the path is never fine enough for δ here, and cheaper than the proof up to T' = 32.",
+        ),
+        ({"cost_per_step": 100.0}, "shut: the path is fine enough for δ from T' = 16, and never cheaper here."),
+    ],
+)
 def test_a_window_that_is_shut_is_said_to_be_and_nothing_is_shaded(change, words):
     table = window(PATH_ERRORS, CALIBRATION, **{"proof_steps": 64, "cost_per_step": 1.5} | change)
     figure = figures.window_figure(table, CALIBRATION)
@@ -493,12 +555,15 @@ def test_the_map_says_what_holds_at_a_point_and_by_which_margin():
     )
 
 
-@pytest.mark.parametrize(("length", "scale", "words"), [
-    (16, 0.5, "the path fails, 2 δ long (l1 decides)"),
-    (64, 1.0, "Attack II does not pay, at 1.6 of the proof"),
-    (64, 0.26, "at this δ a path passes from T' = 64; some such length pays for nobody."),
-    (64, 0.1, "at this δ a path passes at no length shown; some such length pays for nobody."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("length", "scale", "words"),
+    [
+        (16, 0.5, "the path fails, 2 δ long (l1 decides)"),
+        (64, 1.0, "Attack II does not pay, at 1.6 of the proof"),
+        (64, 0.26, "at this δ a path passes from T' = 64; some such length pays for nobody."),
+        (64, 0.1, "at this δ a path passes at no length shown; some such length pays for nobody."),
+    ],
+)
 def test_what_fails_or_does_not_pay_is_said(length, scale, words):
     assert words in figures.map_figure(TABLE, BREAK_EVEN, spoof_steps=length, threshold_scale=scale).summary
 

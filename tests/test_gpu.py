@@ -7,16 +7,13 @@ import torch
 
 import polkit as pk
 from polkit.adversary.perturb import passes_of
-from polkit.captured import updates
-from polkit.prover import batch_order
-from polkit.replay import replay
 from polkit.reproduce.batch import connected, own_gpu
-from polkit.training import PRECISIONS, applied, load, make_learner, snapshot, unit_pixels
+from polkit.training.conditions import PRECISIONS, applied
+from polkit.training.data import batch_order
+from polkit.training.step import Learner
+from polkit.verifier.replay import replay
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 GPU = pk.Conditions(device="cuda")
 
 
@@ -33,35 +30,34 @@ def test_points_lie_on_the_device_whole_and_unchanged(small_task):
 
 
 def test_a_learner_keeps_its_filters_channels_last(small_task):
-    learner = make_learner(small_task, GPU)
+    learner = Learner(small_task, GPU)
     filters = [value for value in learner.model.parameters() if value.dim() == 4]
     assert filters
     assert all(value.is_cuda and value.is_contiguous(memory_format=torch.channels_last) for value in filters)
 
 
-def plain(learner, points):
-    """What `updates` gives without a GPU."""
+class PlainLearner(Learner):
+    """Its steps are taken as they are written, not captured."""
 
-    def take_step(indices, *, step, augmentation_seed):
-        return pk.update(learner, points.take(indices), step=step, augmentation_seed=augmentation_seed)
+    captured = False
 
-    return take_step
+
+LEARNERS = (PlainLearner, Learner)
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
-@pytest.mark.parametrize("taken_by", [plain, updates])
-def test_no_step_between_checkpoints_waits_for_the_gpu(small_task, taken_by):
+@pytest.mark.parametrize("kind", LEARNERS)
+def test_no_step_between_checkpoints_waits_for_the_gpu(small_task, kind):
     points, batches = pk.training_points(small_task).to("cuda"), torch.from_numpy(batch_order(small_task, 0)).to("cuda")
     with applied(GPU):
-        learner = make_learner(small_task, GPU)
-        load(learner, pk.initial_checkpoint(small_task, 0))
-        take_step = taken_by(learner, points)
-        take_step(batches[0], step=0, augmentation_seed=0)  # makes what is made once
+        learner = kind(small_task, GPU)
+        learner.load(pk.initial_checkpoint(small_task, 0))
+        learner.update(points.take(batches[0]), step=0, augmentation_seed=0)  # makes what is made once
         torch.cuda.synchronize()
         torch.cuda.set_sync_debug_mode("error")
         try:
             for step in range(1, 4):
-                take_step(batches[step], step=step, augmentation_seed=step)
+                learner.update(points.take(batches[step]), step=step, augmentation_seed=step)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
@@ -77,16 +73,17 @@ def test_a_captured_update_has_the_bits_of_a_plain_one(small_task, precision, au
     assert len({task.learning_rate_at(step) for step in around}) == 2
     reached = {}
     with applied(conditions):
-        for taken_by in (plain, updates):
-            learner = make_learner(task, conditions)
-            take_step = taken_by(learner, points)
+        for kind in LEARNERS:
+            learner = kind(task, conditions)
             for turn in (0, 1):
-                load(learner, pk.initial_checkpoint(task, turn))
-                losses = [take_step(batches[step], step=step, augmentation_seed=step if augmented else None)
-                          for step in around]  # fmt: skip
-                reached[taken_by, turn] = snapshot(learner), torch.stack(losses).cpu()
+                learner.load(pk.initial_checkpoint(task, turn))
+                losses = [
+                    learner.update(points.take(batches[step]), step=step, augmentation_seed=step if augmented else None)
+                    for step in around
+                ]
+                reached[kind, turn] = learner.snapshot(), torch.stack(losses).cpu()
     for turn in (0, 1):
-        (here, losses), (there, other_losses) = reached[plain, turn], reached[updates, turn]
+        (here, losses), (there, other_losses) = reached[PlainLearner, turn], reached[Learner, turn]
         assert torch.equal(losses, other_losses)
         for part, named in here.parts().items():
             for name, value in named.items():
@@ -94,32 +91,33 @@ def test_a_captured_update_has_the_bits_of_a_plain_one(small_task, precision, au
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_captured_passes_have_the_bits_of_plain_ones(small_task, precision, monkeypatch):
+def test_captured_passes_have_the_bits_of_plain_ones(small_task, precision):
     """Twice: at the capture, and with another batch from another place."""
     conditions, found_by = GPU.replace(precision=precision), {}
     points, batches = pk.training_points(small_task), batch_order(small_task, 0)
     with applied(conditions):
-        for captured in (True, False):
-            monkeypatch.setattr("polkit.captured.on_gpu", lambda learner, captured=captured: captured)
-            learner = make_learner(small_task, conditions)
+        for kind in LEARNERS:
+            learner = kind(small_task, conditions)
             passes, direction = passes_of(learner), None
             for turn in (0, 1):
-                load(learner, pk.initial_checkpoint(small_task, turn))
+                learner.load(pk.initial_checkpoint(small_task, turn))
                 batch = points.take(batches[turn]).to("cuda")
-                batch = pk.Points(unit_pixels(learner, batch.images), batch.labels)
+                batch = pk.Points(learner.unit_pixels(batch.images), batch.labels)
                 share = torch.full((), 0.3 + turn, dtype=conditions.dtype, device="cuda")
                 found = {"gradient": passes.gradient(batch, turn)}
                 direction = direction or [part.clone() for part in found["gradient"][1:]]
-                found = {"objective": passes.objective(batch, turn),
-                         "along": passes.slope_along(batch, turn, share, *direction)} | found  # fmt: skip
+                found = {
+                    "objective": passes.objective(batch, turn),
+                    "along": passes.slope_along(batch, turn, share, *direction),
+                } | found
                 found["update"] = [passes.update(batch, step=0, augmentation_seed=turn)]
-                state = [value for part in snapshot(learner).parts().values() for value in part.values()]
-                found_by[captured, turn] = {name: [value.cpu() for value in values] for name, values in found.items()}
-                found_by[captured, turn]["state"] = state
+                state = [value for part in learner.snapshot().parts().values() for value in part.values()]
+                found_by[kind, turn] = {name: [value.cpu() for value in values] for name, values in found.items()}
+                found_by[kind, turn]["state"] = state
     for turn in (0, 1):
-        for name, values in found_by[False, turn].items():
-            assert len(values) == len(found_by[True, turn][name])
-            for number, (here, there) in enumerate(zip(values, found_by[True, turn][name], strict=True)):
+        for name, values in found_by[PlainLearner, turn].items():
+            assert len(values) == len(found_by[Learner, turn][name])
+            for number, (here, there) in enumerate(zip(values, found_by[Learner, turn][name], strict=True)):
                 assert torch.equal(here, there), (turn, name, number)
 
 
@@ -128,10 +126,21 @@ def test_a_captured_spoof_is_the_plain_one(small_task, small_proof, small_calibr
     settings = {pk.attack_3: {"batches_at_once": 1, "iterations": 2}, pk.attack_2: {"iterations": 2}}.get(attack, {})
     spoofs = []
     for captured in (True, False):
-        monkeypatch.setattr("polkit.captured.on_gpu", lambda learner, captured=captured: captured)
-        spoofs.append(attack(small_proof.final_weights(), small_task, spoof_steps=16, seed=1, conditions=GPU,
-                             calibration=small_calibration, out=tmp_path / f"{captured}", progress=False,
-                             **settings))  # fmt: skip
+        if not captured:
+            monkeypatch.setattr("polkit.training.step.Learner.captured", False)
+        spoofs.append(
+            attack(
+                small_proof.final_weights(),
+                small_task,
+                spoof_steps=16,
+                seed=1,
+                conditions=GPU,
+                calibration=small_calibration,
+                out=tmp_path / f"{captured}",
+                progress=False,
+                **settings,
+            )
+        )
     assert spoofs[0].manifest["files"] == spoofs[1].manifest["files"]
     assert spoofs[0].counts() == spoofs[1].counts()
 
@@ -144,10 +153,10 @@ def test_threads_that_replay_at_once_find_what_one_finds(small_task, tmp_path):
 
 
 def test_a_snapshot_holds_what_the_gpu_held(small_task):
-    learner = make_learner(small_task, GPU)
+    learner = Learner(small_task, GPU)
     first = pk.initial_checkpoint(small_task, 0)
-    load(learner, first)
-    for part, named in snapshot(learner).parts().items():
+    learner.load(first)
+    for part, named in learner.snapshot().parts().items():
         for name, value in named.items():
             assert torch.equal(value, first.parts()[part][name]), name
             assert value.is_contiguous()
@@ -167,11 +176,20 @@ def test_a_verifier_on_a_gpu_judges_honest_proof_and_spoof(small_task, tmp_path)
     assert pk.verify(proof, calibration, top_q="all").accepted
     for attack in (pk.attack_2, pk.attack_3):
         spoof, on_cpu = (
-            attack(proof.final_weights(), small_task, spoof_steps=8, seed=1, calibration=calibration, iterations=2,
-                   stopping_test=False, conditions=conditions, out=tmp_path / f"{attack.__name__} {conditions.device}",
-                   progress=False)
+            attack(
+                proof.final_weights(),
+                small_task,
+                spoof_steps=8,
+                seed=1,
+                calibration=calibration,
+                iterations=2,
+                stopping_test=False,
+                conditions=conditions,
+                out=tmp_path / f"{attack.__name__} {conditions.device}",
+                progress=False,
+            )
             for conditions in (GPU, pk.Conditions())
-        )  # fmt: skip
+        )
         assert spoof.cost().floating_point_operations == on_cpu.cost().floating_point_operations
         verdict = pk.verify(spoof, calibration, top_q="all")
         assert verdict.usable

@@ -8,14 +8,15 @@ import torch
 
 import polkit as pk
 from polkit.__main__ import main
-from polkit.adversary.spoof import movement_missed
-from polkit.checkpoints import read_checkpoint
+from polkit.adversary.forge import movement_missed
+from polkit.proof.checkpoints import read_checkpoint
 from polkit.prover import Diverged
+from polkit.training import Learner, applied, augmentation_order, batch_order
 
 
 def diverging_at(step, monkeypatch, what):
     """From this step on, training is not finite."""
-    real = pk.update
+    real = Learner.update
 
     def update(learner, batch, *, step: int, augmentation_seed):
         loss = real(learner, batch, step=step, augmentation_seed=augmentation_seed)
@@ -26,7 +27,7 @@ def diverging_at(step, monkeypatch, what):
         return loss
 
     at = step
-    monkeypatch.setattr("polkit.captured.update", update)
+    monkeypatch.setattr("polkit.training.step.Learner.update", update)
 
 
 def test_a_huge_learning_rate_stops_the_proof_with_its_step(small_task, tmp_path):
@@ -34,13 +35,14 @@ def test_a_huge_learning_rate_stops_the_proof_with_its_step(small_task, tmp_path
     task = small_task.replace(learning_rate=1e6)
     with pytest.raises(Diverged) as stopped:
         pk.prove(task, seed=0, out=tmp_path / "proof", progress=False)
-    points, batches, seeds = pk.training_points(task), pk.prover.batch_order(task, 0), pk.prover.augmentation_order
-    learner = pk.training.make_learner(task, pk.Conditions())
-    pk.training.load(learner, pk.initial_checkpoint(task, 0))
-    with pk.training.applied(pk.Conditions()):
+    points, batches, seeds = pk.training_points(task), batch_order(task, 0), augmentation_order
+    learner = Learner(task, pk.Conditions())
+    learner.load(pk.initial_checkpoint(task, 0))
+    with applied(pk.Conditions()):
         for first in range(task.steps):
-            loss = pk.update(learner, points.take(batches[first]), step=first,
-                             augmentation_seed=int(seeds(task, 0, task.steps)[first]))  # fmt: skip
+            loss = learner.update(
+                points.take(batches[first]), step=first, augmentation_seed=int(seeds(task, 0, task.steps)[first])
+            )
             state = [*learner.model.parameters(), *learner.model.buffers()]
             if not (math.isfinite(loss) and all(bool(value.isfinite().all()) for value in state)):
                 break
@@ -67,21 +69,21 @@ def test_a_reference_that_diverges_gives_no_calibration(small_proof, tmp_path, m
 
 
 def test_a_loss_that_is_not_finite_only_once_names_the_interval(small_task, tmp_path, monkeypatch):
-    real, seen = pk.update, []
+    real, seen = Learner.update, []
 
     def update(*arguments, step, **named):
         seen.append(step)
         loss = real(*arguments, step=step, **named)
         return loss * math.nan if step == 7 and seen.count(7) == 1 else loss
 
-    monkeypatch.setattr("polkit.captured.update", update)
+    monkeypatch.setattr("polkit.training.step.Learner.update", update)
     with pytest.raises(Diverged, match="between the steps 4 and 8, .* these conditions do not compute the same twice"):
         pk.prove(small_task, seed=0, out=tmp_path / "proof", progress=False)
 
 
 def test_the_loss_is_looked_at_only_where_a_checkpoint_is_due(small_task, tmp_path, monkeypatch):
     """Each look would make a GPU wait."""
-    real, looks = pk.update, []
+    real, looks = Learner.update, []
 
     class Loss:
         def __init__(self, step):
@@ -104,7 +106,7 @@ def test_the_loss_is_looked_at_only_where_a_checkpoint_is_due(small_task, tmp_pa
         real(*arguments, step=step, **named)
         return Loss(step)
 
-    monkeypatch.setattr("polkit.captured.update", update)
+    monkeypatch.setattr("polkit.training.step.Learner.update", update)
     pk.prove(small_task, seed=0, out=tmp_path / "proof", progress=False)
     assert looks == [3, 7, 11, 15]
 
@@ -118,11 +120,17 @@ def test_prove_that_diverges_is_one_sentence_and_status_1(tmp_path, monkeypatch,
     assert told[-1].startswith("polkit: ")
 
 
-def test_an_attack_that_misses_says_by_how_much_and_is_kept_only_if_asked(small_task, small_proof, small_calibration,
-                                                                         tmp_path):  # fmt: skip
+def test_an_attack_that_misses_says_by_how_much_and_is_kept_only_if_asked(
+    small_task, small_proof, small_calibration, tmp_path
+):
     """γ so small that a single iteration cannot reach it."""
-    given = {"spoof_steps": 8, "calibration": small_calibration, "iterations": 1, "movement_limit": 1e-6,
-             "progress": False}  # fmt: skip
+    given = {
+        "spoof_steps": 8,
+        "calibration": small_calibration,
+        "iterations": 1,
+        "movement_limit": 1e-6,
+        "progress": False,
+    }
     for name, attack in (("2", pk.attack_2), ("3", pk.attack_3)):
         with pytest.raises(pk.AttackFailed, match=r"optimisations did not end within γ in 1 iterations; the worst"):
             attack(small_proof.final_weights(), small_task, out=tmp_path / name, keep_failed=False, **given)
@@ -146,15 +154,24 @@ def test_an_attack_in_the_cache_that_missed_is_no_success_either(small_task, sma
 
 
 def test_an_attack_that_reaches_its_aim_has_missed_nothing(small_task, small_proof, small_calibration, tmp_path):
-    spoof = pk.attack_2(small_proof.final_weights(), small_task, spoof_steps=4, calibration=small_calibration,
-                        movement_limit=0.999, out=tmp_path / "spoof", keep_failed=False, progress=False)  # fmt: skip
+    spoof = pk.attack_2(
+        small_proof.final_weights(),
+        small_task,
+        spoof_steps=4,
+        calibration=small_calibration,
+        movement_limit=0.999,
+        out=tmp_path / "spoof",
+        keep_failed=False,
+        progress=False,
+    )
     assert spoof.missed() == ""
     assert (spoof.trace()["movement_over_limit"] <= 1).all()
     assert small_proof.missed() == ""
 
 
-def test_attack_1_misses_by_what_lies_between_its_last_update_and_w_t(small_task, small_proof, small_calibration,
-                                                                     tmp_path):  # fmt: skip
+def test_attack_1_misses_by_what_lies_between_its_last_update_and_w_t(
+    small_task, small_proof, small_calibration, tmp_path
+):
     given = {"spoof_steps": 8, "calibration": small_calibration, "iterations": 2, "progress": False}
     with pytest.raises(pk.AttackFailed, match=r"does not end within δ of W_T after 2 iterations: it misses by"):
         pk.attack_1(small_proof.final_weights(), small_task, out=tmp_path / "spoof", keep_failed=False, **given)
@@ -169,8 +186,10 @@ def test_attack_1_misses_by_what_lies_between_its_last_update_and_w_t(small_task
 
 
 def test_nan_counts_as_missed():
-    rows = [{"step": 0, "iterations": 3, "movement_over_limit": 0.5},
-            {"step": 1, "iterations": 3, "movement_over_limit": float(torch.nan)}]  # fmt: skip
+    rows = [
+        {"step": 0, "iterations": 3, "movement_over_limit": 0.5},
+        {"step": 1, "iterations": 3, "movement_over_limit": float(torch.nan)},
+    ]
     assert "1 of 2" in movement_missed(rows)
     assert "of step 1, moves the weights nan γ" in movement_missed(rows)
     assert movement_missed(rows[:1]) == movement_missed([]) == ""

@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-import polkit.book as book
+import polkit.book.chapters as book
 from polkit.__main__ import make_parser
 
 ROOT = Path(__file__).resolve().parents[1]

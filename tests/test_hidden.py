@@ -4,8 +4,9 @@ import pytest
 
 import polkit as pk
 from polkit.adversary import crossing_length, hidden_crossing
-from polkit.data import derive_seed
-from polkit.defences import derived_start, gather
+from polkit.defences import derived_start
+from polkit.training.data import derive_seed
+from polkit.verifier.replay import gather
 
 EXACT = pk.Conditions()
 

@@ -65,7 +65,9 @@ def test_p_values_are_those_of_kolmogorov_and_smirnov(small_task, first):
 
 DEPARTURES = {
     "uniform for normal, of the same deviation": (
-        "weights.blocks.2.conv2.weight", lambda value: uniform(value.shape, CONV * math.sqrt(3))),
+        "weights.blocks.2.conv2.weight",
+        lambda value: uniform(value.shape, CONV * math.sqrt(3)),
+    ),
     "normal for uniform": ("weights.head.weight", lambda value: normal(value.shape, 1.5 * HEAD)),
     "too large": ("weights.blocks.2.conv1.weight", lambda value: value * 1.25),
     "too small": ("weights.blocks.2.conv1.weight", lambda value: value * 0.8),
@@ -75,7 +77,9 @@ DEPARTURES = {
     "NaN": ("weights.conv.weight", lambda value: replaced(value, 5, math.nan)),
     "infinite": ("weights.head.bias", lambda value: replaced(value, 0, math.inf)),
     "trained scale of a normalisation layer": (
-        "weights.blocks.0.norm1.weight", lambda value: replaced(value, 3, 1.0 + 2**-20)),
+        "weights.blocks.0.norm1.weight",
+        lambda value: replaced(value, 3, 1.0 + 2**-20),
+    ),
     "trained shift of a normalisation layer": ("weights.norm.bias", lambda value: replaced(value, 0, 1e-8)),
     "NaN in a normalisation layer": ("weights.norm.weight", lambda value: replaced(value, 0, math.nan)),
     "momentum": ("momentum.blocks.1.conv1.weight", lambda value: replaced(value, 100, 1e-30)),
@@ -83,7 +87,7 @@ DEPARTURES = {
     "trained running mean": ("buffers.blocks.1.norm2.running_mean", lambda value: replaced(value, 15, -1e-6)),
     "trained running variance": ("buffers.norm.running_var", lambda value: replaced(value, 7, 0.99)),
     "NaN in a running variance": ("buffers.norm.running_var", lambda value: replaced(value, 0, math.nan)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("departure", DEPARTURES)

@@ -5,7 +5,9 @@ import importlib
 import numpy as np
 import pytest
 
-mini = importlib.import_module("polkit.miniature")  # by this way even where a function of that name is exported
+mini = importlib.import_module(
+    "polkit.experiments.miniature"
+)  # by this way even where a function of that name is exported
 
 ADVERSARY = {"seed_of_batches": 1, "seed_of_noise": 2}
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import polkit as pk
-from polkit.models import build_model, initial_buffers, weight_distributions
+from polkit.training.models import build_model, initial_buffers, weight_distributions
 
 NAMES = ("digits", "cifar10", "cifar100", "imagenet10")
 

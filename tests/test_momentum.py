@@ -5,10 +5,11 @@ import pytest
 import torch
 
 import polkit as pk
-from polkit.data import derive_seed
 from polkit.defences import straightness
-from polkit.replay import interval_errors, reached_after, recorded_data
-from polkit.training import applied, make_learner
+from polkit.training.conditions import applied
+from polkit.training.data import derive_seed
+from polkit.training.step import Learner
+from polkit.verifier.replay import interval_errors, reached_after, recorded_data
 
 EXACT = pk.Conditions(precision="float64")
 
@@ -17,8 +18,16 @@ EXACT = pk.Conditions(precision="float64")
 def exact_spoof(small_task, small_proof, tmp_path_factory):
     """In float64, with room for many corrections: T' = 20, five intervals of k = 4."""
     out = tmp_path_factory.mktemp("momentum") / "spoof"
-    return pk.borrowed_momentum(small_proof.final_weights(), small_task, spoof_steps=20, seed=1, corrections=8,
-                                conditions=EXACT, out=out, progress=False)  # fmt: skip
+    return pk.borrowed_momentum(
+        small_proof.final_weights(),
+        small_task,
+        spoof_steps=20,
+        seed=1,
+        corrections=8,
+        conditions=EXACT,
+        out=out,
+        progress=False,
+    )
 
 
 def test_every_recorded_update_reproduces_and_the_last_model_is_the_claimed_one(exact_spoof, small_task, small_proof):
@@ -52,7 +61,7 @@ def test_the_momentum_is_not_the_one_that_the_interval_before_left(exact_spoof, 
     """What a verifier would have to compare."""
     data = recorded_data(exact_spoof, EXACT)
     with applied(EXACT):
-        learner = make_learner(small_task, EXACT)
+        learner = Learner(small_task, EXACT)
         reached = reached_after(learner, exact_spoof, data, 4, [4], 0)[4]
     recorded = exact_spoof.checkpoint(8)
     missed = pk.distances(recorded.momentum, reached.momentum)["l2"]
@@ -63,8 +72,15 @@ def test_the_momentum_is_not_the_one_that_the_interval_before_left(exact_spoof, 
 def test_more_corrections_land_nearer_and_cost_k_updates_each(small_task, small_proof, tmp_path):
     final, missed = small_proof.final_weights(), {}
     for corrections in (0, 2):
-        spoof = pk.borrowed_momentum(final, small_task, spoof_steps=16, seed=1, corrections=corrections,
-                                     out=tmp_path / str(corrections), progress=False)  # fmt: skip
+        spoof = pk.borrowed_momentum(
+            final,
+            small_task,
+            spoof_steps=16,
+            seed=1,
+            corrections=corrections,
+            out=tmp_path / str(corrections),
+            progress=False,
+        )
         assert spoof.counts() == {"update": 4 + 3 * 4 * (1 + corrections)}
         missed[corrections] = spoof.trace()["missed"].max()
     assert missed[2] < missed[0] / 2
@@ -89,8 +105,9 @@ def test_what_it_cannot_do_is_one_sentence(changes, settings, message, small_tas
 
 def test_the_crossing_can_leave_the_straight_path_and_start_anywhere(small_task, small_proof, tmp_path):
     final, budget = small_proof.final_weights(), {"spoof_steps": 28, "seed": 1, "progress": False}
-    bent = pk.borrowed_momentum(final, small_task, out=tmp_path / "bent", off_path=0.6, corrections=8,
-                                conditions=EXACT, **budget)  # fmt: skip
+    bent = pk.borrowed_momentum(
+        final, small_task, out=tmp_path / "bent", off_path=0.6, corrections=8, conditions=EXACT, **budget
+    )
     trained, beside, back = (bent.checkpoint(step).weights for step in (4, 8, 12))
     way = pk.distances(trained, final.weights)["l2"]
     straight = {name: value + (final.weights[name] - value) / 4 for name, value in trained.items()}

@@ -10,8 +10,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from polkit import course
-from polkit.book import chapters
+from polkit.book import course
+from polkit.book.chapters import chapters
 
 CHAPTER = "04_attack_1"
 RIGHT, EMPTY, MIXED = "right", "empty", "mixed"
@@ -45,8 +45,11 @@ def graded(tmp_path_factory):
     shutil.copy(file, place / "source" / CHAPTER)
     nbgrader(place, "generate_assignment", CHAPTER)
     solved = nbformat.read(file.parent / "solutions" / file.name, as_version=4)
-    answers = {cell.metadata.nbgrader.grade_id: cell.source for cell in solved.cells
-               if cell.metadata.get("nbgrader", {}).get("solution")}  # fmt: skip
+    answers = {
+        cell.metadata.nbgrader.grade_id: cell.source
+        for cell in solved.cells
+        if cell.metadata.get("nbgrader", {}).get("solution")
+    }
     hand_in(place, RIGHT, answers)
     hand_in(place, EMPTY, {})
     hand_in(place, MIXED, answers | {"answer-4-2": "answer_4_2 = 1.0", "answer-4-4": "answer_4_4 = no_such_name"})

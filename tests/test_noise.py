@@ -6,11 +6,19 @@ import pandas as pd
 import pytest
 
 import polkit as pk
-from polkit.data import derive_seed
-from polkit.noise import calibration_for_interval, error_growth, growth_steps, noise_sources, verdict_at_interval
-from polkit.replay import interval_errors, proof_points
-from polkit.training import PARTS, applied, load, make_learner, snapshot, update
-from polkit.verifier import Reason
+from polkit.experiments.noise import (
+    calibration_for_interval,
+    error_growth,
+    growth_steps,
+    noise_sources,
+    verdict_at_interval,
+)
+from polkit.proof.folder import proof_points
+from polkit.training.conditions import applied
+from polkit.training.data import derive_seed
+from polkit.training.step import PARTS, Learner
+from polkit.verifier.inspection import Reason
+from polkit.verifier.replay import interval_errors
 
 OWN = pk.Conditions()
 REDRAWN = OWN.replace(augmentation="redraw")
@@ -86,9 +94,15 @@ def test_steps_whose_augmentation_nobody_recorded_cannot_be_made_again(copied):
 
 @pytest.mark.parametrize(
     ("steps", "k", "expected"),
-    [(16, 4, [1, 2, 4]), (4400, 10, [1, 2, 5, 10, 20, 50]), (100, 10, [1, 2, 5, 10, 20]), (36, 3, [1, 2, 3, 5]),
-     (40, 40, [1, 2, 5, 10, 20, 40]), (156_000, 100, [1, 2, 5, 10, 20, 50, 100])],
-)  # fmt: skip
+    [
+        (16, 4, [1, 2, 4]),
+        (4400, 10, [1, 2, 5, 10, 20, 50]),
+        (100, 10, [1, 2, 5, 10, 20]),
+        (36, 3, [1, 2, 3, 5]),
+        (40, 40, [1, 2, 5, 10, 20, 40]),
+        (156_000, 100, [1, 2, 5, 10, 20, 50, 100]),
+    ],
+)
 def test_the_growth_is_looked_at_after_k_steps_and_up_to_fifty(small_proof, steps, k, expected):
     assert growth_steps(dataclasses.replace(small_proof, steps=steps, checkpoint_interval=k)) == expected
 
@@ -105,12 +119,12 @@ def plain_replay(proof, conditions, start, end, seed):
     """From the recorded W_start to W'_end, against the recorded W_end, step by step."""
     points, batches = proof_points(proof), proof.batches()
     with applied(conditions):
-        learner = make_learner(proof.task, conditions)
-        load(learner, proof.checkpoint(start))
+        learner = Learner(proof.task, conditions)
+        learner.load(proof.checkpoint(start))
         for step in range(start, end):
             drawn = derive_seed(seed, "redraw", step)
-            update(learner, points.take(batches[step]), step=step, augmentation_seed=drawn)
-        reached = snapshot(learner)
+            learner.update(points.take(batches[step]), step=step, augmentation_seed=drawn)
+        reached = learner.snapshot()
     return {part: pk.distances(proof.checkpoint(end).parts()[part], reached.parts()[part]) for part in PARTS}
 
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import polkit as pk
-from polkit.data import derive_seed
 from polkit.defences import (
     CommittedData,
     accuracy_trend,
@@ -16,6 +15,7 @@ from polkit.defences import (
     seed_of,
     start_of_the_data,
 )
+from polkit.training.data import derive_seed
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +93,10 @@ def test_a_proof_of_another_model_is_no_proof_of_this_one(forged, small_proof, s
     disputed = small_proof.final_weights()
     assert ends_at(small_proof, disputed) == ends_at(forged["fresh"], disputed) == []
     other = pk.distil(disputed, small_task, spoof_steps=16, seed=1, out=tmp_path / "other", progress=False)
-    assert [str(found).split(" end ")[0] for found in ends_at(other, disputed)] == ["model: the weights",
-                                                                                    "model: the buffers"]  # fmt: skip
+    assert [str(found).split(" end ")[0] for found in ends_at(other, disputed)] == [
+        "model: the weights",
+        "model: the buffers",
+    ]
 
 
 def test_a_start_of_the_data_needs_no_revealed_seed(forged, small_task, small_proof, tmp_path):

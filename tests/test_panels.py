@@ -17,19 +17,27 @@ import torch
 from jupyter_client.jsonutil import json_default
 
 import polkit as pk
-from polkit import figures, panels
-from polkit.cost import Cost
-from polkit.figures.drawing import spoken
-from polkit.noise import calibration_for_interval, error_growth, verdict_at_interval
-from polkit.panels import parts
-from polkit.panels.parts import delta_slider, panel, steps_slider
-from polkit.panels.windows import with_row
-from polkit.progress import reported
-from polkit.reproduce import published
-from polkit.training import PARTS
-from polkit.verifier import Verdict, error_reasons, judge
-from polkit.window import Attempt, attempt, path_errors, spoof_lengths, window
-from polkit.window_grid import closed_window, judged_spoofs, read_paths, spoof_rows
+from polkit.book import figures, panels
+from polkit.book.figures.drawing import spoken
+from polkit.book.panels import parts
+from polkit.book.panels.parts import delta_slider, panel, steps_slider
+from polkit.book.panels.windows import with_row
+from polkit.experiments.noise import calibration_for_interval, error_growth, verdict_at_interval
+from polkit.experiments.published import published, read_paths
+from polkit.experiments.window import (
+    Attempt,
+    attempt,
+    closed_window,
+    judged_spoofs,
+    path_errors,
+    spoof_lengths,
+    spoof_rows,
+    window,
+)
+from polkit.training.cost import Cost
+from polkit.training.jobs import reported
+from polkit.training.step import PARTS
+from polkit.verifier.verdict import Verdict, error_reasons, judge
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -116,10 +124,20 @@ def run(shown):
 def made_verdict(calibration, *, starts, interval, per_epoch, seed=0):
     """Errors from 0 to 1.2 δ in every interval, part and distance."""
     generator = np.random.default_rng(seed)
-    rows = [{"start": start, "end": start + interval, "epoch": number // per_epoch, "magnitude": generator.random(),
-             "part": name, "distance": distance,
-             "error": 1.2 * generator.random() ** 4 * calibration.thresholds[name][distance]}
-            for number, start in enumerate(starts) for name in PARTS for distance in pk.DISTANCES]  # fmt: skip
+    rows = [
+        {
+            "start": start,
+            "end": start + interval,
+            "epoch": number // per_epoch,
+            "magnitude": generator.random(),
+            "part": name,
+            "distance": distance,
+            "error": 1.2 * generator.random() ** 4 * calibration.thresholds[name][distance],
+        }
+        for number, start in enumerate(starts)
+        for name in PARTS
+        for distance in pk.DISTANCES
+    ]
     frame = pd.DataFrame(rows)
     frame["magnitude"] = frame.groupby("start")["magnitude"].transform("first")
     intervals = judge(frame, calibration)
@@ -140,9 +158,13 @@ def growth(small_proof, small_calibration):
 @pytest.fixture(scope="module")
 def judged(small_proof, small_task, small_calibration, tmp_path_factory):
     spoof = pk.interpolation_only(
-        small_proof.final_weights(), small_task, spoof_steps=8, calibration=small_calibration,
-        out=tmp_path_factory.mktemp("panels") / "spoof", progress=False,
-    )  # fmt: skip
+        small_proof.final_weights(),
+        small_task,
+        spoof_steps=8,
+        calibration=small_calibration,
+        out=tmp_path_factory.mktemp("panels") / "spoof",
+        progress=False,
+    )
     return panels.Judged(spoof, pk.verify(spoof, small_calibration, top_q="all"), small_calibration)
 
 
@@ -272,8 +294,9 @@ def test_a_spoof_that_would_take_too_long_cannot_be_run(judged, small_proof, mon
     assert words(shown, "note") == ""
 
 
-def test_the_explorer_shows_the_chosen_folder_and_keeps_the_choice_when_another_joins(made, judged, small_proof,
-                                                                                      small_calibration):  # fmt: skip
+def test_the_explorer_shows_the_chosen_folder_and_keeps_the_choice_when_another_joins(
+    made, judged, small_proof, small_calibration
+):
     shown, add = panels.explorer_panel({"honest proof": panels.Judged(small_proof, made, small_calibration)})
     assert (part(shown, "q").value, part(shown, "q").max) == (10, 10)
 
@@ -307,9 +330,13 @@ def test_the_published_window_follows_delta_t_attack_q_and_parts():
         here = table.set_index("spoof_steps").loc[steps]
         error, cost = spoken(here["error_over_threshold"]), spoken(here["cost"])
         counts = ", ".join(f"{n} at T' = {t}" for t, n in judged.groupby("spoof_steps")["accepted"].sum().items())
-        check(shown, figure, f"{attack}, δ × {scale:.2f}: ",
-              f" At T' = {steps} the path errs {error} δ and costs {cost} of the proof. "
-              f"Made and accepted, of 3 trainings: {counts}.")  # fmt: skip
+        check(
+            shown,
+            figure,
+            f"{attack}, δ × {scale:.2f}: ",
+            f" At T' = {steps} the path errs {error} δ and costs {cost} of the proof. "
+            f"Made and accepted, of 3 trainings: {counts}.",
+        )
 
     expect("interpolation only")
     part(shown, "attack").value = "Attack II"
@@ -379,8 +406,19 @@ def test_the_size_panel_records_a_proof_when_run():
 
 
 def corollary_rows(*intervals):
-    return pd.DataFrame([{"k": k, "measured_gap": 0.01 * k**2, "bound": 0.1 * k**2, "bound_as_printed": 0.05 * (k - 2),
-                          "alpha": 1.0, "beta": 2.0} for k in intervals])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "k": k,
+                "measured_gap": 0.01 * k**2,
+                "bound": 0.1 * k**2,
+                "bound_as_printed": 0.05 * (k - 2),
+                "alpha": 1.0,
+                "beta": 2.0,
+            }
+            for k in intervals
+        ]
+    )
 
 
 def test_the_corollary_panel_measures_another_k_when_run():
@@ -426,8 +464,15 @@ def test_the_surface_panel_cuts_the_path_into_its_pieces():
         return np.linspace(path[0], path[-1], pieces + 1), np.full(pieces, 1 / pieces)
 
     def expected(k, scale, pieces):
-        return figures.surface_figure(grid, path, path[k::k] + 0.01, forgery(pieces)[0], interval=k,
-                                      threshold=0.02 * k * scale, forged_errors=forgery(pieces)[1])  # fmt: skip
+        return figures.surface_figure(
+            grid,
+            path,
+            path[k::k] + 0.01,
+            forgery(pieces)[0],
+            interval=k,
+            threshold=0.02 * k * scale,
+            forged_errors=forgery(pieces)[1],
+        )
 
     guess = panels.Prediction("How many?", least=1, most=60, unit="pieces", whole=True)
     shown = panels.surface_panel(grid, training, forgery, intervals=[5, 10, 20], interval=10, steps=8, prediction=guess)
@@ -444,13 +489,20 @@ def test_the_window_panel_refuses_what_would_take_too_long(judged, small_proof, 
     each = small_proof.cost().wall_seconds / 16
     monkeypatch.setattr(parts, "PATIENCE_SECONDS", 100 * each)
     costs, final = {"interpolation only": 1.0, "Attack II": 31.0}, small_proof.final_weights()
-    shown = panels.window_panel(dict.fromkeys(costs, pk.interpolation_only), costs, small_proof, final,
-                                small_calibration, [], growth=growth, intervals=[4])  # fmt: skip
+    shown = panels.window_panel(
+        dict.fromkeys(costs, pk.interpolation_only),
+        costs,
+        small_proof,
+        final,
+        small_calibration,
+        [],
+        growth=growth,
+        intervals=[4],
+    )
     assert not button(shown, "Run").disabled  # T' = 56 at one update a step
     part(shown, "attack").value = "Attack II"
     assert button(shown, "Run").disabled
-    assert words(shown, "note").endswith("even the shortest spoof, T' = 4, would take about "
-                                         f"{124 * each:.0f} s here")  # fmt: skip
+    assert words(shown, "note").endswith(f"even the shortest spoof, T' = 4, would take about {124 * each:.0f} s here")
     part(shown, "attack").value = "interpolation only"
     assert (button(shown, "Run").disabled, words(shown, "note")) == (False, "")
     part(shown, "steps").value = 104
@@ -463,17 +515,30 @@ def test_the_window_panel_forges_one_more_spoof_when_run(judged, small_proof, sm
     first = attempt("Attack II", judged.spoof, judged.verdict, small_proof)
     forgers, attempts = dict.fromkeys(costs, pk.interpolation_only), [first]
     guess = panels.Prediction("Which?", least=4, most=160, unit="T'", whole=True)
-    shown = panels.window_panel(forgers, costs, small_proof, final, small_calibration, attempts, growth=growth,
-                                intervals=[4, 8], prediction=guess)  # fmt: skip
+    shown = panels.window_panel(
+        forgers,
+        costs,
+        small_proof,
+        final,
+        small_calibration,
+        attempts,
+        growth=growth,
+        intervals=[4, 8],
+        prediction=guess,
+    )
 
     def expected(attack, known, made, scale, chosen, guessed=None):
         errors = path_errors(known.task, final, spoof_lengths(known.task.checkpoint_interval, 16))
         table = window(errors, known, proof_steps=16, cost_per_step=costs[attack], threshold_scale=scale)
-        return figures.window_figure(table, known, attempts=made, threshold_scale=scale, top_q=1, chosen=chosen,
-                                     guess=guessed, attack=attack)  # fmt: skip
+        return figures.window_figure(
+            table, known, attempts=made, threshold_scale=scale, top_q=1, chosen=chosen, guess=guessed, attack=attack
+        )
 
-    check(shown, expected("interpolation only", small_calibration, [first], 1, 56),
-          "interpolation only, k = 4, δ × 1.00: ")  # fmt: skip
+    check(
+        shown,
+        expected("interpolation only", small_calibration, [first], 1, 56),
+        "interpolation only, k = 4, δ × 1.00: ",
+    )
     part(shown, "attack").value = "Attack II"
     part(shown, "delta").value = 2.0
     check(shown, expected("Attack II", small_calibration, [first], 2, 56), "Attack II, k = 4, δ × 2.00: ")
@@ -484,8 +549,9 @@ def test_the_window_panel_forges_one_more_spoof_when_run(judged, small_proof, sm
     run(shown)
     known = calibration_for_interval(small_calibration, growth, 8)
     assert [(made.attack, made.spoof_steps, made.interval) for made in attempts] == [
-        ("Attack II", 8, 4), ("Attack II", 16, 8)
-    ]  # fmt: skip
+        ("Attack II", 8, 4),
+        ("Attack II", 16, 8),
+    ]
     check(shown, expected("Attack II", known, attempts, 2, 12), "Attack II, k = 8, δ × 2.00: ")
     keep(guess, 30)
     check(shown, expected("Attack II", known, attempts, 2, 12, 30), "Attack II, k = 8, δ × 2.00: ")
@@ -494,8 +560,11 @@ def test_the_window_panel_forges_one_more_spoof_when_run(judged, small_proof, sm
     part(shown, "attack").value = "interpolation only"
     run(shown)
     assert attempts[-1].spoof_steps == 4
-    check(shown, expected("interpolation only", small_calibration, attempts, 2, 4, 30),
-          "interpolation only, k = 4, δ × 2.00: ")  # fmt: skip
+    check(
+        shown,
+        expected("interpolation only", small_calibration, attempts, 2, 4, 30),
+        "interpolation only, k = 4, δ × 2.00: ",
+    )
 
 
 def test_the_map_panel_answers_to_delta_k_t_and_the_spoofs_length(small_proof, small_task, small_calibration, growth):
@@ -509,8 +578,9 @@ def test_the_map_panel_answers_to_delta_k_t_and_the_spoofs_length(small_proof, s
         part(shown, "length").value = whole / small_task.steps
         part(shown, "steps").value = steps
         known = small_calibration if k == 4 else calibration_for_interval(small_calibration, growth, k)
-        (row,) = window(path_errors(known.task, final, [steps]), known, proof_steps=whole, cost_per_step=1.0,
-                        threshold_scale=scale).to_dict("records")  # fmt: skip
+        (row,) = window(
+            path_errors(known.task, final, [steps]), known, proof_steps=whole, cost_per_step=1.0, threshold_scale=scale
+        ).to_dict("records")
         said = words(shown)
         assert said.startswith(f"at δ × {scale:.2f}, k = {k}, T = {whole} and T' = {steps}, the path ")
         assert ("the path passes" in said) == (row["error_over_threshold"] <= 1)
@@ -531,8 +601,10 @@ def test_a_length_between_two_is_read_off_near_enough(steps, small_proof, small_
     final = small_proof.final_weights()
     coarse = path_errors(small_task, final, spoof_lengths(4, 1600, 60))
     coarse = coarse[coarse["spoof_steps"] != steps]
-    read, exact = (table[table["spoof_steps"] == steps].iloc[0] for table in (
-        with_row(coarse, steps), path_errors(small_task, final, [steps])))  # fmt: skip
+    read, exact = (
+        table[table["spoof_steps"] == steps].iloc[0]
+        for table in (with_row(coarse, steps), path_errors(small_task, final, [steps]))
+    )
     assert read.tolist() == pytest.approx(exact.tolist(), rel=0.03)
 
 
@@ -562,8 +634,15 @@ def controlled():
         return float(steps * 100)
 
     sliders = {"scale": delta_slider(), "steps": steps_slider(2, 1, 9, 1)}
-    shown = panel("any", sliders, drawn_line, data=7.0, compute=compute, on_run=("steps",),
-                  cannot_run=lambda steps, **_: f"{steps} < 9, but too many" if steps > 7 else "")  # fmt: skip
+    shown = panel(
+        "any",
+        sliders,
+        drawn_line,
+        data=7.0,
+        compute=compute,
+        on_run=("steps",),
+        cannot_run=lambda steps, **_: f"{steps} < 9, but too many" if steps > 7 else "",
+    )
     return shown, started, let_go, given
 
 
@@ -765,8 +844,11 @@ def test_a_view_without_a_kernel_gets_words(shown_verdict, made, small_calibrati
 
 
 def test_every_control_has_a_name_and_a_tooltip(shown_verdict):
-    controls = [widget for widget in walk(shown_verdict.box)
-                if isinstance(widget, w.FloatLogSlider | w.IntSlider | w.SelectionSlider)]  # fmt: skip
+    controls = [
+        widget
+        for widget in walk(shown_verdict.box)
+        if isinstance(widget, w.FloatLogSlider | w.IntSlider | w.SelectionSlider)
+    ]
     assert len(controls) == 3
     assert all(control.description and control.tooltip for control in controls)
     assert shown_verdict.box.children[-2:] == (plot_of(shown_verdict), part(shown_verdict, "says"))
@@ -774,9 +856,16 @@ def test_every_control_has_a_name_and_a_tooltip(shown_verdict):
 
 def test_an_attempt_of_another_k_is_not_drawn(judged, small_proof, small_calibration, growth):
     other = Attempt("Attack II", 16, 8, judged.verdict, 0.5)
-    shown = panels.window_panel({"Attack II": pk.attack_2}, {"Attack II": 31.0}, small_proof,
-                                small_proof.final_weights(), small_calibration, [other], growth=growth,
-                                intervals=[4, 8])  # fmt: skip
+    shown = panels.window_panel(
+        {"Attack II": pk.attack_2},
+        {"Attack II": 31.0},
+        small_proof,
+        small_proof.final_weights(),
+        small_calibration,
+        [other],
+        growth=growth,
+        intervals=[4, 8],
+    )
     measured = [trace for trace in plot_of(shown).data if trace.name.startswith("measured")]
     assert len(measured) == 4
     assert not any(len(trace.x) for trace in measured)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import polkit as pk
-from polkit.replay import interval_errors
+from polkit.verifier.replay import interval_errors
 
 
 def noise(folder, name):
@@ -45,8 +45,18 @@ def test_two_steps_and_one_interval(name, tmp_path, monkeypatch):
     assert proof.checkpoint_steps == [0, 2]
     assert {row["error"] for row in interval_errors(proof, task, conditions, [0], 0)} == {0.0}
 
-    spoof = pk.attack_3(proof.final_weights(), task, spoof_steps=2, seed=1, iterations=1, stopping_test=False,
-                        batches_at_once=1, conditions=conditions, out=tmp_path / "spoof", progress=False)  # fmt: skip
+    spoof = pk.attack_3(
+        proof.final_weights(),
+        task,
+        spoof_steps=2,
+        seed=1,
+        iterations=1,
+        stopping_test=False,
+        batches_at_once=1,
+        conditions=conditions,
+        out=tmp_path / "spoof",
+        progress=False,
+    )
     assert spoof.trace()["evaluations"].tolist() == [1]
     shown = spoof.points()
     assert shown.images.shape == (256, *task.image_shape)

@@ -3,7 +3,7 @@
 import pytest
 
 import polkit as pk
-from polkit.replay import interval_errors
+from polkit.verifier.replay import interval_errors
 
 BUDGET = {"spoof_steps": 16, "seed": 1, "progress": False}
 
@@ -11,8 +11,10 @@ BUDGET = {"spoof_steps": 16, "seed": 1, "progress": False}
 @pytest.fixture(scope="module")
 def spoofs(small_task, small_proof, tmp_path_factory):
     folder, final = tmp_path_factory.mktemp("patchwork"), small_proof.final_weights()
-    return {make.__name__: make(final, small_task, out=folder / make.__name__, **BUDGET)
-            for make in (pk.concatenation, pk.non_finite)}  # fmt: skip
+    return {
+        make.__name__: make(final, small_task, out=folder / make.__name__, **BUDGET)
+        for make in (pk.concatenation, pk.non_finite)
+    }
 
 
 @pytest.mark.parametrize("name", ["concatenation", "non_finite"])

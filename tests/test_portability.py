@@ -7,19 +7,59 @@ from types import SimpleNamespace
 import pytest
 
 import polkit
-import polkit.whole as whole
+import polkit.proof.storage as whole
 
 MODULES = sorted(Path(polkit.__file__).parent.rglob("*.py"))
 # By Python's own documentation: modules, and names of `os` and `signal`, with "Availability: Unix".
 UNIX_MODULES = {"curses", "fcntl", "grp", "posix", "pty", "pwd", "readline", "resource", "syslog", "termios", "tty"}
 UNIX_NAMES = {
-    "os": {"chown", "fchmod", "fork", "forkpty", "getloadavg", "getpgid", "getpriority", "getuid", "geteuid", "killpg",
-           "mkfifo", "mknod", "nice", "pread", "pwrite", "sched_getaffinity", "sched_setaffinity", "setpgid",
-           "setsid", "statvfs", "sync", "sysconf", "uname", "wait", "waitid", "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC",
-           "O_DIRECTORY", "O_SYNC"},
-    "signal": {"SIGALRM", "SIGHUP", "SIGKILL", "SIGQUIT", "SIGSTOP", "SIGUSR1", "SIGUSR2", "alarm", "pause",
-               "pthread_kill", "setitimer", "sigwait"},
-}  # fmt: skip
+    "os": {
+        "chown",
+        "fchmod",
+        "fork",
+        "forkpty",
+        "getloadavg",
+        "getpgid",
+        "getpriority",
+        "getuid",
+        "geteuid",
+        "killpg",
+        "mkfifo",
+        "mknod",
+        "nice",
+        "pread",
+        "pwrite",
+        "sched_getaffinity",
+        "sched_setaffinity",
+        "setpgid",
+        "setsid",
+        "statvfs",
+        "sync",
+        "sysconf",
+        "uname",
+        "wait",
+        "waitid",
+        "O_NOFOLLOW",
+        "O_NONBLOCK",
+        "O_CLOEXEC",
+        "O_DIRECTORY",
+        "O_SYNC",
+    },
+    "signal": {
+        "SIGALRM",
+        "SIGHUP",
+        "SIGKILL",
+        "SIGQUIT",
+        "SIGSTOP",
+        "SIGUSR1",
+        "SIGUSR2",
+        "alarm",
+        "pause",
+        "pthread_kill",
+        "setitimer",
+        "sigwait",
+    },
+}
 
 
 def unix_only(source):
@@ -53,9 +93,13 @@ def test_a_file_is_opened_for_writing_where_only_a_writer_may_flush_it(tmp_path,
     """FlushFileBuffers, which os.fsync becomes on Windows, asks for write access."""
     calls = []
     stand_in = SimpleNamespace(
-        name=system, O_RDONLY=0, O_RDWR=2, open=lambda path, flags: calls.append((path, flags)) or 7,
-        fsync=calls.append, close=calls.append,
-    )  # fmt: skip
+        name=system,
+        O_RDONLY=0,
+        O_RDWR=2,
+        open=lambda path, flags: calls.append((path, flags)) or 7,
+        fsync=calls.append,
+        close=calls.append,
+    )
     (tmp_path / "file").touch()
     monkeypatch.setattr(whole, "os", stand_in)
     whole.sync(tmp_path / "file")

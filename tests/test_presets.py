@@ -19,11 +19,12 @@ from polkit.defences import (
     set_standards,
     stage_threshold,
     within_stages,
-)  # fmt: skip
+)
 from polkit.defences.case import RECORDED, REDRAWN, STRETCHED
-from polkit.defences.honest import honest_rulings
 from polkit.defences.presets import BY_LOT, LARGEST, looked_at
-from polkit.training import Checkpoint, unit_costs
+from polkit.experiments.matrix import honest_rulings
+from polkit.training.cost import unit_costs
+from polkit.training.step import Checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +54,17 @@ def test_standards_are_what_was_saved(standards, tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"speed": -1.0}, {"tight": {}}, {"loose": {"weights": {"l1": "1"}}}, {"stage_scales": [1.0, 2.0]},
-     {"stage_edges": [0.5]}, {"stretch": 0}, {"conditions": {"precision": "int4"}}, {"more": 1}],
-)  # fmt: skip
+    [
+        {"speed": -1.0},
+        {"tight": {}},
+        {"loose": {"weights": {"l1": "1"}}},
+        {"stage_scales": [1.0, 2.0]},
+        {"stage_edges": [0.5]},
+        {"stretch": 0},
+        {"conditions": {"precision": "int4"}},
+        {"more": 1},
+    ],
+)
 def test_what_are_no_standards_is_one_sentence(standards, tmp_path, change):
     file = tmp_path / "standards.json"
     standards.save(file)
@@ -64,8 +73,9 @@ def test_what_are_no_standards_is_one_sentence(standards, tmp_path, change):
         load_standards(file)
 
 
-def test_recommended_accepts_the_honest_proof_at_the_cost_that_it_states(small_proof, small_calibration, standards,
-                                                                         dispute):  # fmt: skip
+def test_recommended_accepts_the_honest_proof_at_the_cost_that_it_states(
+    small_proof, small_calibration, standards, dispute
+):
     ruling = rule("recommended", small_proof, small_calibration, standards, dispute)
     assert ruling.accepted, str(ruling)
     assert ruling.replayed == 1  # the proof has four intervals, 80 would be looked at
@@ -76,8 +86,9 @@ def test_recommended_accepts_the_honest_proof_at_the_cost_that_it_states(small_p
     assert ruling.to_json()["findings"] == []
 
 
-def test_every_preset_finds_against_a_folder_what_is_wrong_with_it(small_proof, small_calibration, standards, dispute,
-                                                                   tmp_path):  # fmt: skip
+def test_every_preset_finds_against_a_folder_what_is_wrong_with_it(
+    small_proof, small_calibration, standards, dispute, tmp_path
+):
     final = small_proof.final_weights()
     straight = pk.interpolation_only(final, small_proof.task, spoof_steps=8, seed=1, out=tmp_path / "s", progress=False)
     found = kinds(rule("recommended", straight, small_calibration, standards, dispute))
@@ -88,8 +99,13 @@ def test_every_preset_finds_against_a_folder_what_is_wrong_with_it(small_proof, 
     assert kinds(ruling) == {"model", "start"}
     slow = rule("recommended", small_proof, small_calibration, replace(standards, speed=0.1), dispute)
     assert kinds(slow) == {"speed"}
-    elsewhere = rule("recommended", small_proof, small_calibration,
-                     replace(standards, commitment=Commitment("00" * 32, 256)), dispute)  # fmt: skip
+    elsewhere = rule(
+        "recommended",
+        small_proof,
+        small_calibration,
+        replace(standards, commitment=Commitment("00" * 32, 256)),
+        dispute,
+    )
     assert kinds(elsewhere) == {"data"}
     nothing = {part: dict.fromkeys(table, 0.0) for part, table in standards.tight.items()}
     assert kinds(rule("recommended", small_proof, small_calibration, replace(standards, tight=nothing), dispute)) == {
@@ -102,8 +118,9 @@ def test_every_preset_finds_against_a_folder_what_is_wrong_with_it(small_proof, 
     assert str(every).splitlines()[-1].startswith("  and ")
 
 
-def test_a_folder_that_cannot_be_judged_is_refused_before_anything_is_replayed(copied, small_calibration, standards,
-                                                                               dispute, tmp_path):  # fmt: skip
+def test_a_folder_that_cannot_be_judged_is_refused_before_anything_is_replayed(
+    copied, small_calibration, standards, dispute, tmp_path
+):
     with pytest.raises(ValueError, match="there is no preset 'strict'; the presets are paper, recommended, all"):
         rule("strict", copied, small_calibration, standards, dispute)
     nowhere = rule("paper", tmp_path / "nowhere", small_calibration, standards, dispute)
@@ -168,7 +185,7 @@ def test_each_interval_is_held_against_the_stage_it_stands_in(case, small_calibr
 
 def test_what_starts_at_a_constant_must_start_exactly_there(small_proof, copied):
     assert exact_initial_values(small_proof) == []
-    from polkit.checkpoints import write_checkpoint
+    from polkit.proof.checkpoints import write_checkpoint
 
     first = copied.checkpoint(0)
     name = next(name for name, value in first.weights.items() if torch.equal(value, torch.ones_like(value)))

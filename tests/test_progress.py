@@ -3,7 +3,7 @@
 import pytest
 
 import polkit as pk
-from polkit.progress import Cancelled, reported
+from polkit.training.jobs import Cancelled, reported
 
 
 def test_a_function_is_told_before_the_first_item_and_after_the_last():

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from safetensors.torch import save as safetensors_bytes
 
 import polkit as pk
-from polkit.checkpoints import checkpoint_file, checkpoint_name, read_checkpoint, write_checkpoint
-from polkit.proof import MANIFEST_FIELDS
+from polkit.proof.checkpoints import checkpoint_file, checkpoint_name, read_checkpoint, write_checkpoint
+from polkit.proof.folder import MANIFEST_FIELDS
 
 
 def test_a_proof_is_what_definition_1_lists(small_proof, small_task):
@@ -58,11 +58,17 @@ def test_a_checkpoint_has_the_bytes_that_safetensors_gives(small_task):
     turned = {name: value.transpose(0, -1) for name, value in start.weights.items()}
     doubled = {name: value.double() for name, value in start.buffers.items()}
     for checkpoint in (
-        start, replace(start, weights=turned), replace(start, buffers=doubled), replace(start, momentum={}),
+        start,
+        replace(start, weights=turned),
+        replace(start, buffers=doubled),
+        replace(start, momentum={}),
         replace(start, momentum={"none": torch.zeros(0, 3), "scalar": torch.tensor(2.5)}),
-    ):  # fmt: skip
-        tensors = {f"{part}.{name}": value.contiguous()
-                   for part, named in checkpoint.parts().items() for name, value in named.items()}  # fmt: skip
+    ):
+        tensors = {
+            f"{part}.{name}": value.contiguous()
+            for part, named in checkpoint.parts().items()
+            for name, value in named.items()
+        }
         assert checkpoint_file(checkpoint) == safetensors_bytes(tensors)
 
 
@@ -93,12 +99,18 @@ def rewrite(folder, change):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [(lambda m: m.pop("steps"), "must have the fields"), (lambda m: m.update(extra=1), "and no others"),
-     (lambda m: m.update(format_version=2), "not polkit-proof version 1"), (lambda m: m.update(steps="16"), "type int"),
-     (lambda m: m.update(steps=True), "type int"), (lambda m: m.update(steps=10**12), "1 <= k <= T"),
-     (lambda m: m.update(checkpoint_interval=0), "1 <= k <= T"), (lambda m: m["task"].pop("epochs"), "fields"),
-     (lambda m: m["task"].update(model=7), "model must be of type str")],
-)  # fmt: skip
+    [
+        (lambda m: m.pop("steps"), "must have the fields"),
+        (lambda m: m.update(extra=1), "and no others"),
+        (lambda m: m.update(format_version=2), "not polkit-proof version 1"),
+        (lambda m: m.update(steps="16"), "type int"),
+        (lambda m: m.update(steps=True), "type int"),
+        (lambda m: m.update(steps=10**12), "1 <= k <= T"),
+        (lambda m: m.update(checkpoint_interval=0), "1 <= k <= T"),
+        (lambda m: m["task"].pop("epochs"), "fields"),
+        (lambda m: m["task"].update(model=7), "model must be of type str"),
+    ],
+)
 def test_a_manifest_that_cannot_be_used_is_refused_in_a_sentence(copied, change, message):
     rewrite(copied.folder, change)
     with pytest.raises(pk.ProofError, match=message) as caught:
@@ -139,10 +151,12 @@ def test_files_that_are_not_what_they_must_be(copied):
 def test_a_read_checkpoint_has_every_bit_of_all_three_parts(small_task, tmp_path, dtype):
     generator = torch.Generator().manual_seed(0)
     start = pk.initial_checkpoint(small_task, 1)
-    written = pk.Checkpoint(**{
-        part: {name: torch.randn(value.shape, generator=generator, dtype=dtype) for name, value in named.items()}
-        for part, named in start.parts().items()
-    })  # fmt: skip
+    written = pk.Checkpoint(
+        **{
+            part: {name: torch.randn(value.shape, generator=generator, dtype=dtype) for name, value in named.items()}
+            for part, named in start.parts().items()
+        }
+    )
     write_checkpoint(tmp_path, 12, written)
     assert [file.name for file in (tmp_path / "checkpoints").iterdir()] == ["00000012.safetensors"]
     read = read_checkpoint(tmp_path / checkpoint_name(12), small_task)
@@ -155,15 +169,17 @@ def test_a_read_checkpoint_has_every_bit_of_all_three_parts(small_task, tmp_path
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [(lambda t: t.update({"weights.head.bias": torch.zeros(9)}), r"weights.head.bias has shape \(9,\), not \(10,\)"),
-     (lambda t: t.update({"weights.head.bias": torch.zeros(())}), r"weights.head.bias has shape \(\), not \(10,\)"),
-     (lambda t: t.update({"momentum.head.bias": torch.zeros(1, 10)}), "momentum.head.bias has shape"),
-     (lambda t: t.update({"buffers.norm.running_var": torch.ones(8, dtype=torch.int64)}), "is of type I64"),
-     (lambda t: t.update({"weights.head.bias": torch.zeros(10, dtype=torch.float16)}), "must be float32 or float64"),
-     (lambda t: t.pop("momentum.head.bias"), "lacks or adds the tensor 'momentum.head.bias'"),
-     (lambda t: t.pop("buffers.norm.running_mean"), "lacks or adds the tensor 'buffers.norm.running_mean'"),
-     (lambda t: t.update(extra=torch.zeros(1)), "lacks or adds the tensor 'extra'")],
-)  # fmt: skip
+    [
+        (lambda t: t.update({"weights.head.bias": torch.zeros(9)}), r"weights.head.bias has shape \(9,\), not \(10,\)"),
+        (lambda t: t.update({"weights.head.bias": torch.zeros(())}), r"weights.head.bias has shape \(\), not \(10,\)"),
+        (lambda t: t.update({"momentum.head.bias": torch.zeros(1, 10)}), "momentum.head.bias has shape"),
+        (lambda t: t.update({"buffers.norm.running_var": torch.ones(8, dtype=torch.int64)}), "is of type I64"),
+        (lambda t: t.update({"weights.head.bias": torch.zeros(10, dtype=torch.float16)}), "must be float32 or float64"),
+        (lambda t: t.pop("momentum.head.bias"), "lacks or adds the tensor 'momentum.head.bias'"),
+        (lambda t: t.pop("buffers.norm.running_mean"), "lacks or adds the tensor 'buffers.norm.running_mean'"),
+        (lambda t: t.update(extra=torch.zeros(1)), "lacks or adds the tensor 'extra'"),
+    ],
+)
 def test_a_checkpoint_of_another_model_is_refused(copied, change, message):
     file = copied.folder / "checkpoints" / "00000008.safetensors"
     tensors = load_file(file)
@@ -247,7 +263,8 @@ def test_points_travel_with_the_proof_of_a_folder_of_images(tmp_path):
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(file)
     task = pk.task(f"folder:{tmp_path / 'images'}").replace(
-        epochs=1, batch_size=65, checkpoint_interval=1, model="resnet8")  # fmt: skip
+        epochs=1, batch_size=65, checkpoint_interval=1, model="resnet8"
+    )
     proof = pk.prove(task, out=tmp_path / "proof", progress=False)
     shutil.rmtree(tmp_path / "images")
     points = pk.open_proof(tmp_path / "proof").points()

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 import polkit as pk
-from polkit.checkpoints import checkpoint_steps
-from polkit.prover import batch_order
-from polkit.training import applied, load, make_learner, snapshot
+from polkit.proof.checkpoints import checkpoint_steps
+from polkit.training.conditions import applied
+from polkit.training.data import batch_order
+from polkit.training.step import Learner
 
 
 def contents(folder):
@@ -14,9 +15,7 @@ def contents(folder):
 
 
 def test_a_resumed_proof_does_not_repeat_whole_intervals(small_task, tmp_path, monkeypatch):
-    from polkit import captured
-
-    done, real = [], captured.update
+    done, real = [], Learner.update
 
     def update(*arguments, step, **named):
         if step == 10 and 10 not in done:
@@ -25,7 +24,7 @@ def test_a_resumed_proof_does_not_repeat_whole_intervals(small_task, tmp_path, m
         done.append(step)
         return real(*arguments, step=step, **named)
 
-    monkeypatch.setattr(captured, "update", update)
+    monkeypatch.setattr(Learner, "update", update)
     with pytest.raises(KeyboardInterrupt):
         pk.prove(small_task, out=tmp_path / "proof", progress=False)
     pk.prove(small_task, out=tmp_path / "proof", progress=False)
@@ -56,13 +55,11 @@ def test_a_finished_proof_is_returned_and_another_is_not_overwritten(small_proof
 
 
 def test_an_unfinished_proof_of_other_settings_is_not_resumed(small_task, tmp_path, monkeypatch):
-    from polkit import captured
-
     def stop(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(captured, "update", stop)
+        patched.setattr("polkit.training.step.Learner.update", stop)
         with pytest.raises(KeyboardInterrupt):
             pk.prove(small_task, seed=0, out=tmp_path / "proof", progress=False)
     with pytest.raises(FileExistsError, match="unfinished proof of other settings"):
@@ -88,15 +85,15 @@ def test_there_are_as_many_checkpoints_as_algorithm_1_appends(interval, expected
 
 def test_each_checkpoint_is_the_state_after_its_steps(small_proof, small_task):
     points, batches, seeds = pk.training_points(small_task), small_proof.batches(), small_proof.augmentation_seeds()
-    learner = make_learner(small_task, pk.Conditions())
-    load(learner, pk.initial_checkpoint(small_task, 0))
+    learner = Learner(small_task, pk.Conditions())
+    learner.load(pk.initial_checkpoint(small_task, 0))
     with applied(pk.Conditions()):
         for step in range(9):
             if step in (0, 4, 8):
-                reached, recorded = snapshot(learner).parts(), small_proof.checkpoint(step).parts()
+                reached, recorded = learner.snapshot().parts(), small_proof.checkpoint(step).parts()
                 for part, named in recorded.items():
                     assert all(torch.equal(value, reached[part][name]) for name, value in named.items()), (step, part)
-            pk.update(learner, points.take(batches[step]), step=step, augmentation_seed=int(seeds[step]))
+            learner.update(points.take(batches[step]), step=step, augmentation_seed=int(seeds[step]))
 
 
 def test_the_batches_of_each_epoch_are_a_permutation(small_proof, small_task):
@@ -124,7 +121,7 @@ def stop(*_, **__):
 )
 def test_progress_of_another_task_is_neither_resumed_nor_removed(small_task, tmp_path, monkeypatch, change):
     with monkeypatch.context() as patched:
-        patched.setattr("polkit.captured.update", stop)
+        patched.setattr("polkit.training.step.Learner.update", stop)
         with pytest.raises(KeyboardInterrupt):
             pk.prove(small_task, out=tmp_path / "proof", progress=False)
     before = contents(tmp_path)

@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save, save_file
 
 import polkit as pk
 from polkit.__main__ import main
-from polkit.benchmarks.loops import STATUS
-from polkit.reading import DTYPES, parse_array, parse_json, parse_tensors, read_plain, shown
+from polkit.proof.untrusted import DTYPES, parse_array, parse_json, parse_tensors, read_plain, shown
+from tests.benchmarks.loops import STATUS
 
 MIDDLE = "checkpoints/00000008.safetensors"
 
@@ -87,9 +87,18 @@ def test_a_path_that_the_caller_names_may_be_a_link_and_a_hard_link_is_a_file(co
 
 
 @pytest.mark.parametrize(
-    "name", ["../copy/batches.npy", "/etc/passwd", "checkpoints/../batches.npy", "./batches.npy", "a\0b", "",
-             "checkpoints/00000008.SAFETENSORS", "checkpoints/0000000８.safetensors"],
-)  # fmt: skip
+    "name",
+    [
+        "../copy/batches.npy",
+        "/etc/passwd",
+        "checkpoints/../batches.npy",
+        "./batches.npy",
+        "a\0b",
+        "",
+        "checkpoints/00000008.SAFETENSORS",
+        "checkpoints/0000000８.safetensors",
+    ],
+)
 def test_a_name_in_the_manifest_is_never_a_path(copied, small_calibration, name):
     manifest = json.loads((copied.folder / "manifest.json").read_text())
     manifest["files"][name] = manifest["files"]["batches.npy"]
@@ -115,21 +124,25 @@ def test_names_of_files_cannot_paint_a_terminal_or_fill_it(copied, small_calibra
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"steps": 10**8}, "claims 100000000 steps, no training of this task has more than 16"),
-     ({"steps": 20}, "claims 20 steps, no training of this task has more than 16"),
-     ({"checkpoint_interval": 2}, "claims k = 2, δ was calibrated for 4"),
-     ({"classes": 10**12}, "claims classes = 1000000000000, this task has 10"),
-     ({"image_shape": [1, 10**6, 10**6]}, "claims image_shape = [1, 1000000, 1000000], this task has [1, 8, 8]"),
-     ({"train_size": 10**9}, "claims 1000000000 training images, a proof of this task has 3072 at most"),
-     ({"data": "cifar10"}, "claims the data of cifar10, this task's images are (1, 8, 8)"),
-     ({"model": "\x1b[2J"}, "claims model = \\x1b[2J, this task has resnet8"),
-     ({"classes": 10**4000}, "claims classes = 1000")],
-)  # fmt: skip
+    [
+        ({"steps": 10**8}, "claims 100000000 steps, no training of this task has more than 16"),
+        ({"steps": 20}, "claims 20 steps, no training of this task has more than 16"),
+        ({"checkpoint_interval": 2}, "claims k = 2, δ was calibrated for 4"),
+        ({"classes": 10**12}, "claims classes = 1000000000000, this task has 10"),
+        ({"image_shape": [1, 10**6, 10**6]}, "claims image_shape = [1, 1000000, 1000000], this task has [1, 8, 8]"),
+        ({"train_size": 10**9}, "claims 1000000000 training images, a proof of this task has 3072 at most"),
+        ({"data": "cifar10"}, "claims the data of cifar10, this task's images are (1, 8, 8)"),
+        ({"model": "\x1b[2J"}, "claims model = \\x1b[2J, this task has resnet8"),
+        ({"classes": 10**4000}, "claims classes = 1000"),
+    ],
+)
 def test_a_manifest_that_asks_for_another_task(copied, small_calibration, monkeypatch, change, message):
     facts = {name: value for name, value in change.items() if name in ("steps", "checkpoint_interval")}
     task = {name: value for name, value in change.items() if name not in facts}
     pk.unit_costs(copied.task)  # the verifier's own model, counted once
-    monkeypatch.setattr("polkit.models.SmallResNet.__init__", lambda *_, **__: pytest.fail("a model was built"))
+    monkeypatch.setattr(
+        "polkit.training.models.SmallResNet.__init__", lambda *_, **__: pytest.fail("a model was built")
+    )
     reseal(copied.folder, task=copied.task.to_json() | task, **facts)
     assert message in refusal(copied.folder, small_calibration)[0]
 
@@ -137,7 +150,9 @@ def test_a_manifest_that_asks_for_another_task(copied, small_calibration, monkey
 NOT_JSON = {
     "a field twice": (lambda text: text.replace('"steps": 16', '"steps": 8, "steps": 16'), "it names 'steps' twice"),
     "a file twice": (
-        lambda text: text.replace('"files": {', '"files": {"batches.npy": 0, '), "it names 'batches.npy' twice"),
+        lambda text: text.replace('"files": {', '"files": {"batches.npy": 0, '),
+        "it names 'batches.npy' twice",
+    ),
     "NaN": (lambda text: text.replace('"momentum": 0.9', '"momentum": NaN'), "NaN is no JSON number"),
     "Infinity": (lambda text: text.replace('"momentum": 0.9', '"momentum": -Infinity'), "-Infinity is no JSON number"),
     "1e999": (lambda text: text.replace('"momentum": 0.9', '"momentum": 1e999'), "1e999 is no JSON number"),
@@ -150,7 +165,7 @@ NOT_JSON = {
     "nested lists": (lambda text: text.replace('"steps": 16', '"steps": ' + "[" * 9000), "nested more than 100 deep"),
     "nested objects": (lambda text: '{"a":' * 101, "nested more than 100 deep"),
     "a million lists": (lambda text: "[" + "[]," * 10**6 + "1]", "little but lists and objects"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", NOT_JSON)
@@ -195,13 +210,16 @@ SAFETENSORS = {
     "a tensor of terabytes": (json.dumps({"a": entry([10**12], 0, 8)}).encode(), None, "invalid shape"),
     "a size that overflows": (json.dumps({"a": entry([2**62, 4], 0, 8)}).encode(), None, "overflow"),
     "a negative size": (json.dumps({"a": entry([-2], 0, 8)}).encode(), None, "invalid value"),
-    "one name twice": (b'{"a": %s, "a": %s}' % (json.dumps(entry([1], 0, 4)).encode(),
-                                                json.dumps(entry([2], 0, 8)).encode()), None, "names 'a' twice"),
+    "one name twice": (
+        b'{"a": %s, "a": %s}' % (json.dumps(entry([1], 0, 4)).encode(), json.dumps(entry([2], 0, 8)).encode()),
+        None,
+        "names 'a' twice",
+    ),
     "4-bit floats": (json.dumps({"a": entry([16], 0, 8, "F4")}).encode(), None, "is of type F4, it must be float32"),
     "nothing": (json.dumps({"a": entry([0, 2**62], 0, 0)}).encode(), None, "not fully covered"),
     "no object": (b"[" * 10**5, None, "invalid type"),
     "a list for a tensor": (json.dumps({"a": ["F32", [2], [0, 8]]}).encode(), None, "no object for 'a'"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", SAFETENSORS)
@@ -219,8 +237,10 @@ def test_tensors_are_those_that_the_library_reads(tmp_path, dtype, shape, paddin
     body = torch.arange(math.prod(shape) + 3, dtype=torch.uint8) + 1  # three bytes in front of what is wanted
     body = np.resize(body.numpy(), 3 + math.prod(shape) * dtype.itemsize)
     kind = {value: name for name, value in DTYPES.items()}[dtype]
-    header = {"front": {"dtype": "U8", "shape": [3], "data_offsets": [0, 3]},
-              "a": {"dtype": kind, "shape": list(shape), "data_offsets": [3, len(body)]}}  # fmt: skip
+    header = {
+        "front": {"dtype": "U8", "shape": [3], "data_offsets": [0, 3]},
+        "a": {"dtype": kind, "shape": list(shape), "data_offsets": [3, len(body)]},
+    }
     write_header(tmp_path / "t", json.dumps(header).encode() + b" " * padding, body.tobytes())
     raw = (tmp_path / "t").read_bytes()
     wanted = {"a": ((dtype,), shape)}
@@ -255,17 +275,21 @@ def npy(header, version=b"\x01\x00", size=2):
 
 @pytest.mark.parametrize(
     ("raw", "message"),
-    [(npy(b"{'descr': '<i4', 'fortran_order': True, 'shape': (4, 2), }\n"), "holds .*True.*, it must hold .*False"),
-     (npy(b"{'descr': '<i4', 'fortran_order': False, 'shape': (1000000000000, 2), }\n"), "holds .*1000000000000"),
-     (npy(b"{'descr': [('a', '<i4')], 'fortran_order': False, 'shape': (4, 2), }\n"), "holds .*'a'"),
-     (npy(b"{'descr': '>i4', 'fortran_order': False, 'shape': (4, 2), }\n"), "holds .*>i4"),
-     (npy(b"{'descr': '<i4', 'fortran_order': False, 'shape': (4, 2), }\n"), "holds 0 bytes of data"),
-     (npy(b"{'descr': '<i4', 'fortran_order': False, 'shape': (4, 2), }\n") + bytes(33), "holds 33 bytes of data"),
-     (npy(b"{'descr': '<i4', 'fortran_order': False, 'shape': (4, 2), }\n", b"\x02\x00", 4), "not .* version 1.0"),
-     (npy(b"{'descr': " + b"(" * 60_000), "holds"), (npy(b"__import__('os').abort()"), "not a NumPy array file"),
-     (b"\x93NUMPY\x01\x00\xff\xff{'descr': ", "not a NumPy array file"), (b"", "not a NumPy array file"),
-     (b"PK\x03\x04", "not a NumPy array file")],
-)  # fmt: skip
+    [
+        (npy(b"{'descr': '<i4', 'fortran_order': True, 'shape': (4, 2), }\n"), "holds .*True.*, it must hold .*False"),
+        (npy(b"{'descr': '<i4', 'fortran_order': False, 'shape': (1000000000000, 2), }\n"), "holds .*1000000000000"),
+        (npy(b"{'descr': [('a', '<i4')], 'fortran_order': False, 'shape': (4, 2), }\n"), "holds .*'a'"),
+        (npy(b"{'descr': '>i4', 'fortran_order': False, 'shape': (4, 2), }\n"), "holds .*>i4"),
+        (npy(b"{'descr': '<i4', 'fortran_order': False, 'shape': (4, 2), }\n"), "holds 0 bytes of data"),
+        (npy(b"{'descr': '<i4', 'fortran_order': False, 'shape': (4, 2), }\n") + bytes(33), "holds 33 bytes of data"),
+        (npy(b"{'descr': '<i4', 'fortran_order': False, 'shape': (4, 2), }\n", b"\x02\x00", 4), "not .* version 1.0"),
+        (npy(b"{'descr': " + b"(" * 60_000), "holds"),
+        (npy(b"__import__('os').abort()"), "not a NumPy array file"),
+        (b"\x93NUMPY\x01\x00\xff\xff{'descr': ", "not a NumPy array file"),
+        (b"", "not a NumPy array file"),
+        (b"PK\x03\x04", "not a NumPy array file"),
+    ],
+)
 def test_an_array_is_of_exactly_one_form(raw, message):
     with pytest.raises(pk.ProofError, match=f"^x.npy (is )?{message}") as caught:
         parse_array(raw, "x.npy", np.int32, (4, 2))
@@ -293,7 +317,7 @@ def test_a_file_that_changes_after_it_was_checked(copied, small_calibration, mon
         return true_one(*given, **named)
 
     assert pk.verify(copied.folder, small_calibration, top_q="all").accepted
-    monkeypatch.setattr(f"polkit.verifier.{moment}", exchanged)
+    monkeypatch.setattr(f"polkit.verifier.verdict.{moment}", exchanged)
     verdict = pk.verify(copied.folder, small_calibration, top_q="all")
     assert not verdict.accepted
     detail = f"checkpoints/{name}.safetensors changed after its digest had been checked"
@@ -308,7 +332,7 @@ def test_a_file_that_vanishes_after_it_was_checked(copied, small_calibration, mo
         shutil.rmtree(copied.folder)
         return true_one(*given, **named)
 
-    monkeypatch.setattr("polkit.verifier.replay", removed)
+    monkeypatch.setattr("polkit.verifier.verdict.replay", removed)
     (only,) = refusal(copied.folder, small_calibration)
     assert "is missing, or not a file" in only
 
@@ -378,7 +402,7 @@ CALIBRATIONS = {
     "no costs": lambda text: text.replace('"stored_bytes": 0', '"stored_bytes": "none"'),
     "a megabyte": lambda text: text + " " * 2**20,
     "nested": lambda text: "[" * 10**5,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", CALIBRATIONS)
@@ -396,8 +420,13 @@ def test_a_calibration_from_elsewhere(small_calibration, tmp_path, what):
 def test_a_drop_that_leaves_no_learning_rate(copied, small_calibration):
     """The verifier of the public code, who lets the prover decide its optimiser, must not fall over it either."""
     decided = list(pk.verifier.OPTIMISER)
-    for change in ({"learning_rate_drop": 1e300}, {"learning_rate_drop": 1e-300}, {"milestones": [0] * 2000},
-                   {"learning_rate": 1e308, "learning_rate_drop": 1e-9}, {"learning_rate": 10**400}):  # fmt: skip
+    for change in (
+        {"learning_rate_drop": 1e300},
+        {"learning_rate_drop": 1e-300},
+        {"milestones": [0] * 2000},
+        {"learning_rate": 1e308, "learning_rate_drop": 1e-9},
+        {"learning_rate": 10**400},
+    ):
         reseal(copied.folder, task=copied.task.to_json() | {"milestones": [0, 0, 1, 2]} | change)
         verdict = pk.verify(copied, small_calibration, prover_decides=decided)
         assert [reason.kind for reason in verdict.reasons] in (["task"], ["unusable"]), (change, verdict)
@@ -423,11 +452,11 @@ def test_a_file_that_grows_while_it_is_read(tmp_path, monkeypatch):
         read_plain(tmp_path / "x", "x", 10)
 
 
-WORST = '''
+WORST = """
 import json, sys, time
 from pathlib import Path
 import polkit as pk
-from polkit.benchmarks.loops import peak_bytes
+from tests.benchmarks.loops import peak_bytes
 
 folder, calibration = Path(sys.argv[1]), pk.load_calibration(sys.argv[2])
 kept = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
@@ -479,7 +508,7 @@ judge("200,000 names in the manifest")
 for number in range(20_000):
     (folder / "checkpoints" / f"x{number}").touch()
 judge("20,000 extra files")
-'''
+"""
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="reads Linux's /proc")

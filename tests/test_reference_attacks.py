@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import polkit as pk
-from polkit.proof import write_manifest
+from polkit.proof.folder import write_manifest
 
 CHECKPOINTS = [f"checkpoints/{step:08d}.safetensors" for step in (0, 4, 8, 12, 16)]
 
@@ -61,8 +61,9 @@ def test_altered_pixels_that_an_abbreviated_hash_misses(small_task, small_proof,
 
 def test_a_learning_rate_that_the_prover_supplies(small_task, small_proof, small_calibration, tmp_path):
     """The public code loads the prover's optimiser: with a rate near zero any chain of small moves reproduces."""
-    spoof = pk.infinitesimal_update(small_proof.final_weights(), small_task, spoof_steps=16, seed=1,
-                                    out=tmp_path / "spoof", progress=False)  # fmt: skip
+    spoof = pk.infinitesimal_update(
+        small_proof.final_weights(), small_task, spoof_steps=16, seed=1, out=tmp_path / "spoof", progress=False
+    )
     task = json.loads((spoof.folder / "manifest.json").read_text())["task"]
     assert task["learning_rate"] < small_task.learning_rate / 100
     reasons = pk.verify(spoof, small_calibration).reasons
@@ -84,8 +85,10 @@ class Planted:
         return open, (self.file, "w")
 
 
-@pytest.mark.parametrize("name", [*CHECKPOINTS[:2], "batches.npy", "signatures.npy", "augmentation.npy",
-                                  "points.safetensors", "manifest.json"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [*CHECKPOINTS[:2], "batches.npy", "signatures.npy", "augmentation.npy", "points.safetensors", "manifest.json"],
+)
 @pytest.mark.filterwarnings("ignore:unclosed file")
 def test_a_pickled_checkpoint_that_would_execute_code(copied, small_calibration, tmp_path, name):
     ran = tmp_path / "ran"
@@ -115,8 +118,15 @@ def test_a_pickled_checkpoint_that_would_execute_code(copied, small_calibration,
 
 
 UNSAFE = {"pickle", "cPickle", "dill", "shelve", "marshal"}
-LOADERS = {("torch", "load"), ("joblib", "load"), ("pd", "read_pickle"), ("pandas", "read_pickle"), ("np", "load"),
-           ("numpy", "load"), ("np", "fromstring")}  # fmt: skip
+LOADERS = {
+    ("torch", "load"),
+    ("joblib", "load"),
+    ("pd", "read_pickle"),
+    ("pandas", "read_pickle"),
+    ("np", "load"),
+    ("numpy", "load"),
+    ("np", "fromstring"),
+}
 
 
 def test_no_module_of_polkit_can_unpickle_or_evaluate_anything():

@@ -17,42 +17,36 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import polkit as pk
-from polkit.adversary.gallery import SPOOFS
 from polkit.adversary.retraining import RETRAINING
-from polkit.book import chapter_parameters, find_notebooks
-from polkit.defences.matrix import COLUMNS, HONEST, PUBLISHED, RECOMMENDED, VERIFIERS
+from polkit.book.chapters import chapter_parameters
+from polkit.book.figures import matrix_figure
+from polkit.book.figures.results import drawn_figures
 from polkit.defences.presets import PRESETS
-from polkit.figures import matrix_figure
-from polkit.figures.results import drawn_figures
-from polkit.measure import MEASUREMENT_TYPE
-from polkit.reproduce import (
-    RESULTS,
-    judged_claims,
-    planned_runs,
-    published,
-    read_records,
-    read_results,
-    reproduce,
-    summarise,
-    tidy_runs,
-)  # fmt: skip
-from polkit.reproduce import batch as batches
-from polkit.reproduce.claims import RULES, paper_data
-from polkit.reproduce.matrix import (
+from polkit.experiments.gallery import SPOOFS
+from polkit.experiments.matrix import (
+    COLUMNS,
+    HONEST,
+    PUBLISHED,
+    RECOMMENDED,
+    VERIFIERS,
     accepted_by_all,
     always,
+    costs_of_verifiers,
     matrix_counts,
-    matrix_tables,
     never,
-    read_matrix,
+    presets_table,
     repeats_of,
     spoof_names,
-)  # fmt: skip
-from polkit.reproduce.presets import costs_of_verifiers, presets_table, presets_tables, read_presets
-from polkit.reproduce.readme import matrix_table, refresh, shown_in, speed_table, tables
+)
+from polkit.experiments.published import find_notebooks, paper_data, published, read_matrix, read_presets, read_results
+from polkit.reproduce import RESULTS, judged_claims, planned_runs, read_records, reproduce, summarise, tidy_runs
+from polkit.reproduce import batch as batches
+from polkit.reproduce.claims import RULES, filled_tables, table_beside
+from polkit.reproduce.measure import MEASUREMENT_TYPE
 from polkit.reproduce.records import averaged, read_record, write_record
 from polkit.reproduce.runs import APART, tried_lengths
-from polkit.reproduce.tables import filled_tables, table_beside
+from polkit.reproduce.summary import matrix_tables, presets_tables
+from tests.readme import matrix_table, refresh, shown_in, speed_table, tables
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"epochs": 10, "train_size": 640, "checkpoint_interval": 5}
@@ -128,8 +122,15 @@ def test_the_paper_has_a_data_set_for_each_figure_and_its_lengths():
 def test_runs_use_parameters_that_the_experiments_have():
     folder = find_notebooks() / "experiments"
     known = {kind: chapter_parameters(folder / f"{kind}.ipynb") for kind in ("honest", "spoof", "matrix", "presets")}
-    common = {"epochs": 2, "checkpoint_interval": 5, "train_size": 640, "device": "cpu", "precision": "bf16",
-              "threads": 1, "workers": 1}  # fmt: skip
+    common = {
+        "epochs": 2,
+        "checkpoint_interval": 5,
+        "train_size": 640,
+        "device": "cpu",
+        "precision": "bf16",
+        "threads": 1,
+        "workers": 1,
+    }
     for run in planned_runs(["all", *APART], "digits", 1, common=common):
         for name, value in run.parameters.items():
             assert type(value) is type(known[run.experiment][name]), (run.name, name)
@@ -181,8 +182,11 @@ def everything(tmp_path_factory):
     """The stand-ins, and a dask cluster of two processes, one of which is killed in the end."""
     stand_ins, folder = StandIns(tmp_path_factory.mktemp("stand-ins")), tmp_path_factory.mktemp("dask")
     contact, dask = folder / "scheduler.json", [sys.executable, "-m", "dask"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL,
-             "env": os.environ | {"POLKIT_TEST_FOLDER": str(stand_ins.folder)}}  # fmt: skip
+    quiet = {
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+        "env": os.environ | {"POLKIT_TEST_FOLDER": str(stand_ins.folder)},
+    }
     options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(contact)]
     processes = [subprocess.Popen([*dask, "scheduler", *options], **quiet)]
     try:
@@ -298,8 +302,15 @@ def test_the_spoof_experiment_trains_as_many_steps_as_it_is_told():
     proof, calibration = pk.prepare(task, workers=1, progress=False)
     found = {}
     for trained in (0, 5):
-        spoof = pk.interpolation_only(proof.final_weights(), task, spoof_steps=15, trained_steps=trained, seed=1,
-                                      calibration=calibration, progress=False)  # fmt: skip
+        spoof = pk.interpolation_only(
+            proof.final_weights(),
+            task,
+            spoof_steps=15,
+            trained_steps=trained,
+            seed=1,
+            calibration=calibration,
+            progress=False,
+        )
         errors = pk.verify(spoof, calibration, top_q="all", workers=1).intervals
         found[trained] = errors.query("part == 'weights' and distance == 'l2'")["normalised_error"].max()
     assert record["values"]["weights.all.l2"] == found[5] != found[0]
@@ -349,8 +360,14 @@ def test_a_file_that_is_no_record_is_named(tmp_path):
 
 
 def record(experiment, parameters, values):
-    return {"experiment": experiment, "parameters": parameters, "status": "finished", "error": None, "values": values,
-            "run_seconds": 2.0}  # fmt: skip
+    return {
+        "experiment": experiment,
+        "parameters": parameters,
+        "status": "finished",
+        "error": None,
+        "values": values,
+        "run_seconds": 2.0,
+    }
 
 
 MADE_HERE = {"machine": {}, "versions": {}, "ended": "today"}
@@ -359,11 +376,14 @@ MADE_HERE = {"machine": {}, "versions": {}, "ended": "today"}
 def test_averages_are_means_and_deviations_over_the_repeats():
     found = [3.0, 4.0, 8.0]
     records = {
-        f"{attack}-{seed}": record("spoof", {"task": "folder:/home/me/cats", "seed": seed, "attack": attack},
-                                   {"weights.all.l2": value + shift, "accepted.all": seed > 0})
+        f"{attack}-{seed}": record(
+            "spoof",
+            {"task": "folder:/home/me/cats", "seed": seed, "attack": attack},
+            {"weights.all.l2": value + shift, "accepted.all": seed > 0},
+        )
         for attack, shift in (("attack_2", 0), ("attack_3", 10))
         for seed, value in enumerate(found)
-    }  # fmt: skip
+    }
     records["failed"] = record("spoof", {"task": "digits"}, {}) | {"status": "failed"}
     runs = tidy_runs(records)
     assert len(runs) == 6
@@ -379,16 +399,32 @@ def test_averages_are_means_and_deviations_over_the_repeats():
 
 def batch_of_runs(**changes):
     """A proof and spoofs of every kind for which all of the paper's claims hold; `changes` to values of the spoofs."""
-    errors = {f"{part}.{q}.{d}": 0.02 for part in ("weights", "buffers") for q in ("one", "most", "all")
-              for d in pk.DISTANCES}  # fmt: skip
+    errors = {
+        f"{part}.{q}.{d}": 0.02 for part in ("weights", "buffers") for q in ("one", "most", "all") for d in pk.DISTANCES
+    }
     curve = {f"accuracy.{number / 10:.1f}": number / 10 for number in range(11)}
-    spoof = errors | curve | {
-        "accepted.one": True, "accepted.most": True, "accepted.all": True, "within.all": True, "steps": 100,
-        "interval": 10,
-        "share.wall_seconds": 0.4, "share.stored_bytes": 0.1, "share.floating_point_operations": 0.05,
-        "cost.gradient_evaluations": 31 * 100, "loss.before": 0.4, "loss.after": 0.04, "gradient_squared.before": 60.0,
-        "gradient_squared.after": 0.1, "grey_levels.mean": 1.0, "grey_levels.largest": 4.0,
-    }  # fmt: skip
+    spoof = (
+        errors
+        | curve
+        | {
+            "accepted.one": True,
+            "accepted.most": True,
+            "accepted.all": True,
+            "within.all": True,
+            "steps": 100,
+            "interval": 10,
+            "share.wall_seconds": 0.4,
+            "share.stored_bytes": 0.1,
+            "share.floating_point_operations": 0.05,
+            "cost.gradient_evaluations": 31 * 100,
+            "loss.before": 0.4,
+            "loss.after": 0.04,
+            "gradient_squared.before": 60.0,
+            "gradient_squared.after": 0.1,
+            "grey_levels.mean": 1.0,
+            "grey_levels.largest": 4.0,
+        }
+    )
     honest = {name: 0.03 for name in errors} | curve | {"steps": 1000}
     honest |= {f"threshold.weights.{distance}": 0.045 for distance in pk.DISTANCES}
     records = {}
@@ -402,15 +438,20 @@ def batch_of_runs(**changes):
             if attack == "attack_2" and steps == 50:
                 values["weights.all.linf"] = values["weights.most.linf"] = 0.05
             if attack == "attack_3":
-                values |= {"share.wall_seconds": 0.1, "cost.gradient_evaluations": 310,
-                           "share.floating_point_operations": 0.05}  # fmt: skip
+                values |= {
+                    "share.wall_seconds": 0.1,
+                    "cost.gradient_evaluations": 310,
+                    "share.floating_point_operations": 0.05,
+                }
             values["steps"] = steps
             values["share.floating_point_operations"] = 0.003 * steps if attack == "attack_3" else 0.02 * steps
             plain = {"seed": 0, "attack": attack, "spoof_steps": steps}
             variants = {"": {"task": "digits"}}
             if attack != "attack_1":
-                variants |= {"half": {"task": "digits:first-half", "adversary_half": "second-half"},
-                             "slow": {"task": "digits", "adversary_precision": "float64"}}  # fmt: skip
+                variants |= {
+                    "half": {"task": "digits:first-half", "adversary_half": "second-half"},
+                    "slow": {"task": "digits", "adversary_precision": "float64"},
+                }
             for name, variant in variants.items():
                 changed = values | {key: v for key, v in changes.items() if key in values}
                 records[f"{attack} {steps} {name}"] = record("spoof", plain | variant, changed)
@@ -474,8 +515,13 @@ def test_figures_draw_the_averages_and_say_where_the_spoof_errs_less():
     traces = [trace for trace in figure.plot.data if trace.name == "Attack II"]
     assert [list(trace.x) for trace in traces] == [[50, 100]] * 6
     assert [list(trace.y) for trace in traces] == [
-        [0.02, 0.02], [0.02, 0.02], [0.05, 0.02], [0.02, 0.02], [0.4, 0.4], [0.1, 0.1]
-    ]  # fmt: skip
+        [0.02, 0.02],
+        [0.02, 0.02],
+        [0.05, 0.02],
+        [0.02, 0.02],
+        [0.4, 0.4],
+        [0.1, 0.1],
+    ]
     lines = {trace.name: trace.y[0] for trace in figure.plot.data if trace.name in ("the proof", "δ")}
     assert lines == {"the proof": 1.0, "δ": 0.045}  # of the errors it is 0.03, of seconds and bytes 1
     assert "in l2 at T' = 50, 100; in linf at T' = 100; in cos at T' = 50, 100 (means of 1 repeats)" in figure.summary
@@ -499,8 +545,12 @@ def test_the_papers_numbers_are_the_papers():
     for row in paper_data("settings").itertuples():
         if row.task in ("cifar10", "cifar100", "imagenet10"):
             task = pk.task(row.task)
-            ours = {"E": task.epochs, "S": task.steps_per_epoch, "k": task.checkpoint_interval,
-                    "Q": task.steps_per_epoch // task.checkpoint_interval}  # fmt: skip
+            ours = {
+                "E": task.epochs,
+                "S": task.steps_per_epoch,
+                "k": task.checkpoint_interval,
+                "Q": task.steps_per_epoch // task.checkpoint_interval,
+            }
             if row.symbol in ours:
                 assert ours[row.symbol] == int(row.value), row
     costs = paper_data("costs").set_index("party")
@@ -522,9 +572,13 @@ def test_tables_2_and_3_stand_beside_the_papers():
     second = table_beside(averages, "Table II", ["digits"], 140)
     assert second.loc["loss", ("cifar10 (paper)", "before")] == "0.4300 ± 0.1800"
     assert second.loc["squared gradient norm", ("cifar10 (paper)", "after")] == "0.1200 ± 0.0500"
-    rows = averages[(averages["attack"] == "attack_2") & (averages["spoof_steps"] == 140)
-                    & (averages["value"] == "loss.after") & (averages["task"] == "digits")
-                    & (averages["adversary_precision"] == "")]  # fmt: skip
+    rows = averages[
+        (averages["attack"] == "attack_2")
+        & (averages["spoof_steps"] == 140)
+        & (averages["value"] == "loss.after")
+        & (averages["task"] == "digits")
+        & (averages["adversary_precision"] == "")
+    ]
     assert second.loc["loss", ("digits (here)", "after")].startswith(f"{rows['mean'].item():.4f} ± ")
 
     third = table_beside(averages, "Table III", ["digits", "digits:first-half"])
@@ -562,12 +616,16 @@ def test_the_readme_shows_the_published_results():
 
 
 def test_the_speed_table_shows_what_has_a_floor_and_whether_it_is_kept():
-    rows = [("prove / bare loop", "ratio", 1.2344, 1.15, False), ("import polkit", "seconds", 0.2367, 0.3, True),
-            ("make book, 01_primer", "seconds", 49.1, None, True)]  # fmt: skip
+    rows = [
+        ("prove / bare loop", "ratio", 1.2344, 1.15, False),
+        ("import polkit", "seconds", 0.2367, 0.3, True),
+        ("make book, 01_primer", "seconds", 49.1, None, True),
+    ]
     bench = pd.DataFrame(rows, columns=["what", "unit", "value", "at_most", "holds"])
     assert speed_table(bench).splitlines()[2:] == [
-        "| prove / bare loop | 1.23 | 1.15 | no |", "| import polkit | 0.237 s | 0.30 s | yes |",
-    ]  # fmt: skip
+        "| prove / bare loop | 1.23 | 1.15 | no |",
+        "| import polkit | 0.237 s | 0.30 s | yes |",
+    ]
 
 
 def test_the_readmes_tables_stand_between_their_marks(tmp_path):
@@ -581,16 +639,24 @@ def test_the_readmes_tables_stand_between_their_marks(tmp_path):
 
 
 def test_the_matrix_counts_in_how_many_repeats_a_folder_was_accepted(tmp_path):
-    accepted = {f"accepted.{folder}.{defence}": True for folder in ("honest proof", "Attack II")
-                for defence in (PUBLISHED, *COLUMNS)}  # fmt: skip
-    costs = {"steps.Attack II": 140, "share.Attack II.floating_point_operations": 0.1,
-             "errors.Attack II.tight": 500.0}  # fmt: skip
+    accepted = {
+        f"accepted.{folder}.{defence}": True
+        for folder in ("honest proof", "Attack II")
+        for defence in (PUBLISHED, *COLUMNS)
+    }
+    costs = {"steps.Attack II": 140, "share.Attack II.floating_point_operations": 0.1, "errors.Attack II.tight": 500.0}
     second = accepted | {"accepted.Attack II.every interval": False, "accepted.Attack II.recommended": False}
     third = second | {"accepted.Attack II.every interval": True}
-    records = {str(number): record("matrix", {"task": "digits", "seed": number}, values) for number, values in
-               enumerate((accepted | {"accepted.Attack II.recommended": False} | costs, second | costs,
-                          third | costs | {"share.Attack II.floating_point_operations": 0.4,
-                                           "errors.Attack II.tight": 200.0}))}  # fmt: skip
+    records = {
+        str(number): record("matrix", {"task": "digits", "seed": number}, values)
+        for number, values in enumerate(
+            (
+                accepted | {"accepted.Attack II.recommended": False} | costs,
+                second | costs,
+                third | costs | {"share.Attack II.floating_point_operations": 0.4, "errors.Attack II.tight": 200.0},
+            )
+        )
+    }
     records["other"] = record("spoof", {"task": "digits"}, accepted)
     records["failed"] = record("matrix", {"task": "digits"}, accepted) | {"status": "failed"}
     found = matrix_tables(records)
@@ -606,8 +672,9 @@ def test_the_matrix_counts_in_how_many_repeats_a_folder_was_accepted(tmp_path):
         repeats_of(pd.concat([cells, cells.assign(repeats=4)]))
     figure = matrix_figure(counts, 3)
     assert figure.plot.data[0].z.tolist() == (counts.to_numpy() / 3).tolist()
-    assert figure.summary == ("Of 1 spoofs, 1 pass the verifier “as published” in one of 3 trainings or more; "
-                              "none passes “recommended”.")  # fmt: skip
+    assert figure.summary == (
+        "Of 1 spoofs, 1 pass the verifier “as published” in one of 3 trainings or more; none passes “recommended”."
+    )
     assert always(cells, "honest proof", "recommended")
     assert never(cells, "Attack II", "recommended")
     assert not never(cells, "Attack II", "every interval")
@@ -639,12 +706,17 @@ def test_the_matrix_counts_in_how_many_repeats_a_folder_was_accepted(tmp_path):
 def test_honest_proofs_before_every_verifier_are_counted_by_machine(tmp_path):
     def judged(accepted, loose=0.1):
         places = [("other kernels", name) for name in VERIFIERS] + [("bf16", "recommended")]
-        values = {f"{machine}.{name}.{kind}": value for machine, name in places for kind, value in
-                  (("accepted", True), ("floating_point_operations", 0.5), ("wall_seconds", 0.4))}  # fmt: skip
+        values = {
+            f"{machine}.{name}.{kind}": value
+            for machine, name in places
+            for kind, value in (("accepted", True), ("floating_point_operations", 0.5), ("wall_seconds", 0.4))
+        }
         return values | {"steps": 16, "other kernels.recommended.loose": loose, "bf16.recommended.accepted": accepted}
 
-    records = {str(seed): record("presets", {"task": "digits", "seed": seed}, values) for seed, values in
-               enumerate((judged(True), judged(False, 0.3)))}  # fmt: skip
+    records = {
+        str(seed): record("presets", {"task": "digits", "seed": seed}, values)
+        for seed, values in enumerate((judged(True), judged(False, 0.3)))
+    }
     records["2"] = record("presets", {"task": "digits", "seed": 2}, judged(True)) | {"status": "failed"}
     for name, each in records.items():
         write_record(tmp_path / "out", name, each | MADE_HERE)
@@ -658,9 +730,13 @@ def test_honest_proofs_before_every_verifier_are_counted_by_machine(tmp_path):
     assert costs.index.tolist() == list(VERIFIERS)
     assert costs.loc["recommended"].tolist() == [0.5, 0.4, "0 / 2", "1 / 2"]
     assert costs.loc["all"].tolist() == [0.5, 0.4, "0 / 2", ""]
-    cells = pd.DataFrame([{"task": "digits", "folder": folder, "defence": preset, "accepted": int(preset == "paper"),
-                           "repeats": 3} for folder in ("honest proof", "Attack I", "Attack II")
-                          for preset in PRESETS])  # fmt: skip
+    cells = pd.DataFrame(
+        [
+            {"task": "digits", "folder": folder, "defence": preset, "accepted": int(preset == "paper"), "repeats": 3}
+            for folder in ("honest proof", "Attack I", "Attack II")
+            for preset in PRESETS
+        ]
+    )
     rows = presets_table(found["verifiers"], cells).splitlines()
     assert rows[2] == "| paper | 0.50 | 0.40 | 0 / 2 | – | 2 of 2 |"
     assert rows[3] == "| recommended | 0.50 | 0.40 | 0 / 2 | 1 / 2 | 0 of 2 |"
@@ -675,8 +751,12 @@ def test_a_batch_without_spoofs_leaves_the_papers_results_as_they_are(tmp_path):
         write_record(tmp_path / "out", kind, record(kind, {"task": "digits", "seed": 0}, values) | MADE_HERE)
     summarise(tmp_path / "out", tmp_path / "published")
     assert sorted(file.name for file in (tmp_path / "published").iterdir()) == [
-        "made_on_matrix.json", "matrix.csv", "matrix_costs.csv", "matrix_errors.csv", "matrix_trainings.csv"
-    ]  # fmt: skip
+        "made_on_matrix.json",
+        "matrix.csv",
+        "matrix_costs.csv",
+        "matrix_errors.csv",
+        "matrix_trainings.csv",
+    ]
     assert (tmp_path / "out" / "runs.csv").is_file()
 
 

@@ -34,8 +34,11 @@ def test_a_difference_is_found_where_it_begins(small_proof, tmp_path, small_task
 
 def test_the_manifest_names_no_place_no_time_and_nobody(small_proof, tmp_path):
     text = (small_proof.folder / "manifest.json").read_text()
-    assert not [word for word in (str(small_proof.folder.parent), socket.gethostname(), "/") if word in text.replace(
-        "checkpoints/", "")]  # fmt: skip
+    assert not [
+        word
+        for word in (str(small_proof.folder.parent), socket.gethostname(), "/")
+        if word in text.replace("checkpoints/", "")
+    ]
     manifest = json.loads(text)
     assert set(manifest["versions"]) == {"polkit", "torch", "numpy"}
     assert {type(value) for value in (manifest["steps"], manifest["checkpoint_interval"])} == {int}
@@ -57,8 +60,9 @@ def two_places(tmp_path):
 
 
 def test_a_folder_of_images_makes_the_same_proof_wherever_it_lies(two_places, tmp_path, capsys):
-    proofs = [pk.prove(task, out=tmp_path / f"proof-{number}", progress=False)
-              for number, task in enumerate(two_places)]  # fmt: skip
+    proofs = [
+        pk.prove(task, out=tmp_path / f"proof-{number}", progress=False) for number, task in enumerate(two_places)
+    ]
     assert proofs[0].digest == proofs[1].digest
     assert proofs[0].manifest["task"]["data"] == "folder:images"
     assert str(tmp_path) not in (proofs[0].folder / "manifest.json").read_text()
@@ -71,8 +75,22 @@ def test_a_folder_of_images_makes_the_same_proof_wherever_it_lies(two_places, tm
     shutil.rmtree(tmp_path / "two")
     calibration = pk.calibrate(opened, replays=2, margin=1.01, workers=1, out=tmp_path / "c.json", progress=False)
     assert pk.verify(opened, calibration).accepted
-    assert main(["spoof", "--attack", "interpolation", "--weights", str(opened.folder), "--spoof-steps", "2", "--out",
-                 str(tmp_path / "forged")]) == 2  # fmt: skip
+    assert (
+        main(
+            [
+                "spoof",
+                "--attack",
+                "interpolation",
+                "--weights",
+                str(opened.folder),
+                "--spoof-steps",
+                "2",
+                "--out",
+                str(tmp_path / "forged"),
+            ]
+        )
+        == 2
+    )
     assert "says that its images are 'folder:images', not where: give --task folder:PATH" in capsys.readouterr().err
 
 

@@ -7,8 +7,8 @@ import torch
 
 import polkit as pk
 from polkit.adversary.retraining import distil, retrain
-from polkit.data import normalise
-from polkit.models import build_model
+from polkit.training.data import normalise
+from polkit.training.models import build_model
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,24 @@ import torch
 from safetensors.torch import save_file
 
 import polkit as pk
-from polkit import exact as exact_room
-from polkit.exact import prove_exactly, replay_exactly, reproduced_exactly
-from polkit.proof import ROUNDING_LOG
-from polkit.replay import interval_errors
-from polkit.rounding import ALLOWED, NEAR, flat, nearness, read_log, round_and_log, round_by_log, unflat, units
+from polkit.defences import exact as exact_room
+from polkit.defences.exact import (
+    ALLOWED,
+    NEAR,
+    flat,
+    nearness,
+    prove_exactly,
+    read_log,
+    replay_exactly,
+    reproduced_exactly,
+    round_and_log,
+    round_by_log,
+    unflat,
+    units,
+)
+from polkit.proof.folder import ROUNDING_LOG
+from polkit.training import Learner
+from polkit.verifier.replay import interval_errors
 
 PARTS = ["weights", "buffers", "momentum"]
 
@@ -54,8 +67,15 @@ def test_the_grid_is_that_of_float32_and_nowhere_finer_than_2_to_the_minus_44():
 
 def test_the_log_names_what_lies_near_a_middle_and_which_way_it_went():
     unit = 2.0**-23  # between 1 and 2
-    values = torch.tensor([1 + 0.5 * unit + 0.9 * NEAR * unit, 1 + 0.5 * unit - 0.9 * NEAR * unit, 1 + 0.4 * unit,
-                           1 + 0.5 * unit + 1.1 * NEAR * unit], dtype=torch.float64)  # fmt: skip
+    values = torch.tensor(
+        [
+            1 + 0.5 * unit + 0.9 * NEAR * unit,
+            1 + 0.5 * unit - 0.9 * NEAR * unit,
+            1 + 0.4 * unit,
+            1 + 0.5 * unit + 1.1 * NEAR * unit,
+        ],
+        dtype=torch.float64,
+    )
     rounded, entries = round_and_log(values)
     assert entries.tolist() == [2 * 0 + 1, 2 * 1 + 0]
     assert rounded.tolist() == [1 + unit, 1, 1, 1 + unit]
@@ -95,8 +115,9 @@ def test_a_log_settles_a_doubt_and_nothing_else():
 def test_a_state_survives_being_laid_flat(small_proof):
     state = small_proof.checkpoint(8)
     again = unflat(flat(state).float(), state).parts()
-    assert all(torch.equal(value, again[part][name]) for part, named in state.parts().items()
-               for name, value in named.items())  # fmt: skip
+    assert all(
+        torch.equal(value, again[part][name]) for part, named in state.parts().items() for name, value in named.items()
+    )
 
 
 def test_another_order_of_sums_reproduces_every_bit(exact, small_task, small_calibration):
@@ -107,7 +128,7 @@ def test_another_order_of_sums_reproduces_every_bit(exact, small_task, small_cal
     assert reproduced_exactly(exact, small_task, other, [4, 8]) == []
     values, first = [], exact.checkpoint(0)
     data = exact_room.recorded_data(exact, pk.Conditions())
-    learner = exact_room.make_learner(small_task, pk.Conditions(precision="float64"))
+    learner = Learner(small_task, pk.Conditions(precision="float64"))
     values = [exact_room.stepped(learner, first, data, 0, reordered) for reordered in (None, 5)]
     assert not torch.equal(*values)  # the two machines do differ
     assert pk.verify(exact, small_calibration, top_q="all").accepted  # and it is a proof like any other
@@ -157,18 +178,21 @@ def test_the_log_cannot_steer(exact, small_task, small_proof, tmp_path):
     assert abs(nearer) <= moved
 
 
-@pytest.mark.parametrize(("change", "reason"), [
-    (lambda ends, entries: {"ends": ends, "entries": entries.long()}, "it must be int32"),
-    (lambda ends, entries: {"ends": ends}, "lacks or adds the tensor 'entries'"),
-    (lambda ends, entries: {"ends": ends[:-1], "entries": entries}, "ends has shape (15,)"),
-    (lambda ends, entries: {"ends": ends, "entries": entries[:-1]}, "ends must rise to"),
-    (lambda ends, entries: {"ends": ends.flip(0), "entries": entries}, "ends must rise to"),
-    (lambda ends, entries: {"ends": ends, "entries": entries.flip(0)}, "the positions of step 0 must rise"),
-    (lambda ends, entries: {"ends": ends, "entries": entries - 2**20}, "must rise from 0"),
-    (lambda ends, entries: {"ends": ends, "entries": entries + 2**20}, "to below 38388"),
-    (lambda ends, entries: {"ends": ends + 2**14, "entries": torch.arange(len(entries) + 2**14).int()}, "a step"),
-    (lambda ends, entries: {"ends": ends, "entries": torch.zeros(2**20).int()}, "it may have"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda ends, entries: {"ends": ends, "entries": entries.long()}, "it must be int32"),
+        (lambda ends, entries: {"ends": ends}, "lacks or adds the tensor 'entries'"),
+        (lambda ends, entries: {"ends": ends[:-1], "entries": entries}, "ends has shape (15,)"),
+        (lambda ends, entries: {"ends": ends, "entries": entries[:-1]}, "ends must rise to"),
+        (lambda ends, entries: {"ends": ends.flip(0), "entries": entries}, "ends must rise to"),
+        (lambda ends, entries: {"ends": ends, "entries": entries.flip(0)}, "the positions of step 0 must rise"),
+        (lambda ends, entries: {"ends": ends, "entries": entries - 2**20}, "must rise from 0"),
+        (lambda ends, entries: {"ends": ends, "entries": entries + 2**20}, "to below 38388"),
+        (lambda ends, entries: {"ends": ends + 2**14, "entries": torch.arange(len(entries) + 2**14).int()}, "a step"),
+        (lambda ends, entries: {"ends": ends, "entries": torch.zeros(2**20).int()}, "it may have"),
+    ],
+)
 def test_a_log_is_read_only_if_it_can_be_one(logged, small_task, change, reason):
     entries = read_log(logged, 38388)
     ends = torch.tensor([len(step) for step in entries]).cumsum(0)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import polkit as pk
-from polkit.verifier import OPTIMISER
+from polkit.verifier.inspection import OPTIMISER
 
 
 @pytest.fixture(scope="module")

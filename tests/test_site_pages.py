@@ -8,11 +8,11 @@ from bs4 import BeautifulSoup
 from docutils.utils.math import MathError
 from pybtex.database import parse_file
 
-from polkit.book import chapters
-from polkit.site.__main__ import build
-from polkit.site.formulas import mathml
-from polkit.site.pages import dressed
-from polkit.site.sources import BIBLIOGRAPHY, Work, prose, works
+from notebooks.site.build import build
+from notebooks.site.formulas import mathml
+from notebooks.site.pages import dressed
+from notebooks.site.sources import BIBLIOGRAPHY, Work, prose, works
+from polkit.book.chapters import chapters
 
 PICTURE = '<div class="cell_output"><img src="a.png" alt="_images/a.png"/><p><em>In words: It falls.</em></p></div>'
 
@@ -43,7 +43,11 @@ def test_a_table_names_its_head_cells_and_scrolls_in_a_box_named_after_its_secti
     head, body = "<thead><tr><th></th><th>l2</th></tr></thead>", "<tbody><tr><th>0</th><td>1</td></tr></tbody>"
     page = soup(dressed(f"<h2>What k costs<a href='#x'>#</a></h2><table border='1'>{head}{body}</table>"))
     assert [(cell.name, cell.get("scope")) for cell in page.find_all(["th", "td"])] == [
-        ("td", None), ("th", "col"), ("th", "row"), ("td", None)]  # fmt: skip
+        ("td", None),
+        ("th", "col"),
+        ("th", "row"),
+        ("td", None),
+    ]
     box = page.table.parent
     assert (box["role"], box["tabindex"], box["aria-label"]) == ("group", "0", "table: What k costs")
     assert not page.table.has_attr("border")
@@ -75,8 +79,9 @@ def test_every_work_is_named_in_a_chapter_and_can_be_found():
         assert doi is None or re.fullmatch(r"10\.\d{4,5}/\S+", doi), key
         assert {"title", "year", "named"} <= set(entry.fields), key
         assert entry.persons["author"], key
-    unfound = {key for key, entry in parse_file(str(BIBLIOGRAPHY)).entries.items()
-               if not {"doi", "url"} & set(entry.fields)}  # fmt: skip
+    unfound = {
+        key for key, entry in parse_file(str(BIBLIOGRAPHY)).entries.items() if not {"doi", "url"} & set(entry.fields)
+    }
     assert unfound == {"freivalds1977", "krizhevsky2009"}  # neither has one
 
 

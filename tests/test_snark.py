@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 
 import polkit as pk
-from polkit import snark
-from polkit.circuit import LARGEST_WEIGHT
-from polkit.figures import proving_figure
-from polkit.proving_cost import StepCost, first_step, measured_step, seconds_per_operation
-from polkit.reproduce.claims import paper_data
-from polkit.reproduce.snark import CIRCUITS, extrapolation, read_steps
+from notebooks.experiments.snark import CIRCUITS
+from polkit.book.figures import proving_figure
+from polkit.defences import snark
+from polkit.defences.circuit import LARGEST_WEIGHT
+from polkit.experiments.proving_cost import StepCost, extrapolation, first_step, measured_step, seconds_per_operation
+from polkit.experiments.published import paper_data, read_steps
 
 SMALL = snark.Circuit(features=16, batch_size=4)
 POINTS = pk.training_points(pk.task("digits"))
@@ -126,9 +126,13 @@ def test_an_honest_chain_holds_and_is_the_native_training(keys, chain):
 
 @pytest.mark.parametrize(
     ("lie", "change"),
-    [("weights", {"before": nudged}), ("batch", {"batch": other_pixel}), ("batch", {"batch": other_label}),
-     ("result", {"after": nudged})],
-)  # fmt: skip
+    [
+        ("weights", {"before": nudged}),
+        ("batch", {"batch": other_pixel}),
+        ("batch", {"batch": other_label}),
+        ("result", {"after": nudged}),
+    ],
+)
 def test_a_step_that_is_not_the_verifiers_is_rejected(keys, chain, lie, change):
     honest = chain[0]
     ((name, changed),) = change.items()
@@ -179,8 +183,9 @@ def test_a_chain_from_or_to_elsewhere_or_of_another_length_is_rejected(keys, cha
     assert kinds(snark.verify_chain(keys, chain[:1], FIRST, BATCHES, last)) == ["steps"]
 
 
-@pytest.mark.parametrize("spoil", [lambda proof: b"", lambda proof: proof[:-1],
-                                   lambda proof: bytes([proof[0] ^ 1]) + proof[1:]])  # fmt: skip
+@pytest.mark.parametrize(
+    "spoil", [lambda proof: b"", lambda proof: proof[:-1], lambda proof: bytes([proof[0] ^ 1]) + proof[1:]]
+)
 def test_spoilt_bytes_are_no_proof(keys, chain, spoil):
     one = chain[0]
     assert not snark.proof_holds(keys, spoil(one.proof), one.before, one.batch, one.after)
@@ -213,10 +218,19 @@ def test_a_measured_step(keys):
 
 
 def made_steps(slope, fixed=1.0):
-    rows = [dict.fromkeys((field.name for field in fields(StepCost)), 1.0)
-            | {"features": features, "batch_size": batch, "freivalds": freivalds, "operations": 40 * batch * features,
-               "prove_seconds": fixed + slope * 40 * batch * features / (1 + 9 * freivalds), "native_seconds": 1e-5}
-            for freivalds in (False, True) for features, batch in ((16, 4), (64, 4), (64, 16))]  # fmt: skip
+    rows = [
+        dict.fromkeys((field.name for field in fields(StepCost)), 1.0)
+        | {
+            "features": features,
+            "batch_size": batch,
+            "freivalds": freivalds,
+            "operations": 40 * batch * features,
+            "prove_seconds": fixed + slope * 40 * batch * features / (1 + 9 * freivalds),
+            "native_seconds": 1e-5,
+        }
+        for freivalds in (False, True)
+        for features, batch in ((16, 4), (64, 4), (64, 16))
+    ]
     return pd.DataFrame(rows)
 
 

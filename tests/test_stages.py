@@ -7,10 +7,10 @@ import pytest
 
 import polkit as pk
 from polkit.adversary.path import staged_pace
-from polkit.course.chapter_08 import for_both
+from polkit.book.course.chapter_08 import for_both
 from polkit.defences import cost_of_stages, rejected_at, stage_edges, stage_scales, stage_threshold
-from polkit.reproduce import published
-from polkit.reproduce.stages import (
+from polkit.experiments.published import published
+from polkit.experiments.stages import (
     EVEN,
     SCHEDULED,
     STAGED,
@@ -19,7 +19,7 @@ from polkit.reproduce.stages import (
     read_stage_trials,
     stage_trials,
     staged_spoofs,
-)  # fmt: skip
+)
 
 EDGES, SCALES = (0.0, 0.5, 0.75), (1.0, 0.1, 0.01)
 
@@ -35,8 +35,9 @@ def walked(spoof, final):
 
 def test_a_staged_path_takes_the_same_multiple_of_every_stages_threshold(small_task, small_proof, tmp_path):
     final = small_proof.final_weights()
-    spoof = pk.interpolation_only(final, small_task, spoof_steps=32, pace=staged_pace(EDGES, SCALES),
-                                  out=tmp_path / "spoof", progress=False)  # fmt: skip
+    spoof = pk.interpolation_only(
+        final, small_task, spoof_steps=32, pace=staged_pace(EDGES, SCALES), out=tmp_path / "spoof", progress=False
+    )
     lengths = walked(spoof, final)
     allowed = [stage_threshold(EDGES, SCALES, number / 8) for number in range(8)]
     # The longest interval is that of an even path of 8 / cost_of_stages intervals.
@@ -50,16 +51,24 @@ def test_one_stage_divides_the_way_evenly():
 
 def test_attack_2_walks_the_path_it_was_given(small_task, small_proof, tmp_path):
     final = small_proof.final_weights()
-    spoof = pk.attack_2(final, small_task, spoof_steps=12, pace=((0, 0), (0.5, 0.9), (1, 1)), iterations=1,
-                        out=tmp_path / "spoof", progress=False)  # fmt: skip
+    spoof = pk.attack_2(
+        final,
+        small_task,
+        spoof_steps=12,
+        pace=((0, 0), (0.5, 0.9), (1, 1)),
+        iterations=1,
+        out=tmp_path / "spoof",
+        progress=False,
+    )
     assert walked(spoof, final) == pytest.approx([0.6, 0.3 + 0.1 / 3, 0.2 / 3], rel=1e-3)
 
 
 @pytest.mark.parametrize("pace", [((0, 0), (0.5, 1)), ((0.1, 0), (1, 1)), ((0, 0), (0.7, 0.2), (0.6, 0.3), (1, 1))])
 def test_a_pace_that_is_no_way_is_refused(pace, small_task, small_proof, tmp_path):
     with pytest.raises(ValueError, match="its knots must rise from"):
-        pk.interpolation_only(small_proof.final_weights(), small_task, spoof_steps=12, pace=pace,
-                              out=tmp_path / "spoof", progress=False)  # fmt: skip
+        pk.interpolation_only(
+            small_proof.final_weights(), small_task, spoof_steps=12, pace=pace, out=tmp_path / "spoof", progress=False
+        )
 
 
 def test_a_schedule_of_its_own_drops_at_the_same_shares_in_whole_epochs(small_task):
@@ -80,8 +89,11 @@ def test_the_three_paths_differ_in_pace_and_schedule_and_in_nothing_else(staged,
     final = small_proof.final_weights()
     assert list(staged) == [EVEN, STAGED, SCHEDULED]
     pace = [1, 1, 0.1, 0.01]
-    for name, expected in ((EVEN, [0.25] * 4), (STAGED, [each / 2.11 for each in pace]),
-                           (SCHEDULED, [each / 2.11 for each in pace])):  # fmt: skip
+    for name, expected in (
+        (EVEN, [0.25] * 4),
+        (STAGED, [each / 2.11 for each in pace]),
+        (SCHEDULED, [each / 2.11 for each in pace]),
+    ):
         assert walked(staged[name][0], final) == pytest.approx(expected, rel=1e-3)
     claimed = {name: spoof.task for name, (spoof, _) in staged.items()}
     assert claimed[EVEN] == claimed[STAGED] == small_task
@@ -89,8 +101,10 @@ def test_the_three_paths_differ_in_pace_and_schedule_and_in_nothing_else(staged,
 
 
 def test_a_schedule_of_its_own_is_judged_only_by_who_lets_the_prover_decide_it(small_proof, small_calibration):
-    longer = dict((name, (spoof, verdict)) for name, spoof, verdict in staged_spoofs(
-        small_proof, small_calibration, EDGES, SCALES, 8))  # fmt: skip
+    longer = dict(
+        (name, (spoof, verdict))
+        for name, spoof, verdict in staged_spoofs(small_proof, small_calibration, EDGES, SCALES, 8)
+    )
     spoof, verdict = longer[SCHEDULED]
     assert spoof.task.milestones == (1, 1)
     assert not [reason for reason in verdict.reasons if reason.kind == "task"]
@@ -113,10 +127,12 @@ def test_the_trials_are_what_the_verdicts_say(staged, small_proof, small_calibra
 
 def test_a_path_passes_if_the_one_threshold_and_every_stage_accept():
     rows = [("a", True, 0), ("a", True, 1), ("a", False, 0), ("a", True, 0)]
-    trials = pd.DataFrame([
-        {"seed": seed, "path": EVEN, "spoof_steps": 140, "accepted": accepted, "above_stage": above}
-        for seed, (_, accepted, above) in enumerate(rows)
-    ])  # fmt: skip
+    trials = pd.DataFrame(
+        [
+            {"seed": seed, "path": EVEN, "spoof_steps": 140, "accepted": accepted, "above_stage": above}
+            for seed, (_, accepted, above) in enumerate(rows)
+        ]
+    )
     assert passing(trials).loc[EVEN, 140] == 2
 
 

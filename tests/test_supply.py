@@ -35,8 +35,10 @@ def test_a_file_that_was_altered_or_removed_is_found(tmp_path):
     digest = "cWKXZGn4GPDEPxZqcZLSK78tSyWRAQmBVlkH9AMYhPQ"  # of something else
     (info / "RECORD").write_text(f"thing.py,sha256={digest},6\ngone.py,sha256={digest},6\n{info.name}/RECORD,,\n")
     thing = importlib.metadata.PathDistribution(info)
-    assert list(supply.altered(thing)) == ["thing: thing.py is not the file that was installed",
-                                           "thing: gone.py is missing"]  # fmt: skip
+    assert list(supply.altered(thing)) == [
+        "thing: thing.py is not the file that was installed",
+        "thing: gone.py is missing",
+    ]
     assert supply.COPYLEFT.search(supply.licence(thing))
 
 
@@ -47,8 +49,10 @@ def answering(monkeypatch, stdout="", stderr="", returncode=0):
 
 def test_a_release_that_was_taken_back_is_found_and_silence_is_not_an_answer(monkeypatch):
     found = {"attrs": importlib.metadata.distribution("numpy")}
-    warning = ("WARNING: The candidate selected for download or install is a yanked version: 'attrs' candidate "
-               "(version 21.1.0 at https://example.invalid/attrs.whl)\nReason for being yanked: none")  # fmt: skip
+    warning = (
+        "WARNING: The candidate selected for download or install is a yanked version: 'attrs' candidate "
+        "(version 21.1.0 at https://example.invalid/attrs.whl)\nReason for being yanked: none"
+    )
     answering(monkeypatch, stderr=warning)
     assert supply.yanked(found) == ["attrs 21.1.0 was yanked"]
     answering(monkeypatch)
@@ -59,8 +63,11 @@ def test_a_release_that_was_taken_back_is_found_and_silence_is_not_an_answer(mon
 
 def test_known_vulnerabilities_count_only_where_the_database_knew_the_package(monkeypatch):
     found = {"numpy": importlib.metadata.distribution("numpy")}
-    answering(monkeypatch, '{"dependencies": [{"name": "a", "version": "1", "vulns": [{"id": "CVE-1"}]}, '
-                           '{"name": "b", "skip_reason": "not found"}]}')  # fmt: skip
+    answering(
+        monkeypatch,
+        '{"dependencies": [{"name": "a", "version": "1", "vulns": [{"id": "CVE-1"}]}, '
+        '{"name": "b", "skip_reason": "not found"}]}',
+    )
     assert supply.vulnerable(found) == (["a 1: CVE-1"], 1)
     answering(monkeypatch, '{"dependencies": [{"name": "b", "skip_reason": "not found"}]}')
     assert supply.vulnerable(found) == ([], 0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import polkit as pk
-from polkit.models import build_model, weight_distributions
+from polkit.training.models import build_model, weight_distributions
 
 
 def test_the_papers_settings():
@@ -29,11 +29,17 @@ def test_a_task_survives_json():
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"epochs": "4"}, "epochs must be of type int"), ({"epochs": True}, "epochs must be of type int"),
-     ({"image_shape": [1, 8]}, "channels, height, width"), ({"milestones": [1.5]}, "milestones must be a list"),
-     ({"spare": 1}, "an object with the fields"), ({"batch_size": 0}, "batch_size is 0"),
-     ({"half": "third"}, "one of first-half, second-half"), ({"checkpoint_interval": 5000}, "must not exceed")],
-)  # fmt: skip
+    [
+        ({"epochs": "4"}, "epochs must be of type int"),
+        ({"epochs": True}, "epochs must be of type int"),
+        ({"image_shape": [1, 8]}, "channels, height, width"),
+        ({"milestones": [1.5]}, "milestones must be a list"),
+        ({"spare": 1}, "an object with the fields"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"half": "third"}, "one of first-half, second-half"),
+        ({"checkpoint_interval": 5000}, "must not exceed"),
+    ],
+)
 def test_a_task_from_outside_is_checked(change, message):
     with pytest.raises(ValueError, match=message):
         pk.Task.from_json(pk.task("digits").to_json() | change)

@@ -4,9 +4,10 @@ import torch
 from torch.nn import functional as F
 
 import polkit as pk
-from polkit.cost import Meter
-from polkit.models import build_model
-from polkit.training import applied, load, make_learner, snapshot
+from polkit.training.conditions import applied
+from polkit.training.cost import Meter
+from polkit.training.models import build_model
+from polkit.training.step import Learner
 
 EXACT = pk.Conditions(precision="float64")
 
@@ -18,11 +19,11 @@ def test_update_is_a_hand_written_sgd_step(small_task):
     weights = {name: value.double().requires_grad_() for name, value in start.weights.items()}
     momentum = {name: torch.zeros_like(value) for name, value in weights.items()}
     with applied(EXACT):
-        learner = make_learner(task, EXACT)
-        load(learner, start)
+        learner = Learner(task, EXACT)
+        learner.load(start)
         for step in range(10):  # the learning rate drops at step 8, epoch 2 of 4
             batch = points.take(np.arange(step * 16, step * 16 + 64))
-            pk.update(learner, batch, step=step, augmentation_seed=0)
+            learner.update(batch, step=step, augmentation_seed=0)
             images = (batch.images.double() / 255 - 0.305) / 0.376
             loss = F.cross_entropy(torch.func.functional_call(model, weights, (images,)), batch.labels)
             gradient = torch.autograd.grad(loss, list(weights.values()))
@@ -30,7 +31,7 @@ def test_update_is_a_hand_written_sgd_step(small_task):
             for (name, value), slope in zip(list(weights.items()), gradient, strict=True):
                 momentum[name] = 0.9 * momentum[name] + slope + 1e-4 * value.detach()
                 weights[name] = (value.detach() - rate * momentum[name]).requires_grad_()
-        reached = snapshot(learner)
+        reached = learner.snapshot()
     for name, value in weights.items():
         torch.testing.assert_close(reached.weights[name], value.detach(), rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(reached.momentum[name], momentum[name], rtol=1e-9, atol=1e-12)
@@ -45,9 +46,9 @@ def test_learning_rate_drops_at_the_milestones():
 
 def test_a_loaded_checkpoint_comes_back_bit_for_bit(small_proof):
     recorded = small_proof.checkpoint(8)
-    learner = make_learner(small_proof.task, pk.Conditions())
-    load(learner, recorded)
-    for part, tensors in snapshot(learner).parts().items():
+    learner = Learner(small_proof.task, pk.Conditions())
+    learner.load(recorded)
+    for part, tensors in learner.snapshot().parts().items():
         assert all(torch.equal(value, recorded.parts()[part][name]) for name, value in tensors.items()), part
 
 
@@ -61,9 +62,12 @@ def test_applied_takes_its_settings_back():
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"precision": "fp8"}, "one of float32, bf16, float64"), ({"augmentation": "off"}, "one of replay, redraw"),
-     ({"threads": 0}, "at least 1")],
-)  # fmt: skip
+    [
+        ({"precision": "fp8"}, "one of float32, bf16, float64"),
+        ({"augmentation": "off"}, "one of replay, redraw"),
+        ({"threads": 0}, "at least 1"),
+    ],
+)
 def test_impossible_conditions_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         pk.Conditions(**settings)
@@ -71,11 +75,17 @@ def test_impossible_conditions_are_refused(settings, message):
 
 @pytest.mark.parametrize(
     "conditions",
-    [pk.Conditions(precision="bf16"), pk.Conditions(onednn=False), EXACT,
-     pytest.param(pk.Conditions(device="cuda"), marks=[
-         pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")])],
+    [
+        pk.Conditions(precision="bf16"),
+        pk.Conditions(onednn=False),
+        EXACT,
+        pytest.param(
+            pk.Conditions(device="cuda"),
+            marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")],
+        ),
+    ],
     ids=["bf16", "no oneDNN", "float64", "cuda"],
-)  # fmt: skip
+)
 def test_other_conditions_differ_a_little(small_task, conditions):
     def trained(under):
         return pk.train(small_task.replace(epochs=1), 0, under, pk.training_points(small_task)).weights
@@ -107,8 +117,11 @@ def test_a_joint_gradient_counts_once_for_the_paper_and_k_times_in_operations():
     assert cost.wall_seconds > 0
     assert (cost + cost).floating_point_operations == 11800
     assert pk.Cost(1, 10, 2.0, 4).relative_to(pk.Cost(2, 20, 8.0, 16)) == {
-        "gradient_evaluations": 0.5, "floating_point_operations": 0.5, "wall_seconds": 0.25, "stored_bytes": 0.25
-    }  # fmt: skip
+        "gradient_evaluations": 0.5,
+        "floating_point_operations": 0.5,
+        "wall_seconds": 0.25,
+        "stored_bytes": 0.25,
+    }
 
 
 def test_update_sees_the_batch_as_its_seed_augments_it(small_task):
@@ -116,10 +129,10 @@ def test_update_sees_the_batch_as_its_seed_augments_it(small_task):
     shown = pk.augment(small_task, points.images.double() / 255, 11)
     reached = []
     for batch, seed in ((points, 11), (pk.Points(shown, points.labels), None), (points, 12)):
-        learner = make_learner(small_task, EXACT)
-        load(learner, pk.initial_checkpoint(small_task, 0))
-        loss = pk.update(learner, batch, step=0, augmentation_seed=seed)
-        reached.append((snapshot(learner).weights, float(loss)))
+        learner = Learner(small_task, EXACT)
+        learner.load(pk.initial_checkpoint(small_task, 0))
+        loss = learner.update(batch, step=0, augmentation_seed=seed)
+        reached.append((learner.snapshot().weights, float(loss)))
     assert reached[0][1] == pytest.approx(reached[1][1], rel=1e-12)
     assert pk.distances(reached[0][0], reached[1][0])["linf"] < 1e-12
     assert pk.distances(reached[0][0], reached[2][0])["linf"] > 1e-6
@@ -128,12 +141,12 @@ def test_update_sees_the_batch_as_its_seed_augments_it(small_task):
 def test_update_moves_the_running_statistics_a_tenth_of_the_way(small_task):
     points = pk.training_points(small_task).take(range(64))
     start = pk.initial_checkpoint(small_task, 0)
-    learner = make_learner(small_task, EXACT)
-    load(learner, start)
-    pk.update(learner, points, step=0, augmentation_seed=None)
+    learner = Learner(small_task, EXACT)
+    learner.load(start)
+    learner.update(points, step=0, augmentation_seed=None)
     images = (points.images.double() / 255 - 0.305) / 0.376
     shown = F.conv2d(images, start.weights["conv.weight"].double(), padding=1).transpose(0, 1).flatten(1)
-    buffers = snapshot(learner).buffers
+    buffers = learner.snapshot().buffers
     torch.testing.assert_close(buffers["norm.running_mean"], 0.1 * shown.mean(1))
     torch.testing.assert_close(buffers["norm.running_var"], 0.9 + 0.1 * shown.var(1))
 
@@ -144,20 +157,20 @@ def test_absent_momentum_counts_as_zero_whatever_was_there_before(small_task, sm
     zero = {name: torch.zeros_like(value) for name, value in last.momentum.items()}
     reached = []
     for momentum in ({}, zero, last.momentum):
-        learner = make_learner(small_task, pk.Conditions())
-        load(learner, last)  # leaves momentum behind that the next load must replace
-        load(learner, pk.Checkpoint(last.weights, last.buffers, momentum))
-        pk.update(learner, points, step=0, augmentation_seed=1)
-        reached.append(snapshot(learner).weights)
+        learner = Learner(small_task, pk.Conditions())
+        learner.load(last)  # leaves momentum behind that the next load must replace
+        learner.load(pk.Checkpoint(last.weights, last.buffers, momentum))
+        learner.update(points, step=0, augmentation_seed=1)
+        reached.append(learner.snapshot().weights)
     assert pk.distances(reached[0], reached[1])["l1"] == 0.0
     assert pk.distances(reached[0], reached[2])["l1"] > 0.0
 
 
 def test_a_snapshot_is_a_copy(small_task):
-    learner = make_learner(small_task, pk.Conditions())
-    load(learner, pk.initial_checkpoint(small_task, 0))
-    before = snapshot(learner)
-    pk.update(learner, pk.training_points(small_task).take(range(64)), step=0, augmentation_seed=1)
+    learner = Learner(small_task, pk.Conditions())
+    learner.load(pk.initial_checkpoint(small_task, 0))
+    before = learner.snapshot()
+    learner.update(pk.training_points(small_task).take(range(64)), step=0, augmentation_seed=1)
     for part, named in before.parts().items():
         for name, value in named.items():
             expected = pk.initial_checkpoint(small_task, 0).parts()[part][name]
@@ -190,8 +203,12 @@ def test_every_step_of_an_epoch_has_the_same_rate(small_task):
 
 
 def test_applied_takes_its_settings_back_after_an_error():
-    before = (torch.get_num_threads(), torch.backends.mkldnn.enabled, torch.backends.cudnn.deterministic,
-              torch.backends.cudnn.benchmark)  # fmt: skip
+    before = (
+        torch.get_num_threads(),
+        torch.backends.mkldnn.enabled,
+        torch.backends.cudnn.deterministic,
+        torch.backends.cudnn.benchmark,
+    )
 
     def interrupted():
         with applied(pk.Conditions(threads=before[0] + 1, onednn=not before[1])):
@@ -199,8 +216,12 @@ def test_applied_takes_its_settings_back_after_an_error():
 
     with pytest.raises(KeyError, match=str(before[0] + 1)):
         interrupted()
-    after = (torch.get_num_threads(), torch.backends.mkldnn.enabled, torch.backends.cudnn.deterministic,
-             torch.backends.cudnn.benchmark)  # fmt: skip
+    after = (
+        torch.get_num_threads(),
+        torch.backends.mkldnn.enabled,
+        torch.backends.cudnn.deterministic,
+        torch.backends.cudnn.benchmark,
+    )
     assert after == before
 
 
@@ -211,10 +232,10 @@ def test_weights_are_kept_in_the_type_of_the_precision(small_task, precision, dt
     conditions = pk.Conditions(precision=precision)
     assert conditions.dtype == dtype
     with applied(conditions):
-        learner = make_learner(small_task, conditions)
-        load(learner, pk.initial_checkpoint(small_task, 0))
-        loss = pk.update(learner, pk.training_points(small_task).take(range(64)), step=0, augmentation_seed=1)
-        reached = snapshot(learner)
+        learner = Learner(small_task, conditions)
+        learner.load(pk.initial_checkpoint(small_task, 0))
+        loss = learner.update(pk.training_points(small_task).take(range(64)), step=0, augmentation_seed=1)
+        reached = learner.snapshot()
     assert 0 < float(loss) < 10
     for named in reached.parts().values():
         assert {value.dtype for value in named.values()} == {dtype}

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import polkit as pk
-from polkit.proof import write_manifest
-from polkit.replay import select_intervals
-from polkit.training import PARTS
+from polkit.proof.folder import write_manifest
+from polkit.training.step import PARTS
+from polkit.verifier.replay import select_intervals
 
 
 def reseal(proof):
@@ -48,9 +48,14 @@ def put(value, index=(0, 0, 0, 0)):
 def proof_with_points(small_task, small_calibration, small_proof, tmp_path_factory):
     """A folder whose data travel with it: the kind a flipped pixel can be found in."""
     return pk.attack_2(
-        small_proof.final_weights(), small_task, spoof_steps=16, calibration=small_calibration,
-        out=tmp_path_factory.mktemp("points") / "spoof", progress=False, iterations=1,
-    )  # fmt: skip
+        small_proof.final_weights(),
+        small_task,
+        spoof_steps=16,
+        calibration=small_calibration,
+        out=tmp_path_factory.mktemp("points") / "spoof",
+        progress=False,
+        iterations=1,
+    )
 
 
 @pytest.mark.parametrize("top_q", [1, 2, "all"])
@@ -79,66 +84,113 @@ def test_processes_do_not_change_a_verdict(small_proof, small_calibration):
 
 def test_the_verifier_cannot_be_told_what_it_judges():
     assert set(inspect.signature(pk.verify).parameters) == {
-        "proof", "calibration", "top_q", "distances", "parts", "seed", "workers", "remember",
-        "prover_decides", "progress"
-    }  # fmt: skip
+        "proof",
+        "calibration",
+        "top_q",
+        "distances",
+        "parts",
+        "seed",
+        "workers",
+        "remember",
+        "prover_decides",
+        "progress",
+    }
 
 
 TAMPERINGS = {
     "changed weight": (lambda p: change_tensor(p, 8, "weights.head.weight", lambda t: t + 1), "error", "steps 4 to 8"),
     "changed buffer": (
-        lambda p: change_tensor(p, 8, "buffers.norm.running_mean", lambda t: t + 9), "error", "of the buffers"),
+        lambda p: change_tensor(p, 8, "buffers.norm.running_mean", lambda t: t + 9),
+        "error",
+        "of the buffers",
+    ),
     "swapped index": (
         lambda p: change_array(p, "batches.npy", lambda b: b[6].__setitem__([0, 1], b[6][[1, 0]])),
-        "signature", "the batch of step 6"),
+        "signature",
+        "the batch of step 6",
+    ),
     "changed signature": (
         lambda p: change_array(p, "signatures.npy", lambda s: s.__setitem__((5, 31), s[5, 31] ^ 1)),
-        "signature", "the batch of step 5"),
+        "signature",
+        "the batch of step 5",
+    ),
     "index out of range": (
         lambda p: change_array(p, "batches.npy", lambda b: b.__setitem__((7, 0), 256)),
-        "malformed", "step 7 names a point outside 0 to 255"),
+        "malformed",
+        "step 7 names a point outside 0 to 255",
+    ),
     "negative index": (
-        lambda p: change_array(p, "batches.npy", lambda b: b.__setitem__((7, 0), -1)), "malformed", "step 7"),
+        lambda p: change_array(p, "batches.npy", lambda b: b.__setitem__((7, 0), -1)),
+        "malformed",
+        "step 7",
+    ),
     "missing checkpoint": (
         lambda p: (p.folder / "checkpoints" / "00000008.safetensors").unlink(),
-        "missing", "checkpoints/00000008.safetensors"),
+        "missing",
+        "checkpoints/00000008.safetensors",
+    ),
     "W_0 from a uniform distribution": (
         lambda p: change_tensor(p, 0, "weights.blocks.2.conv2.weight", lambda t: (torch.rand(t.shape) * 2 - 1) * 0.144),
-        "initialisation", "weights.blocks.2.conv2.weight is not normal"),
+        "initialisation",
+        "weights.blocks.2.conv2.weight is not normal",
+    ),
     "W_0 of another scale": (
         lambda p: change_tensor(p, 0, "weights.blocks.2.conv1.weight", lambda t: 1.2 * t),
-        "initialisation", "weights.blocks.2.conv1.weight"),
+        "initialisation",
+        "weights.blocks.2.conv1.weight",
+    ),
     "trained normalisation weight in W_0": (
         lambda p: change_tensor(p, 0, "weights.norm.weight", lambda t: t * 1.01),
-        "initialisation", "weights.norm.weight is not constant 1"),
+        "initialisation",
+        "weights.norm.weight is not constant 1",
+    ),
     "trained normalisation bias in W_0": (
         lambda p: change_tensor(p, 0, "weights.norm.bias", lambda t: t + 0.01),
-        "initialisation", "weights.norm.bias is not constant 0"),
+        "initialisation",
+        "weights.norm.bias is not constant 0",
+    ),
     "trained running mean in W_0": (
         lambda p: change_tensor(p, 0, "buffers.norm.running_mean", lambda t: t + 0.01),
-        "initialisation", "buffers.norm.running_mean is not constant 0"),
+        "initialisation",
+        "buffers.norm.running_mean is not constant 0",
+    ),
     "momentum in W_0": (
         lambda p: change_tensor(p, 0, "momentum.head.bias", lambda t: t + 0.01),
-        "initialisation", "momentum.head.bias is not constant 0"),
+        "initialisation",
+        "momentum.head.bias is not constant 0",
+    ),
     "NaN in W_0": (
         lambda p: change_tensor(p, 0, "weights.conv.weight", put(float("nan"))),
-        "initialisation", "weights.conv.weight is not normal"),
+        "initialisation",
+        "weights.conv.weight is not normal",
+    ),
     "NaN in the last weights": (
         lambda p: change_tensor(p, 16, "weights.conv.weight", put(float("nan"))),
-        "not finite", "checkpoints/00000016.safetensors: weights.conv.weight"),
+        "not finite",
+        "checkpoints/00000016.safetensors: weights.conv.weight",
+    ),
     "infinity in a buffer": (
         lambda p: change_tensor(p, 4, "buffers.norm.running_var", put(float("inf"))),
-        "not finite", "checkpoints/00000004.safetensors: buffers.norm.running_var"),
+        "not finite",
+        "checkpoints/00000004.safetensors: buffers.norm.running_var",
+    ),
     "infinity in a momentum": (
         lambda p: change_tensor(p, 12, "momentum.conv.weight", put(float("-inf"))),
-        "not finite", "checkpoints/00000012.safetensors: momentum.conv.weight"),
+        "not finite",
+        "checkpoints/00000012.safetensors: momentum.conv.weight",
+    ),
     "half precision": (
-        lambda p: change_tensor(p, 8, "weights.conv.weight", lambda t: t.half()), "malformed", "is of type F16"),
+        lambda p: change_tensor(p, 8, "weights.conv.weight", lambda t: t.half()),
+        "malformed",
+        "is of type F16",
+    ),
     "another shape": (
         lambda p: change_tensor(p, 8, "weights.conv.weight", lambda t: t[:, :, :2].contiguous()),
-        "malformed", "has shape"),
+        "malformed",
+        "has shape",
+    ),
     "an extra file": (lambda p: (p.folder / "notes.txt").write_text("hello"), "extra", "notes.txt"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", TAMPERINGS)
@@ -280,13 +332,20 @@ def test_an_honest_w_0_passes_and_the_test_can_be_counted_on(small_task):
 
 
 CHANGED_FILES = {
-    name: f"checkpoints/{step}.safetensors" for name, step in {
-        "changed weight": "00000008", "changed buffer": "00000008", "W_0 of another scale": "00000000",
-        "trained normalisation weight in W_0": "00000000", "trained running mean in W_0": "00000000",
-        "NaN in the last weights": "00000016", "infinity in a buffer": "00000004", "infinity in a momentum": "00000012",
-        "half precision": "00000008", "another shape": "00000008",
+    name: f"checkpoints/{step}.safetensors"
+    for name, step in {
+        "changed weight": "00000008",
+        "changed buffer": "00000008",
+        "W_0 of another scale": "00000000",
+        "trained normalisation weight in W_0": "00000000",
+        "trained running mean in W_0": "00000000",
+        "NaN in the last weights": "00000016",
+        "infinity in a buffer": "00000004",
+        "infinity in a momentum": "00000012",
+        "half precision": "00000008",
+        "another shape": "00000008",
     }.items()
-} | {"swapped index": "batches.npy", "changed signature": "signatures.npy"}  # fmt: skip
+} | {"swapped index": "batches.npy", "changed signature": "signatures.npy"}
 
 
 @pytest.mark.parametrize("name", CHANGED_FILES)

@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import ipywidgets as w
 import pytest
-
-from polkit.panels.waiting import Stage, in_turn
+from waiting import Stage, in_turn
 
 
 def part(shown, name):
@@ -57,11 +56,14 @@ def test_each_result_is_shown_as_soon_as_it_is_there_and_the_next_stage_says_how
         return "two"
 
     async def run():
-        shown = in_turn("test", [
-            Stage("the <first>", lambda progress: "one", lambda result: seen.append(result) or first),
-            Stage("the second", halting, lambda result: seen.append(result) or second),
-            Stage("the third", lambda progress: "three", seen.append),
-        ])  # fmt: skip
+        shown = in_turn(
+            "test",
+            [
+                Stage("the <first>", lambda progress: "one", lambda result: seen.append(result) or first),
+                Stage("the second", halting, lambda result: seen.append(result) or second),
+                Stage("the third", lambda progress: "three", seen.append),
+            ],
+        )
         assert words(shown, "status") == "Being made: the <first> (1 of 3) …"
         assert shown.box.children[0].children == ()
         async with asyncio.timeout(5):
@@ -104,11 +106,13 @@ def failing(*_):
 @pytest.mark.parametrize(("compute", "ready"), [(failing, lambda result: None), (lambda progress: 1, failing)])
 def test_what_goes_wrong_is_said_with_the_stage_and_later_ones_are_not_begun(compute, ready):
     kept, later = w.HTML("kept"), []
-    shown = watched([
-        Stage("the first", lambda progress: None, lambda result: kept),
-        Stage("the second", compute, ready),
-        Stage("the third", later.append, later.append),
-    ])  # fmt: skip
+    shown = watched(
+        [
+            Stage("the first", lambda progress: None, lambda result: kept),
+            Stage("the second", compute, ready),
+            Stage("the third", later.append, later.append),
+        ]
+    )
     assert words(shown, "error") == "the second: OSError: the disk is <full>"
     assert shown.box.children[0].children == (kept,)
     assert (later, words(shown, "status")) == ([], "")

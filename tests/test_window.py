@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import polkit as pk
-from polkit.window import (
+from polkit.experiments.window import (
     Attempt,
     attempt,
     measured_costs,
@@ -18,7 +18,7 @@ from polkit.window import (
     steps_per_update,
     window,
     window_edges,
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,20 +82,24 @@ def test_a_path_shorter_than_k_is_one_step_from_end_to_end(small_task, final):
     assert found.iloc[0].to_dict() == found.iloc[1].to_dict()
 
 
-ERRORS = pd.DataFrame({
-    "spoof_steps": [4, 8, 16, 32, 64],
-    "l1": [8.0, 4.0, 2.0, 1.0, 0.5],
-    "l2": [4.0, 2.0, 1.0, 0.5, 0.25],
-    "linf": [1.0, 0.5, 0.25, 0.125, 0.0625],
-    "cos": [1.6, 0.4, 0.1, 0.025, 0.00625],
-})  # fmt: skip
+ERRORS = pd.DataFrame(
+    {
+        "spoof_steps": [4, 8, 16, 32, 64],
+        "l1": [8.0, 4.0, 2.0, 1.0, 0.5],
+        "l2": [4.0, 2.0, 1.0, 0.5, 0.25],
+        "linf": [1.0, 0.5, 0.25, 0.125, 0.0625],
+        "cos": [1.6, 0.4, 0.1, 0.025, 0.00625],
+    }
+)
 
 
 @pytest.fixture
 def known(small_calibration):
     """δ of 2, 1.6, 1 and 0.1 on the weights; the buffers' δ of 0 must not matter."""
-    thresholds = {"weights": {"l1": 2.0, "l2": 1.6, "linf": 1.0, "cos": 0.1},
-                  "buffers": dict.fromkeys(pk.DISTANCES, 0.0)}  # fmt: skip
+    thresholds = {
+        "weights": {"l1": 2.0, "l2": 1.6, "linf": 1.0, "cos": 0.1},
+        "buffers": dict.fromkeys(pk.DISTANCES, 0.0),
+    }
     return dataclasses.replace(small_calibration, thresholds=thresholds)
 
 

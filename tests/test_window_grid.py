@@ -5,10 +5,8 @@ import pandas as pd
 import pytest
 
 import polkit as pk
-from polkit.data import derive_seed
-from polkit.reproduce import published
-from polkit.training import PARTS
-from polkit.window_grid import (
+from polkit.experiments.published import published, read_paths
+from polkit.experiments.window import (
     ATTACKS,
     SCALES,
     above_the_path,
@@ -18,10 +16,11 @@ from polkit.window_grid import (
     closed_window,
     judged_spoofs,
     path_rows,
-    read_paths,
     spoof_rows,
     window_grid,
-)  # fmt: skip
+)
+from polkit.training.data import derive_seed
+from polkit.training.step import PARTS
 
 THRESHOLDS = {"threshold.l1": 1.0, "threshold.l2": 1.0, "threshold.linf": 1.0, "threshold.cos": 0.1}
 
@@ -35,10 +34,14 @@ def path(seed, steps, linf, cos):
     return {"seed": seed, "spoof_steps": steps, "l1": 0.1, "l2": 0.1, "linf": linf, "cos": cos}
 
 
-SPOOFS = pd.DataFrame([
-    made("Attack II", 0, 10, 0.9, 0.05, 0.2), made("Attack II", 1, 10, 1.1, 0.05, 0.4),
-    made("Attack II", 0, 20, 0.8, 0.02, 0.8), made("Attack III", 0, 10, 0.5, 0.3, 0.1),
-])  # fmt: skip
+SPOOFS = pd.DataFrame(
+    [
+        made("Attack II", 0, 10, 0.9, 0.05, 0.2),
+        made("Attack II", 1, 10, 1.1, 0.05, 0.4),
+        made("Attack II", 0, 20, 0.8, 0.02, 0.8),
+        made("Attack III", 0, 10, 0.5, 0.3, 0.1),
+    ]
+)
 PATHS = pd.DataFrame([path(0, 10, 0.9, 0.15), path(1, 10, 0.9, 0.05), path(0, 20, 0.4, 0.02)])
 
 
@@ -119,8 +122,13 @@ def test_at_the_calibrated_threshold_the_grid_is_the_verdict_of_the_runs(of_the_
     spoofs, paths = of_the_runs
     cells = window_grid(spoofs, paths, scales=(1.0,)).set_index(["attack", "spoof_steps"])["measured"]
     names = {"attack_2": "Attack II", "attack_3": "Attack III", "interpolation_only": "interpolation only"}
-    plain = runs[(runs["task"] == "digits") & runs["adversary_half"].isna() & runs["adversary_device"].isna()
-                 & runs["adversary_precision"].isna() & (runs["off_path"] == 0)]  # fmt: skip
+    plain = runs[
+        (runs["task"] == "digits")
+        & runs["adversary_half"].isna()
+        & runs["adversary_device"].isna()
+        & runs["adversary_precision"].isna()
+        & (runs["off_path"] == 0)
+    ]
     for (attack, steps), rows in plain[plain["attack"].isin(names)].groupby(["attack", "spoof_steps"]):
         assert cells[names[attack], steps] == (rows["within.all"].astype(str) == "True").sum()
 

@@ -16,14 +16,23 @@ def command(notebook: Path, port: int) -> list[str]:
     """The call of Voila. What it serves is the page, its scripts and the kernel's messages about widgets: no file of
     the checkout, no template that an address names, nothing to other machines."""
     return [
-        sys.executable, "-m", "voila", str(notebook), "--no-browser",
-        f"--Voila.ip={ADDRESS}", f"--Voila.port={port}", "--Voila.port_retries=0",
-        "--VoilaConfiguration.template=polkit", "--VoilaConfiguration.strip_sources=True",
-        "--VoilaConfiguration.allow_template_override=NO", "--VoilaConfiguration.allow_theme_override=NO",
-        "--VoilaConfiguration.file_allowlist=[]", "--VoilaConfiguration.show_tracebacks=False",
+        sys.executable,
+        "-m",
+        "voila",
+        str(notebook),
+        "--no-browser",
+        f"--Voila.ip={ADDRESS}",
+        f"--Voila.port={port}",
+        "--Voila.port_retries=0",
+        "--VoilaConfiguration.template=polkit",
+        "--VoilaConfiguration.strip_sources=True",
+        "--VoilaConfiguration.allow_template_override=NO",
+        "--VoilaConfiguration.allow_theme_override=NO",
+        "--VoilaConfiguration.file_allowlist=[]",
+        "--VoilaConfiguration.show_tracebacks=False",
         f"--VoilaConfiguration.extension_allowlist={WIDGETS}",
         f"--MappingKernelManager.cull_idle_timeout={ORPHAN_SECONDS}",
-    ]  # fmt: skip
+    ]
 
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:

@@ -2,22 +2,20 @@
 
 from polkit.adversary.attack_1 import attack_1
 from polkit.adversary.attack_2 import attack_2
-from polkit.adversary.attack_3 import attack_3
-from polkit.adversary.blindfold import blindfold_top_q
-from polkit.adversary.corollary import corollary_bound, corollary_gap, corollary_table, measured_derivatives
-from polkit.adversary.gallery import every_spoof
-from polkit.adversary.hidden import crossing_length, hidden_crossing
-from polkit.adversary.momentum import borrowed_momentum
+from polkit.adversary.attack_3 import attack_3, mean_gradient, step_from, step_sizes
+from polkit.adversary.forge import AttackFailed
+from polkit.adversary.interpolation import infinitesimal_update, interpolation_only
+from polkit.adversary.momentum import (
+    blindfold_top_q,
+    borrowed_momentum,
+    crossing_length,
+    hidden_crossing,
+    shortest_blindfold,
+)
 from polkit.adversary.patchwork import concatenation, non_finite
 from polkit.adversary.path import on_the_path, sorted_initialisation, staged_pace
-from polkit.adversary.plan import original_batch
-from polkit.adversary.retraining import distil, retrain
-from polkit.adversary.shortcuts import infinitesimal_update, interpolation_only
-from polkit.adversary.spoof import AttackFailed
-
-__all__ = [
-    "AttackFailed", "attack_1", "attack_2", "attack_3", "blindfold_top_q", "borrowed_momentum", "concatenation",
-    "corollary_bound", "corollary_gap", "corollary_table", "crossing_length", "distil", "every_spoof",
-    "hidden_crossing", "infinitesimal_update", "interpolation_only", "measured_derivatives", "non_finite",
-    "on_the_path", "original_batch", "retrain", "sorted_initialisation", "staged_pace",
-]  # fmt: skip
+from polkit.adversary.perturb import Batch, passes_of, squared_norm, weight_gradient
+from polkit.adversary.plan import make_plan, original_batch, original_batches
+from polkit.adversary.retraining import RETRAINING, distil, retrain
+from polkit.experiments.corollary import corollary_bound, corollary_gap, corollary_table, measured_derivatives
+from polkit.experiments.gallery import every_spoof

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from polkit.adversary.forge import Forged, forge
 from polkit.adversary.perturb import (
     KINDS,
     Batch,
@@ -15,23 +16,32 @@ from polkit.adversary.perturb import (
     first_order,
     slope_by_difference,
     squared_norm,
-)  # fmt: skip
+)
 from polkit.adversary.plan import Plan, make_plan
-from polkit.adversary.spoof import Forged, forge
-from polkit.calibration import Calibration
-from polkit.data import Points
-from polkit.progress import Progress
 from polkit.proof import Proof
-from polkit.task import Task
-from polkit.training import Checkpoint, Conditions, load, snapshot, unit_pixels
+from polkit.training import Checkpoint, Conditions, Points, Progress, Task
+from polkit.verifier import Calibration
 
 
-def attack_2(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
-             calibration: Calibration | None = None, movement_limit: float = 0.07, iterations: int = 10,
-             stopping_test: bool = True, noise_weight: float = 1e-3, second_order: str = "double backward",
-             pace: Sequence[tuple[float, float]] = (), conditions: Conditions = Conditions(),
-             out: str | Path | None = None, workers: int = 1, keep_failed: bool = True,
-             progress: Progress = True) -> Proof:  # fmt: skip
+def attack_2(
+    final: Checkpoint,
+    task: Task,
+    *,
+    spoof_steps: int,
+    seed: int = 0,
+    calibration: Calibration | None = None,
+    movement_limit: float = 0.07,
+    iterations: int = 10,
+    stopping_test: bool = True,
+    noise_weight: float = 1e-3,
+    second_order: str = "double backward",
+    pace: Sequence[tuple[float, float]] = (),
+    conditions: Conditions = Conditions(),
+    out: str | Path | None = None,
+    workers: int = 1,
+    keep_failed: bool = True,
+    progress: Progress = True,
+) -> Proof:
     """A spoof of f_{W_T} in T' steps, whose every batch has been perturbed on its own.
 
     final: the weights and buffers of W_T · spoof_steps: T' · movement_limit: γ as a share of δ (of the path's
@@ -45,31 +55,74 @@ def attack_2(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
     `Proof.missed` says so.
     Raises ValueError on a budget no spoof can have, FileExistsError if `out` exists, AttackFailed without keep_failed.
     """
-    plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions,
-                     calibration=calibration, movement_limit=movement_limit, pace=pace)  # fmt: skip
-    settings = {"iterations": iterations, "stopping_test": stopping_test, "noise_weight": noise_weight,
-                "second_order": check_second_order(second_order)}  # fmt: skip
-    return forge(plan, "attack-2", forge_each_batch, settings, out=out, workers=workers, progress=progress,
-                 keep_failed=keep_failed)  # fmt: skip
+    plan = make_plan(
+        final,
+        task,
+        spoof_steps=spoof_steps,
+        seed=seed,
+        conditions=conditions,
+        calibration=calibration,
+        movement_limit=movement_limit,
+        pace=pace,
+    )
+    settings = {
+        "iterations": iterations,
+        "stopping_test": stopping_test,
+        "noise_weight": noise_weight,
+        "second_order": check_second_order(second_order),
+    }
+    return forge(
+        plan,
+        "attack-2",
+        forge_each_batch,
+        settings,
+        out=out,
+        workers=workers,
+        progress=progress,
+        keep_failed=keep_failed,
+    )
 
 
-def forge_each_batch(passes: Passes, plan: Plan, start: int, checkpoint: Checkpoint, *, iterations: int,
-                     stopping_test: bool, noise_weight: float, second_order: str) -> Forged:  # fmt: skip
+def forge_each_batch(
+    passes: Passes,
+    plan: Plan,
+    start: int,
+    checkpoint: Checkpoint,
+    *,
+    iterations: int,
+    stopping_test: bool,
+    noise_weight: float,
+    second_order: str,
+) -> Forged:
     """updateDataPoints(W_{t-k}, W_t), Algorithm 4 lines 20-34: a chain of updates W' that hardly leaves W_{t-k}."""
     reached, made, trace = checkpoint, [], []
     for step in range(start, start + plan.task.checkpoint_interval):
         batch, reached, row = settle_batch(
-            passes, plan, step, reached, iterations=iterations, stopping_test=stopping_test, noise_weight=noise_weight,
+            passes,
+            plan,
+            step,
+            reached,
+            iterations=iterations,
+            stopping_test=stopping_test,
+            noise_weight=noise_weight,
             second_order=second_order,
-        )  # fmt: skip
+        )
         made.append(batch)
         trace.append(row)
     return Forged(made, reached.buffers, trace)
 
 
-def settle_batch(passes: Passes, plan: Plan, step: int, before: Checkpoint, *, iterations: int,
-                 stopping_test: bool, noise_weight: float, second_order: str = "double backward",
-                 ) -> tuple[Batch, Checkpoint, dict]:  # fmt: skip
+def settle_batch(
+    passes: Passes,
+    plan: Plan,
+    step: int,
+    before: Checkpoint,
+    *,
+    iterations: int,
+    stopping_test: bool,
+    noise_weight: float,
+    second_order: str = "double backward",
+) -> tuple[Batch, Checkpoint, dict]:
     """Lines 23-32 for one batch: the batch to publish, W'_{i+1}, and what it took.
 
     Where the update would end follows from the gradient that the objective has at hand, so line 30 is run only
@@ -104,9 +157,9 @@ def settle_batch(passes: Passes, plan: Plan, step: int, before: Checkpoint, *, i
 
     if not (stopping_test and found["movement_over_limit"] <= 1):
         objective = by_difference if second_order == "difference" else squared_gradient
-        perturbation = Perturbation(unit_pixels(learner, original.points.images), objective, noise_weight)
+        perturbation = Perturbation(learner.unit_pixels(original.points.images), objective, noise_weight)
         for done in range(1, iterations + 1):
-            load(learner, before)
+            learner.load(before)
             seems_settled = perturbation.improve(lambda over: stopping_test and over <= 1)
             if seems_settled or done == iterations:
                 batch = Batch(Points(perturbation.images(), labels), seed)
@@ -116,19 +169,26 @@ def settle_batch(passes: Passes, plan: Plan, step: int, before: Checkpoint, *, i
         evaluations = perturbation.evaluations
         plan.meter.charge(KINDS[second_order], evaluations - settled)
         plan.meter.charge("update", settled)
-    row |= {"loss_after": found["loss"], "gradient_squared_after": found["gradient_squared"],
-            "iterations": done, "evaluations": evaluations,
-            "movement_over_limit": found["movement_over_limit"]}  # fmt: skip
+    row |= {
+        "loss_after": found["loss"],
+        "gradient_squared_after": found["gradient_squared"],
+        "iterations": done,
+        "evaluations": evaluations,
+        "movement_over_limit": found["movement_over_limit"],
+    }
     return batch, after, row
 
 
 def try_update(passes: Passes, plan: Plan, step: int, before: Checkpoint, batch: Batch) -> tuple[Checkpoint, dict]:
     """Lines 24 and 30: W'_{i+1} ← update(W'_i, batch), and whether it moved at most γ in every distance."""
     learner = passes.learner
-    load(learner, before)
+    learner.load(before)
     loss = passes.update(batch.points, step=step, augmentation_seed=batch.augmentation_seed)
     plan.meter.charge("update")
     gradient = squared_norm([value.grad for value in learner.model.parameters()])
-    after = snapshot(learner)
-    return after, {"loss": float(loss), "gradient_squared": float(gradient),
-                   "movement_over_limit": plan.over_limit(after.weights, before.weights)}  # fmt: skip
+    after = learner.snapshot()
+    return after, {
+        "loss": float(loss),
+        "gradient_squared": float(gradient),
+        "movement_over_limit": plan.over_limit(after.weights, before.weights),
+    }

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from polkit.adversary.forge import Forged, forge, replayed_buffers
 from polkit.adversary.perturb import (
     KINDS,
     Batch,
@@ -17,23 +18,34 @@ from polkit.adversary.perturb import (
     slope_by_difference,
     squared_norm,
     weight_gradient,
-)  # fmt: skip
+)
 from polkit.adversary.plan import Plan, make_plan
-from polkit.adversary.spoof import Forged, forge, replayed_buffers
-from polkit.calibration import Calibration
-from polkit.data import Points
-from polkit.progress import Progress
 from polkit.proof import Proof
-from polkit.task import Task
-from polkit.training import Checkpoint, Conditions, load, unit_pixels
+from polkit.training import Checkpoint, Conditions, Points, Progress, Task
+from polkit.verifier import Calibration
 
 
-def attack_3(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
-             calibration: Calibration | None = None, movement_limit: float = 0.75, reserve: float = 1 / 3,
-             iterations: int = 6, stopping_test: bool = True, noise_weight: float = 1e-3, batches_at_once: int = 10,
-             off_path: float = 0.0, second_order: str = "double backward", conditions: Conditions = Conditions(),
-             out: str | Path | None = None, workers: int = 1, keep_failed: bool = True,
-             progress: Progress = True) -> Proof:  # fmt: skip
+def attack_3(
+    final: Checkpoint,
+    task: Task,
+    *,
+    spoof_steps: int,
+    seed: int = 0,
+    calibration: Calibration | None = None,
+    movement_limit: float = 0.75,
+    reserve: float = 1 / 3,
+    iterations: int = 6,
+    stopping_test: bool = True,
+    noise_weight: float = 1e-3,
+    batches_at_once: int = 10,
+    off_path: float = 0.0,
+    second_order: str = "double backward",
+    conditions: Conditions = Conditions(),
+    out: str | Path | None = None,
+    workers: int = 1,
+    keep_failed: bool = True,
+    progress: Progress = True,
+) -> Proof:
     """A spoof of f_{W_T} in T' steps, with one optimisation for each interval of k batches.
 
     movement_limit: γ as a share of δ; here it bounds the joint update of a whole interval · reserve: σ as a
@@ -51,18 +63,42 @@ def attack_3(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
     """
     if not 0 <= reserve < 1:
         raise ValueError(f"σ = {reserve} · γ: the reserve is a share of γ from 0 up to, but not, 1")
-    plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions,
-                     calibration=calibration, movement_limit=movement_limit, off_path=off_path)  # fmt: skip
-    settings = {"iterations": iterations, "stopping_test": stopping_test, "noise_weight": noise_weight,
-                "reserve": reserve, "batches_at_once": batches_at_once,
-                "second_order": check_second_order(second_order)}  # fmt: skip
-    return forge(plan, "attack-3", forge_interval, settings, out=out, workers=workers, progress=progress,
-                 keep_failed=keep_failed)  # fmt: skip
+    plan = make_plan(
+        final,
+        task,
+        spoof_steps=spoof_steps,
+        seed=seed,
+        conditions=conditions,
+        calibration=calibration,
+        movement_limit=movement_limit,
+        off_path=off_path,
+    )
+    settings = {
+        "iterations": iterations,
+        "stopping_test": stopping_test,
+        "noise_weight": noise_weight,
+        "reserve": reserve,
+        "batches_at_once": batches_at_once,
+        "second_order": check_second_order(second_order),
+    }
+    return forge(
+        plan, "attack-3", forge_interval, settings, out=out, workers=workers, progress=progress, keep_failed=keep_failed
+    )
 
 
-def forge_interval(passes: Passes, plan: Plan, start: int, checkpoint: Checkpoint, *, iterations: int,
-                   stopping_test: bool, noise_weight: float, reserve: float, batches_at_once: int,
-                   second_order: str) -> Forged:  # fmt: skip
+def forge_interval(
+    passes: Passes,
+    plan: Plan,
+    start: int,
+    checkpoint: Checkpoint,
+    *,
+    iterations: int,
+    stopping_test: bool,
+    noise_weight: float,
+    reserve: float,
+    batches_at_once: int,
+    second_order: str,
+) -> Forged:
     """updateDataPoints(W_{t-k}, W_t), Algorithm 5 lines 20-31."""
     interval = plan.task.checkpoint_interval
     originals = [plan.batch(step) for step in range(start, start + interval)]
@@ -90,10 +126,10 @@ def forge_interval(passes: Passes, plan: Plan, start: int, checkpoint: Checkpoin
         return squared_norm(found.mean), slope_by_difference(learner, images, originals, shares, found), over
 
     if not (stopping_test and over_limit(weights) <= 1):
-        pixels = torch.stack([unit_pixels(learner, batch.points.images) for batch in originals])
+        pixels = torch.stack([learner.unit_pixels(batch.points.images) for batch in originals])
         perturbation = Perturbation(pixels, by_difference if second_order == "difference" else joint, noise_weight)
         for done in range(1, iterations + 1):
-            load(learner, checkpoint)
+            learner.load(checkpoint)
             seems_settled = perturbation.improve(lambda over: stopping_test and over <= 1)
             if seems_settled or done == iterations:
                 batches = [
@@ -109,8 +145,13 @@ def forge_interval(passes: Passes, plan: Plan, start: int, checkpoint: Checkpoin
         if second_order == "double backward" and batches_at_once < interval:
             # The first of two passes takes the gradients once more.
             plan.meter.charge("update", evaluations, batches=interval)
-    row |= {"loss_after": found["loss"], "gradient_squared_after": found["gradient_squared"],
-            "iterations": done, "evaluations": evaluations, "movement_over_limit": over_limit(weights)}  # fmt: skip
+    row |= {
+        "loss_after": found["loss"],
+        "gradient_squared_after": found["gradient_squared"],
+        "iterations": done,
+        "evaluations": evaluations,
+        "movement_over_limit": over_limit(weights),
+    }
     return Forged(batches, replayed_buffers(passes, plan, start, checkpoint, batches), [row])
 
 
@@ -137,23 +178,25 @@ def step_from(task: Task, weights: dict[str, Tensor], mean: Sequence[Tensor], si
     }
 
 
-def joint_update(passes: Passes, plan: Plan, start: Checkpoint, batches: list[Batch],
-                 sizes: list[float]) -> tuple[dict[str, Tensor], dict]:  # fmt: skip
+def joint_update(
+    passes: Passes, plan: Plan, start: Checkpoint, batches: list[Batch], sizes: list[float]
+) -> tuple[dict[str, Tensor], dict]:
     """W'_t, and the mean loss and the squared norm of the mean gradient.
 
     Each batch goes through the model by itself, as it will before the verifier: normalisation layers see
     one batch at a time.
     """
-    load(passes.learner, start)
-    images = [unit_pixels(passes.learner, batch.points.images) for batch in batches]
+    passes.learner.load(start)
+    images = [passes.learner.unit_pixels(batch.points.images) for batch in batches]
     loss, mean = mean_gradient(passes.gradient, images, batches, sizes)
     plan.meter.charge("update", batches=len(batches))
     found = {"loss": loss, "gradient_squared": float(squared_norm(mean))}
     return step_from(plan.task, start.weights, mean, sizes), found
 
 
-def mean_gradient(gradient: Callable[..., Sequence[Tensor]], images: Sequence[Tensor], batches: list[Batch],
-                  sizes: list[float]) -> tuple[float, list[Tensor]]:  # fmt: skip
+def mean_gradient(
+    gradient: Callable[..., Sequence[Tensor]], images: Sequence[Tensor], batches: list[Batch], sizes: list[float]
+) -> tuple[float, list[Tensor]]:
     """The mean loss, and G = Σ_i s_i ∇_i / Σ_i s_i. gradient: of (points, augmentation_seed), L and then ∂L/∂W."""
     losses, total = [], None
     for shown, batch, size in zip(images, batches, sizes, strict=True):
@@ -164,8 +207,9 @@ def mean_gradient(gradient: Callable[..., Sequence[Tensor]], images: Sequence[Te
     return sum(torch.stack(losses).tolist()) / len(batches), list(total)  # read once: a GPU need not wait for each
 
 
-def joint_objective(passes: Passes, images: Tensor, batches: list[Batch], sizes: list[float],
-                    at_once: int) -> tuple[Tensor, Tensor, list[Tensor]]:  # fmt: skip
+def joint_objective(
+    passes: Passes, images: Tensor, batches: list[Batch], sizes: list[float], at_once: int
+) -> tuple[Tensor, Tensor, list[Tensor]]:
     """‖G‖² (line 26), its gradient in the images (k, B, channels, height, width), and G itself.
 
     With fewer batches at once than there are, G is summed first without a graph; then each batch adds

@@ -5,21 +5,26 @@ from pathlib import Path
 
 import torch
 
+from polkit.adversary.forge import already_made, spoof_place, train_on_the_plan, write_spoof
 from polkit.adversary.path import at_rest
 from polkit.adversary.perturb import passes_of
 from polkit.adversary.plan import Plan, make_plan
-from polkit.adversary.spoof import already_made, spoof_place, train_on_the_plan, write_spoof
-from polkit.calibration import Calibration
-from polkit.checkpoints import write_checkpoint
-from polkit.progress import Progress
-from polkit.proof import Proof
-from polkit.task import Task
-from polkit.training import Checkpoint, Conditions, applied, initial_checkpoint, load, make_learner
+from polkit.proof import Proof, write_checkpoint
+from polkit.training import Checkpoint, Conditions, Learner, Progress, Task, applied, initial_checkpoint
+from polkit.verifier import Calibration
 
 
-def concatenation(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
-                  calibration: Calibration | None = None, conditions: Conditions = Conditions(),
-                  out: str | Path | None = None, progress: Progress = True) -> Proof:  # fmt: skip
+def concatenation(
+    final: Checkpoint,
+    task: Task,
+    *,
+    spoof_steps: int,
+    seed: int = 0,
+    calibration: Calibration | None = None,
+    conditions: Conditions = Conditions(),
+    out: str | Path | None = None,
+    progress: Progress = True,
+) -> Proof:
     """Two proofs one behind the other (Jia et al. 2021, Section V): a training of the adversary's own for half of T',
     then a model at rest that is f_{W_T} and was never reached.
 
@@ -34,9 +39,17 @@ def concatenation(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int 
     return _sewn(plan, "concatenation", at_rest_there, out, progress)
 
 
-def non_finite(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0,
-               calibration: Calibration | None = None, conditions: Conditions = Conditions(),
-               out: str | Path | None = None, progress: Progress = True) -> Proof:  # fmt: skip
+def non_finite(
+    final: Checkpoint,
+    task: Task,
+    *,
+    spoof_steps: int,
+    seed: int = 0,
+    calibration: Calibration | None = None,
+    conditions: Conditions = Conditions(),
+    out: str | Path | None = None,
+    progress: Progress = True,
+) -> Proof:
     """A training of the adversary's own for half of T', NaN from there on, and W_T at the end.
 
     The distance of anything to NaN is NaN, and `NaN > δ` is false: whoever rejects what is above δ, as the public code
@@ -53,8 +66,9 @@ def non_finite(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int = 0
     return _sewn(plan, "non-finite", nothing, out, progress)
 
 
-def _sewn(plan: Plan, name: str, behind: Callable[[int], Checkpoint], out: str | Path | None,
-          progress: Progress) -> Proof:  # fmt: skip
+def _sewn(
+    plan: Plan, name: str, behind: Callable[[int], Checkpoint], out: str | Path | None, progress: Progress
+) -> Proof:
     """The first half of the plan trained from a fresh W_0; the checkpoints behind it as `behind(step)` has them."""
     task, steps = plan.task, len(plan.batches)
     interval = task.checkpoint_interval
@@ -67,8 +81,8 @@ def _sewn(plan: Plan, name: str, behind: Callable[[int], Checkpoint], out: str |
         first = initial_checkpoint(task, plan.seed)
         write_checkpoint(partial, 0, first)
         with applied(plan.conditions):
-            learner = make_learner(task, plan.conditions)
-            load(learner, first)
+            learner = Learner(task, plan.conditions)
+            learner.load(first)
             train_on_the_plan(passes_of(learner), plan, partial, seam, name, progress)
         for step in range(seam + interval, steps + 1, interval):
             write_checkpoint(partial, step, behind(step))

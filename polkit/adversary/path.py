@@ -4,10 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from polkit.data import derive_seed
-from polkit.models import build_model, initial_buffers, weight_distributions
-from polkit.task import Task
-from polkit.training import Checkpoint
+from polkit.training import Checkpoint, Task, build_model, derive_seed, initial_buffers, weight_distributions
 
 
 def sorted_initialisation(task: Task, final: Checkpoint, seed: int) -> Checkpoint:

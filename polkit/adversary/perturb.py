@@ -9,9 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from polkit.captured import batch_updates, on_batches
-from polkit.data import Points, Shifts
-from polkit.training import Learner, loss_of, loss_shifted
+from polkit.training import Learner, Points, Shifts
 
 
 class Perturbation:
@@ -26,8 +24,9 @@ class Perturbation:
     evaluations against 0.309 after 19, first batch).
     """
 
-    def __init__(self, originals: Tensor, objective: Callable[[Tensor], tuple[Tensor, Tensor, Any]],
-                 noise_weight: float):  # fmt: skip
+    def __init__(
+        self, originals: Tensor, objective: Callable[[Tensor], tuple[Tensor, Tensor, Any]], noise_weight: float
+    ):
         self.originals, self.objective, self.noise_weight = originals, objective, noise_weight
         self.noise = torch.zeros_like(originals, requires_grad=True)
         self.evaluations = 0
@@ -72,7 +71,7 @@ class Batch:
 
 def weight_gradient(learner: Learner, points: Points, augmentation_seed: int | None) -> tuple[Tensor, ...]:
     """L(f_W(X + R), y), then ∂L/∂W, one tensor per weight, which can be differentiated again."""
-    loss = loss_of(learner, points, augmentation_seed)
+    loss = learner.loss(points, augmentation_seed)
     return loss.detach(), *torch.autograd.grad(loss, list(learner.model.parameters()), create_graph=True)
 
 
@@ -100,12 +99,12 @@ def passes_of(learner: Learner) -> Passes:
     weights = list(learner.model.parameters())
 
     def gradient(points: Points, shifts: Shifts | None) -> tuple[Tensor, ...]:
-        loss = loss_shifted(learner, points, shifts)
+        loss = learner.loss_shifted(points, shifts)
         return loss.detach(), *torch.autograd.grad(loss, weights)
 
     def towards_images(points: Points, shifts: Shifts | None) -> tuple[Tensor, tuple[Tensor, ...]]:
         images = points.images.detach().requires_grad_()
-        loss = loss_shifted(learner, Points(images, points.labels), shifts)
+        loss = learner.loss_shifted(Points(images, points.labels), shifts)
         return images, torch.autograd.grad(loss, weights, create_graph=True)
 
     def objective(points: Points, shifts: Shifts | None) -> tuple[Tensor, ...]:
@@ -119,8 +118,7 @@ def passes_of(learner: Learner) -> Passes:
         inner = sum((2 * share * fixed * part).sum() for fixed, part in zip(direction, gradient, strict=True))
         return torch.autograd.grad(inner, images)
 
-    return Passes(learner, batch_updates(learner), *(on_batches(learner, each)
-                                                     for each in (gradient, objective, slope_along)))  # fmt: skip
+    return Passes(learner, learner.update, *(learner.on_batches(each) for each in (gradient, objective, slope_along)))
 
 
 KINDS = {"double backward": "objective", "difference": "difference"}  # second_order -> what `unit_costs` calls it
@@ -177,7 +175,7 @@ def first_order(learner: Learner, images: Tensor, batches: Sequence[Batch], shar
         shown = shown.detach().requires_grad_()
         gates.append(Gates())
         with gates[-1]:
-            loss = loss_of(learner, Points(shown, batch.points.labels), batch.augmentation_seed)
+            loss = learner.loss(Points(shown, batch.points.labels), batch.augmentation_seed)
         *gradient, slope = torch.autograd.grad(loss, [*weights, shown])
         torch._foreach_add_(mean, gradient, alpha=share)
         slopes.append(slope)
@@ -185,8 +183,9 @@ def first_order(learner: Learner, images: Tensor, batches: Sequence[Batch], shar
 
 
 @torch.no_grad()
-def slope_by_difference(learner: Learner, images: Tensor, batches: Sequence[Batch], shares: Sequence[float],
-                        found: FirstOrder) -> Tensor:  # fmt: skip
+def slope_by_difference(
+    learner: Learner, images: Tensor, batches: Sequence[Batch], shares: Sequence[float], found: FirstOrder
+) -> Tensor:
     """∂‖G‖²/∂R_i = 2 share_i ∂⟨∇_i, G⟩/∂R_i without a second-order graph, in the shape of `images`.
 
     The inner derivative is that of ∂L_i/∂R_i as the weights go along G, so a difference of two gradients in the images
@@ -202,7 +201,7 @@ def slope_by_difference(learner: Learner, images: Tensor, batches: Sequence[Batc
         gates.held = iter(gates.open)
         with torch.enable_grad(), gates:
             shown = shown.detach().requires_grad_()
-            loss = loss_of(learner, Points(shown, batch.points.labels), batch.augmentation_seed)
+            loss = learner.loss(Points(shown, batch.points.labels), batch.augmentation_seed)
         there = torch.autograd.grad(loss, shown)[0]
         slopes.append(2 * share / nudge * (there - here))
     return torch.stack(slopes)

@@ -9,19 +9,22 @@ import torch
 
 from polkit.adversary.path import on_the_path, perturbation, sorted_initialisation
 from polkit.adversary.perturb import Batch
-from polkit.calibration import Calibration
-from polkit.checkpoints import tensor_shapes
-from polkit.cost import Meter
-from polkit.data import Points, derive_seed, epoch_batches, training_points
-from polkit.distance import distances
-from polkit.prover import augmentation_order
-from polkit.task import Task
+from polkit.proof import tensor_shapes
 from polkit.training import (
     PARTS,
     Checkpoint,
     Conditions,
+    Meter,
+    Points,
+    Task,
+    augmentation_order,
+    derive_seed,
+    distances,
+    epoch_batches,
+    training_points,
     unit_costs,
-)  # fmt: skip
+)
+from polkit.verifier import Calibration
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,9 @@ class Plan:
 
     def weights_at(self, step: int) -> dict[str, torch.Tensor]:
         share = (step - self.begun) / (len(self.batches) - self.begun)
-        straight = on_the_path(self.first, self.final, float(np.interp(share, *zip(*self.pace, strict=True)))
-                               if self.pace else share)  # fmt: skip
+        straight = on_the_path(
+            self.first, self.final, float(np.interp(share, *zip(*self.pace, strict=True))) if self.pace else share
+        )
         if not self.off_path or share in (0, 1):
             return straight
         away = perturbation(self.final.weights, self.seed)
@@ -79,14 +83,30 @@ class Plan:
             for name, value in part.items():
                 digest.update(name.encode())
                 digest.update(value.contiguous().numpy())
-        return {"task": self.task.to_json(), "seed": self.seed, "conditions": self.conditions.to_json(),
-                "spoof_steps": len(self.batches), "limits": dict(self.limits), "off_path": self.off_path,
-                "weights": digest.hexdigest(), **({"pace": self.pace} if self.pace else {})}  # fmt: skip
+        return {
+            "task": self.task.to_json(),
+            "seed": self.seed,
+            "conditions": self.conditions.to_json(),
+            "spoof_steps": len(self.batches),
+            "limits": dict(self.limits),
+            "off_path": self.off_path,
+            "weights": digest.hexdigest(),
+            **({"pace": self.pace} if self.pace else {}),
+        }
 
 
-def make_plan(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int, conditions: Conditions = Conditions(),
-              calibration: Calibration | None = None, movement_limit: float = 0.1,
-              off_path: float = 0.0, pace: Sequence[tuple[float, float]] = ()) -> Plan:  # fmt: skip
+def make_plan(
+    final: Checkpoint,
+    task: Task,
+    *,
+    spoof_steps: int,
+    seed: int,
+    conditions: Conditions = Conditions(),
+    calibration: Calibration | None = None,
+    movement_limit: float = 0.1,
+    off_path: float = 0.0,
+    pace: Sequence[tuple[float, float]] = (),
+) -> Plan:
     """spoof_steps: T' · movement_limit: γ as a share of δ, in every distance · off_path, pace: as in `Plan`.
 
     Without a calibration the adversary does not know δ and takes for it the spacing of its own path, the least
@@ -114,12 +134,19 @@ def make_plan(final: Checkpoint, task: Task, *, spoof_steps: int, seed: int, con
     else:
         known = calibration.thresholds["weights"]
     return Plan(
-        task=task, seed=seed, conditions=conditions, first=first, final=final, points=training_points(task),
+        task=task,
+        seed=seed,
+        conditions=conditions,
+        first=first,
+        final=final,
+        points=training_points(task),
         batches=_drawn_batches(task, spoof_steps, seed),
         seeds=augmentation_order(task, seed, spoof_steps),
-        limits={name: movement_limit * value for name, value in known.items()}, meter=meter, off_path=off_path,
+        limits={name: movement_limit * value for name, value in known.items()},
+        meter=meter,
+        off_path=off_path,
         pace=tuple(pace),
-    )  # fmt: skip
+    )
 
 
 def original_batches(task: Task, steps: int, seed: int) -> np.ndarray:

@@ -7,27 +7,24 @@ from functools import cached_property
 
 import pandas as pd
 
-from polkit.calibration import Calibration
-from polkit.cost import Cost
-from polkit.data import Points, test_points, training_points
-from polkit.defences.checks import Finding
-from polkit.defences.choice import random_starts
+from polkit.defences.checks import Finding, random_starts
 from polkit.defences.commitment import CommittedData, committed_data
-from polkit.defences.evidence import Evidence, gather
 from polkit.defences.standards import Standards, stretched
-from polkit.inspection import (
+from polkit.proof import Proof
+from polkit.training import Checkpoint, Cost, Points, Task, applied, test_points, training_points, unit_costs
+from polkit.verifier import (
+    Calibration,
+    Evidence,
     Reason,
     check_checkpoints,
     check_claims,
     check_data,
     check_files,
     check_optimiser,
+    gather,
     replayed_task,
-)  # fmt: skip
-from polkit.proof import Proof
-from polkit.replay import select_intervals
-from polkit.task import Task
-from polkit.training import Checkpoint, applied, unit_costs
+    select_intervals,
+)
 
 REDRAWN, RECORDED, STRETCHED = "redrawn", "recorded", "stretched"  # the three kinds of replay
 
@@ -134,13 +131,23 @@ class Case:
             asked = rows[rows["start"].isin(starts)].drop_duplicates("start")
             updates += int((asked["end"] - asked["start"]).sum())
             seconds += float(asked["seconds"].sum())
-        operations = (updates * units["update"].floating_point_operations
-                      + self._forwards * units["forward"].floating_point_operations)  # fmt: skip
+        operations = (
+            updates * units["update"].floating_point_operations
+            + self._forwards * units["forward"].floating_point_operations
+        )
         return found, Cost(updates, operations, seconds)
 
 
-def open_case(proof: Proof, calibration: Calibration, standards: Standards, dispute: Dispute, *,
-              prover_decides: Sequence[str] = (), workers: int = 1, remember: bool = False) -> Case:  # fmt: skip
+def open_case(
+    proof: Proof,
+    calibration: Calibration,
+    standards: Standards,
+    dispute: Dispute,
+    *,
+    prover_decides: Sequence[str] = (),
+    workers: int = 1,
+    remember: bool = False,
+) -> Case:
     """All of Algorithm 2 that replays nothing, whose reasons to refuse the folder stand in the case."""
     with applied(calibration.conditions):
         task = replayed_task(proof, calibration.task, prover_decides)

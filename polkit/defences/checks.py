@@ -8,11 +8,9 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from polkit.defences.evidence import STATE, Evidence
-from polkit.distance import DISTANCES, distances
 from polkit.proof import Proof
-from polkit.task import Task
-from polkit.training import PARTS
+from polkit.training import DISTANCES, PARTS, Task, derive_seed, distances
+from polkit.verifier import STATE, Evidence
 
 Limits = Mapping[str, Mapping[str, float]]  # part -> distance -> value
 
@@ -37,8 +35,10 @@ def limits_of(honest: Evidence, margin: float = 1.5, quantile: float = 1.0) -> d
     """
     found = honest.intervals.groupby(["part", "distance"])["error"].quantile(quantile)
     margins = {name: margin**2 if name == "cos" else margin for name in DISTANCES}
-    return {part: {name: float(found[part, name]) * margins[name] for name in DISTANCES}
-            for part in honest.intervals["part"].unique()}  # fmt: skip
+    return {
+        part: {name: float(found[part, name]) * margins[name] for name in DISTANCES}
+        for part in honest.intervals["part"].unique()
+    }
 
 
 def within_limits(evidence: Evidence, limits: Limits, parts: Sequence[str] = PARTS) -> list[Finding]:
@@ -88,9 +88,15 @@ def speeds(magnitudes: pd.DataFrame, task: Task) -> pd.Series:
 def too_fast(magnitudes: pd.DataFrame, task: Task, limit: float) -> list[Finding]:
     """Momentum is the sum of gradients; an interval that moves much farther than its learning rate has ever moved an
     honest training had a momentum that no gradient has made. Read off the checkpoints, without a replay."""
-    return [Finding("speed", f"the interval moves {speed:.3g} for each unit of learning rate, at most {limit:.3g} may "
-                             "be", int(start))
-            for start, speed in speeds(magnitudes, task).items() if not speed <= limit]  # fmt: skip
+    return [
+        Finding(
+            "speed",
+            f"the interval moves {speed:.3g} for each unit of learning rate, at most {limit:.3g} may be",
+            int(start),
+        )
+        for start, speed in speeds(magnitudes, task).items()
+        if not speed <= limit
+    ]
 
 
 def adaptive_threshold(evidence: Evidence, alpha: float = 1.0) -> list[Finding]:
@@ -136,7 +142,37 @@ def above(check: str, rows: pd.DataFrame, allowed: Sequence[float], limit: str) 
     """The rows of an Evidence whose error exceeds what each of them is allowed. limit: what that is called."""
     passed = rows["error"].to_numpy() <= np.asarray(allowed)  # NaN does not pass
     return [
-        Finding(check, f"steps {row.start} to {row.end}: {row.distance} of the {row.part} is {row.error:.4g}, "
-                       f"above {limit} = {bound:.4g}", row.start)
-        for row, bound, fine in zip(rows.itertuples(), allowed, passed, strict=True) if not fine
-    ]  # fmt: skip
+        Finding(
+            check,
+            f"steps {row.start} to {row.end}: {row.distance} of the {row.part} is {row.error:.4g}, "
+            f"above {limit} = {bound:.4g}",
+            row.start,
+        )
+        for row, bound, fine in zip(rows.itertuples(), allowed, passed, strict=True)
+        if not fine
+    ]
+
+
+def random_starts(proof: Proof, count: int, seed: int) -> list[int]:
+    """The first steps of `count` different intervals, each choice as likely as any other.
+
+    seed: the verifier's own, drawn after the proof was handed in. Raises ValueError if there are fewer intervals.
+    """
+    starts = proof.checkpoint_steps[:-1]
+    if not 1 <= count <= len(starts):
+        raise ValueError(f"{count} intervals cannot be drawn from the {len(starts)} of this proof")
+    generator = np.random.default_rng(derive_seed(seed, "random intervals"))
+    return sorted(int(start) for start in generator.choice(starts, size=count, replace=False))
+
+
+def detection_probability(intervals: int, made_up: int, looked_at: int, forgiven: int = 0) -> float:
+    """That more than `forgiven` of the `made_up` intervals among all are among `looked_at` drawn ones.
+
+    With none forgiven 1 - C(n-f, m) / C(n, m); otherwise the upper tail of the hypergeometric distribution. With the
+    honest intervals above a tight δ for `made_up`, it is the probability that `mostly_within` rejects an honest proof.
+    """
+
+    def drawn(found: int) -> int:
+        return math.comb(made_up, found) * math.comb(intervals - made_up, looked_at - found)
+
+    return 1 - sum(map(drawn, range(min(forgiven, looked_at) + 1))) / math.comb(intervals, looked_at)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from pymerkle import InclusionProof, InmemoryTree, InvalidProof, verify_inclusion
 
-from polkit.data import Points, derive_seed, signature
 from polkit.defences.checks import Finding
-from polkit.proof import Proof
-from polkit.replay import proof_points
+from polkit.proof import Proof, proof_points
+from polkit.training import Points, derive_seed, signature
 
 HASH = "sha256"
 
@@ -74,22 +73,26 @@ def uncommitted(points: Points, openings: Sequence[InclusionProof | None], commi
 def _included(hasher: InmemoryTree, entry: bytes, opening: InclusionProof, commitment: Commitment) -> bool:
     try:
         # An opening is the prover's: neither its hash nor its idea of the tree's size may count.
-        verify_inclusion(hasher.hash_buff(entry), bytes.fromhex(commitment.root), opening, size=commitment.size,
-                         algorithm=HASH)  # fmt: skip
+        verify_inclusion(
+            hasher.hash_buff(entry), bytes.fromhex(commitment.root), opening, size=commitment.size, algorithm=HASH
+        )
     except InvalidProof:
         return False
     return True
 
 
-def committed_data(proof: Proof, data: CommittedData, commitment: Commitment,
-                   starts: Sequence[int] | None = None) -> list[Finding]:  # fmt: skip
+def committed_data(
+    proof: Proof, data: CommittedData, commitment: Commitment, starts: Sequence[int] | None = None
+) -> list[Finding]:
     """Every point of the challenged intervals (default: all) must lie under the published root.
 
     data: the prover's tree, which opens what it can · commitment: what it published.
     """
     points, batches, k = proof_points(proof), proof.batches(), proof.checkpoint_interval
-    used = {start: np.unique(batches[start : start + k])
-            for start in (proof.checkpoint_steps[:-1] if starts is None else starts)}  # fmt: skip
+    used = {
+        start: np.unique(batches[start : start + k])
+        for start in (proof.checkpoint_steps[:-1] if starts is None else starts)
+    }
     # A point is opened once, however many intervals use it: with 80 intervals of `digits` 1,408 times, not 49,000.
     every = np.unique(np.concatenate([*used.values(), []])).astype(np.int64)
     shown = points.take(every)
@@ -97,5 +100,6 @@ def committed_data(proof: Proof, data: CommittedData, commitment: Commitment,
     counts = {start: int(np.isin(indices, strange).sum()) for start, indices in used.items()}
     return [
         Finding("data", f"steps {start} to {start + k}: {count} of {len(used[start])} points were not committed", start)
-        for start, count in counts.items() if count
-    ]  # fmt: skip
+        for start, count in counts.items()
+        if count
+    ]

@@ -9,19 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from polkit.data import augment, derive_seed, normalise
 from polkit.defences.checks import Finding
 from polkit.proof import Proof
-from polkit.replay import Recorded, recorded_data
-from polkit.task import Task
-from polkit.training import Checkpoint, Conditions, Learner, applied, load, make_learner, unit_pixels
+from polkit.training import Checkpoint, Conditions, Learner, Task, applied, augment, derive_seed, normalise
+from polkit.verifier import Recorded, recorded_data
 
 EARLY = 14  # intervals; later a training of `digits` has learnt all its points, and one batch leaves hardly a trace
 MOST_OTHERS = 2000  # points to compare with
 
 
-def memorisation(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[int] | None = None,
-                 seed: int = 0) -> pd.DataFrame:  # fmt: skip
+def memorisation(
+    proof: Proof, task: Task, conditions: Conditions, starts: Sequence[int] | None = None, seed: int = 0
+) -> pd.DataFrame:
     """How much more the loss fell on what an interval was trained on than on other training points.
 
     One row per interval (default: the first 14): start, used (samples), others (points), share of the used ones whose
@@ -36,7 +35,7 @@ def memorisation(proof: Proof, task: Task, conditions: Conditions, starts: Seque
     conditions = conditions.replace(augmentation="replay")
     data, rows = recorded_data(proof, conditions), []
     with applied(conditions):
-        learner = make_learner(task, conditions)
+        learner = Learner(task, conditions)
         for start in proof.checkpoint_steps[:-1][:EARLY] if starts is None else starts:
             end = min(start + proof.checkpoint_interval, proof.steps)
             used = data.batches[start:end]
@@ -56,8 +55,15 @@ def memorisation(proof: Proof, task: Task, conditions: Conditions, starts: Seque
     return pd.DataFrame(rows, columns=["start", "used", "others", "share", "z"])
 
 
-def memorised(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[int] | None = None, *,
-              seed: int = 0, significance: float = 1e-4) -> list[Finding]:  # fmt: skip
+def memorised(
+    proof: Proof,
+    task: Task,
+    conditions: Conditions,
+    starts: Sequence[int] | None = None,
+    *,
+    seed: int = 0,
+    significance: float = 1e-4,
+) -> list[Finding]:
     """The early intervals together must show, at this significance, that their batches were learnt from.
 
     Batches chosen without regard to the path pass once in 1 / significance. On `digits` the first 14 intervals of 21
@@ -84,19 +90,22 @@ def losses_taken(proof: Proof) -> int:
     return 2 * intervals * (used + min(MOST_OTHERS, proof.task.train_size))
 
 
-def _shown(learner: Learner, data: Recorded, start: int, used: np.ndarray, others: np.ndarray,
-           seed: int) -> tuple[Tensor, Tensor]:  # fmt: skip
+def _shown(
+    learner: Learner, data: Recorded, start: int, used: np.ndarray, others: np.ndarray, seed: int
+) -> tuple[Tensor, Tensor]:
     """The samples of the interval as training saw them, then the others, shifted by draws of their own."""
     seeds = [int(data.augmentation_seeds[step]) for step in range(start, start + len(used))]
     chosen = [data.points.take(batch) for batch in (*used, others)]
-    images = [augment(learner.task, unit_pixels(learner, points.images), drawn)
-              for points, drawn in zip(chosen, (*seeds, seed), strict=True)]  # fmt: skip
+    images = [
+        augment(learner.task, learner.unit_pixels(points.images), drawn)
+        for points, drawn in zip(chosen, (*seeds, seed), strict=True)
+    ]
     return torch.cat(images), torch.cat([points.labels for points in chosen])
 
 
 @torch.no_grad()
 def _losses(learner: Learner, checkpoint: Checkpoint, images: Tensor, labels: Tensor) -> np.ndarray:
-    load(learner, checkpoint)
+    learner.load(checkpoint)
     logits = learner.model(normalise(learner.task, images).contiguous(memory_format=torch.channels_last))
     return F.cross_entropy(logits, labels, reduction="none").double().cpu().numpy()
 

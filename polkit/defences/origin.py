@@ -4,15 +4,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polkit.data import Points, epoch_batches
 from polkit.defences.checks import Finding
 from polkit.defences.commitment import Commitment, seed_of
-from polkit.distance import distances
-from polkit.initialisation import test_initialisation
-from polkit.proof import Proof, seed_commitment
-from polkit.prover import augmentation_order
-from polkit.replay import proof_points
-from polkit.training import PARTS, Checkpoint, Conditions, accuracy, initial_checkpoint
+from polkit.proof import Proof, proof_points, seed_commitment
+from polkit.training import (
+    PARTS,
+    Checkpoint,
+    Conditions,
+    Points,
+    accuracy,
+    augmentation_order,
+    distances,
+    epoch_batches,
+    initial_checkpoint,
+)
+from polkit.verifier import test_initialisation
 
 
 def derived_start(proof: Proof, seed: int) -> list[Finding]:
@@ -54,8 +60,11 @@ def ends_at(proof: Proof, disputed: Checkpoint) -> list[Finding]:
     """
     last = proof.checkpoint(proof.steps).parts()
     apart = {part: distances(last[part], disputed.parts()[part])["linf"] for part in PARTS}
-    return [Finding("model", f"the {part} end up to {gap:.3g} away from the disputed model's", proof.steps)
-            for part, gap in apart.items() if not gap <= 0]  # fmt: skip
+    return [
+        Finding("model", f"the {part} end up to {gap:.3g} away from the disputed model's", proof.steps)
+        for part, gap in apart.items()
+        if not gap <= 0
+    ]
 
 
 def exact_initial_values(proof: Proof) -> list[Finding]:

@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from polkit.calibration import Calibration
-from polkit.cost import Cost
 from polkit.defences.case import RECORDED, REDRAWN, STRETCHED, Case, Dispute, open_case
 from polkit.defences.checks import (
     Finding,
@@ -16,17 +14,17 @@ from polkit.defences.checks import (
     times_the_limit,
     too_fast,
     within_limits,
-)  # fmt: skip
-from polkit.defences.evidence import STATE, Evidence
+)
 from polkit.defences.origin import accuracy_trend, derived_start, ends_at, exact_initial_values, perturbed_points
 from polkit.defences.stages import within_stages
 from polkit.defences.standards import Standards
-from polkit.inspection import Reason
-from polkit.proof import Proof, open_proof
-from polkit.reading import ProofError
-from polkit.task import Task
+from polkit.proof import Proof, ProofError, open_proof
+from polkit.training import Cost, Task
+from polkit.verifier import STATE, Calibration, Evidence, Reason
 
 LARGEST, BY_LOT = 20, 60
+
+
 FORGIVEN = 0.2  # of the intervals by lot may be above the tight δ; of honest ones at most 0.1 were
 STRAIGHTEST = 0.5  # honest proofs of `digits` are 0.14 straight, 140 steps of a training 0.52, drawn paths 0.95
 # A tenth of its steps makes a training of `digits` right on 0.96 of the test images, a straight path on 0.28 to 0.39.
@@ -105,9 +103,7 @@ def everything(case: Case) -> list[Finding]:
     ]
 
 
-PRESETS: Mapping[str, Callable[[Case], list[Finding]]] = {
-    "paper": paper, "recommended": recommended, "all": everything,
-}  # fmt: skip
+PRESETS: Mapping[str, Callable[[Case], list[Finding]]] = {"paper": paper, "recommended": recommended, "all": everything}
 
 
 def whole_training(proof: Proof, task: Task) -> list[Finding]:
@@ -130,9 +126,14 @@ class Ruling:
     cost: Cost
 
     def to_json(self) -> dict:
-        return {"preset": self.preset, "accepted": self.accepted, "usable": self.usable,
-                "findings": list(map(asdict, self.findings)), "replayed": self.replayed,
-                "cost": asdict(self.cost)}  # fmt: skip
+        return {
+            "preset": self.preset,
+            "accepted": self.accepted,
+            "usable": self.usable,
+            "findings": list(map(asdict, self.findings)),
+            "replayed": self.replayed,
+            "cost": asdict(self.cost),
+        }
 
     def __str__(self) -> str:
         word = "accepted" if self.accepted else "rejected" if self.usable else "not a usable proof"
@@ -141,8 +142,16 @@ class Ruling:
         return "\n".join([f"{word} ({self.preset}: {self.replayed:.0%} of the training replayed)", *shown, *more])
 
 
-def rule(preset: str, proof: Proof | str | Path, calibration: Calibration, standards: Standards, dispute: Dispute, *,
-         workers: int = 1, remember: bool = False) -> Ruling:  # fmt: skip
+def rule(
+    preset: str,
+    proof: Proof | str | Path,
+    calibration: Calibration,
+    standards: Standards,
+    dispute: Dispute,
+    *,
+    workers: int = 1,
+    remember: bool = False,
+) -> Ruling:
     """Judges a folder by one of `PRESETS`, with the optimiser of the calibration's task.
 
     Never raises on a bad proof; as `verify` otherwise. Raises ValueError for an unknown preset.

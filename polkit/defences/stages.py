@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from polkit.calibration import Calibration
 from polkit.defences.checks import Finding, above
-from polkit.defences.evidence import Evidence
-from polkit.task import Task
-from polkit.verifier import Verdict, worst_ratios
+from polkit.training import Task
+from polkit.verifier import Calibration, Evidence, Verdict, worst_ratios
 
 
 def stage_edges(task: Task) -> tuple[float, ...]:
@@ -16,8 +14,9 @@ def stage_edges(task: Task) -> tuple[float, ...]:
     return (0.0, *drops)
 
 
-def stage_scales(verdict: Verdict, calibration: Calibration, edges: Sequence[float],
-                 margin: float = 2.0) -> tuple[float, ...]:  # fmt: skip
+def stage_scales(
+    verdict: Verdict, calibration: Calibration, edges: Sequence[float], margin: float = 2.0
+) -> tuple[float, ...]:
     """For each stage, `margin` times the largest error of the weights in it, as a multiple of the calibrated δ.
 
     verdict: on an honest proof. At most 1, and at least 1e-4: no multiple of an error of exactly 0 forgives anything.
@@ -38,8 +37,9 @@ def stage_threshold(edges: Sequence[float], scales: Sequence[float], share: floa
     return [scale for edge, scale in zip(edges, scales, strict=True) if edge <= share][-1]
 
 
-def rejected_at(verdict: Verdict, calibration: Calibration, edges: Sequence[float],
-                scales: Sequence[float]) -> list[float]:  # fmt: skip
+def rejected_at(
+    verdict: Verdict, calibration: Calibration, edges: Sequence[float], scales: Sequence[float]
+) -> list[float]:
     """The shares 0 … 1 of its own steps at which a proof's replayed intervals exceed their stage's δ (weights)."""
     worst = worst_ratios(verdict, calibration, ("weights",))
     last = worst["end"].max()
@@ -50,8 +50,9 @@ def rejected_at(verdict: Verdict, calibration: Calibration, edges: Sequence[floa
     ]
 
 
-def within_stages(evidence: Evidence, calibration: Calibration, edges: Sequence[float],
-                  scales: Sequence[float]) -> list[Finding]:  # fmt: skip
+def within_stages(
+    evidence: Evidence, calibration: Calibration, edges: Sequence[float], scales: Sequence[float]
+) -> list[Finding]:
     """The same for what a verifier has replayed by itself: each interval within its own stage's δ (weights)."""
     rows = evidence.intervals[evidence.intervals["part"] == "weights"]
     factors = [stage_threshold(edges, scales, start / evidence.proof.steps) for start in rows["start"]]

@@ -5,26 +5,23 @@ import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from polkit.calibration import Calibration
-from polkit.data import training_points
-from polkit.defences.checks import Limits, limits_of, relative_limit, speeds
-from polkit.defences.choice import random_starts
+from polkit.defences.checks import Limits, limits_of, random_starts, relative_limit, speeds
 from polkit.defences.commitment import Commitment, CommittedData
-from polkit.defences.evidence import STATE, Evidence, gather, spread_starts
 from polkit.defences.stages import stage_edges, stage_scales
-from polkit.distance import DISTANCES
-from polkit.inspection import check_checkpoints
-from polkit.proof import Proof
-from polkit.training import Conditions
-from polkit.verifier import verify
-from polkit.whole import write_text_whole
+from polkit.proof import Proof, write_text_whole
+from polkit.training import DISTANCES, Conditions, training_points
+from polkit.verifier import STATE, Calibration, Evidence, check_checkpoints, gather, spread_starts, verify
 
 LOOSE = 16.0  # times the largest of 94 honest errors, 28 of them from the first eighth of the training
 TIGHT = {"quantile": 0.9, "margin": 50.0}  # of the honest errors of 60 intervals drawn by lot
 STRETCH = 4  # j: a verifier with a k of its own replays over j intervals as recorded
+
+
 # With twice the errors of one training, 7 trainings of 20 were rejected in their second stage: their errors reached 2.5
 # times those of the first. The buffers of two reached 1.2 times the calibration's δ.
 STAGES, REDRAWN = 4.0, 3.0
+
+
 MARGIN = 2.0  # of what has no other
 
 
@@ -79,8 +76,15 @@ def _checked(name: str, numbers: list) -> None:
         raise ValueError(f"{name} must be finite numbers from 0 up")
 
 
-def set_standards(proof: Proof, calibration: Calibration, conditions: Conditions | None = None, *, seed: int = 1,
-                  workers: int = 1, remember: bool = False) -> Standards:  # fmt: skip
+def set_standards(
+    proof: Proof,
+    calibration: Calibration,
+    conditions: Conditions | None = None,
+    *,
+    seed: int = 1,
+    workers: int = 1,
+    remember: bool = False,
+) -> Standards:
     """Measured on an honest proof that was made for `calibration.task`.
 
     conditions: of the replay with recorded augmentation; default, the calibration's own with other kernels (oneDNN off,

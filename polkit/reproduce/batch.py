@@ -15,16 +15,26 @@ import torch
 from distributed import Client, LocalCluster, as_completed, get_worker
 from papermill.exceptions import PapermillExecutionError
 
-from polkit.book import drop_progress, find_notebooks
+from polkit.book.chapters import drop_progress
+from polkit.experiments.published import find_notebooks
+from polkit.proof import made_alone, sweep, write_text_whole
 from polkit.reproduce.records import read_record, record_of, write_record
 from polkit.reproduce.runs import Run, planned_runs
-from polkit.whole import made_alone, sweep, write_text_whole
 
 
-def reproduce(results: Sequence[str] = ("all",), *, task: str = "digits", repeats: int = 5,
-              out: Path = Path("build/reproduce"), common: Mapping[str, object] | None = None,
-              lengths: Sequence[int] = (), scheduler: str | None = None, workers: int | None = None,
-              force: bool = False, dry_run: bool = False) -> int:  # fmt: skip
+def reproduce(
+    results: Sequence[str] = ("all",),
+    *,
+    task: str = "digits",
+    repeats: int = 5,
+    out: Path = Path("build/reproduce"),
+    common: Mapping[str, object] | None = None,
+    lengths: Sequence[int] = (),
+    scheduler: str | None = None,
+    workers: int | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+) -> int:
     """Makes the runs behind these results that have no finished record in `out` yet; how many of all have failed.
 
     scheduler: the address of a running dask cluster, whose workers need polkit and one `$POLKIT_HOME` in common;
@@ -81,10 +91,11 @@ def connected(scheduler: str | None, workers: int | None, on_gpu: bool) -> Itera
     count = workers or (torch.cuda.device_count() if on_gpu else os.cpu_count()) or 1
     # No memory limit: a worker over its share would be killed, and the notebook's kernel does not count in it anyway.
     with (
-        LocalCluster(n_workers=count, threads_per_worker=1, processes=True, dashboard_address=":0",
-                     memory_limit=0) as cluster,
+        LocalCluster(
+            n_workers=count, threads_per_worker=1, processes=True, dashboard_address=":0", memory_limit=0
+        ) as cluster,
         Client(cluster) as client,
-    ):  # fmt: skip
+    ):
         yield client
 
 
@@ -104,8 +115,16 @@ def _executed(client: Client, runs: Sequence[Run], out: Path) -> Iterator[tuple[
         key = f"{run.name}-{batch}"
         named[key] = run
         # One that had to wait keeps its place in the plan, which has the longest first.
-        going.add(client.submit(execute, run.experiment, dict(run.parameters), sources[run.experiment], key=key,
-                                priority=-places[run.name]))  # fmt: skip
+        going.add(
+            client.submit(
+                execute,
+                run.experiment,
+                dict(run.parameters),
+                sources[run.experiment],
+                key=key,
+                priority=-places[run.name],
+            )
+        )
 
     def failure(run: Run, error: str) -> dict:
         return record_of(run.experiment, dict(run.parameters), None, error, 0.0)
@@ -148,8 +167,14 @@ def execute(experiment: str, parameters: dict, source: str) -> tuple[dict, str]:
         given, executed = Path(folder, "given.ipynb"), Path(folder, "executed.ipynb")
         given.write_text(source)
         try:
-            papermill.execute_notebook(str(given), str(executed), parameters=parameters, kernel_name="python3",
-                                       progress_bar=False, extra_arguments=["--log-level=40"])  # fmt: skip
+            papermill.execute_notebook(
+                str(given),
+                str(executed),
+                parameters=parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                extra_arguments=["--log-level=40"],
+            )
         except PapermillExecutionError as problem:
             error = f"{problem.ename}: {problem.evalue}"
         text = without_progress(executed.read_text())

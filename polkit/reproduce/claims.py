@@ -5,20 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from polkit.book import find_notebooks
-from polkit.distance import DISTANCES
-from polkit.figures.results import NAMES
+from polkit.book.figures.results import NAMES, chosen
+from polkit.experiments.published import paper_data
 from polkit.reproduce.records import COMMON
+from polkit.training import DISTANCES
 
 Row = tuple[str, bool, str]  # what was measured here · whether the claim holds · the rule
-
-
-def paper_data(name: str) -> pd.DataFrame:
-    """A table of the paper's published numbers: claims, costs, settings, tables or windows."""
-    file = find_notebooks().parent / "data" / "paper" / f"{name}.csv"
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} is missing: the paper's numbers lie in data/paper of a checkout of polkit")
-    return pd.read_csv(file, keep_default_na=False, na_values=[""])
 
 
 def judged_claims(runs: pd.DataFrame) -> pd.DataFrame:
@@ -28,13 +20,23 @@ def judged_claims(runs: pd.DataFrame) -> pd.DataFrame:
     runs: from `tidy_runs`. A claim about runs that were not made has no row.
     """
     rows = []
-    for task, chosen in beside_proofs(runs).groupby("family", sort=False):
+    for task, of_task in beside_proofs(runs).groupby("family", sort=False):
         for known in paper_data("claims").itertuples():
-            found = RULES[known.claim](chosen)
+            found = RULES[known.claim](of_task)
             if found is not None:
                 here, holds, rule = found
-                rows.append({"claim": known.claim, "place": known.place, "text": known.text, "task": task,
-                             "paper": known.paper, "here": here, "holds": bool(holds), "rule": rule})  # fmt: skip
+                rows.append(
+                    {
+                        "claim": known.claim,
+                        "place": known.place,
+                        "text": known.text,
+                        "task": task,
+                        "paper": known.paper,
+                        "here": here,
+                        "holds": bool(holds),
+                        "rule": rule,
+                    }
+                )
     columns = ["claim", "place", "text", "task", "paper", "here", "holds", "rule"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -79,8 +81,10 @@ def succeeds(runs: pd.DataFrame, verdict: str = "accepted.all") -> pd.Series:
 def window_in_words(runs: pd.DataFrame) -> str:
     weights = succeeds(runs, "within.all")
     passed = [str(length) for length in weights.index[weights.to_numpy()]]
-    return (spoken_lengths(succeeds(runs), runs["proof.steps"].mean())
-            + f"; by the weights alone at {', '.join(passed) or 'none'}")  # fmt: skip
+    return (
+        spoken_lengths(succeeds(runs), runs["proof.steps"].mean())
+        + f"; by the weights alone at {', '.join(passed) or 'none'}"
+    )
 
 
 def spoken_lengths(good: pd.Series, steps: float) -> str:
@@ -97,8 +101,11 @@ def fall(quantity: str) -> Callable[[pd.DataFrame], Row | None]:
             return None
         chosen = chosen.dropna(subset=f"{quantity}.before")  # no batch needed treatment
         before, after = chosen[f"{quantity}.before"], chosen[f"{quantity}.after"]
-        return (f"{before.mean():.3g} to {after.mean():.3g}", (after < before).all(),
-                "the mean over the treated batches falls in every run of Attack II")  # fmt: skip
+        return (
+            f"{before.mean():.3g} to {after.mean():.3g}",
+            (after < before).all(),
+            "the mean over the treated batches falls in every run of Attack II",
+        )
 
     return rule
 
@@ -130,8 +137,11 @@ def errors_always_below(runs: pd.DataFrame) -> Row | None:
     if chosen.empty:
         return None
     good = below_proof(chosen, ("l1", "l2", "cos"))
-    return (spoken_lengths(good, chosen["proof.steps"].mean()), good.all(),
-            "largest error, mean of the repeats, at most the proof's at Q = ⌊S/k⌋, at every T' tried")  # fmt: skip
+    return (
+        spoken_lengths(good, chosen["proof.steps"].mean()),
+        good.all(),
+        "largest error, mean of the repeats, at most the proof's at Q = ⌊S/k⌋, at every T' tried",
+    )
 
 
 def linf_needs_length(runs: pd.DataFrame) -> Row | None:
@@ -139,8 +149,11 @@ def linf_needs_length(runs: pd.DataFrame) -> Row | None:
     if chosen["spoof_steps"].nunique() < 2:
         return None
     good = below_proof(chosen, ("linf",))
-    return (spoken_lengths(good, chosen["proof.steps"].mean()), good.iloc[-1] and not good.iloc[0],
-            "not at most the proof's at the shortest T' tried, but at the longest")  # fmt: skip
+    return (
+        spoken_lengths(good, chosen["proof.steps"].mean()),
+        good.iloc[-1] and not good.iloc[0],
+        "not at most the proof's at the shortest T' tried, but at the longest",
+    )
 
 
 def errors_below_from(runs: pd.DataFrame) -> Row | None:
@@ -148,8 +161,11 @@ def errors_below_from(runs: pd.DataFrame) -> Row | None:
     if chosen.empty:
         return None
     good = below_proof(chosen, DISTANCES)
-    return (spoken_lengths(good, chosen["proof.steps"].mean()), good.iloc[-1],
-            "largest error at most the proof's in all four distances at the longest T' tried")  # fmt: skip
+    return (
+        spoken_lengths(good, chosen["proof.steps"].mean()),
+        good.iloc[-1],
+        "largest error at most the proof's in all four distances at the longest T' tried",
+    )
 
 
 def window_of(attack: str) -> Callable[[pd.DataFrame], Row | None]:
@@ -157,15 +173,19 @@ def window_of(attack: str) -> Callable[[pd.DataFrame], Row | None]:
         chosen = usual(runs, attack)
         if chosen.empty:
             return None
-        return (window_in_words(chosen), succeeds(chosen).any(),
-                "every repeat accepted, all intervals replayed and all parts compared, in fewer seconds")  # fmt: skip
+        return (
+            window_in_words(chosen),
+            succeeds(chosen).any(),
+            "every repeat accepted, all intervals replayed and all parts compared, in fewer seconds",
+        )
 
     return rule
 
 
 def third_is_quicker(runs: pd.DataFrame) -> Row | None:
-    second, third = (usual(runs, attack).groupby("spoof_steps")["share.wall_seconds"].mean()
-                     for attack in ("attack_2", "attack_3"))  # fmt: skip
+    second, third = (
+        usual(runs, attack).groupby("spoof_steps")["share.wall_seconds"].mean() for attack in ("attack_2", "attack_3")
+    )
     both = second.index.intersection(third.index)
     if both.empty:
         return None
@@ -187,8 +207,11 @@ def any_q(runs: pd.DataFrame) -> Row | None:
     if chosen.empty:
         return None
     one, most = chosen["accepted.one"].astype(bool), chosen["accepted.most"].astype(bool)
-    return (f"accepted at Q = 1: {one.sum()} of {len(one)}, at Q = ⌊S/k⌋: {most.sum()}", (one == most).all(),
-            "the same verdict for both in every run")  # fmt: skip
+    return (
+        f"accepted at Q = 1: {one.sum()} of {len(one)}, at Q = ⌊S/k⌋: {most.sum()}",
+        (one == most).all(),
+        "the same verdict for both in every run",
+    )
 
 
 def accuracies_follow(runs: pd.DataFrame) -> Row | None:
@@ -198,8 +221,11 @@ def accuracies_follow(runs: pd.DataFrame) -> Row | None:
         return None
     gaps = [(chosen[name] - chosen[f"proof.{name}"]).abs().mean() for name in names]
     worst = names[int(np.argmax(gaps))].removeprefix("accuracy.")
-    return (f"{np.mean(gaps):.3f} apart on average, {max(gaps):.2f} at {worst} of the steps", np.mean(gaps) <= 0.1,
-            "accuracies at 0, 0.1, …, 1 of the steps differ by at most 0.1 on average")  # fmt: skip
+    return (
+        f"{np.mean(gaps):.3f} apart on average, {max(gaps):.2f} at {worst} of the steps",
+        np.mean(gaps) <= 0.1,
+        "accuracies at 0, 0.1, …, 1 of the steps differ by at most 0.1 on average",
+    )
 
 
 def halves_work(runs: pd.DataFrame) -> Row | None:
@@ -217,8 +243,9 @@ def slower_hardware(runs: pd.DataFrame) -> Row | None:
     if chosen.empty:
         return None
     share = chosen.groupby(["attack", "adversary_precision", "adversary_device"])["share.wall_seconds"].mean()
-    here = "; ".join(f"{NAMES[attack]}, {' '.join(filter(None, other))}: {value:.2f}"
-                     for (attack, *other), value in share.items())  # fmt: skip
+    here = "; ".join(
+        f"{NAMES[attack]}, {' '.join(filter(None, other))}: {value:.2f}" for (attack, *other), value in share.items()
+    )
     return f"share of the proof's seconds: {here}", (share < 1).all(), "below 1 under every condition tried"
 
 
@@ -236,8 +263,9 @@ def same_level(runs: pd.DataFrame) -> Row | None:
     chosen = chosen[(chosen["off_path"] == 0) & ~_other_conditions(chosen)]
     if chosen.empty:
         return None
-    longest = (chosen["spoof_steps"] / chosen["share.wall_seconds"] / chosen["proof.steps"]).groupby(
-        chosen["attack"]).mean()  # fmt: skip
+    longest = (
+        (chosen["spoof_steps"] / chosen["share.wall_seconds"] / chosen["proof.steps"]).groupby(chosen["attack"]).mean()
+    )
     here = ", ".join(f"{NAMES[attack]} {value:.2f} T" for attack, value in longest.items())
     return (
         f"pays up to {here}, at its seconds per step",
@@ -254,8 +282,11 @@ def gradients(attack: str, per_step: Callable[[float], float], formula: str) -> 
         counted = (chosen["cost.gradient_evaluations"] / chosen["steps"]).mean()
         operations = (chosen["share.floating_point_operations"] * chosen["proof.steps"] / chosen["steps"]).mean()
         claimed = per_step(chosen["interval"].mean())
-        return (f"{counted:.2f} as the paper counts, {operations:.2f} updates' worth of operations",
-                operations <= claimed, f"operations a step at most {formula} = {claimed:.3g} updates'")  # fmt: skip
+        return (
+            f"{counted:.2f} as the paper counts, {operations:.2f} updates' worth of operations",
+            operations <= claimed,
+            f"operations a step at most {formula} = {claimed:.3g} updates'",
+        )
 
     return rule
 
@@ -281,3 +312,64 @@ RULES: dict[str, Callable[[pd.DataFrame], Row | None]] = {
     "cost-2": gradients("attack_2", lambda _: 31.0, "31"),
     "cost-3": gradients("attack_3", lambda k: 31.0 / k, "31/k"),
 }
+
+
+# (quantity, party) of data/paper/tables.csv -> where our averages keep the same
+TABLE_2 = {
+    ("loss", "before"): "loss.before",
+    ("loss", "after"): "loss.after",
+    ("squared gradient norm", "before"): "gradient_squared.before",
+    ("squared gradient norm", "after"): "gradient_squared.after",
+}
+
+
+TABLE_3 = {(name, "spoof"): f"weights.all.{name}" for name in DISTANCES}
+
+
+TABLE_3 |= {(name, "proof"): f"weights.most.{name}" for name in DISTANCES}
+
+
+TABLE_3 |= {("seconds", party): "cost.wall_seconds" for party in ("spoof", "proof")}
+
+
+def table_beside(averages: pd.DataFrame, place: str, tasks: list[str], spoof_steps: int = 0) -> pd.DataFrame:
+    """`Table II` (Attack II at T' = spoof_steps) or `Table III` (Attack I): a row per quantity, as text.
+
+    Columns: (task, before or after; spoof or proof), the paper's tasks first, then `tasks`. Where the spread is known
+    it stands after the mean: over the treated batches in Table II, over the repeats in Table III.
+    Raises ValueError if these averages have no such spoof of a task.
+    """
+    known = paper_data("tables")
+    printed = known[known["place"] == place]
+    columns = {}
+    for row in printed.itertuples():
+        columns.setdefault((f"{row.task} (paper)", row.party), {})[row.quantity] = _text(row.value, row.deviation)
+    attack = {"attack": "attack_2", "spoof_steps": spoof_steps} if place == "Table II" else {"attack": "attack_1"}
+    for task in tasks:
+        for (quantity, party), value in (TABLE_2 if place == "Table II" else TABLE_3).items():
+            maker = {"experiment": "honest"} if party == "proof" else {"experiment": "spoof", **attack}
+            rows = chosen(averages, value, task=task, **maker)
+            if rows.empty:
+                raise ValueError(f"there is no {value} of {maker} on {task} for {place}")
+            deviation = rows["deviation"].iloc[0]
+            if place == "Table II":
+                deviation = chosen(averages, f"{value}.deviation", task=task, **maker)["mean"].iloc[0]
+            columns.setdefault((f"{task} (here)", party), {})[quantity] = _text(rows["mean"].iloc[0], deviation)
+    return pd.DataFrame(columns)
+
+
+def filled_tables(averages: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Every table that these averages have the runs for, by name: Table II for each task and T', Table III once."""
+    tables = {}
+    for row in chosen(averages, "loss.before", experiment="spoof", attack="attack_2").itertuples():
+        name = f"table-2-{row.task}-T{row.spoof_steps}"
+        tables[name] = table_beside(averages, "Table II", [row.task], row.spoof_steps)
+    tried = list(dict.fromkeys(chosen(averages, "weights.all.l2", experiment="spoof", attack="attack_1")["task"]))
+    if tried:
+        tables["table-3"] = table_beside(averages, "Table III", tried)
+    return tables
+
+
+def _text(value: float, deviation: float) -> str:
+    digits = 4 if value < 10 else 1 if value < 1000 else 0
+    return f"{value:,.{digits}f}" + ("" if pd.isna(deviation) else f" ± {deviation:.{digits}f}")

@@ -10,11 +10,10 @@ import nbformat
 import pandas as pd
 import torch
 
-from polkit.book import shown_data
-from polkit.measure import MEASUREMENT_TYPE
-from polkit.places import versions
-from polkit.task import shown_task
-from polkit.whole import write_text_whole
+from polkit.book.chapters import shown_data
+from polkit.proof import versions, write_text_whole
+from polkit.reproduce.measure import MEASUREMENT_TYPE
+from polkit.training import shown_task
 
 
 def machine() -> dict[str, str | int]:
@@ -33,11 +32,16 @@ def record_of(experiment: str, parameters: dict, executed: str | None, error: st
     if values is None and error is None:
         error = "the notebook ended without a measurement"
     return {
-        "experiment": experiment, "parameters": parameters, "status": "failed" if error else "finished",
-        "error": error, "values": values or {}, "run_seconds": run_seconds, "machine": machine(),
+        "experiment": experiment,
+        "parameters": parameters,
+        "status": "failed" if error else "finished",
+        "error": error,
+        "values": values or {},
+        "run_seconds": run_seconds,
+        "machine": machine(),
         "versions": versions() | {"python": platform.python_version()},
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-    }  # fmt: skip
+    }
 
 
 def measured(executed: str) -> dict | None:
@@ -78,9 +82,16 @@ def read_records(out: Path) -> dict[str, dict]:
 
 COMMON = {"epochs": 0, "checkpoint_interval": 0, "train_size": 0, "device": "cpu", "precision": "float32", "threads": 1}
 PARAMETERS = COMMON | {
-    "task": "digits", "seed": 0, "attack": "", "spoof_steps": 0, "off_path": 0.0, "adversary_half": "",
-    "adversary_device": "", "adversary_precision": "", "adversary_threads": 0,
-}  # fmt: skip
+    "task": "digits",
+    "seed": 0,
+    "attack": "",
+    "spoof_steps": 0,
+    "off_path": 0.0,
+    "adversary_half": "",
+    "adversary_device": "",
+    "adversary_precision": "",
+    "adversary_threads": 0,
+}
 
 
 def tidy_runs(records: dict[str, dict]) -> pd.DataFrame:
@@ -94,16 +105,39 @@ def tidy_runs(records: dict[str, dict]) -> pd.DataFrame:
             continue
         parameters = PARAMETERS | {key: v for key, v in record["parameters"].items() if key in PARAMETERS}
         parameters["task"] = shown_task(str(parameters["task"]))
-        rows.append({"name": name, "experiment": record["experiment"]} | parameters | record["values"]
-                    | {"run_seconds": record["run_seconds"]})  # fmt: skip
-    order = ["experiment", "task", "adversary_half", "attack", "spoof_steps", "off_path", "adversary_device",
-             "adversary_precision", "adversary_threads", "seed"]  # fmt: skip
+        rows.append(
+            {"name": name, "experiment": record["experiment"]}
+            | parameters
+            | record["values"]
+            | {"run_seconds": record["run_seconds"]}
+        )
+    order = [
+        "experiment",
+        "task",
+        "adversary_half",
+        "attack",
+        "spoof_steps",
+        "off_path",
+        "adversary_device",
+        "adversary_precision",
+        "adversary_threads",
+        "seed",
+    ]
     frame = pd.DataFrame(rows)
     return frame.sort_values(order, ignore_index=True) if len(frame) else frame
 
 
-SETTING = ["experiment", "task", "adversary_half", "attack", "spoof_steps", "off_path", "adversary_device",
-           "adversary_precision", "adversary_threads"]  # fmt: skip
+SETTING = [
+    "experiment",
+    "task",
+    "adversary_half",
+    "attack",
+    "spoof_steps",
+    "off_path",
+    "adversary_device",
+    "adversary_precision",
+    "adversary_threads",
+]
 
 
 def averaged(runs: pd.DataFrame) -> pd.DataFrame:

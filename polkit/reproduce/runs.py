@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from polkit.task import Task, shown_task, task
+from polkit.training import Task, shown_task
+from polkit.training.task import task
 
 # What each result shows: the attack, and the paper's task for it. `momentum` is a spoof that the paper does not know.
 RESULTS = {
@@ -28,6 +29,8 @@ RESULTS = {
     "matrix": ("every spoof", ("cifar10",)),
     "presets": ("no spoof", ("cifar10",)),
 }
+
+
 # Not the paper's, and not among `all`: every spoof against every defence, an honest proof before every verifier
 # (chapter 9). On `digits` a matrix takes 10 minutes of one core, and all others together 15 minutes a training.
 APART = ("matrix", "presets")
@@ -65,8 +68,9 @@ def tried_lengths(chosen: Task, divisors: Sequence[int] = DIVISORS) -> list[int]
     return sorted({max(k, round(chosen.steps / divisor / k) * k) for divisor in divisors})
 
 
-def planned_runs(results: Sequence[str], task_name: str, repeats: int, *, common: Mapping[str, object],
-                 lengths: Sequence[int] = ()) -> list[Run]:  # fmt: skip
+def planned_runs(
+    results: Sequence[str], task_name: str, repeats: int, *, common: Mapping[str, object], lengths: Sequence[int] = ()
+) -> list[Run]:
     """The runs behind these results, each once, a proof before the spoofs that need it.
 
     results: names of RESULTS; `all`, or none, for those that are not APART · task_name: one task for all, or `paper`
@@ -75,8 +79,10 @@ def planned_runs(results: Sequence[str], task_name: str, repeats: int, *, common
     """
     unknown = sorted(set(results) - set(RESULTS) - {"all"})
     if unknown:
-        raise ValueError(f"there is no result {unknown[0]!r}; the results are {', '.join(RESULTS)} and all "
-                         f"(which is without {' and '.join(APART)})")  # fmt: skip
+        raise ValueError(
+            f"there is no result {unknown[0]!r}; the results are {', '.join(RESULTS)} and all "
+            f"(which is without {' and '.join(APART)})"
+        )
     if repeats < 1:
         raise ValueError(f"{repeats} repeats: an average needs at least 1")
     together = "all" in results or not results
@@ -101,8 +107,9 @@ def planned_runs(results: Sequence[str], task_name: str, repeats: int, *, common
     return sorted(found.values(), key=lambda run: (run.needs is not None, -run.parameters.get("spoof_steps", math.inf)))
 
 
-def _spoofs_of(result: str, name: str, paper: bool, common: Mapping[str, object],
-               lengths: Sequence[int]) -> Iterator[dict]:  # fmt: skip
+def _spoofs_of(
+    result: str, name: str, paper: bool, common: Mapping[str, object], lengths: Sequence[int]
+) -> Iterator[dict]:
     sizes = {key: value for key, value in common.items() if key in ("epochs", "checkpoint_interval", "train_size")}
     chosen = task(name, **sizes)
     usual = tried_lengths(chosen, [USUAL])

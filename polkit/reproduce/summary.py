@@ -6,16 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from polkit.book import find_notebooks
-from polkit.figures.results import drawn_figures
-from polkit.reproduce.claims import judged_claims
-from polkit.reproduce.matrix import matrix_tables
-from polkit.reproduce.presets import presets_tables
+from polkit.book.figures.results import NAMES, chosen, drawn_figures
+from polkit.defences import PRESETS
+from polkit.proof import write_text_whole
+from polkit.reproduce.claims import filled_tables, judged_claims
 from polkit.reproduce.records import COMMON, averaged, read_records, tidy_runs
-from polkit.reproduce.tables import filled_tables
-from polkit.whole import write_text_whole
-
-TEXTS = ("attack", "adversary_half", "adversary_device", "adversary_precision", "reasons")
+from polkit.training import DISTANCES
 
 
 def summarise(out: Path, publish: Path | None = None) -> None:
@@ -29,8 +25,10 @@ def summarise(out: Path, publish: Path | None = None) -> None:
     had no spoof of them.
     """
     records = read_records(out)
-    apart = {kind: {name: record for name, record in records.items() if record["experiment"] == kind}
-             for kind in ("matrix", "presets")}  # fmt: skip
+    apart = {
+        kind: {name: record for name, record in records.items() if record["experiment"] == kind}
+        for kind in ("matrix", "presets")
+    }
     runs = tidy_runs({name: record for name, record in records.items() if record["experiment"] not in apart})
     tables = matrix_tables(records) | presets_tables(records)
     notes = {
@@ -81,8 +79,10 @@ def check_unmixed(runs: pd.DataFrame, out: Path) -> None:
 
 def print_claims(claims: pd.DataFrame) -> None:
     for row in claims.itertuples():
-        print(f"  {'yes' if row.holds else 'NO':3}  {row.place}, {row.task}: {row.text}\n"
-              f"       paper: {row.paper} · here: {row.here}\n       rule: {row.rule}")  # fmt: skip
+        print(
+            f"  {'yes' if row.holds else 'NO':3}  {row.place}, {row.task}: {row.text}\n"
+            f"       paper: {row.paper} · here: {row.here}\n       rule: {row.rule}"
+        )
 
 
 def made_on(records: dict[str, dict]) -> dict:
@@ -93,25 +93,118 @@ def made_on(records: dict[str, dict]) -> dict:
         return [json.loads(text) for text in sorted({json.dumps(record[key], sort_keys=True) for record in finished})]
 
     return {
-        "runs": len(finished), "run_seconds": round(sum(record["run_seconds"] for record in finished)),
-        "machines": unlike("machine"), "versions": unlike("versions"),
+        "runs": len(finished),
+        "run_seconds": round(sum(record["run_seconds"] for record in finished)),
+        "machines": unlike("machine"),
+        "versions": unlike("versions"),
         "last_run_ended": max(record["ended"] for record in finished),
-    }  # fmt: skip
+    }
 
 
-def published(name: str = "digits") -> Path:
-    """Where the results of the book's own runs lie."""
-    return find_notebooks().parent / "data" / "results" / name
+KEYS = ["task", "folder"]
 
 
-def read_results(folder: Path) -> dict[str, pd.DataFrame]:
-    """The tables of `summarise`: runs, averages, claims. Raises FileNotFoundError if there are none."""
-    missing = [name for name in ("runs", "averages", "claims") if not (folder / f"{name}.csv").is_file()]
-    if missing:
-        raise FileNotFoundError(f"{folder} has no {missing[0]}.csv: `polkit reproduce --publish {folder}` writes it")
-    texts = dict.fromkeys(TEXTS, str)
-    tables = {name: pd.read_csv(folder / f"{name}.csv", dtype=texts) for name in ("runs", "averages", "claims")}
-    for table in tables.values():  # an empty text is written as nothing at all
-        kept = [name for name in table if name in TEXTS]
-        table[kept] = table[kept].fillna("")
-    return tables
+def matrix_tables(records: dict[str, dict]) -> dict[str, pd.DataFrame]:
+    """`matrix`: task, folder, defence, accepted (in how many repeats), repeats · `matrix_trainings`: the same for each
+    seed, accepted 0 or 1 · `matrix_costs`: task, folder, steps, and the mean share of the proof's cost in each meter ·
+    `matrix_errors`: task, folder, and how its errors stand to the limits of `recommended`, on the mean. None of them
+    without a finished run of the matrix."""
+    cells, costs, errors = [], [], []
+    for record in records.values():
+        if record["experiment"] != "matrix" or record["status"] != "finished":
+            continue
+        task, seed = record["parameters"]["task"], record["parameters"].get("seed", 0)
+        for name, value in record["values"].items():
+            kind, folder, *last = name.split(".")
+            if kind == "accepted":
+                cells.append({"task": task, "seed": seed, "folder": folder, "defence": last[0], "accepted": int(value)})
+            elif kind == "errors":
+                errors.append({"task": task, "folder": folder, "limit": last[0], "value": value})
+            else:
+                costs.append({"task": task, "folder": folder, "meter": last[0] if last else "steps", "value": value})
+    if not cells:
+        return {}
+    trainings = pd.DataFrame(cells)
+    groups = trainings.groupby([*KEYS, "defence"], sort=False)["accepted"]
+    table = groups.agg(accepted="sum", repeats="count").reset_index()
+    means = pd.DataFrame(costs).groupby([*KEYS, "meter"], sort=False)["value"].mean().unstack("meter")
+    limits = pd.DataFrame(errors).groupby([*KEYS, "limit"], sort=False)["value"].mean().unstack("limit")
+    return {
+        "matrix": table,
+        "matrix_trainings": trainings,
+        "matrix_costs": means.reset_index(),
+        "matrix_errors": limits.reset_index(),
+    }
+
+
+NUMBERS = ("operations", "seconds", "loose", "tight", "above_tight")
+METERS = {"floating_point_operations": "operations", "wall_seconds": "seconds"}
+
+
+def presets_tables(records: dict[str, dict]) -> dict[str, pd.DataFrame]:
+    """`presets`: a row per task, seed, Conditions and preset: accepted, cost as shares of the proof's, and for
+    `recommended` how the errors stand to its limits · `verifiers`: a row per task, Conditions and verifier: how many of
+    the proofs it rejected, and the mean cost. Both empty without a finished run."""
+    rows = []
+    for record in records.values():
+        if record["experiment"] != "presets" or record["status"] != "finished":
+            continue
+        found: dict[tuple, dict] = {}
+        for name, value in record["values"].items():
+            if name != "steps":
+                conditions, verifier, kind = name.split(".")
+                found.setdefault((conditions, verifier), {})[METERS.get(kind, kind)] = value
+        settings = {name: record["parameters"][name] for name in ("task", "seed")}
+        rows += [settings | {"conditions": place[0], "verifier": place[1]} | values for place, values in found.items()]
+    if not rows:
+        return {}
+    table = pd.DataFrame(rows).reindex(columns=["task", "seed", "conditions", "verifier", "accepted", *NUMBERS])
+    table = table.sort_values(["task", "seed"], kind="stable", ignore_index=True)
+    groups = table.groupby(["task", "conditions", "verifier"], sort=False)
+    counts = groups.agg(
+        proofs=("seed", "count"),
+        rejected=("accepted", lambda accepted: int((~accepted).sum())),
+        operations=("operations", "mean"),
+        seconds=("seconds", "mean"),
+    )
+    return {"presets": table[table["verifier"].isin(list(PRESETS))], "verifiers": counts.reset_index()}
+
+
+ANY_LENGTH = ("attack_1", "borrowed_momentum")
+SHOWN_METERS = ("floating_point_operations", "wall_seconds", "stored_bytes")
+
+
+def results_table(averages: pd.DataFrame, task: str, lengths: Sequence[int]) -> str:
+    """Markdown: the honest proof and each attack at these T' — verdicts, errors and costs, mean ± deviation."""
+    head = ["folder", "T'", "accepted", "l1", "l2", "l∞", "cos", "operations", "seconds", "bytes"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+
+    def cell(value: str, digits: int, **setting) -> str:
+        rows = chosen(averages, value, task=task, **setting)
+        if rows.empty:
+            return ""
+        mean, deviation = rows["mean"].iloc[0], rows["deviation"].iloc[0]
+        return f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if pd.notna(deviation) else "")
+
+    def accepted(value: str, **setting) -> str:
+        rows = chosen(averages, value, task=task, **setting)
+        return f"{round(rows['mean'].iloc[0] * rows['repeats'].iloc[0])} of {rows['repeats'].iloc[0]}"
+
+    honest = {"experiment": "honest"}
+    thresholds = [cell(f"threshold.weights.{name}", 4, **honest) for name in DISTANCES]
+    errors = [cell(f"weights.most.{name}", 4, **honest) for name in DISTANCES]
+    lines.append("| " + " | ".join(["δ", "", "", *thresholds, "", "", ""]) + " |")
+    lines.append(
+        "| " + " | ".join(["honest proof", "T", accepted("accepted.most", **honest), *errors, "1", "1", "1"]) + " |"
+    )
+    made = averages[(averages["task"] == task) & (averages["experiment"] == "spoof")]
+    for attack, name in NAMES.items():
+        known = sorted(set(made.loc[made["attack"] == attack, "spoof_steps"]))
+        for steps in known if attack in ANY_LENGTH else [length for length in known if length in lengths]:
+            setting = {"experiment": "spoof", "attack": attack, "spoof_steps": steps}
+            errors = [cell(f"weights.all.{distance}", 4, **setting) for distance in DISTANCES]
+            costs = [cell(f"share.{meter}", 3, **setting) for meter in SHOWN_METERS]
+            lines.append(
+                "| " + " | ".join([name, f"{steps:,}", accepted("accepted.all", **setting), *errors, *costs]) + " |"
+            )
+    return "\n".join(lines)

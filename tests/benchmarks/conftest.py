@@ -5,8 +5,8 @@ from statistics import median
 import pandas as pd
 import pytest
 
-from polkit.benchmarks.__main__ import made_here
-from polkit.reproduce.summary import published
+from polkit.experiments.published import published
+from tests.benchmarks.__main__ import made_here
 
 COLUMNS = ["what", "unit", "value", "at_most", "holds", "seconds", "against_seconds", "repeats"]
 

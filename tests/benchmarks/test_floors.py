@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import polkit as pk
-from polkit import panels
-from polkit.benchmarks.loops import bare_seconds, median_seconds, random_points, seconds_of
-from polkit.book import chapters, run_book
-from polkit.prover import signatures_of
+from polkit.book import panels
+from polkit.book.chapters import chapters, run_book
+from polkit.training.data import signatures_of
+from tests.benchmarks.loops import bare_seconds, median_seconds, random_points, seconds_of
 
 pytestmark = pytest.mark.slow
 DIGITS = pk.task("digits", epochs=20)  # T = 440
@@ -100,33 +100,45 @@ def test_proof_creation_of_colour_images(noted, colour_seconds, precision):
             pytest.skip("this CPU has no bf16 instructions")
         first, pairs = colour_seconds[precision, way]
         seconds, bare = (median(each) for each in zip(*pairs, strict=True))
-        measured[way] = {"value": median(one / other for one, other in pairs), "seconds": seconds,
-                         "against_seconds": bare, "repeats": len(pairs)}  # fmt: skip
+        measured[way] = {
+            "value": median(one / other for one, other in pairs),
+            "seconds": seconds,
+            "against_seconds": bare,
+            "repeats": len(pairs),
+        }
         noted(f"prove, ResNet-20, {precision}, {way} / bare loop", **measured[way])
         if way == "compiled":
-            noted(f"first proof, ResNet-20, {precision}, compiling it", first, unit="seconds",
-                  seconds=first, repeats=1)  # fmt: skip
+            noted(f"first proof, ResNet-20, {precision}, compiling it", first, unit="seconds", seconds=first, repeats=1)
     faster = min(measured.values(), key=lambda figures: figures["value"])
     noted(f"prove, ResNet-20, {precision}, the faster way / bare loop", **faster, at_most=FLOORS[precision])
 
 
 def test_proof_creation_of_digits(compared):
-    compared("prove, digits / bare loop", lambda: proved(DIGITS), lambda: bare_seconds(DIGITS), at_most=1.15,
-             repeats=3)  # fmt: skip
+    compared("prove, digits / bare loop", lambda: proved(DIGITS), lambda: bare_seconds(DIGITS), at_most=1.15, repeats=3)
 
 
 @pytest.mark.parametrize(("interval", "at_most", "repeats"), [(100, 1.03, 15), (10, 1.08, 9)])
 def test_recording(compared, interval, at_most, repeats):
     task = DIGITS.replace(checkpoint_interval=interval)
-    compared(f"prove, digits, k = {interval} / the same loop without recording", lambda: proved(task),
-             lambda: trained_seconds(task), at_most=at_most, repeats=repeats)  # fmt: skip
+    compared(
+        f"prove, digits, k = {interval} / the same loop without recording",
+        lambda: proved(task),
+        lambda: trained_seconds(task),
+        at_most=at_most,
+        repeats=repeats,
+    )
 
 
 def test_verification(compared, tmp_path):
     proof = pk.prove(DIGITS, out=tmp_path / "proof", progress=False)
     calibration = pk.calibrate(proof, replays=2, workers=1, out=tmp_path / "calibration.json", progress=False)
-    compared("verify, digits, Q = all / as many plain steps", lambda: pk.verify(proof, calibration, top_q="all"),
-             lambda: trained_seconds(DIGITS), at_most=1.10, repeats=15)  # fmt: skip
+    compared(
+        "verify, digits, Q = all / as many plain steps",
+        lambda: pk.verify(proof, calibration, top_q="all"),
+        lambda: trained_seconds(DIGITS),
+        at_most=1.10,
+        repeats=15,
+    )
 
 
 def test_signatures(benchmark, noted):
@@ -155,8 +167,14 @@ def test_attacks(noted, prepared, tmp_path):
     runs = [partial(spoofed, attack, settings) for attack, settings, _ in ATTACKS.values()]
     against, *seconds = median_seconds([lambda: proved(proof.task), *runs], repeats=2)
     for (name, (_, _, at_most)), each in zip(ATTACKS.items(), seconds, strict=True):
-        noted(f"{name}, digits / the proof", each / against, at_most=at_most, seconds=each, against_seconds=against,
-              repeats=2)  # fmt: skip
+        noted(
+            f"{name}, digits / the proof",
+            each / against,
+            at_most=at_most,
+            seconds=each,
+            against_seconds=against,
+            repeats=2,
+        )
 
 
 def test_a_slider(benchmark, noted, prepared):
@@ -190,7 +208,7 @@ def test_import(noted):
 PEAK = """
 import sys
 import polkit as pk
-from polkit.benchmarks.loops import peak_bytes
+from tests.benchmarks.loops import peak_bytes
 task = pk.task("digits", epochs=5)
 proof = pk.prove(task, out=sys.argv[1], progress=False)
 if sys.argv[2] != "prove":

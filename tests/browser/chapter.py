@@ -45,8 +45,11 @@ def wait_until(found, seconds, what):
 def violations(page, inside=None):
     """What axe-core finds serious or critical: rule, and the first node of it. inside: a selector."""
     found = Axe().run(page, context=inside).response["violations"]
-    return [(rule["id"], rule["nodes"][0]["target"], rule["nodes"][0]["html"][:200])
-            for rule in found if rule["impact"] in ("serious", "critical")]  # fmt: skip
+    return [
+        (rule["id"], rule["nodes"][0]["target"], rule["nodes"][0]["html"][:200])
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+    ]
 
 
 class Chapter:

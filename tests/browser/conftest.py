@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from serving import free_port, serving
 
-from polkit.book import find_browser
+from polkit.book.chapters import find_browser
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOKEN = "polkit"
@@ -39,10 +39,19 @@ def lab(chromium, tmp_path_factory):
         file.write_text(json.dumps(values))
     port = free_port()
     command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1",
-        f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={root}", "--LabApp.expose_app_in_browser=True",
-        f"--LabApp.user_settings_dir={place / 'settings'}", f"--LabApp.workspaces_dir={place / 'workspaces'}",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        f"--port={port}",
+        "--ip=127.0.0.1",
+        f"--IdentityProvider.token={TOKEN}",
+        f"--ServerApp.root_dir={root}",
+        "--LabApp.expose_app_in_browser=True",
+        f"--LabApp.user_settings_dir={place / 'settings'}",
+        f"--LabApp.workspaces_dir={place / 'workspaces'}",
+    ]
     own = {name: str(place / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
     with serving(command, os.environ | own, place / "lab.log", f"http://127.0.0.1:{port}", f"/api?token={TOKEN}") as at:
         yield at

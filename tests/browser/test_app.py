@@ -12,16 +12,15 @@ import nbformat
 import pandas as pd
 import pytest
 from chapter import PICTURES, Panel, violations, wait_until
+from lecture import SPOOFS
 from serving import free_port, serving
 
 import polkit as pk
-from polkit.figures import standing_figure, verdict_figure
-from polkit.panels.debate import SWITCHES, verifiers_of
-from polkit.panels.lecture import SPOOFS
-from polkit.reproduce import published
-from polkit.reproduce.matrix import accepted_by_all, read_matrix
-from polkit.window import spoof_lengths, window_edges
-from polkit.window_grid import closed_window, judged_spoofs, read_paths, spoof_rows
+from polkit.book.figures import standing_figure, verdict_figure
+from polkit.book.panels.debate import SWITCHES, verifiers_of
+from polkit.experiments.matrix import accepted_by_all
+from polkit.experiments.published import published, read_matrix, read_paths
+from polkit.experiments.window import closed_window, judged_spoofs, spoof_lengths, spoof_rows, window_edges
 
 pytestmark = [pytest.mark.ui, pytest.mark.filterwarnings("default")]
 HALL, PHONE = {"width": 1920, "height": 1080}, {"width": 390, "height": 844}
@@ -29,7 +28,8 @@ SCREENS = {"window": "published-window", "explorer": "explorer", "debate": "deba
 LOADED_SECONDS, READY_SECONDS = 120, 400  # a busy machine; from an empty cache the verifier takes minutes
 SERVED = "/voila/static/voila.js"  # asks for no kernel
 REPOSITORY = Path(__file__).resolve().parents[2]
-UNUSUAL = ["""
+UNUSUAL = [
+    """
 import time
 from pathlib import Path
 
@@ -37,10 +37,10 @@ import ipywidgets as w
 import pandas as pd
 
 import polkit as pk
-from polkit.figures.primer import size_figure
-from polkit.panels import lecture
-from polkit.panels.parts import delta_slider, panel
-from polkit.panels.waiting import Stage, in_turn
+from polkit.book.figures.primer import size_figure
+import lecture
+from polkit.book.panels.parts import delta_slider, panel
+from waiting import Stage, in_turn
 
 def draw(data, *, guess, threshold_scale):
     if threshold_scale < 1:
@@ -56,24 +56,40 @@ def wait(progress):
 
 def fail(progress):
     raise OSError("the disk is full")
-""", """
+""",
+    """
 panel("failing", {"threshold_scale": delta_slider()}, draw)
-""", """
+""",
+    """
 in_turn("slow", [Stage("something slow", wait, lambda found: found)])
-""", """
+""",
+    """
 in_turn("failing", [Stage("the proof", fail, print)])
-""", """
+""",
+    """
 lecture.explorer_screen(pk.task("digits").replace(train_size=256, epochs=16, checkpoint_interval=4), workers=1)
-"""]  # fmt: skip
+""",
+]
 
 
 FORBIDDEN = (
-    "lecture.ipynb", "README.md", "voila/files/lecture.ipynb", "voila/files/README.md", "voila/files/serve.py",
-    "voila/files/../../README.md", "voila/files/%2e%2e/%2e%2e/pyproject.toml",
-    "voila/files/voila/templates/polkit/conf.json", "voila/static/../../../../../etc/passwd",
-    "voila/templates/polkit/static/../lecture.css", "voila/templates/polkit/static/../../../../lecture.ipynb",
-    "voila/labextensions/../../../pyvenv.cfg", "voila/api/contents/", "api/contents/", "api/terminals", "api/kernels",
-)  # fmt: skip
+    "lecture.ipynb",
+    "README.md",
+    "voila/files/lecture.ipynb",
+    "voila/files/README.md",
+    "voila/files/serve.py",
+    "voila/files/../../README.md",
+    "voila/files/%2e%2e/%2e%2e/pyproject.toml",
+    "voila/files/voila/templates/polkit/conf.json",
+    "voila/static/../../../../../etc/passwd",
+    "voila/templates/polkit/static/../lecture.css",
+    "voila/templates/polkit/static/../../../../lecture.ipynb",
+    "voila/labextensions/../../../pyvenv.cfg",
+    "voila/api/contents/",
+    "api/contents/",
+    "api/terminals",
+    "api/kernels",
+)
 
 
 @contextlib.contextmanager
@@ -166,10 +182,13 @@ def test_the_explorer_shows_the_verdicts_that_the_verifier_gives(panel):
     task = pk.task("digits")
     proof, calibration = pk.prepare(task, 0, progress=False)
     attack, intervals = SPOOFS["borrowed momentum"]
-    spoof = attack(proof.final_weights(), task, spoof_steps=10 * intervals, seed=1, calibration=calibration,
-                   progress=False)  # fmt: skip
-    verdicts = {"honest proof": (4400, pk.verify(proof, calibration, top_q="all", workers=2, remember=True)),
-                "borrowed momentum": (40, pk.verify(spoof, calibration, top_q="all", remember=True))}  # fmt: skip
+    spoof = attack(
+        proof.final_weights(), task, spoof_steps=10 * intervals, seed=1, calibration=calibration, progress=False
+    )
+    verdicts = {
+        "honest proof": (4400, pk.verify(proof, calibration, top_q="all", workers=2, remember=True)),
+        "borrowed momentum": (40, pk.verify(spoof, calibration, top_q="all", remember=True)),
+    }
 
     def expect(name, scale, q):
         steps, verdict = verdicts[name]
@@ -212,8 +231,12 @@ def test_switches_of_the_debate_change_what_stands(panel):
 
     expect(start)
     answers = dict(start)
-    for name, answer in (("intervals", "all"), ("augmentation", "recorded"), ("state", "and momentum"),
-                         ("model", "the disputed")):  # fmt: skip
+    for name, answer in (
+        ("intervals", "all"),
+        ("augmentation", "recorded"),
+        ("state", "and momentum"),
+        ("model", "the disputed"),
+    ):
         debate.box.locator(f".polkit-{name}").get_by_role("button", name=answer, exact=True).press("Enter")
         answers[name] = answer
         expect(answers)
@@ -247,8 +270,12 @@ def test_nothing_serious_stands_between_the_page_and_a_reader(app, size):
     app.set_viewport_size(size)
     app.wait_for_timeout(500)
     assert violations(app) == []
-    headings = [(int(node["level"][1]), node["text"]) for node in app.evaluate(
-        "() => [...document.querySelectorAll('h1,h2,h3,h4')].map(h => ({level: h.tagName, text: h.textContent}))")]
+    headings = [
+        (int(node["level"][1]), node["text"])
+        for node in app.evaluate(
+            "() => [...document.querySelectorAll('h1,h2,h3,h4')].map(h => ({level: h.tagName, text: h.textContent}))"
+        )
+    ]
     assert [level for level, _ in headings] == [1, 2, 2, 2]
     wide = app.evaluate("() => document.documentElement.scrollWidth")
     assert wide <= size["width"], "the page must not scroll sideways"
@@ -284,7 +311,8 @@ def test_no_request_leaves_this_machine_and_no_file_is_served(app):
 def test_a_viewer_may_not_run_code_in_the_kernel(app):
     """A message that runs code is dropped; one that asks what the kernel is, sent after it, is answered."""
     kernel = app.evaluate("() => JSON.parse(document.getElementById('jupyter-config-data').textContent).kernelId")
-    answered = app.evaluate("""kernel => new Promise((done, fail) => {
+    answered = app.evaluate(
+        """kernel => new Promise((done, fail) => {
         const socket = new WebSocket(`ws://${location.host}/api/kernels/${kernel}/channels?session_id=test`), seen = [];
         const send = (kind, content) => socket.send(JSON.stringify({
             channel: 'shell', content, parent_header: {}, metadata: {}, buffers: [],
@@ -300,15 +328,18 @@ def test_a_viewer_may_not_run_code_in_the_kernel(app):
         };
         socket.onerror = fail;
         setTimeout(() => done(['nothing for ten seconds', ...seen]), 10000);
-    })""", kernel)
+    })""",
+        kernel,
+    )
     assert "kernel_info_reply" in answered
     assert not {"execute_reply", "execute_input", "error"} & set(answered)
 
 
 def test_what_takes_a_while_says_so_and_what_fails_is_said_in_place(chromium, browser, tmp_path):
     """A callback and a computation that fail, one that takes long, and the verifier's screen from an empty cache."""
-    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3",
-                                                                 "language": "python"}})  # fmt: skip
+    notebook = nbformat.v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    )
     notebook.cells = [nbformat.v4.new_code_cell(source) for source in UNUSUAL]
     nbformat.write(notebook, tmp_path / "unusual.ipynb")
     with served(tmp_path, [tmp_path / "unusual.ipynb"], POLKIT_HOME=str(tmp_path / "home")) as address:

@@ -8,7 +8,7 @@ import pytest
 from chapter import Chapter, Panel, violations, wait_until
 
 import polkit as pk
-from polkit.figures import verdict_figure
+from polkit.book.figures import verdict_figure
 
 pytestmark = [pytest.mark.ui, pytest.mark.filterwarnings("default")]
 TOKEN = "polkit"
@@ -159,8 +159,11 @@ def test_the_window_moves_with_delta_q_k_and_t(opened):
     lines = [shape["x0"] for shape in panel.figure()["shapes"] if shape["x0"] == shape["x1"]]
     panel.press("steps", "ArrowLeft", 2)
     assert 140 in lines
-    wait_until(lambda: 120 in [shape["x0"] for shape in panel.figure()["shapes"] if shape["x0"] == shape["x1"]], 10,
-               "the dotted line had to move to T' = 120")  # fmt: skip
+    wait_until(
+        lambda: 120 in [shape["x0"] for shape in panel.figure()["shapes"] if shape["x0"] == shape["x1"]],
+        10,
+        "the dotted line had to move to T' = 120",
+    )
     panel.box.locator(".polkit-attack button").nth(1).click()
     said = panel.changed_from(said)
     assert said.startswith("interpolation only")
@@ -260,8 +263,8 @@ def test_a_proof_is_recorded_with_another_k(opened):
 
 def test_a_failing_callback_says_so_in_place(page, lab, tmp_path):
     source = """
-from polkit.panels.parts import delta_slider, panel
-from polkit.figures.primer import size_figure
+from polkit.book.panels.parts import delta_slider, panel
+from polkit.book.figures.primer import size_figure
 import pandas as pd
 
 def draw(data, *, guess, threshold_scale):

@@ -11,8 +11,8 @@ from axe_playwright_python.base import AXE_SCRIPT
 from bs4 import BeautifulSoup
 from chapter import PICTURES
 
-from polkit.book import GUIDE, chapters
-from polkit.site.pages import IN_WORDS
+from notebooks.site.pages import IN_WORDS
+from polkit.book.chapters import GUIDE, chapters
 
 pytestmark = pytest.mark.ui
 PHONE = {"width": 390, "height": 844}
@@ -199,8 +199,11 @@ def test_the_guide_comes_first_and_notebooks_can_be_taken_along(site, pages):
 
 def test_screenshots_for_whoever_wants_to_look(site, browser):
     PICTURES.mkdir(parents=True, exist_ok=True)
-    looks = {"light": ("light", {"width": 1300, "height": 1000}), "dark": ("dark", {"width": 1300, "height": 1000}),
-             "phone": ("light", PHONE)}  # fmt: skip
+    looks = {
+        "light": ("light", {"width": 1300, "height": 1000}),
+        "dark": ("dark", {"width": 1300, "height": 1000}),
+        "phone": ("light", PHONE),
+    }
     for look, (scheme, size) in looks.items():
         context = browser.new_context(color_scheme=scheme, viewport=size, offline=True)
         page = context.new_page()

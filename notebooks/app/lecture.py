@@ -1,0 +1,88 @@
+"""What `make app` serves to a lecture hall: the window, the verifier and the debate, large enough for the back row."""
+
+from collections.abc import Callable
+from functools import partial
+
+import ipywidgets as w
+import pandas as pd
+from waiting import Stage, in_turn
+
+import polkit as pk
+from polkit.book.panels.debate import debate_panel
+from polkit.book.panels.parts import Panel
+from polkit.book.panels.published import published_window_panel
+from polkit.book.panels.verdicts import Judged, explorer_panel
+from polkit.experiments.published import published, read_matrix, read_paths
+from polkit.proof.folder import Proof
+from polkit.training.jobs import Progress
+from polkit.training.task import Task
+from polkit.verifier.calibration import Calibration
+from polkit.verifier.verdict import verify
+
+SPOOFS = {  # name -> the attack, and T' in intervals; the slowest last
+    "interpolation only": (pk.interpolation_only, 14),
+    "borrowed momentum": (pk.borrowed_momentum, 4),
+    "Attack II": (partial(pk.attack_2, iterations=4, workers=2), 14),  # as in chapter 7
+}
+
+
+def window_screen() -> Panel:
+    """The spoofing window over the published runs of `digits`."""
+    folder = published()
+    runs, interval = pd.read_csv(folder / "runs.csv"), pk.task("digits").checkpoint_interval
+    return published_window_panel(runs, read_paths(folder), interval=interval, large=True)
+
+
+def debate_screen() -> Panel:
+    """The published matrix of spoofs and defences as switches."""
+    tables = read_matrix(published())
+    return debate_panel(tables["matrix_trainings"], tables["matrix_costs"], large=True)
+
+
+def explorer_screen(task: Task | None = None, workers: int = 2) -> Panel:
+    """An honest proof and three spoofs of its model, every interval replayed, against a δ that can be moved.
+
+    task: default, `digits`. What the cache does not hold is made in the background, one after the other; each joins
+    the panel when it has been judged. Raises RuntimeError outside an event loop, see `in_turn`.
+    """
+    task = task or pk.task("digits")
+    state: dict = {}
+
+    def prepare(progress: Progress) -> tuple[Proof, Calibration]:
+        return pk.prepare(task, 0, workers=workers, progress=progress)
+
+    def keep(prepared: tuple[Proof, Calibration]) -> None:
+        state["proof"], state["calibration"] = prepared
+
+    def judge(proof: Proof, progress: Progress) -> Judged:
+        verdict = verify(proof, state["calibration"], top_q="all", workers=workers, remember=True, progress=progress)
+        return Judged(proof, verdict, state["calibration"])
+
+    def open_panel(honest: Judged) -> w.Widget:
+        panel, state["add"] = explorer_panel({"honest proof": honest}, large=True)
+        return panel.box
+
+    def forge(name: str) -> Callable[[Progress], Judged]:
+        attack, intervals = SPOOFS[name]
+
+        def compute(progress: Progress) -> Judged:
+            steps, calibration = intervals * task.checkpoint_interval, state["calibration"]
+            spoof = attack(
+                state["proof"].final_weights(),
+                task,
+                spoof_steps=steps,
+                seed=1,
+                calibration=calibration,
+                progress=progress,
+            )
+            return judge(spoof, progress)
+
+        return compute
+
+    stages = [
+        Stage("an honest training with its proof, and δ", prepare, keep),
+        Stage("the verdict on every interval of the proof", lambda told: judge(state["proof"], told), open_panel),
+    ]
+    for name in SPOOFS:
+        stages.append(Stage(name, forge(name), lambda judged, name=name: state["add"](name, judged)))
+    return in_turn("explorer", stages)

@@ -1,0 +1,79 @@
+"""`python -m notebooks.site.build [FOLDER]`: builds the site; the exit status is 1 if Sphinx warns of anything."""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace, patch_docutils
+
+from notebooks.site.sources import BIBLIOGRAPHY, lay_out
+
+SETTINGS = {
+    "project": "polkit",
+    "html_use_index": False,
+    "html_title": "Proof of learning, and how to spoof it",
+    "language": "en",
+    "extensions": ["myst_nb", "sphinxcontrib.bibtex", "notebooks.site.extension"],
+    "nb_execution_mode": "off",
+    "suppress_warnings": ["mystnb.unknown_mime_type"],  # an output's other forms, for a kernel or for `polkit book`
+    "myst_enable_extensions": ["dollarmath"],
+    "bibtex_bibfiles": [BIBLIOGRAPHY.name],
+    "bibtex_default_style": "plain",
+    "html_math_renderer": "mathml",
+    "html_theme": "sphinx_book_theme",
+    "html_static_path": [str(Path(__file__).with_name("static"))],
+    "html_permalinks_icon": "#",
+    "html_show_copyright": False,
+    "html_show_sphinx": False,
+    "html_sourcelink_suffix": "",
+    "html_context": {"default_mode": "auto"},
+    "html_theme_options": {
+        "navbar_persistent": [],
+        "home_page_in_toc": True,
+        "show_toc_level": 2,
+        "search_bar_text": "Search the book",
+        "toc_title": "On this page",
+        "footer_content_items": [],
+        "use_fullscreen_button": False,
+    },
+}
+
+
+def build(out: Path) -> int:
+    """Writes the site to `out`, in place of one that is there; Sphinx's status, which counts a warning as an error.
+
+    Raises FileExistsError for a folder that holds something else.
+    """
+    if out.exists() and any(out.iterdir()) and not (out / "searchindex.js").exists():
+        raise FileExistsError(f"{out} is not empty and holds no site: name another folder")
+    with tempfile.TemporaryDirectory() as folder:
+        sources, site = Path(folder, "sources"), Path(folder, "site")
+        sources.mkdir()
+        lay_out(sources)
+        with patch_docutils(), docutils_namespace():
+            app = Sphinx(
+                sources,
+                None,
+                site,
+                Path(folder, "doctrees"),
+                "html",
+                confoverrides=SETTINGS,
+                status=None,
+                warning=sys.stderr,
+                freshenv=True,
+                warningiserror=True,
+            )
+            app.build()
+        if out.exists():
+            shutil.rmtree(out)
+        shutil.copytree(site, out, ignore=shutil.ignore_patterns(".*"))
+    return app.statuscode
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1] if len(sys.argv) > 1 else "build/site")
+    status = build(target)
+    print(f"open {target / 'index.html'}")
+    sys.exit(status)

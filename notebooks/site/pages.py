@@ -1,0 +1,67 @@
+"""What a page needs beyond Sphinx's own: the words of its pictures, tables that can be read aloud, links to works."""
+
+from collections.abc import Sequence
+
+from bs4 import BeautifulSoup, NavigableString, Tag
+
+from notebooks.site.sources import Work
+
+IN_WORDS = "In words: "
+# Where a first mention is left alone: it is a link already, a heading, or not prose.
+NOT_PROSE = ("a", "h1", "h2", "h3", "h4", "pre", "code", "math", "figure", "summary")
+
+
+def dressed(html: str, works: Sequence[Work] = (), references: str = "") -> str:
+    """A page's body: pictures with their sentences, tables in boxes that scroll, works linked to `references`."""
+    page = BeautifulSoup(html, "html.parser")
+    describe_pictures(page)
+    for table in page.find_all("table"):
+        if not table.find_parent(class_="pst-scrollable-table-container"):  # around tables of prose the theme has one
+            table["class"] = [*table.get("class", []), "dataframe"]  # known to the theme, light and dark
+            box_table(page, table)
+        head_cells(table)
+    link_works(page, works, references)
+    return str(page)
+
+
+def describe_pictures(page: BeautifulSoup) -> None:
+    """Gives each figure's picture the sentence below it as its text. Raises ValueError for one without."""
+    for picture in page.select(".cell_output img"):
+        below = picture.find_next("em")
+        if below is None or not below.get_text().startswith(IN_WORDS):
+            raise ValueError(f"the picture {picture['src']} has no sentence that begins with {IN_WORDS!r} below it")
+        picture["alt"] = below.get_text().removeprefix(IN_WORDS)
+
+
+def head_cells(table: Tag) -> None:
+    """Says of each head cell whether it heads a column or a row; an empty one is no head."""
+    del table["border"]
+    for cell in table.find_all("th"):
+        if not cell.get_text(strip=True):
+            cell.name = "td"
+        elif not cell.get("scope"):
+            cell["scope"] = "col" if cell.find_parent("thead") else "row"
+
+
+def box_table(page: BeautifulSoup, table: Tag) -> None:
+    """Puts a table into a box that scrolls by itself, named after the heading above it."""
+    heading = table.find_previous(["h1", "h2", "h3"])
+    title = heading.find(string=True, recursive=False) if heading else None
+    box = page.new_tag("div", role="group", tabindex="0", attrs={"class": "table-box"})
+    box["aria-label"] = f"table: {title}" if title else "table"
+    table.wrap(box)
+
+
+def link_works(page: BeautifulSoup, works: Sequence[Work], references: str) -> None:
+    """Turns the first mention of each work in prose into a link to its entry."""
+    waiting = list(works)
+    for text in page.find_all(string=lambda text: type(text) is NavigableString):
+        while found := [(place.start(), work, place) for work in waiting if (place := work.mention(text))]:
+            if text.find_parent(NOT_PROSE) or text.find_parent(class_=("cell_output", "cell_input")):
+                break
+            _, work, place = min(found, key=lambda each: each[0])
+            link = page.new_tag("a", href=f"{references}#{work.key}", attrs={"class": "reference internal"})
+            link.string, rest = place[0], NavigableString(text[place.end() :])
+            text.replace_with(text[: place.start()], link, rest)
+            waiting.remove(work)
+            text = rest

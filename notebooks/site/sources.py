@@ -1,0 +1,96 @@
+"""What Sphinx reads: the stored notebooks as they are, the guide as the first page, and a page of references."""
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from pybtex.database import parse_file
+
+from polkit.book.chapters import GUIDE, chapters
+from polkit.experiments.published import find_notebooks
+
+BIBLIOGRAPHY = Path(__file__).with_name("references.bib")
+REFERENCES = """# References
+
+Sections, algorithms, tables and figures that a chapter cites without a name are those of
+[Zhang et al. 2022](#zhang2022). The other numbers of the paper stand in `data/paper`, ours in `data/results`.
+"""
+
+
+# The page's own order is by author and year.
+ENTRY = """
+({key})=
+```{{bibliography}}
+:filter: key == "{key}"
+:list: bullet
+```
+"""
+
+
+@dataclass(frozen=True)
+class Work:
+    """key: its entry in references.bib · names: how the chapters name it, the longest first, with | between."""
+
+    key: str
+    names: str
+
+    def mention(self, text: str) -> re.Match | None:
+        """The first place where a text names the work, with what a hyphen or an ending adds to the name."""
+        either = re.escape(self.names).replace(r"\|", "|")
+        return re.search(rf"(?<![\w-])({either})(?:(?<=\w)[\w-]+)?", text)
+
+
+def works() -> list[Work]:
+    """The works in references.bib, by author and year."""
+    entries = parse_file(str(BIBLIOGRAPHY)).entries
+
+    def order(key: str) -> tuple[str, str]:
+        return entries[key].persons["author"][0].last_names[0], entries[key].fields["year"]
+
+    return [Work(key, entries[key].fields["named"]) for key in sorted(entries, key=order)]
+
+
+def prose(notebook: nbformat.NotebookNode) -> Iterator[str]:
+    """The markdown of a notebook, cell by cell."""
+    return (cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+def references(files: Sequence[Path]) -> str:
+    """The page of references: every work, and the chapters that name it."""
+    texts = {file.stem: "\n".join(prose(nbformat.read(file, as_version=4))) for file in files}
+    page = REFERENCES
+    for work in works():
+        page += ENTRY.format(key=work.key)
+        naming = [f"[{stem[:2].lstrip('0')}]({stem}.ipynb)" for stem, text in texts.items() if work.mention(text)]
+        if naming:
+            page += f"\nNamed in chapter{'s' if len(naming) > 1 else ''} {', '.join(naming)}.\n"
+    return page
+
+
+def contents(caption: str, pages: Sequence[str]) -> str:
+    """A table of contents that shows in the margin alone."""
+    return "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```"])
+
+
+def lay_out(folder: Path) -> None:
+    """Fills an empty folder with the site's sources. Raises FileNotFoundError if there is no guide."""
+    notebooks, book = find_notebooks(), chapters()
+    for file in book:
+        shutil.copy(file, folder)
+    experiments = sorted((notebooks / "experiments").glob("*.ipynb"))
+    (folder / "experiments").mkdir()
+    for file in experiments:
+        shutil.copy(file, folder / "experiments")
+    (folder / "references.md").write_text(references(book), encoding="utf-8")
+    shutil.copy(BIBLIOGRAPHY, folder)
+
+    guide = nbformat.read(notebooks / GUIDE, as_version=4)
+    tables = [
+        contents("Chapters", [file.stem for file in book]),
+        contents("Beside them", ["references", *(f"experiments/{file.stem}" for file in experiments)]),
+    ]
+    guide.cells.append(nbformat.v4.new_markdown_cell("\n\n".join(tables)))
+    nbformat.write(guide, folder / "index.ipynb")

@@ -1,0 +1,191 @@
+"""The book, run headlessly: each chapter through papermill, then every claim and outcome in one table."""
+
+import ast
+import base64
+import difflib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import papermill
+import plotly.graph_objects as go
+import plotly.io as pio
+from papermill.exceptions import PapermillExecutionError
+
+from polkit.book.report import REPORT_TYPE, shown
+from polkit.experiments.published import find_notebooks
+from polkit.proof import write_text_whole
+
+CHAPTER_SECONDS = 3600
+GUIDE = "00_start_here.ipynb"  # the course guide: a page to read, not a chapter to run
+PLOTLY_TYPE = "application/vnd.plotly.v1+json"
+WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
+
+
+def chapters(only: Sequence[str] = ()) -> list[Path]:
+    """The chapters in order, or those whose name contains one of `only`; ValueError if one of these names none."""
+    found = sorted(file for file in find_notebooks().glob("[0-9][0-9]_*.ipynb") if file.name != GUIDE)
+    names = [file.stem for file in found]
+    for wanted in only:
+        if not any(wanted in name for name in names):
+            raise ValueError(f"no chapter is called {wanted!r}; the chapters are {', '.join(names)}")
+    return [file for file in found if not only or any(wanted in file.stem for wanted in only)]
+
+
+def chapter_parameters(file: Path) -> dict[str, object]:
+    """The names in a chapter's `parameters` cell and their values."""
+    inspected = papermill.inspect_notebook(str(file))
+    return {name: ast.literal_eval(entry["default"]) for name, entry in inspected.items()}
+
+
+def checked_parameters(files: Sequence[Path], given: Mapping[str, str]) -> dict[Path, dict[str, object]]:
+    """What each chapter is to be run with. Raises ValueError for a name that no chapter has, or a wrong type."""
+    known = {file: chapter_parameters(file) for file in files}
+    names = sorted({name for parameters in known.values() for name in parameters})
+    chosen: dict[Path, dict[str, object]] = {file: {} for file in files}
+    for name, text in given.items():
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]}? The" if near else "the"
+            raise ValueError(f"no chapter has a parameter {name!r}; {hint} parameters are {', '.join(names)}")
+        for file, parameters in known.items():
+            if name in parameters:
+                chosen[file][name] = typed(name, text, parameters[name])
+    return chosen
+
+
+def typed(name: str, text: str, default: object) -> object:
+    """The text of a parameter as a value of its default's type; ValueError if it is not one."""
+    if isinstance(default, str):
+        return text
+    try:
+        value = json.loads(text.lower() if isinstance(default, bool) else text)
+    except ValueError:
+        value = None
+    if isinstance(default, float) and type(value) is int:
+        value = float(value)
+    if type(value) is not type(default):
+        raise ValueError(f"the parameter {name} is of type {type(default).__name__}, {text!r} is not")
+    return value
+
+
+def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | None = None, store: bool = False) -> int:
+    """Runs the chapters, keeps executed copies in `out`, prints the summary; how many chapters failed.
+
+    store: the copies also become the chapters' stored outputs, without what papermill noted of this run.
+    """
+    if store and given:
+        raise ValueError("only a run with the chapters' own parameters can be stored: leave out -p or --store")
+    runs = checked_parameters(chapters(only), given or {})
+    out.mkdir(parents=True, exist_ok=True)
+    failed, executed, begun = 0, [], time.perf_counter()
+    for file, parameters in runs.items():
+        start = time.perf_counter()
+        print(f"{file.stem:24}", end="", flush=True)
+        try:
+            papermill.execute_notebook(
+                str(file),
+                str(out / file.name),
+                parameters=parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                execution_timeout=CHAPTER_SECONDS,
+                extra_arguments=["--log-level=40"],  # the kernel's notes on its transport are not the book's
+            )
+        except PapermillExecutionError as error:
+            failed += 1
+            print(f" FAILED: {error.ename}: {error.evalue} (see {out / file.name})", flush=True)
+            continue
+        executed.append(out / file.name)
+        tidy(out / file.name, out / file.name)
+        if store:
+            tidy(out / file.name, file, keep_notes=False)
+        print(f" {time.perf_counter() - start:6.1f} s", flush=True)
+    print_summary(executed)
+    print(f"\n{len(executed)} of {len(runs)} chapters in {time.perf_counter() - begun:.0f} s; copies in {out}")
+    return failed
+
+
+def tidy(executed: Path, target: Path, keep_notes: bool = True) -> None:
+    """Copies an executed notebook so that it reads without a kernel: figures as pictures too, panels in words.
+
+    The tracks of progress bars go, and so do widget state and, if asked, papermill's notes.
+    """
+    notebook = nbformat.read(executed, as_version=4)
+    notebook.metadata.pop("widgets", None)
+    for notes in (notebook.metadata, *(cell.metadata for cell in notebook.cells)):
+        for name in () if keep_notes else ("papermill", "execution"):
+            notes.pop(name, None)
+    drop_progress(notebook)
+    shown = shown_data(notebook)
+    for data in shown:
+        if WIDGET_TYPE in data:
+            words = data["text/plain"]
+            data.clear()
+            data.update({"text/plain": words, "text/markdown": f"> ▶ {words}"})
+    add_pictures([data for data in shown if PLOTLY_TYPE in data])
+    write_text_whole(target, nbformat.writes(notebook) + "\n")
+
+
+def drop_progress(notebook: nbformat.NotebookNode) -> None:
+    """Takes the tracks of progress bars out of the outputs."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [out for out in cell.outputs if not (out.output_type == "stream" and "\r" in out.text)]
+
+
+def shown_data(notebook: nbformat.NotebookNode) -> list[dict]:
+    """The data of every output that shows something, by MIME type."""
+    return [output["data"] for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
+
+
+def add_pictures(figures: Sequence[dict]) -> None:
+    """Adds a PNG to each figure's output, for views that run nothing.
+
+    Needs a Chrome or Chromium; without one a static view has the sentence under the figure alone.
+    """
+    if not figures or not find_browser():
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, f"{number}.png") for number in range(len(figures))]
+        plots = [go.Figure(data[PLOTLY_TYPE]) for data in figures]
+        pio.write_images(plots, files, width=820, scale=1.3)
+        for data, file in zip(figures, files, strict=True):
+            data["image/png"] = base64.b64encode(file.read_bytes()).decode()
+
+
+def find_browser() -> str | None:
+    """The Chrome or Chromium that draws pictures of figures."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+    return os.environ.get("BROWSER_PATH") or next(filter(None, map(shutil.which, names)), None)
+
+
+def collected(files: Sequence[Path], kind: str) -> pd.DataFrame:
+    """The rows of every report of a kind in executed notebooks, with the chapter they come from."""
+    rows = []
+    for file in files:
+        for data in shown_data(nbformat.read(file, as_version=4)):
+            report = data.get(REPORT_TYPE)
+            if report and report["kind"] == kind:
+                columns = report["columns"]
+                rows += [{"chapter": file.stem[:2]} | {name: row[name] for name in columns} for row in report["rows"]]
+    return pd.DataFrame(rows)
+
+
+def print_summary(files: Sequence[Path]) -> None:
+    outcome, claimed = collected(files, "outcomes"), collected(files, "claims")
+    if len(outcome):
+        columns = [name for name in outcome.columns if name != "chapter"]
+        print("\nVerdicts, largest error / d_ref in each distance, cost relative to the proof's\n")
+        unique = outcome.drop_duplicates("folder")
+        print(shown("outcomes", unique[columns]).to_string(index=False))
+    if len(claimed):
+        print("\nClaims\n")
+        for row in shown("claims", claimed).itertuples():
+            print(f"  {row.chapter}  {row.holds:3}  {row.claim}\n             paper: {row.paper} · here: {row.here}")

@@ -1,0 +1,82 @@
+"""What a chapter found, as tables that a person reads and that `polkit book` collects."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+
+from polkit.proof import Proof
+from polkit.training import DISTANCES, Cost
+from polkit.verifier import Verdict
+
+REPORT_TYPE = "application/vnd.polkit.report+json"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """claim: what is said · paper: where, or what value · here: what was measured · holds: whether it did here."""
+
+    claim: str
+    paper: str
+    here: str
+    holds: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """A table that shows itself in a notebook and leaves its rows in the executed copy.
+
+    kind: `claims` or `outcomes` · rows: dicts with the same keys.
+    """
+
+    kind: str
+    rows: tuple[dict, ...]
+
+    def frame(self) -> pd.DataFrame:
+        return pd.DataFrame(self.rows)
+
+    def held(self) -> str:
+        """Each claim and whether it holds, without a measured number: what must not change from run to run."""
+        return "\n".join(f"{'yes' if row['holds'] else 'NO':3}  {row['claim']}" for row in self.rows)
+
+    def __str__(self) -> str:
+        return shown(self.kind, self.frame()).to_string(index=False)
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        return {
+            "text/plain": str(self),
+            "text/html": shown(self.kind, self.frame()).to_html(index=False, border=0),
+            # A notebook file sorts the keys of an object, so the columns' order goes along.
+            REPORT_TYPE: {"kind": self.kind, "columns": list(self.rows[0]), "rows": list(self.rows)},
+        }
+
+
+def claims(rows: Sequence[Claim]) -> Report:
+    """The table that ends a chapter: claim · paper · here · holds."""
+    return Report("claims", tuple(asdict(row) | {"holds": bool(row.holds)} for row in rows))
+
+
+def outcomes(judged: Mapping[str, tuple[Proof, Verdict]], proof_cost: Cost) -> Report:
+    """One row per judged folder: verdict, largest normalised error in each distance, cost relative to the proof.
+
+    An error is empty where the verifier never came to replay an interval.
+    """
+    rows = []
+    for name, (proof, verdict) in judged.items():
+        errors = verdict.largest_errors()
+        row = {"folder": name, "steps": proof.steps, "verdict": "accepted" if verdict.accepted else "rejected"}
+        row |= {distance: errors.get(distance) for distance in DISTANCES}
+        rows.append(row | proof.cost().relative_to(proof_cost))
+    return Report("outcomes", tuple(rows))
+
+
+def shown(kind: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """The same table with numbers rounded for reading and `holds` in words."""
+    if kind == "claims":
+        return frame.assign(holds=["yes" if held else "NO" for held in frame["holds"]])
+    numbers = {name: "{:.4f}" for name in DISTANCES} | {meter: "{:.3f}" for meter in asdict(Cost())}
+    rounded = {
+        name: ["–" if pd.isna(value) else style.format(value) for value in frame[name]]
+        for name, style in numbers.items()
+    }
+    return frame.assign(**rounded).rename(columns=lambda name: name.replace("_", " "))

@@ -1,0 +1,348 @@
+"""A proof 𝒫 = (𝕎, 𝕀, ℍ, 𝔸) as a folder (Definition 1): its only reader and writer. Nothing in it is trusted."""
+
+import hashlib
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save
+
+from polkit.proof.checkpoints import (
+    FLOATS,
+    checkpoint_bytes,
+    checkpoint_name,
+    checkpoint_steps,
+    parse_checkpoint,
+    tensor_shapes,
+)
+from polkit.proof.storage import FORMAT_VERSION, sync, sync_all, versions, write_text_whole, write_whole
+from polkit.proof.untrusted import (
+    ARRAY_HEADER_BYTES,
+    HEADER_BYTES,
+    ProofError,
+    bytes_digest,
+    parse_array,
+    parse_facts,
+    parse_tensors,
+    read_plain,
+)
+from polkit.training import NAMED_TASKS, Checkpoint, Conditions, Cost, Points, Task, training_points
+
+FORMAT = "polkit-proof"
+MANIFEST_BYTES = 16 * 2**20  # 780 checkpoints take 0.1 MB; parsed, the worst such JSON takes 0.5 GB
+RECORD_BYTES = 256 * 2**20
+ROUNDING_LOG = "rounding.safetensors"  # how doubtful roundings went, see polkit.defences.exact
+MOST_LOGGED = 2.0**-5  # of a step's values may stand in it; by chance 2^-8 do
+MANIFEST_FIELDS = {
+    "format": str,
+    "format_version": int,
+    "task": dict,
+    "steps": int,
+    "checkpoint_interval": int,
+    "seed_commitment": str,
+    "conditions": dict,
+    "versions": dict,
+    "files": dict,
+}
+
+
+FILE_FIELDS = {"bytes": int, "sha256": str}
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A folder that claims to be a proof. Reading a file of it checks that file, and raises ProofError.
+
+    steps: T (T' of a spoof) · checkpoint_interval: k · digest: SHA-256 of the manifest, which names the digest of every
+    other file, and so identifies the proof · bound: whether a file whose bytes have another digest than the manifest
+    names is refused wherever it is read. The verifier's is, once it has checked them all: it uses what it has hashed.
+    """
+
+    folder: Path
+    task: Task
+    steps: int
+    checkpoint_interval: int
+    manifest: dict
+    digest: str = ""
+    bound: bool = False
+
+    @property
+    def checkpoint_steps(self) -> list[int]:
+        """0, k, 2k, …, T."""
+        return checkpoint_steps(self.steps, self.checkpoint_interval)
+
+    def checkpoint(self, step: int, task: Task | None = None) -> Checkpoint:
+        """W_t; its tensors must be those of the model of `task` (default: of the claimed task)."""
+        name, task = checkpoint_name(step), task or self.task
+        return parse_checkpoint(self._read(name, task), name, task)
+
+    def final_weights(self, task: Task | None = None) -> Checkpoint:
+        """What an adversary knows: the weights and buffers of f_{W_T}, without the optimiser's state."""
+        last = self.checkpoint(self.steps, task)
+        return Checkpoint(last.weights, last.buffers, {})
+
+    def batches(self) -> np.ndarray:
+        """𝕀: int32 (T, B), indices into the points."""
+        return self._array("batches.npy", np.int32, (self.steps, self.task.batch_size))
+
+    def signatures(self) -> np.ndarray:
+        """ℍ: uint8 (T, 32), the SHA-256 of each batch."""
+        return self._array("signatures.npy", np.uint8, (self.steps, 32))
+
+    def augmentation_seeds(self) -> np.ndarray | None:
+        """int64 (T,), the seed of each step's augmentation, or None if they were not recorded."""
+        if not os.path.lexists(self.folder / "augmentation.npy"):
+            return None
+        return self._array("augmentation.npy", np.int64, (self.steps,))
+
+    def points(self) -> Points | None:
+        """The data points that travel with the proof, or None: then they are the named data set's own."""
+        if not os.path.lexists(self.folder / "points.safetensors"):
+            return None
+        tensors = self.tensors("points.safetensors", {"images": torch.uint8, "labels": torch.int64})
+        images, labels = tensors["images"], tensors["labels"]
+        if labels.dim() != 1 or images.shape != (len(labels), *self.task.image_shape):
+            shapes = f"labels of shape {tuple(labels.shape)} and images of shape {tuple(images.shape)}"
+            raise ProofError(f"points.safetensors: {shapes} are not points of {self.task.image_shape}")
+        if not 0 <= int(labels.min()) <= int(labels.max()) < self.task.classes:
+            raise ProofError(f"points.safetensors: a label lies outside 0 to {self.task.classes - 1}")
+        return Points(images, labels)
+
+    def tensors(self, name: str, dtypes: Mapping[str, torch.dtype]) -> dict[str, torch.Tensor]:
+        """The tensors of a file of the proof, which must be these and of these types; of any shape."""
+        wanted = {key: ((dtype,), None) for key, dtype in dtypes.items()}
+        return parse_tensors(self._read(name, self.task), name, wanted)
+
+    def cost(self) -> Cost:
+        """What its maker noted beside the folder about its own expense; the verifier never looks there."""
+        return self._record(lambda note: Cost(**note["cost"]))
+
+    def trace(self) -> pd.DataFrame:
+        """What an adversary noted beside the folder: one row per batch it treated (empty for a prover)."""
+        return self._record(lambda note: pd.DataFrame(note["trace"]))
+
+    def counts(self) -> dict[str, int]:
+        """How often its maker did each kind of computation, from the same note."""
+        return self._record(lambda note: {str(kind): int(times) for kind, times in note["counts"].items()})
+
+    def missed(self) -> str:
+        """By how much an adversary's optimisation missed its aim, in a sentence of that note; empty if it did not."""
+        return self._record(lambda note: str(note.get("missed", "")))
+
+    def size_limit(self, name: str, task: Task) -> int:
+        """The most bytes that a file may have in a proof of these steps for a task, whatever it declares."""
+        rows = {"batches.npy": 4 * task.batch_size, "signatures.npy": 32, "augmentation.npy": 8}
+        if name in rows:
+            return rows[name] * self.steps + ARRAY_HEADER_BYTES
+        if name == ROUNDING_LOG:
+            return self.steps * (8 + 4 * most_logged(task)) + HEADER_BYTES
+        if name == "points.safetensors":
+            return most_points(task) * (math.prod(task.image_shape) + 8) + HEADER_BYTES
+        return checkpoint_bytes(task)
+
+    def _record(self, read: Callable[[dict], Any]) -> Any:
+        file = record_path(self.folder)
+        raw = read_plain(file, file.name, RECORD_BYTES)
+        try:
+            return read(json.loads(raw))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise ProofError(f"{file.name} is not the note that a maker leaves ({error})") from error
+
+    def _read(self, name: str, task: Task) -> bytes:
+        inner, limit = (self.folder / name).parent, self.size_limit(name, task)
+        if inner != self.folder and inner.is_symlink():
+            raise ProofError(f"{inner.name} is a link, not a folder")
+        noted = self.manifest["files"].get(name, {"bytes": 0}) if self.bound else None
+        raw = read_plain(self.folder / name, name, min(limit, noted["bytes"]) if noted else limit)
+        if noted and noted != bytes_digest(raw):
+            raise ProofError(f"{name} changed after its digest had been checked")
+        return raw
+
+    def _array(self, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+        return parse_array(self._read(name, self.task), name, dtype, shape)
+
+
+def most_points(task: Task) -> int:
+    """How many points may travel with a proof: for each place in a training's batches three. An honest proof has fewer
+    than two, and Attack I adds its own to them."""
+    return 3 * task.steps * task.batch_size
+
+
+def most_logged(task: Task) -> int:
+    """How many values of one step a log of roundings may name."""
+    return 64 + int(MOST_LOGGED * (checkpoint_bytes(task) - HEADER_BYTES) / 8)
+
+
+def record_path(folder: Path) -> Path:
+    """The maker's own note beside a proof (cost, trace): no part of the proof."""
+    return folder.with_name(folder.name + ".record.json")
+
+
+def open_proof(folder: str | Path) -> Proof:
+    """A proof, with only its manifest read. Raises ProofError if there is no manifest that can be used."""
+    folder = Path(folder)
+    if not os.path.lexists(folder / "manifest.json"):
+        raise ProofError(f"{folder} is not a proof: it has no manifest.json")
+    raw = read_plain(folder / "manifest.json", "manifest.json", MANIFEST_BYTES)
+    manifest = parse_facts(raw, "manifest.json", MANIFEST_FIELDS, FORMAT, FORMAT_VERSION)
+    try:
+        task = Task.from_json(manifest["task"])
+    except ValueError as error:
+        raise ProofError(f"manifest.json: {error}") from error
+    steps, interval = manifest["steps"], manifest["checkpoint_interval"]
+    if not 1 <= interval <= steps <= 10**8:
+        raise ProofError(f"manifest.json: {steps} steps in intervals of {interval} are not 1 <= k <= T <= 10^8")
+    for name, noted in manifest["files"].items():
+        if not (isinstance(noted, dict) and {key: type(value) for key, value in noted.items()} == FILE_FIELDS):
+            raise ProofError(f"manifest.json: of {name!r} it must name the bytes and the sha256, and nothing else")
+    return Proof(folder, task, steps, interval, manifest, bytes_digest(raw)["sha256"])
+
+
+def file_digest(file: Path) -> dict:
+    with file.open("rb") as opened:
+        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
+
+
+def expected_files(proof: Proof) -> set[str]:
+    """Every file that a proof of these many steps must have, beside its manifest and the optional ones."""
+    return {checkpoint_name(step) for step in proof.checkpoint_steps} | {"batches.npy", "signatures.npy"}
+
+
+OPTIONAL_FILES = frozenset({"points.safetensors", "augmentation.npy", ROUNDING_LOG})
+
+
+def seal(
+    partial: Path,
+    *,
+    task: Task,
+    checkpoint_interval: int,
+    seed: int,
+    conditions: Conditions,
+    batches: np.ndarray,
+    signatures: np.ndarray,
+    augmentation_seeds: np.ndarray | None,
+    points: Points | None,
+) -> None:
+    """Completes a folder of checkpoints into a proof; the manifest is written last, when all else is on the disk."""
+    arrays = {"batches.npy": batches.astype(np.int32), "signatures.npy": signatures.astype(np.uint8)}
+    if augmentation_seeds is not None:
+        arrays["augmentation.npy"] = augmentation_seeds.astype(np.int64)
+    for name, values in arrays.items():
+        stored = io.BytesIO()  # numpy's own error on a full disk names neither file nor cause
+        np.save(stored, values)
+        write_whole(partial / name, stored.getbuffer(), durable=False)
+    if points is not None:
+        stored_points = save({"images": points.images, "labels": points.labels})
+        write_whole(partial / "points.safetensors", stored_points, durable=False)
+    sync_all(partial)
+    write_manifest(
+        partial,
+        {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "task": task.without_place().to_json(),  # its points travel along: their place tells on its maker
+            "steps": len(batches),
+            "checkpoint_interval": checkpoint_interval,
+            "seed_commitment": seed_commitment(seed),
+            "conditions": conditions.to_json(),
+            "versions": versions(),
+        },
+    )
+
+
+def write_manifest(folder: Path, facts: dict) -> None:
+    """manifest.json: the facts, and the size and digest of every other file in the folder."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != "manifest.json")
+    digests = {file.relative_to(folder).as_posix(): file_digest(file) for file in files}
+    write_text_whole(folder / "manifest.json", json.dumps(facts | {"files": digests}, indent=1))
+
+
+def publish(
+    partial: Path, folder: Path, cost: Cost, counts: dict[str, int], trace: list[dict], missed: str = ""
+) -> Proof:
+    """Moves a sealed proof into place, with its maker's own note of the expense beside it, which must come first:
+    whoever finds the proof looks for it."""
+    spent = cost + Cost(stored_bytes=folder_bytes(partial))
+    note = {"cost": asdict(spent), "counts": counts, "trace": trace, "missed": missed}
+    write_text_whole(record_path(folder), json.dumps(note))
+    os.replace(partial, folder)
+    sync(folder.parent)
+    return open_proof(folder)
+
+
+def folder_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def seed_commitment(seed: int) -> str:
+    """Binds the prover to a seed that it may reveal in a dispute."""
+    return hashlib.sha256(f"polkit seed {seed}".encode()).hexdigest()
+
+
+def needs_points(task: Task) -> bool:
+    """Whether the data points must travel with a proof, because no verifier can look them up by name."""
+    return task.data not in NAMED_TASKS
+
+
+def proof_points(proof: Proof) -> Points:
+    """The data points a proof's indices point into: its own, or those of the named data set it claims.
+
+    Raises ProofError if it names no data set of polkit's and brings no points, FileNotFoundError if the
+    named data set is not on this machine.
+    """
+    points = proof.points()
+    if points is not None:
+        return points
+    if proof.task.data not in NAMED_TASKS:
+        raise ProofError(f"points.safetensors is missing, and {proof.task.data!r} is not a named data set")
+    try:
+        points = training_points(proof.task)
+    except ValueError as error:
+        raise ProofError(f"manifest.json: {error}") from error
+    if points.images.shape[1:] != proof.task.image_shape or int(points.labels.max()) >= proof.task.classes:
+        kinds = f"{proof.task.classes} classes of {proof.task.image_shape}"
+        raise ProofError(f"manifest.json: the images of {proof.task.name} are not of {kinds}")
+    return points
+
+
+def read_weights(source: str | Path, task: Task) -> Checkpoint:
+    """f_{W_T}: from a proof's last checkpoint, or from a safetensors file of a model's state dict or a checkpoint.
+
+    Raises ProofError if it is neither, or not a model of the task.
+    """
+    source = Path(source)
+    if source.is_dir():
+        read = open_proof(source).final_weights(task)
+    elif not source.exists():
+        raise ProofError(f"{source} is neither a proof nor a safetensors file")
+    else:
+        read = _state_dict(source, task)
+    for part, tensors in read.parts().items():
+        for name, value in tensors.items():
+            if not bool(value.isfinite().all()):
+                raise ProofError(f"{source}: {part}.{name} holds NaN or infinity")
+    return read
+
+
+def _state_dict(source: Path, task: Task) -> Checkpoint:
+    shapes = {key: shape for key, shape in tensor_shapes(task).items() if not key.startswith("momentum.")}
+    raw = read_plain(source.resolve(), source.name, checkpoint_bytes(task))
+    whole = f'"{next(iter(shapes))}"'.encode() in raw[:HEADER_BYTES]
+    stored = {key if whole else key.partition(".")[2]: (FLOATS, shape) for key, shape in shapes.items()}
+    try:
+        tensors = parse_tensors(raw, source.name, stored, others=True)
+    except ProofError as error:
+        raise ProofError(f"{source} does not hold the weights of task {task.name} ({error})") from error
+    parts: dict[str, dict[str, torch.Tensor]] = {"weights": {}, "buffers": {}}
+    for key, value in zip(shapes, tensors.values(), strict=True):
+        part, _, name = key.partition(".")
+        parts[part][name] = value
+    return Checkpoint(**parts, momentum={})

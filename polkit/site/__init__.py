@@ -1,1 +1,0 @@
-"""The book as pages that open from disk: `make site`. Nothing is executed, nothing is fetched."""

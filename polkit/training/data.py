@@ -1,0 +1,263 @@
+"""Images as tensors, seeded augmentation, batch order, and the signature h() of a batch."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polkit.training.task import IMAGE_SUFFIXES, Task, split_folder
+
+# Mean and standard deviation of the pixels of each training set, in [0, 1], one per channel.
+PIXEL_STATISTICS = {
+    "digits": ((0.305,), (0.376,)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+}
+
+
+IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class Points:
+    """Data points: images uint8 (n, channels, height, width), labels int64 (n,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices) -> "Points":
+        # Not images[chosen], which asks a second thread even for one batch of `digits`: 8 ms in place of 4 µs while
+        # other processes have the cores.
+        if not isinstance(indices, Tensor):
+            indices = torch.from_numpy(np.asarray(indices, dtype=np.int64))
+        chosen = indices.to(self.labels.device)
+        return Points(self.images.index_select(0, chosen), self.labels.index_select(0, chosen))
+
+    def to(self, device: str) -> "Points":
+        parts = (self.images, self.labels)
+        if torch.device(device).type == "cuda" and not self.labels.is_cuda:
+            # From pinned memory the copy runs while the CPU goes on.
+            parts = tuple(part.pin_memory() for part in parts)
+        return Points(*(part.to(device, non_blocking=True) for part in parts))
+
+
+def derive_seed(seed: int, *purpose) -> int:
+    """A 63-bit seed for one purpose, so that no two random choices of a run share a stream."""
+    text = "/".join(str(part) for part in (int(seed), *purpose))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def data_home() -> Path:
+    """Where image files are looked for: $POLKIT_DATA, or `data` in the user's cache folder of polkit."""
+    return Path(os.environ.get("POLKIT_DATA") or polkit_home() / "data")
+
+
+def polkit_home() -> Path:
+    """Where proofs and calibrations are kept: $POLKIT_HOME, or `polkit` in the user's cache folder."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("POLKIT_HOME") or Path(cache) / "polkit")
+
+
+def training_points(task: Task) -> Points:
+    """The task's training set, or the half it names, cut to `train_size` points.
+
+    Raises FileNotFoundError, in one sentence, if the data set is not on this machine.
+    """
+    points = _load(task, train=True)
+    if task.half:
+        shuffled = np.random.default_rng(derive_seed(0, "halves", task.data)).permutation(len(points))
+        middle = len(points) // 2
+        half = shuffled[:middle] if task.half == "first-half" else shuffled[middle:]
+        points = points.take(np.sort(half))
+    if len(points) < task.train_size:
+        raise ValueError(f"task {task.name} asks for {task.train_size} training images, it has {len(points)}")
+    return Points(points.images[: task.train_size], points.labels[: task.train_size])
+
+
+def test_points(task: Task) -> Points:
+    """The task's test set, whole for either half."""
+    return _load(task, train=False)
+
+
+test_points.__test__ = False  # its name follows training_points; pytest must not collect it
+
+
+def _load(task: Task, train: bool) -> Points:
+    if task.data == "digits":
+        return _digits(train)
+    if task.data == "cifar10":
+        files = [f"data_batch_{number}.bin" for number in range(1, 6)] if train else ["test_batch.bin"]
+        return _cifar(data_home() / "cifar-10-batches-bin", files, "cifar-10-binary.tar.gz", label_bytes=1)
+    if task.data == "cifar100":
+        file = "train.bin" if train else "test.bin"
+        return _cifar(data_home() / "cifar-100-binary", [file], "cifar-100-binary.tar.gz", label_bytes=2)
+    if task.data == "imagenet10":
+        path = data_home() / "imagenet"
+        wanted = path / ("train" if train else "val")
+        for folder in (path / "train", wanted):  # the training set numbers the classes
+            if not folder.is_dir():
+                raise FileNotFoundError(
+                    f"ImageNet is not at {folder}: put the ILSVRC 2012 images there, one folder per class, "
+                    "or set POLKIT_DATA to the folder that holds `imagenet`"
+                )
+        return _image_folder(wanted, task, _class_folders(path / "train")[:10])
+    path = Path(task.data.removeprefix("folder:"))
+    wanted, classes = split_folder(path, train), _class_folders(split_folder(path, train=True))
+    unknown = sorted(set(_class_folders(wanted)) - set(classes))
+    if unknown:
+        raise ValueError(f"{wanted} has a class {unknown[0]!r} that the training set does not have")
+    return _image_folder(wanted, task, classes)
+
+
+def _class_folders(path: Path) -> list[str]:
+    return sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+
+
+def _digits(train: bool) -> Points:
+    images, labels = _all_digits()
+    chosen = slice(None, 1408) if train else slice(1408, None)
+    return Points(torch.tensor(images[chosen])[:, None], torch.tensor(labels[chosen]))
+
+
+@lru_cache(maxsize=1)  # scikit-learn parses their text at every call, 7 ms; a verification needs them five times
+def _all_digits() -> tuple[np.ndarray, np.ndarray]:
+    """uint8 (1797, 8, 8) images and int64 (1797,) labels, in a random order that is always the same."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    order = np.random.default_rng(0).permutation(len(digits.target))
+    images = np.rint(digits.images[order] * (255 / 16)).astype(np.uint8)  # the pixels are 0 to 16
+    return images, digits.target[order].astype(np.int64)
+
+
+def _cifar(path: Path, files: list[str], archive: str, label_bytes: int) -> Points:
+    """Reads the binary version of CIFAR, which needs no pickle; the last label byte is the fine label."""
+    missing = [name for name in files if not (path / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{path / missing[0]} is missing: unpack https://www.cs.toronto.edu/~kriz/{archive} in {path.parent}, "
+            "or set POLKIT_DATA to the folder that holds it"
+        )
+    record = label_bytes + 3 * 32 * 32
+    raw = np.concatenate([np.fromfile(path / name, dtype=np.uint8) for name in files])
+    if raw.size % record:
+        raise ValueError(f"{path}: {raw.size} bytes are not a whole number of {record}-byte records")
+    rows = raw.reshape(-1, record)
+    images = np.ascontiguousarray(rows[:, label_bytes:]).reshape(-1, 3, 32, 32)
+    return Points(torch.from_numpy(images), torch.from_numpy(rows[:, label_bytes - 1].astype(np.int64)))
+
+
+def _list_images(path: Path, classes: list[str]) -> list[tuple[str, int]]:
+    from torchvision.datasets import folder as image_folder  # takes 2 s to import, and only image folders need it
+
+    numbering = {name: number for number, name in enumerate(classes)}
+    return image_folder.make_dataset(str(path), numbering, extensions=IMAGE_SUFFIXES, allow_empty=True)
+
+
+def _image_folder(path: Path, task: Task, classes: list[str]) -> Points:
+    from torchvision.datasets import folder as image_folder
+    from torchvision.transforms.functional import pil_to_tensor
+
+    # Shuffled, since folders come class by class: a smaller `train_size` must not mean fewer classes.
+    found = _list_images(path, classes)
+    listed = [found[row] for row in np.random.default_rng(0).permutation(len(found))]
+    images = torch.empty((len(listed), *task.image_shape), dtype=torch.uint8)
+    for row, (file, _) in enumerate(listed):
+        picture = image_folder.default_loader(file).resize(task.image_shape[:0:-1])
+        images[row] = pil_to_tensor(picture)
+    return Points(images, torch.tensor([label for _, label in listed], dtype=torch.int64))
+
+
+def epoch_batches(task: Task, seed: int, epoch: int) -> np.ndarray:
+    """getBatches(D, S), Algorithm 1 line 4: int32 (S, B), a fresh shuffle, the last short batch left out."""
+    order = np.random.default_rng(derive_seed(seed, "batches", epoch)).permutation(task.train_size)
+    used = task.steps_per_epoch * task.batch_size
+    return order[:used].reshape(task.steps_per_epoch, task.batch_size).astype(np.int32)
+
+
+def signature(batch: Points) -> bytes:
+    """h(), Algorithm 1 line 9: SHA-256 over every byte of the pixels, then of the labels (32 bytes)."""
+    digest = hashlib.sha256(batch.images.cpu().contiguous().numpy())
+    digest.update(batch.labels.cpu().contiguous().numpy().astype("<i8", copy=False))
+    return digest.digest()
+
+
+def normalise(task: Task, images: Tensor) -> Tensor:
+    """Images in [0, 1] to zero mean and unit variance per channel, by the data set's own statistics."""
+    mean, deviation = _pixel_statistics(task.data, images.dtype, images.device)
+    return (images - mean) / deviation
+
+
+@lru_cache(maxsize=16)  # made at every step, they would make a GPU wait for the CPU
+def _pixel_statistics(data: str, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    mean, deviation = PIXEL_STATISTICS.get(data, IMAGENET_STATISTICS)
+    shape = (1, -1, 1, 1)
+    return tuple(torch.tensor(values, dtype=dtype, device=device).view(shape) for values in (mean, deviation))
+
+
+@dataclass(frozen=True)
+class Shifts:
+    """What is drawn to augment n images. offsets: int64 (2, n, 1), of rows and of columns · flipped: bool (n, 1)."""
+
+    offsets: Tensor
+    flipped: Tensor
+
+    def to(self, device: str | torch.device) -> "Shifts":
+        parts = (self.offsets, self.flipped)
+        if torch.device(device).type == "cuda":  # from pinned memory the GPU need not wait
+            parts = tuple(part.pin_memory() for part in parts)
+        return Shifts(*(part.to(device, non_blocking=True) for part in parts))
+
+
+def draw_shifts(task: Task, count: int, seed: int) -> Shifts:
+    """Drawn on the CPU, so that every device gets the same ones."""
+    generator = torch.Generator().manual_seed(seed)
+    offsets = torch.randint(0, 2 * task.shift + 1, (2, count, 1), generator=generator)
+    return Shifts(offsets, torch.rand((count, 1), generator=generator) < 0.5)
+
+
+def augment(task: Task, images: Tensor, seed: int) -> Tensor:
+    """Shift each image by up to `task.shift` pixels over black and perhaps flip it, all drawn from `seed`.
+
+    images: (n, channels, height, width). Differentiable.
+    """
+    return shifted(task, images, draw_shifts(task, len(images), seed).to(images.device))
+
+
+def shifted(task: Task, images: Tensor, shifts: Shifts) -> Tensor:
+    """`augment` with what was drawn, on the device of the images."""
+    count, _, height, width = images.shape
+    offsets = shifts.offsets
+    rows = offsets[0] + torch.arange(height, device=offsets.device)
+    columns = torch.arange(width, device=offsets.device).expand(count, width)
+    if task.flip:
+        columns = torch.where(shifts.flipped, columns.flip(1), columns)
+    columns = offsets[1] + columns
+    padded = torch.nn.functional.pad(images, [task.shift] * 4)
+    width_padded = width + 2 * task.shift
+    flat = (rows[:, :, None] * width_padded + columns[:, None, :]).view(count, 1, -1)
+    gathered = padded.flatten(2).gather(2, flat.expand(-1, images.shape[1], -1))
+    return gathered.view_as(images)
+
+
+def batch_order(task: Task, seed: int) -> np.ndarray:
+    """𝕀: int32 (T, B), the batches of all epochs (Algorithm 1, lines 3-4)."""
+    return np.concatenate([epoch_batches(task, seed, epoch) for epoch in range(task.epochs)])
+
+
+def augmentation_order(task: Task, seed: int, steps: int) -> np.ndarray:
+    """int64 (T,): one seed per step, from which that batch's shifts and flips are drawn."""
+    return np.array([derive_seed(seed, "augmentation", step) for step in range(steps)], dtype=np.int64)
+
+
+def signatures_of(points: Points, batches: np.ndarray) -> np.ndarray:
+    """ℍ: uint8 (T, 32), the signature of each batch (Algorithm 1, line 9)."""
+    return np.stack([np.frombuffer(signature(points.take(batch)), np.uint8) for batch in batches])

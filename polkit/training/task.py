@@ -1,0 +1,212 @@
+"""What is trained, and how: the auxiliary information 𝔸 of a proof (Definition 1, Section IV-A)."""
+
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+HALVES = ("first-half", "second-half")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A training task: data set, model, optimiser, schedule, and how often to record a checkpoint.
+
+    epochs: E · steps_per_epoch: S · steps: T = E·S · checkpoint_interval: k (all in steps or epochs).
+    learning_rate: η, divided by `learning_rate_drop` at each epoch in `milestones`.
+    image_shape: (channels, height, width) in pixels · shift: largest random shift, in pixels.
+    half: "" for the whole training set, or one of the two disjoint halves (Figures 8 and 9).
+    """
+
+    data: str
+    model: str
+    classes: int
+    image_shape: tuple[int, int, int]
+    train_size: int
+    batch_size: int
+    epochs: int
+    checkpoint_interval: int
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    milestones: tuple[int, ...]
+    learning_rate_drop: float
+    shift: int
+    flip: bool
+    half: str = ""
+
+    def __post_init__(self):
+        for name in ("classes", "train_size", "batch_size", "epochs", "checkpoint_interval"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"task {self.name}: {name} is {getattr(self, name)}, it must be at least 1")
+        if self.half and self.half not in HALVES:
+            raise ValueError(f"task {self.data}: the half {self.half!r} must be one of {', '.join(HALVES)}")
+        if self.train_size < self.batch_size:
+            raise ValueError(
+                f"task {self.name}: {self.train_size} training images do not fill one batch of {self.batch_size}"
+            )
+        if self.checkpoint_interval > self.steps:
+            raise ValueError(
+                f"task {self.name}: the checkpoint interval k = {self.checkpoint_interval} must not exceed "
+                f"the number of training steps T = {self.steps}"
+            )
+
+    @property
+    def name(self) -> str:
+        return f"{self.data}:{self.half}" if self.half else self.data
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.train_size // self.batch_size
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+    def learning_rate_at(self, step: int) -> float:
+        """η at a step counted from 0; a claim with fewer steps than T keeps the early, large rates."""
+        epoch = step // self.steps_per_epoch
+        drops = sum(epoch >= milestone for milestone in self.milestones)
+        return self.learning_rate / self.learning_rate_drop**drops
+
+    def differs(self, other: "Task") -> list[str]:
+        """The fields by which a proof for `other` is none for this task; its data are its own affair."""
+        mine, theirs = self.to_json(), other.to_json()
+        return [name for name in mine if name not in ("data", "half", "train_size") and mine[name] != theirs[name]]
+
+    def replace(self, **changes) -> "Task":
+        """The same task with other values; milestones move with `epochs` unless they are given too."""
+        known = [field.name for field in fields(self)]
+        unknown = sorted(set(changes) - set(known))
+        if unknown:
+            raise ValueError(f"a task has no {', '.join(unknown)}; it has {', '.join(known)}")
+        if "epochs" in changes and "milestones" not in changes:
+            changes["milestones"] = tuple(m * changes["epochs"] // self.epochs for m in self.milestones)
+        return replace(self, **changes)
+
+    def without_place(self) -> "Task":
+        """As a proof names it: a folder of images by its last part alone, wherever on a machine it lies."""
+        if not self.data.startswith("folder:"):
+            return self
+        return replace(self, data=f"folder:{Path(self.data.removeprefix('folder:')).resolve().name}")
+
+    def to_json(self) -> dict:
+        return asdict(self) | {"image_shape": list(self.image_shape), "milestones": list(self.milestones)}
+
+    @staticmethod
+    def from_json(values: dict) -> "Task":
+        """Raises ValueError if a field is missing, unknown, or of another type than the task's own."""
+        expected = {field.name: field.type for field in fields(Task)}
+        if not isinstance(values, dict) or set(values) != set(expected):
+            raise ValueError(f"a task is an object with the fields {', '.join(expected)}")
+        for name, kind in expected.items():
+            value = values[name]
+            listed = kind in (tuple[int, int, int], tuple[int, ...])
+            if listed and not (isinstance(value, list) and all(type(item) is int for item in value)):
+                raise ValueError(f"the task's {name} must be a list of whole numbers, not {value!r}")
+            if not listed and type(value) is not kind and not (kind is float and type(value) is int):
+                raise ValueError(f"the task's {name} must be of type {kind.__name__}, not {value!r}")
+        if len(values["image_shape"]) != 3:
+            raise ValueError("the task's image_shape must be [channels, height, width]")
+        try:
+            values = values | {name: float(values[name]) for name, kind in expected.items() if kind is float}
+        except OverflowError as error:
+            raise ValueError(f"a number of the task is too large ({error})") from error
+        return Task(**values | {"image_shape": tuple(values["image_shape"]), "milestones": tuple(values["milestones"])})
+
+
+DIGITS = Task(
+    data="digits",
+    model="resnet8",
+    classes=10,
+    image_shape=(1, 8, 8),
+    train_size=1408,
+    batch_size=64,
+    epochs=200,
+    checkpoint_interval=10,
+    learning_rate=0.05,
+    momentum=0.9,
+    weight_decay=1e-4,
+    milestones=(100, 150),
+    learning_rate_drop=10.0,
+    shift=1,
+    flip=False,
+)
+
+
+CIFAR10 = Task(
+    data="cifar10",
+    model="resnet20",
+    classes=10,
+    image_shape=(3, 32, 32),
+    train_size=50_000,
+    batch_size=128,
+    epochs=200,
+    checkpoint_interval=100,
+    learning_rate=0.1,
+    momentum=0.9,
+    weight_decay=1e-4,
+    milestones=(100, 150),
+    learning_rate_drop=10.0,
+    shift=4,
+    flip=True,
+)
+
+
+CIFAR100 = CIFAR10.replace(
+    data="cifar100", model="resnet50", classes=100, weight_decay=5e-4, milestones=(60, 120, 160), learning_rate_drop=5.0
+)
+
+
+IMAGENET10 = CIFAR10.replace(
+    data="imagenet10", model="resnet18", image_shape=(3, 128, 128), train_size=13_000, shift=16
+)
+
+
+NAMED_TASKS = {named.data: named for named in (DIGITS, CIFAR10, CIFAR100, IMAGENET10)}
+
+
+def task(name: str, *, epochs: int = 0, checkpoint_interval: int = 0, train_size: int = 0) -> Task:
+    """The task of a name: `digits`, `cifar10`, `cifar100`, `imagenet10` or `folder:PATH`.
+
+    `:first-half` or `:second-half` at the end names one of the two disjoint halves of its training set.
+    epochs: E · checkpoint_interval: k · train_size: images used; 0 leaves the task's own.
+    Raises ValueError for an unknown name and FileNotFoundError for a folder without images.
+    """
+    wanted = {"train_size": train_size, "epochs": epochs, "checkpoint_interval": checkpoint_interval}
+    return _named(name).replace(**{field: value for field, value in wanted.items() if value})
+
+
+def _named(name: str) -> Task:
+    base, _, last = name.rpartition(":")
+    base, half = (base, last) if last in HALVES and base else (name, "")
+    if base.startswith("folder:"):
+        whole = _folder_task(base)
+    elif base in NAMED_TASKS:
+        whole = NAMED_TASKS[base]
+    else:
+        raise ValueError(f"there is no task {name!r}; the tasks are {', '.join(NAMED_TASKS)} and folder:PATH")
+    return whole.replace(half=half, train_size=whole.train_size // 2) if half else whole
+
+
+def _folder_task(data: str) -> Task:
+    train = split_folder(Path(data.removeprefix("folder:")), train=True)
+    classes = [entry for entry in train.iterdir() if entry.is_dir()]
+    images = sum(file.suffix.lower() in IMAGE_SUFFIXES for folder in classes for file in folder.rglob("*"))
+    return CIFAR10.replace(data=data, classes=len(classes), train_size=images)
+
+
+def split_folder(path: Path, train: bool) -> Path:
+    """PATH/train, or PATH/test (else PATH/val), each with one folder of images per class."""
+    names = ["train"] if train else ["test", "val"]
+    for name in names:
+        if (path / name).is_dir():
+            return path / name
+    raise FileNotFoundError(f"{path} has no folder {' or '.join(names)} with one folder of images per class")
+
+
+def shown_task(name: str) -> str:
+    """A task's name without the place of its folder: `folder:images` for `folder:/some/where/images`."""
+    if not name.startswith("folder:"):
+        return name
+    path, _, half = name.removeprefix("folder:").partition(":")
+    return f"folder:{Path(path).name}" + (f":{half}" if half else "")

@@ -1,0 +1,243 @@
+"""What a verifier looks at before it computes a step: the claims, the files, the data, the checkpoints, one by one."""
+
+import hashlib
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from polkit.proof import (
+    OPTIONAL_FILES,
+    Proof,
+    ProofError,
+    checkpoint_name,
+    expected_files,
+    most_points,
+    open_plain,
+    proof_points,
+    shown,
+)
+from polkit.training import (
+    NAMED_TASKS,
+    Checkpoint,
+    Distribution,
+    Task,
+    build_model,
+    distances,
+    initial_buffers,
+    signatures_of,
+    weight_distributions,
+)
+
+OPTIMISER = ("learning_rate", "momentum", "weight_decay", "milestones", "learning_rate_drop")
+MOST_MILESTONES = 1000  # each is looked at in each step
+NAMED_FILES = 20  # reasons of one kind that name a file; an adversary can add a million files
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a proof was rejected, in one line of printable text. kind: unusable, task, missing, extra, digest, malformed,
+    not finite, initialisation, signature or error · step: the first of the interval, for an error."""
+
+    kind: str
+    detail: str
+    step: int | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "detail", shown(self.detail))
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.detail}"
+
+
+def replayed_task(proof: Proof, task: Task, prover_decides: Iterable[str] = OPTIMISER) -> Task:
+    """The verifier's task with what the prover decides of its optimiser."""
+    return task.replace(**{name: getattr(proof.task, name) for name in prover_decides})
+
+
+def check_optimiser(task: Task) -> list[Reason]:
+    """No update can be computed with a negative or infinite rate, or a rate divided by nothing."""
+    numbers = {name: getattr(task, name) for name in OPTIMISER if name != "milestones"}
+    odd = {name: value for name, value in numbers.items() if not 0 <= value < math.inf}
+    odd |= {"learning_rate_drop": 0} if task.learning_rate_drop == 0 else {}
+    detail = "manifest.json claims {} = {}, no optimiser has that"
+    reasons = [Reason("task", detail.format(name, value)) for name, value in odd.items()]
+    if (count := len(task.milestones)) > MOST_MILESTONES:
+        reasons.append(Reason("task", f"manifest.json claims {count} milestones, more than {MOST_MILESTONES}"))
+    if not reasons and not all(map(_has_a_rate, [task] * task.epochs, range(task.epochs))):
+        reasons.append(Reason("task", "manifest.json claims a learning rate that becomes no number after its drops"))
+    return reasons
+
+
+def _has_a_rate(task: Task, epoch: int) -> bool:
+    try:
+        return math.isfinite(task.learning_rate_at(epoch * task.steps_per_epoch))
+    except (OverflowError, ZeroDivisionError):  # of the drop, raised to the number of milestones
+        return False
+
+
+def check_claims(proof: Proof, task: Task) -> list[Reason]:
+    """The verifier's task decides; a proof may bring other data and fewer steps, nothing else."""
+    mine, claimed = task.to_json(), proof.task.to_json()
+    details = [f"{name} = {claimed[name]}, this task has {mine[name]}" for name in task.differs(proof.task)]
+    if proof.checkpoint_interval != task.checkpoint_interval:
+        details.append(f"k = {proof.checkpoint_interval}, δ was calibrated for {task.checkpoint_interval}")
+    if proof.steps > task.steps:
+        details.append(f"{proof.steps} steps, no training of this task has more than {task.steps}")
+    if proof.task.train_size > (most := most_points(task)):
+        details.append(f"{proof.task.train_size} training images, a proof of this task has {most} at most")
+    named = NAMED_TASKS.get(proof.task.data)
+    if proof.task.data != task.data and named and named.image_shape != task.image_shape:
+        details.append(f"the data of {proof.task.data}, this task's images are {task.image_shape}")
+    return [Reason("task", f"manifest.json claims {detail}") for detail in details]
+
+
+def check_files(proof: Proof, task: Task) -> list[Reason]:
+    """Every file that must be there is, nothing else is, none is larger than the task allows, and each has the digest
+    that the manifest names. Sizes come first, so that nothing is hashed that is too large to be of a proof."""
+    expected, listed = expected_files(proof), proof.manifest["files"]
+    most = len(expected) + len(OPTIONAL_FILES) + NAMED_FILES
+    inner = proof.folder / "checkpoints"
+    if os.path.lexists(inner) and (inner.is_symlink() or not inner.is_dir()):
+        return [Reason("malformed", "checkpoints is a link or a file, not a folder")]
+    try:
+        present = set(islice(_present(proof.folder), most + 1))
+    except OSError as error:
+        return [Reason("malformed", f"the folder cannot be read ({error.strerror})")]
+    extra = _named("extra", present - expected - OPTIONAL_FILES)
+    if len(present) > most:
+        return [*extra, Reason("extra", f"the folder holds more than {most} files, a proof of these steps does not")]
+    reasons = _named("missing", expected - present) + extra
+    reasons += _named("missing", set(listed) - present - expected, " is in the manifest")
+    for name in sorted(present & (expected | OPTIONAL_FILES)):
+        try:
+            with open_plain(proof.folder / name, name, proof.size_limit(name, task)) as opened:
+                size = os.fstat(opened.fileno()).st_size
+                digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        except ProofError as error:
+            reasons.append(Reason("malformed", str(error)))
+            continue
+        if listed.get(name) != {"bytes": size, "sha256": digest}:
+            reasons.append(Reason("digest", f"{name} is not the file that manifest.json names"))
+    return reasons
+
+
+def _present(folder: Path) -> Iterator[str]:
+    """Everything in a proof's folder but its manifest, and in its checkpoints; of other folders only their name."""
+    for place in ("", "checkpoints/"):
+        if place and not (folder / place.rstrip("/")).is_dir():
+            continue
+        with os.scandir(folder / place) as entries:
+            for entry in entries:
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if not place and (entry.name == "manifest.json" or (is_folder and entry.name == "checkpoints")):
+                    continue
+                yield f"{place}{entry.name}{'/' if is_folder else ''}"
+
+
+def _named(kind: str, names: set[str], ending: str = "") -> list[Reason]:
+    """One reason for each name, of many only the first."""
+    reasons = [Reason(kind, f"{name}{ending}") for name in sorted(names)[:NAMED_FILES]]
+    more = len(names) - len(reasons)
+    return reasons + ([Reason(kind, f"and {more} more")] if more else [])
+
+
+def check_data(proof: Proof, needs_seeds: bool) -> list[Reason]:
+    """Indices in range, augmentation seeds where they are needed, and every batch's signature (line 24)."""
+    try:
+        points, batches, claimed = proof_points(proof), proof.batches(), proof.signatures()
+        seeds = proof.augmentation_seeds()
+    except ProofError as error:
+        return [Reason("malformed", str(error))]
+    if needs_seeds and seeds is None:
+        return [Reason("malformed", "augmentation.npy is missing, and these Conditions replay what it records")]
+    outside = (batches < 0) | (batches >= len(points))
+    if outside.any():
+        step = int(np.argmax(outside.any(axis=1)))
+        return [Reason("malformed", f"batches.npy: step {step} names a point outside 0 to {len(points) - 1}")]
+    wrong = np.flatnonzero((signatures_of(points, batches) != claimed).any(axis=1))
+    return [Reason("signature", f"the batch of step {step} is not the one that was signed") for step in wrong]
+
+
+def check_checkpoints(proof: Proof, task: Task) -> tuple[pd.DataFrame, pd.DataFrame, list[Reason]]:
+    """One pass over 𝕎: each is whole and finite, W_0 is a fresh draw, and how far each interval moved.
+
+    Returns the intervals whose two ends can be read (start, end, epoch, magnitude: l2 of the weights), the
+    initialisation test, and the reasons to reject.
+    """
+    reasons, rows, initial = [], [], pd.DataFrame()
+    previous: tuple[int, Checkpoint] | None = None
+    for step in proof.checkpoint_steps:
+        try:
+            current = proof.checkpoint(step, task)
+        except ProofError as error:
+            # A file that is not there is already a reason of its own, from check_files.
+            if (proof.folder / checkpoint_name(step)).is_file():
+                reasons.append(Reason("malformed", str(error)))
+            previous = None
+            continue
+        for part, tensors in ({} if current.is_finite() else current.parts()).items():
+            bad = [name for name, value in tensors.items() if not bool(value.isfinite().all())]
+            if bad:
+                reasons.append(Reason("not finite", f"{checkpoint_name(step)}: {part}.{bad[0]} holds NaN or infinity"))
+        if step == 0:
+            initial = test_initialisation(task, current)
+            for row in initial[~initial["passed"]].itertuples():
+                detail = f"W_0: {row.part}.{row.tensor} is not {row.required} (p = {row.p_value:.2g})"
+                reasons.append(Reason("initialisation", detail))
+        if previous is not None:
+            magnitude = distances(current.weights, previous[1].weights)["l2"]
+            rows.append((previous[0], step, previous[0] // task.steps_per_epoch, magnitude))
+        previous = (step, current)
+    return pd.DataFrame(rows, columns=["start", "end", "epoch", "magnitude"]), initial, reasons
+
+
+# An honest W_0 fails one of its Kolmogorov-Smirnov tests once in a thousand proofs, however many layers it has.
+FAMILY_SIGNIFICANCE = 1e-3
+
+
+def test_initialisation(task: Task, first: Checkpoint) -> pd.DataFrame:
+    """One row per tensor of W_0: part, tensor, required, p_value, passed.
+
+    Normal and uniform layers take a Kolmogorov-Smirnov test against their own distribution, tensor by tensor;
+    layers that start constant, normalisation buffers and momentum must hold exactly their initial value
+    (p_value 1 or 0).
+    """
+    model = build_model(task)
+    drawn = weight_distributions(model)
+    tested = sum(required.kind != "constant" for required in drawn.values())
+    rows = []
+    for name, required in drawn.items():
+        p_value = _p_value(first.weights[name], required)
+        rows.append(("weights", name, f"{required.kind} {required.scale:.3g}", p_value))
+    for name, value in initial_buffers(model).items():
+        rows.append(
+            ("buffers", name, f"constant {value.flatten()[0]:.0f}", float((first.buffers[name] == value).all()))
+        )
+    for name, value in first.momentum.items():
+        rows.append(("momentum", name, "constant 0", float((value == 0).all())))
+    frame = pd.DataFrame(rows, columns=["part", "tensor", "required", "p_value"])
+    frame["passed"] = frame["p_value"] > FAMILY_SIGNIFICANCE / max(tested, 1)  # NaN does not pass
+    return frame
+
+
+test_initialisation.__test__ = False  # not a test for pytest
+
+
+def _p_value(value, required: Distribution) -> float:
+    from scipy import stats  # takes 1 s to import
+
+    if required.kind == "constant":
+        return float((value == required.scale).all())
+    if not bool(value.isfinite().all()):
+        return 0.0
+    sample = value.double().flatten().numpy()
+    # A function, not a name with arguments: SciPy 1.18 (Python 3.12) hands the standard normal's those arguments too.
+    if required.kind == "normal":
+        return float(stats.kstest(sample, lambda x: stats.norm.cdf(x, 0, required.scale)).pvalue)
+    return float(stats.kstest(sample, lambda x: stats.uniform.cdf(x, -required.scale, 2 * required.scale)).pvalue)
