@@ -37,7 +37,7 @@ BACKGROUND = "() => getComputedStyle(document.body).backgroundColor"
 def site(chromium, tmp_path_factory):
     """The folder of the site, as `make site` builds it."""
     out = tmp_path_factory.mktemp("site")
-    done = subprocess.run([sys.executable, "-m", "polkit.site", str(out)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "notebooks.site.build", str(out)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return out
 
