@@ -17,5 +17,3 @@ from polkit.adversary.path import on_the_path, sorted_initialisation, staged_pac
 from polkit.adversary.perturb import Batch, passes_of, squared_norm, weight_gradient
 from polkit.adversary.plan import make_plan, original_batch, original_batches
 from polkit.adversary.retraining import RETRAINING, distil, retrain
-from polkit.experiments.corollary import corollary_bound, corollary_gap, corollary_table, measured_derivatives
-from polkit.experiments.gallery import every_spoof

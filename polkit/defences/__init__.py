@@ -49,5 +49,4 @@ from polkit.defences.stages import (
     within_stages,
 )
 from polkit.defences.standards import Standards, load_standards, set_standards
-from polkit.experiments.matrix import Matrix, defence_matrix
 from polkit.verifier import Evidence, gather, spread_starts
