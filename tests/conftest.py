@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import torch
 
 import polkit as pk
 
@@ -16,6 +17,7 @@ def pytest_configure(config):
     $POLKIT_TEST_HOME keeps the tests' cache from one run to the next; otherwise it starts empty. The workers of one run
     share it, so that a browser's test finds what a chapter's made.
     """
+    torch.set_num_threads(1)  # as `applied` does; more wait for each other where tests share the cores
     if hasattr(config, "workerinput"):  # one of the workers of --numprocesses: its parent has set the environment
         return
     kept, before = os.environ.get("POLKIT_TEST_HOME"), os.environ.get("POLKIT_HOME")

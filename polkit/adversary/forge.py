@@ -23,7 +23,6 @@ from polkit.proof import (
     open_proof,
     publish,
     seal,
-    stands,
     write_checkpoint,
 )
 from polkit.training import (
@@ -160,7 +159,7 @@ def spoof_place(plan: Plan, attack: str, settings: dict, out: str | Path | None)
     Raises FileExistsError if `out` exists.
     """
     folder = Path(out) if out else cache_folder("spoofs", attack=attack, **plan.facts(), **settings)
-    if stands(folder) and not out:
+    if folder.exists() and not out:
         yield folder, None
         return
     with made_alone(folder):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from polkit.proof import Proof, cache_folder, made_alone, read_json, shown, stands, tensor_shapes, write_text_whole
+from polkit.proof import Proof, cache_folder, made_alone, read_json, shown, tensor_shapes, write_text_whole
 from polkit.prover import cached_proof, prove, train
 from polkit.training import (
     DISTANCES,
@@ -147,7 +147,7 @@ def calibrate(
     """
     settings = {"replays": replays, "first_epochs": first_epochs, "margin": margin, "seed": seed}
     file = _calibration_file(proof, conditions, settings, out)
-    if not out and stands(file):
+    if not out and file.exists():
         return load_calibration(file)
     with made_alone(file):
         if not out and file.exists():
