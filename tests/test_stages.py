@@ -155,5 +155,5 @@ def test_an_answer_that_lets_the_even_path_pass_is_told_so(small_proof, small_ca
     edges = stage_edges(generous.task)
     loose = pk.verify(small_proof, generous, top_q="all")
     judged = dict.fromkeys(("honest proof", "stages' pace", "even path"), loose)
-    said = for_both((0.9,) * len(edges), judged=judged, calibration=generous, edges=edges)
+    said = for_both.judge((0.9,) * len(edges), judged=judged, calibration=generous, edges=edges)
     assert said.startswith("The even path passes as well")
