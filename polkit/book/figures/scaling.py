@@ -1,10 +1,9 @@
 """How the cost of each party grows: lines through the logarithms, with the slopes that were fitted."""
 
 import pandas as pd
-from plotly.subplots import make_subplots
 
-from polkit.book.figures.drawing import COLOURS, DASHES, SHAPES, Figure, logarithmic, styled
-from polkit.book.figures.results import NAMES, unique
+from polkit.book.figures.drawing import Figure, logarithmic, styled
+from polkit.book.figures.results import NAMES, curves
 
 SHOWN = {"floating_point_operations": "operations", "stored_bytes": "bytes", "wall_seconds": "seconds"}
 
@@ -14,27 +13,18 @@ def scaling_figure(table: pd.DataFrame, slopes: pd.DataFrame, variable: str) -> 
 
     table, slopes: growth.csv and growth_slopes.csv. A party that stores nothing has no line there.
     """
-    plot = make_subplots(rows=1, cols=3, subplot_titles=list(SHOWN.values()), horizontal_spacing=0.09)
-    rows, said = table[table["variable"] == variable], []
-    for number, party in enumerate(unique(rows["party"])):
-        mine = rows[rows["party"] == party].sort_values("value")
-        for column, meter in enumerate(SHOWN, 1):
-            drawn = mine[mine[meter] > 0]
-            plot.add_scatter(
-                x=list(drawn["value"]),
-                y=list(drawn[meter]),
-                name=NAMES.get(party, party),
-                legendgroup=party,
-                showlegend=column == 1,
-                line={"color": COLOURS[number], "dash": DASHES[number]},
-                marker={"symbol": SHAPES[number], "size": 7},
-                row=1,
-                col=column,
-            )
-        fitted = slopes[(slopes["variable"] == variable) & (slopes["party"] == party)]
-        exponents = ", ".join(f"{SHOWN[row.meter]} {row.slope:.2f}" for row in fitted.itertuples())
-        said.append(f"{NAMES.get(party, party)}: {exponents}")
-    styled(plot, f"Growth with {variable}", variable, "")
-    logarithmic(plot)
-    logarithmic(plot, "x")
-    return Figure(plot, f"Exponents of growth with {variable}, fitted: " + "; ".join(said) + ".")
+    rows = (
+        table[table["variable"] == variable]
+        .replace({"party": NAMES})
+        .rename(columns=SHOWN)
+        .sort_values("value", kind="stable")
+    )
+    fitted = slopes[slopes["variable"] == variable].replace({"party": NAMES, "meter": SHOWN})
+    drawn = rows.melt(["party", "value"], list(SHOWN.values()), "meter", "cost").query("cost > 0")
+    plot = curves(drawn, "value", "cost", "party", facet_col="meter", facet_col_spacing=0.09)
+    logarithmic(logarithmic(styled(plot, f"Growth with {variable}", variable, "")), "x")
+    said = [
+        f"{party}: " + ", ".join(f"{row.meter} {row.slope:.2f}" for row in found.itertuples())
+        for party, found in fitted.groupby("party", sort=False)
+    ]
+    return Figure(plot, f"Exponents of growth with {variable}, fitted: {'; '.join(said)}.")
