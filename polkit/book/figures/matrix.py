@@ -1,6 +1,7 @@
 """Spoofs against defences, at one look."""
 
 import pandas as pd
+import plotly.express as px
 import plotly.graph_objects as go
 
 from polkit.book.figures.drawing import Figure, spoken, styled
@@ -12,23 +13,15 @@ def matrix_figure(counts: pd.DataFrame, repeats: int) -> Figure:
 
     counts: in how many of the `repeats` each folder was accepted.
     """
-    plot = go.Figure()
-    plot.add_heatmap(
-        z=counts.to_numpy() / repeats,
-        x=list(counts.columns),
-        y=list(counts.index),
-        text=counts.astype(str).replace("0", "–").to_numpy(),
-        texttemplate="%{text}",
-        xgap=2,
-        ygap=2,
-        zmin=0,
-        zmax=1,
-        colorscale=[[0, "#F2F2F2"], [1, ORANGE]],
-        showscale=False,
-        hovertemplate=f"%{{y}}, %{{x}}: accepted in %{{text}} of {repeats}<extra></extra>",
-    )
+    look = {"color_continuous_scale": ["#F2F2F2", ORANGE], "template": LOOK, "aspect": "auto"}
+    plot = px.imshow(counts / repeats, zmin=0, zmax=1, labels={"x": "", "y": ""}, **look)
+    hover = f"%{{y}}, %{{x}}: accepted in %{{text}} of {repeats}<extra></extra>"
+    words = counts.astype(str).replace("0", "–").to_numpy()
+    plot.update_traces(text=words, texttemplate="%{text}", xgap=2, ygap=2, hovertemplate=hover)
     margin = {"l": 260, "r": 70, "t": 150, "b": 10}
-    plot.update_layout(template=LOOK, height=160 + 28 * len(counts), margin=margin, font_size=12)
+    plot.update_layout(
+        template=LOOK, height=160 + 28 * len(counts), margin=margin, font_size=12, coloraxis_showscale=False
+    )
     plot.update_xaxes(side="top", tickangle=-50, showgrid=False)
     plot.update_yaxes(autorange="reversed", showgrid=False)
     spoofs = counts.iloc[1:].astype(bool)

@@ -33,23 +33,15 @@ def surface_figure(
     recorded, missed, plot = path[::interval], int((forged_errors > threshold).sum()), go.Figure()
     shades = {"colorscale": [[0, "#F4F4F4"], [1, "#C9C9C9"]], "line": {"width": 0.5, "color": GREY}}
     plot.add_contour(x=second, y=first, z=height.T, showscale=False, ncontours=25, hoverinfo="skip", **shades)
-    line(plot, "training", path[:, 1], path[:, 0], BLUE, line_width=1.5)
-    points(plot, "checkpoints W<sub>t</sub>", recorded[:, 1], recorded[:, 0], BLUE, "circle")
-    points(
-        plot,
-        "replays W'<sub>t+k</sub>",
-        replayed[:, 1],
-        replayed[:, 0],
-        GREEN,
-        "cross-thin-open",
-        9,
-        marker_line_width=2,
-    )
-    line(plot, "forged straight path", forged[:, 1], forged[:, 0], ORANGE, "dash", "diamond", line_width=1.5)
+    line(plot, "training", *path.T[::-1], BLUE, line_width=1.5)
+    points(plot, "checkpoints W<sub>t</sub>", *recorded.T[::-1], BLUE, "circle")
+    crosses = {"symbol": "cross-thin-open", "size": 9, "marker_line_width": 2}
+    points(plot, "replays W'<sub>t+k</sub>", *replayed.T[::-1], GREEN, **crosses)
+    line(plot, "forged straight path", *forged.T[::-1], ORANGE, "dash", "diamond", line_width=1.5)
     turn = np.append(np.linspace(0, 2 * np.pi, 40), np.nan)  # NaN lifts the pen from one ring to the next
     rings = (forged[:, None] + threshold * np.stack([np.cos(turn), np.sin(turn)], 1)).reshape(-1, 2)
-    around, thin = "δ around each forged checkpoint", {"line_width": 1, "hoverinfo": "skip"}
-    line(plot, around, rings[:, 1], rings[:, 0], ORANGE, "dot", **thin)
+    thin = {"line_width": 1, "hoverinfo": "skip"}
+    line(plot, "δ around each forged checkpoint", *rings.T[::-1], ORANGE, "dot", **thin)
     plot.update_layout(yaxis={"scaleanchor": "x", "constrain": "domain"}, xaxis={"constrain": "domain"})
     styled(plot, "A model with two weights: one proof, its replay, one forgery", "weight 2", "weight 1", height=460)
     honest = np.linalg.norm(replayed - recorded[1:], axis=1)
@@ -105,8 +97,7 @@ def size_figure(
     recorded = pd.DataFrame(measured, columns=sizes.columns)
     intervals, megabytes, plot = sizes["checkpoint_interval"], sizes["stored_bytes"] / 1e6, go.Figure()
     line(plot, "(T/k + 1) · one checkpoint", intervals, megabytes, BLUE, symbol="circle", marker_size=7)
-    found = recorded["checkpoint_interval"], recorded["stored_bytes"] / 1e6
-    points(plot, "recorded here", *found, ORANGE, "x", 12)
+    points(plot, "recorded here", recorded["checkpoint_interval"], recorded["stored_bytes"] / 1e6, ORANGE, "x", 12)
     if chosen is not None:
         mark(plot, chosen, f"k = {chosen}")
     if guess is not None:

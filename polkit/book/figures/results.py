@@ -1,4 +1,4 @@
-"""Figures 2-11 of the paper, drawn from the averages that `polkit reproduce` leaves."""
+"""Figures 2-11 of the paper, drawn from the averages that `polkit reproduce` leaves, and how costs grow."""
 
 import itertools
 
@@ -26,11 +26,12 @@ SHOWN = {
     "wall_seconds": "seconds / the proof's",
     "stored_bytes": "bytes / the proof's",
 }
-LINES = {  # of interpolation only, the attack, the proof and δ
-    "color_discrete_sequence": (GREEN, BLUE, BLACK, ORANGE),
-    "line_dash_sequence": ("dot", "solid", "dash", "dash"),
-    "symbol_sequence": ("diamond", "circle"),
+LINES = {  # of the attack, interpolation only, the proof and δ
+    "color_discrete_sequence": (BLUE, GREEN, BLACK, ORANGE),
+    "line_dash_sequence": ("solid", "dot", "dash", "dash"),
+    "symbol_sequence": ("circle", "diamond"),
 }
+COUNTED = {"floating_point_operations": "operations", "stored_bytes": "bytes", "wall_seconds": "seconds"}
 USUAL = {  # the adversary who works as the prover does
     "adversary_half": "",
     "off_path": 0.0,
@@ -71,12 +72,12 @@ def lengths_figure(averages: pd.DataFrame, attack: str, task: str, *, half: str 
     spoof, honest = {"experiment": "spoof", "task": task}, {"experiment": "honest", "task": task}
     for quantity, title in SHOWN.items():
         value = f"weights.{top_q}.{quantity}" if quantity in DISTANCES else f"share.{quantity}"
-        for kind in ("interpolation_only", attack):
+        for kind in (attack, "interpolation_only"):
             rows = chosen(averages, value, attack=kind, adversary_half=half, **spoof).sort_values("spoof_steps")
             parts.append(rows.fillna({"deviation": 0}).assign(name=NAMES[kind], shown=title))
         levels = {"the proof": 1.0}
         if quantity in DISTANCES:
-            wanted = {"the proof": value, "δ": f"threshold.weights.{quantity}"}
+            rows, wanted = parts[-2], {"the proof": value, "δ": f"threshold.weights.{quantity}"}
             levels = {name: chosen(averages, each, **honest)["mean"].iloc[0] for name, each in wanted.items()}
             below = rows.loc[rows["mean"] <= levels["the proof"], "spoof_steps"]
             said.append(f"{quantity} at " + (f"T' = {', '.join(map(str, below))}" if len(below) else "no T' tried"))
@@ -85,7 +86,7 @@ def lengths_figure(averages: pd.DataFrame, attack: str, task: str, *, half: str 
             parts.append(pd.DataFrame(ends).assign(name=name, shown=title))
     drawn = pd.concat(parts)
     drawn["mean"] = drawable(drawn["mean"])
-    facets = {"facet_col": "shown", "facet_col_wrap": 2, "facet_row_spacing": 0.09}
+    facets = {"facet_col": "shown", "facet_col_wrap": 2, "facet_row_spacing": 0.09, "facet_col_spacing": 0.1}
     plot = curves(drawn, "spoof_steps", "mean", "name", error_y="deviation", **facets, **LINES)
     plot.update_traces(error_y_thickness=1)
     plot.for_each_trace(lambda trace: trace.update(mode="lines" if trace.line.dash == "dash" else "lines+markers"))
@@ -114,8 +115,8 @@ def accuracy_figure(averages: pd.DataFrame, task: str) -> Figure:
         drawn.append(curve.assign(name=f"Attack III, {name}"))
         setting = {"attack": "attack_3", "task": task, "spoof_steps": length, "off_path": off_path}
         accepted = chosen(averages, "accepted.all", **setting)["mean"].iloc[0]
-        gap = spoken((curve["mean"].to_numpy() - proof["mean"].to_numpy()).__abs__().mean())
-        said.append(f"{name}: {gap} from the proof's on average, accepted in {accepted:.0%} of the repeats")
+        gap = (proof["mean"] - curve["mean"].to_numpy()).abs().mean()
+        said.append(f"{name}: {spoken(gap)} from the proof's on average, accepted in {accepted:.0%} of the repeats")
     looks = {"color_discrete_sequence": (BLACK, *COLOURS), "line_dash_sequence": ("solid", *DASHES)}
     plot = curves(pd.concat(drawn), "share", "mean", "name", symbol_sequence=("circle", *SHAPES), **looks)
     styled(plot, f"Accuracy of intermediate models on {task}", "share of the steps", "accuracy on test images")
@@ -124,33 +125,38 @@ def accuracy_figure(averages: pd.DataFrame, task: str) -> Figure:
 
 def conditions_figure(averages: pd.DataFrame, task: str) -> Figure:
     """Figure 11: seconds of a spoof as a share of the proof's, where the adversary computes in another way."""
-    rows = averages[(averages["value"] == "share.wall_seconds") & (averages["task"] == task)]
-    rows = rows[
-        (rows["adversary_half"] == "") & (rows["off_path"] == 0) & rows["attack"].isin(["attack_2", "attack_3"])
-    ]
+    rows = averages.query(
+        "value == 'share.wall_seconds' and task == @task and adversary_half == '' and off_path == 0"
+        " and attack in ('attack_2', 'attack_3')"
+    ).sort_values("attack", kind="stable")
     way = (rows["adversary_device"] + " " + rows["adversary_precision"]).str.strip()
-    lengths = rows.loc[way != "", "spoof_steps"]
-    rows = rows.assign(way=way.replace("", "as the prover"), name=rows["attack"].map(NAMES)).sort_values(
-        "attack", kind="stable"
-    )
-    rows = rows[rows["spoof_steps"].isin(lengths)].fillna({"deviation": 0})
-    plot = px.bar(
-        rows,
-        x="way",
-        y="mean",
-        color="name",
-        pattern_shape="name",
-        error_y="deviation",
-        barmode="group",
-        color_discrete_sequence=COLOURS,
-        pattern_shape_sequence=("", "/"),
-        template=LOOK,
-    )
+    rows = rows.assign(way=way.replace("", "as the prover"), name=rows["attack"].map(NAMES)).fillna({"deviation": 0})
+    rows = rows[rows["spoof_steps"].isin(rows.loc[way != "", "spoof_steps"])]
+    looks = {"color_discrete_sequence": COLOURS, "pattern_shape_sequence": ("", "/"), "template": LOOK}
+    bars = {"color": "name", "pattern_shape": "name", "error_y": "deviation", "barmode": "group"}
+    plot = px.bar(rows, x="way", y="mean", **bars, **looks)
     title = f"Spoof time under other conditions on {task}"
     styled(plot, title, "the adversary computes", "share of the proof's seconds")
     plot.add_hline(y=1, line={"color": GREY, "dash": "dash"})
     said = [f"{row.name}, {row.way}: {spoken(row.mean)}" for row in rows.itertuples()]
     return Figure(plot, "share of the proof's seconds: " + "; ".join(said) + ".")
+
+
+def scaling_figure(table: pd.DataFrame, slopes: pd.DataFrame, variable: str) -> Figure:
+    """Operations, bytes and seconds of each party over one variable (T, k, Q, T' or parameters), both logarithmic.
+
+    table, slopes: growth.csv and growth_slopes.csv. A party that stores nothing has no line there.
+    """
+    rows = table[table["variable"] == variable].sort_values("value", kind="stable").replace({"party": NAMES})
+    drawn = rows.rename(columns=COUNTED).melt(["party", "value"], list(COUNTED.values()), "meter", "cost")
+    fitted = slopes[slopes["variable"] == variable].replace({"party": NAMES, "meter": COUNTED})
+    plot = curves(drawn.query("cost > 0"), "value", "cost", "party", facet_col="meter", facet_col_spacing=0.09)
+    logarithmic(logarithmic(styled(plot, f"Growth with {variable}", variable, "")), "x")
+    said = [
+        f"{party}: " + ", ".join(f"{row.meter} {row.slope:.2f}" for row in found.itertuples())
+        for party, found in fitted.groupby("party", sort=False)
+    ]
+    return Figure(plot, f"Exponents of growth with {variable}, fitted: {'; '.join(said)}.")
 
 
 def drawn_figures(averages: pd.DataFrame) -> dict[str, Figure]:

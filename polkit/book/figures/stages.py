@@ -13,11 +13,12 @@ from polkit.defences import cost_of_stages, rejected_at
 from polkit.verifier import Calibration, Verdict, worst_ratios
 
 MARKERS = ((BLUE, "circle-open"), (ORANGE, "x"), (GREEN, "square-open"), (PURPLE, "triangle-up-open"))
+Verdicts = Mapping[str, Verdict]  # by the folder's name
 AXES = ("share of the steps, 0 to 1", "error / δ as calibrated")
 
 
 def stages_figure(
-    verdicts: Mapping[str, Verdict], calibration: Calibration, *, edges: Sequence[float], scales: Sequence[float]
+    verdicts: Verdicts, calibration: Calibration, *, edges: Sequence[float], scales: Sequence[float]
 ) -> Figure:
     """Each folder's errors over its own course, under a δ that falls from stage to stage.
 
@@ -31,7 +32,7 @@ def stages_figure(
 
 
 def editor_figure(
-    verdicts: Mapping[str, Verdict],
+    verdicts: Verdicts,
     calibration: Calibration,
     *,
     edges: Sequence[float],
@@ -52,8 +53,7 @@ def editor_figure(
     length, right = -(-shortest * factor // interval) * interval, {"row": 1, "col": 2}
     line(plot, "evenly divided path", [0, shortest], [1, 1], BLACK, "dash", line_width=2, **right)
     x, y = _staircase(edges, np.array(scales) * factor * shortest / length)
-    path = "path at the stages' pace"
-    line(plot, path, x * length, y, ORANGE, symbol="diamond", marker_size=7, **right)
+    line(plot, "path at the stages' pace", x * length, y, ORANGE, symbol="diamond", marker_size=7, **right)
     styled(plot, "A threshold for each stage, and a path that keeps to it", *AXES, height=440)
     plot.update_xaxes(title_text="steps of the spoof", **right)
     plot.update_yaxes(title_text="length of an interval / δ", **right)
@@ -67,11 +67,7 @@ def editor_figure(
 
 
 def _draw_errors(
-    plot: go.Figure,
-    verdicts: Mapping[str, Verdict],
-    calibration: Calibration,
-    edges: Sequence[float],
-    scales: Sequence[float],
+    plot: go.Figure, verdicts: Verdicts, calibration: Calibration, edges: Sequence[float], scales: Sequence[float]
 ) -> str:
     caught = []
     for (name, verdict), (colour, symbol) in zip(verdicts.items(), MARKERS, strict=False):

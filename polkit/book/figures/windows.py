@@ -21,17 +21,12 @@ def window_figure(
     attempts: Sequence[Attempt] = (),
     threshold_scale: float = 1.0,
     top_q: int | str = "all",
-    chosen: int | None = None,
-    guess: float | None = None,
-    attack: str,
+    **marks,
 ) -> Figure:
-    """Error (above) and cost (below) over T'. The feasible range is shaded and named.
+    """`judged_window_figure` of spoofs with the calibration's k, as a verifier with Q = top_q finds them.
 
     table: from `window` at the same threshold_scale
-    attempts: spoofs that were made, drawn where a verifier with Q = top_q finds them (only those of the calibration's k)
-    chosen: T' to mark
-    guess: the reader's T'
-    attack: whose cost the table has
+    marks: attack, chosen, guess
     """
     rows = []
     for made in attempts:
@@ -40,15 +35,18 @@ def window_figure(
             ratio = worst_ratios(verdict, calibration)["ratio"].fillna(math.inf).max() / threshold_scale
             rows.append((made.attack, made.spoof_steps, ratio, made.cost, verdict.accepted))
     judged = pd.DataFrame(rows, columns=["attack", "spoof_steps", "ratio", "cost", "accepted"])
-    return judged_window_figure(table, judged, chosen=chosen, guess=guess, attack=attack)
+    return judged_window_figure(table, judged, **marks)
 
 
 def judged_window_figure(
-    table: pd.DataFrame, judged: pd.DataFrame, *, chosen: int | None = None, guess: float | None = None, attack: str
+    table: pd.DataFrame, judged: pd.DataFrame, *, attack: str, chosen: int | None = None, guess: float | None = None
 ) -> Figure:
-    """`window_figure` of spoofs that have been judged.
+    """Error (above) and cost (below) over T'. The feasible range is shaded and named.
 
-    judged: a row each, with attack, spoof_steps, ratio (the largest error over δ), cost (share of the proof's), accepted
+    table: from `window`, with the cost of this attack
+    judged: a row per spoof: attack, spoof_steps, ratio (largest error over δ), cost (share of the proof's), accepted
+    chosen: T' to mark
+    guess: the reader's T'
     """
     plot, steps = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08), table["spoof_steps"]
     above, below = {"row": 1, "col": 1}, {"row": 2, "col": 1}
@@ -57,11 +55,9 @@ def judged_window_figure(
     for word, passed, colour, symbol in (("accepted", True, BLUE, "circle"), ("rejected", False, ORANGE, "x")):
         found = judged[judged["accepted"] == passed]
         for values, place in ((drawable(found["ratio"]), above), (found["cost"], below)):
-            hover = {"text": found["attack"], "hovertemplate": "%{text}, T' = %{x}: %{y:.3g}"}
-            look = {"marker_line_width": 1, "showlegend": place is above}
-            points(
-                plot, f"measured: {word}", found["spoof_steps"], values, colour, symbol, 10, **hover, **look, **place
-            )
+            more = {"text": found["attack"], "hovertemplate": "%{text}, T' = %{x}: %{y:.3g}", "marker_line_width": 1}
+            more |= place | {"showlegend": place is above}
+            points(plot, f"measured: {word}", found["spoof_steps"], values, colour, symbol, 10, **more)
     level(plot, 1, "δ")
     level(plot, 1, "the honest proof", axis="2")
     edges = window_edges(table)
