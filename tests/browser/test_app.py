@@ -39,10 +39,11 @@ import pandas as pd
 import polkit as pk
 from polkit.book.figures.primer import size_figure
 import lecture
-from polkit.book.panels.parts import delta_slider, panel
+from polkit.book.panels.parts import Panel
+from polkit.book.panels.sliders import delta_slider
 from waiting import Stage, in_turn
 
-def draw(data, *, guess, threshold_scale):
+def draw(data, *, threshold_scale):
     if threshold_scale < 1:
         raise ValueError("δ must not fall below 1 here")
     return size_figure(pd.DataFrame({"checkpoint_interval": [1, 10], "stored_bytes": [1e6, threshold_scale * 1e5]}))
@@ -58,7 +59,7 @@ def fail(progress):
     raise OSError("the disk is full")
 """,
     """
-panel("failing", {"threshold_scale": delta_slider()}, draw)
+Panel("failing", {"threshold_scale": delta_slider()}, draw)
 """,
     """
 in_turn("slow", [Stage("something slow", wait, lambda found: found)])
