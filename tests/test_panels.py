@@ -23,7 +23,7 @@ from polkit.book.panels import parts
 from polkit.book.panels.parts import delta_slider, panel, steps_slider
 from polkit.book.panels.windows import with_row
 from polkit.experiments.noise import calibration_for_interval, error_growth, verdict_at_interval
-from polkit.experiments.published import published, read_paths
+from polkit.experiments.published import published
 from polkit.experiments.window import (
     Attempt,
     attempt,
@@ -316,7 +316,7 @@ def test_the_explorer_shows_the_chosen_folder_and_keeps_the_choice_when_another_
 
 
 def test_the_published_window_follows_delta_t_attack_q_and_parts():
-    runs, paths = pd.read_csv(published() / "runs.csv"), read_paths(published())
+    runs, paths = published("digits/runs"), published("digits/paths")
     spoofs = spoof_rows(runs)
     shown = panels.published_window_panel(runs, paths, interval=10)
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 
 import ipywidgets as w
-import pandas as pd
 from waiting import Stage, in_turn
 
 import polkit as pk
@@ -12,7 +11,7 @@ from polkit.book.panels.debate import debate_panel
 from polkit.book.panels.parts import Panel
 from polkit.book.panels.published import published_window_panel
 from polkit.book.panels.verdicts import Judged, explorer_panel
-from polkit.experiments.published import published, read_matrix, read_paths
+from polkit.experiments.published import published
 from polkit.proof.folder import Proof
 from polkit.training.jobs import Progress
 from polkit.training.task import Task
@@ -28,15 +27,13 @@ SPOOFS = {  # name -> the attack, and T' in intervals; the slowest last
 
 def window_screen() -> Panel:
     """The spoofing window over the published runs of `digits`."""
-    folder = published()
-    runs, interval = pd.read_csv(folder / "runs.csv"), pk.task("digits").checkpoint_interval
-    return published_window_panel(runs, read_paths(folder), interval=interval, large=True)
+    runs, paths, interval = published("digits/runs"), published("digits/paths"), pk.task("digits").checkpoint_interval
+    return published_window_panel(runs, paths, interval=interval, large=True)
 
 
 def debate_screen() -> Panel:
     """The published matrix of spoofs and defences as switches."""
-    tables = read_matrix(published())
-    return debate_panel(tables["matrix_trainings"], tables["matrix_costs"], large=True)
+    return debate_panel(published("digits/matrix_trainings"), published("digits/matrix_costs"), large=True)
 
 
 def explorer_screen(task: Task | None = None, workers: int = 2) -> Panel:

@@ -11,7 +11,7 @@ from polkit.experiments.proving_cost import WAYS, YEAR, seconds_per_operation
 def proving_figure(steps: pd.DataFrame, operations: int, training_steps: int = 78_000) -> Figure:
     """Seconds over operations of one step: proved, both ways, and native; dotted lines go on with the measured slope.
 
-    steps: from `read_steps` · operations: of one step of the training that the lines end at; T: of its steps.
+    steps: the published "snark/steps" · operations: of one step of the training that the lines end at; T: of its steps.
     """
     plot, years = go.Figure(), []
     for freivalds, colour, symbol in ((False, ORANGE, "circle"), (True, BLUE, "diamond")):
