@@ -9,7 +9,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import nbformat
-import pandas as pd
 import pytest
 from chapter import PICTURES, Panel, violations, wait_until
 from lecture import SPOOFS
@@ -34,7 +33,6 @@ import time
 from pathlib import Path
 
 import ipywidgets as w
-import pandas as pd
 
 import polkit as pk
 from polkit.book.figures.primer import size_figure
