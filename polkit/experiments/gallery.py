@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from itertools import pairwise
-from pathlib import Path
 
 import pandas as pd
 
@@ -26,7 +25,7 @@ from polkit.adversary import (
 from polkit.adversary.attack_1 import attack_1
 from polkit.adversary.attack_2 import attack_2
 from polkit.adversary.attack_3 import attack_3
-from polkit.experiments.published import read_matrix
+from polkit.experiments.published import published
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Conditions, Cost
 from polkit.verifier import Calibration
@@ -161,15 +160,10 @@ def costs_of_matrix(costs: pd.DataFrame, runs: pd.DataFrame, task: str = "digits
     return pd.DataFrame(columns | {f"share.{meter}": known[meter] for meter in METERS})
 
 
-def forging_costs(results: Path) -> pd.DataFrame:
-    """Both scales in one table, `data` first, spoofs in the order of the book. results: the folder that holds `digits`
-    and `folder-32x32`. Raises FileNotFoundError if a published table is missing."""
-    digits, colour = results / "digits", results / "folder-32x32" / "forge_costs.csv"
-    if not colour.is_file():
-        raise FileNotFoundError(f"{colour} is missing: `spoof_costs` of a training on 32x32 images makes it")
-    runs = pd.read_csv(digits / "runs.csv")
-    small = costs_of_matrix(read_matrix(digits)["matrix_costs"], runs).assign(data=DIGITS)
-    table = pd.concat([small, pd.read_csv(colour).assign(data=COLOUR)])
+def forging_costs() -> pd.DataFrame:
+    """Both published scales in one table, `data` first, spoofs in the order of the book."""
+    small = costs_of_matrix(published("digits/matrix_costs"), published("digits/runs")).assign(data=DIGITS)
+    table = pd.concat([small, published("folder-32x32/forge_costs").assign(data=COLOUR)])
     order = {name: number for number, name in enumerate(SPOOFS)}
     table = table.assign(order=table["folder"].map(order)).sort_values(["data", "order"], ascending=[False, True])
     return table[["data", "folder", "steps", *METERS, *(f"share.{meter}" for meter in METERS)]].reset_index(drop=True)

@@ -136,8 +136,8 @@ def spoof_rows(runs: pd.DataFrame, task: str = "digits") -> pd.DataFrame:
 
 def _spoofs_and_proofs(runs: pd.DataFrame, task: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     of_task = runs[runs["task"] == task]
-    plain = of_task["adversary_half"].isna() & of_task["adversary_device"].isna() & (of_task["off_path"] == 0)
-    plain &= of_task["adversary_precision"].isna() & of_task["attack"].isin(ATTACKS)
+    others = of_task[["adversary_half", "adversary_device", "adversary_precision"]]
+    plain = (others == "").all(axis=1) & (of_task["off_path"] == 0) & of_task["attack"].isin(ATTACKS)
     return of_task[plain], of_task[of_task["experiment"] == "honest"].set_index("seed")
 
 
