@@ -20,7 +20,7 @@ from polkit.experiments.window import Attempt, window, window_edges
 from polkit.training.distance import DISTANCES
 from polkit.training.step import PARTS
 from polkit.verifier.inspection import Reason
-from polkit.verifier.verdict import INTERVAL_COLUMNS, Verdict, error_reasons, judge, worst_ratios
+from polkit.verifier.verdict import INTERVAL_COLUMNS, Verdict, beside_delta, error_reasons, worst_ratios
 
 TASK = pk.task("digits").replace(train_size=256, epochs=4, checkpoint_interval=4)  # S = 4, T = 16
 LIMITS = {
@@ -52,7 +52,7 @@ def made_verdict(errors, *, per_epoch=4, others=(), interval=1):
                 )
     columns = None if rows else INTERVAL_COLUMNS
     intervals = pd.DataFrame(rows, columns=columns)
-    judged = judge(intervals, CALIBRATION) if rows else intervals
+    judged = beside_delta(intervals, CALIBRATION) if rows else intervals
     reasons = (*others, *error_reasons(judged)) if rows else tuple(others)
     return Verdict(not reasons, True, reasons, judged, pd.DataFrame(), pk.Cost(1.0, 1))
 

@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from polkit.defences.checks import Finding
 from polkit.proof import (
     ROUNDING_LOG,
     Proof,
@@ -45,7 +44,7 @@ from polkit.training import (
     training_points,
     unit_costs,
 )
-from polkit.verifier import Recorded, recorded_data
+from polkit.verifier import Reason, Recorded, recorded_data
 
 COLUMNS = ["start", "end", "logged", "turned", "weights", "buffers", "momentum"]
 
@@ -178,14 +177,14 @@ def reproduced_exactly(
     starts: Sequence[int] | None = None,
     *,
     reordered: int | None = None,
-) -> list[Finding]:
+) -> list[Reason]:
     """δ = 0: every part of the state must come out bit for bit, momentum included. Arguments as in `replay_exactly`."""
     try:
         rows = replay_exactly(proof, task, conditions, starts, reordered=reordered)
     except ProofError as error:
-        return [Finding("exact", str(error))]
+        return [Reason("exact", str(error))]
     return [
-        Finding("exact", f"steps {row.start} to {row.end}: the {part} end {error:.3g} away, not 0", row.start)
+        Reason("exact", f"steps {row.start} to {row.end}: the {part} end {error:.3g} away, not 0", row.start)
         for row in rows.itertuples()
         for part, error in (("weights", row.weights), ("buffers", row.buffers), ("momentum", row.momentum))
         if not error <= 0  # NaN is not 0
