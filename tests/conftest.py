@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import polkit as pk
+from polkit.defences import set_standards
 
 
 def pytest_configure(config):
@@ -67,6 +68,11 @@ def small_proof(small_task, tmp_path_factory):
 def small_calibration(small_proof, tmp_path_factory):
     out = tmp_path_factory.mktemp("small") / "calibration.json"
     return pk.calibrate(small_proof, replays=2, margin=1.5, workers=1, out=out, progress=False)
+
+
+@pytest.fixture(scope="session")
+def small_standards(small_proof, small_calibration):
+    return set_standards(small_proof, small_calibration)
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from polkit.adversary.retraining import RETRAINING
 from polkit.book.chapters import chapter_parameters
 from polkit.book.figures import matrix_figure
 from polkit.book.figures.results import drawn_figures
-from polkit.defences.presets import PRESETS
 from polkit.experiments.gallery import SPOOFS
 from polkit.experiments.matrix import (
     COLUMNS,
@@ -34,7 +33,6 @@ from polkit.experiments.matrix import (
     costs_of_verifiers,
     matrix_counts,
     never,
-    presets_table,
     repeats_of,
     spoof_names,
 )
@@ -726,16 +724,6 @@ def test_honest_proofs_before_every_verifier_are_counted_by_machine(tmp_path):
     assert costs.index.tolist() == list(VERIFIERS)
     assert costs.loc["recommended"].tolist() == [0.5, 0.4, "0 / 2", "1 / 2"]
     assert costs.loc["all"].tolist() == [0.5, 0.4, "0 / 2", ""]
-    cells = pd.DataFrame(
-        [
-            {"task": "digits", "folder": folder, "defence": preset, "accepted": int(preset == "paper"), "repeats": 3}
-            for folder in ("honest proof", "Attack I", "Attack II")
-            for preset in PRESETS
-        ]
-    )
-    rows = presets_table(verifiers, cells).splitlines()
-    assert rows[2] == "| paper | 0.50 | 0.40 | 0 / 2 | – | 2 of 2 |"
-    assert rows[3] == "| recommended | 0.50 | 0.40 | 0 / 2 | 1 / 2 | 0 of 2 |"
     assert presets_tables({}) == {}
 
 

@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from polkit.defences.checks import Finding
 from polkit.proof import (
     ROUNDING_LOG,
     Proof,
@@ -47,7 +46,7 @@ from polkit.training import (
     training_points,
     unit_costs,
 )
-from polkit.verifier import Recorded, recorded_data
+from polkit.verifier import Reason, Recorded, recorded_data
 
 # How near to a middle a value is logged, in units of the grid. Two machines of ours differ by up to 5e-4 units in one
 # step of `digits`, so 2e-3 leaves room for others; 0.4 % of all values are that near.
@@ -216,15 +215,15 @@ def replay_exactly(
     return pd.DataFrame(rows, columns=["start", "end", "logged", "turned", "weights", "buffers", "momentum"])
 
 
-def reproduced_exactly(proof: Proof, task: Task, conditions: Conditions) -> list[Finding]:
+def reproduced_exactly(proof: Proof, task: Task, conditions: Conditions) -> list[Reason]:
     """δ = 0: every part of the state must come out bit for bit, momentum included."""
     try:
         rows = replay_exactly(proof, task, conditions)
     except ProofError as error:
-        return [Finding("exact", str(error))]
+        return [Reason("exact", str(error))]
     long = rows.melt(["start", "end"], ["weights", "buffers", "momentum"], "part", "error")
     return [
-        Finding("exact", f"steps {row.start} to {row.end}: the {row.part} end {row.error:.3g} away, not 0", row.start)
+        Reason("exact", f"steps {row.start} to {row.end}: the {row.part} end {row.error:.3g} away, not 0", row.start)
         for row in long.sort_values("start", kind="stable").itertuples()
         if not row.error <= 0  # NaN is not 0
     ]

@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from polkit.defences.checks import Finding
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Conditions, Learner, Task, applied, augment, derive_seed, normalise
-from polkit.verifier import Recorded, recorded_data
+from polkit.verifier import Reason, Recorded, recorded_data
 
 EARLY = 14  # intervals; later a training of `digits` has learnt all its points, and one batch leaves hardly a trace
 MOST_OTHERS = 2000  # points to compare with
@@ -53,7 +52,7 @@ def memorisation(proof: Proof, task: Task, conditions: Conditions, starts: Seque
     return pd.DataFrame(rows, columns=["start", "used", "others", "share", "z"])
 
 
-def memorised(proof: Proof, task: Task, conditions: Conditions) -> list[Finding]:
+def memorised(proof: Proof, task: Task, conditions: Conditions) -> list[Reason]:
     """The early intervals together must show that their batches were learnt from: Σz / √n above chance.
 
     On `digits` the first 14 intervals of 21 honest trainings had 11.7 to 16.4, and 3.7 is needed; later intervals leave
@@ -68,7 +67,7 @@ def memorised(proof: Proof, task: Task, conditions: Conditions) -> list[Finding]
         return []
     why = "" if math.isfinite(found) else " (an interval that uses every point leaves none to compare with)"
     detail = f"the batches of {len(rows)} intervals are remembered with z = {found:.2f}, {needed:.2f} is needed"
-    return [Finding("memorised", detail + why, int(rows["start"].iloc[0]))]
+    return [Reason("memorised", detail + why, int(rows["start"].iloc[0]))]
 
 
 def losses_taken(proof: Proof) -> int:

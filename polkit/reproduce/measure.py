@@ -116,7 +116,7 @@ def matrix_measurement(matrix: Matrix, proof: Proof, spoofs: Mapping[str, Proof]
 
 
 def presets_measurement(rulings: pd.DataFrame, proof: Proof) -> Measurement:
-    """An honest proof before every verifier, from `honest_rulings`: `CONDITIONS.VERIFIER.…`, costs as shares of the
+    """An honest proof before every verifier, from `honest_verdicts`: `CONDITIONS.VERIFIER.…`, costs as shares of the
     proof's."""
     values: dict = {"steps": proof.steps}
     spent = proof.cost()
