@@ -14,7 +14,6 @@ from polkit.experiments.window import (
     boundary,
     break_even,
     closed_window,
-    judged_spoofs,
     path_rows,
     spoof_rows,
     window_grid,
@@ -150,14 +149,14 @@ def test_a_published_spoof_is_judged_as_its_run_judged_it(replayed):
     recorded = RUNS[plain & (RUNS["off_path"] == 0) & (RUNS["task"] == "digits")]
     recorded = recorded.set_index(["attack", "seed", "spoof_steps"])
     for parts, column in ((PARTS, "accepted"), (("weights",), "within")):
-        judged = judged_spoofs(RUNS, replayed=replayed, parts=parts)
+        judged = spoof_rows(RUNS, replayed=replayed, parts=parts)
         keys = [(names[row.attack], row.seed, row.spoof_steps) for row in judged.itertuples()]
         assert judged["accepted"].tolist() == recorded.loc[keys, f"{column}.{replayed}"].astype(bool).tolist()
         assert judged["cost"].tolist() == recorded.loc[keys, "share.floating_point_operations"].tolist()
 
 
 def test_a_published_spoofs_ratio_falls_as_delta_rises():
-    once, twice = judged_spoofs(RUNS), judged_spoofs(RUNS, threshold_scale=2.0)
+    once, twice = spoof_rows(RUNS, parts=PARTS), spoof_rows(RUNS, parts=PARTS, threshold_scale=2.0)
     assert twice["ratio"].tolist() == pytest.approx((once["ratio"] / 2).tolist())
     assert twice["accepted"].tolist() == (once["ratio"] <= 2).tolist()
 
