@@ -37,17 +37,11 @@ def styled(plot: go.Figure, title: str, x: str, y: str, height: int = 380) -> go
 
 def enlarged(plot: go.Figure) -> go.Figure:
     """The same figure for the back row of a hall, as wide as there is room: on a screen of 1080 lines it leaves 300."""
-    margin = plot.layout.margin
     for trace in plot.select_traces({"type": "scatter"}):
         trace.update(line_width=4, marker_size=1.6 * (trace.marker.size or 6))
-    plot.update_layout(
-        height=780,
-        autosize=True,
-        font_size=19,
-        title_font_size=23,
-        legend_y=-0.14,
-        margin={"l": 110, "r": 1.2 * margin.r, "t": max(1.2 * margin.t, 40), "b": 1.5 * margin.b},
-    )
+    old = plot.layout.margin
+    margin = {"l": 110, "r": 1.2 * old.r, "t": max(1.2 * old.t, 40), "b": 1.5 * old.b}
+    plot.update_layout(height=780, autosize=True, font_size=19, title_font_size=23, legend_y=-0.14, margin=margin)
     if plot.layout.showlegend is None:
         plot.layout.showlegend = True  # where the only trace with points may be joined by others
     return plot
@@ -85,23 +79,21 @@ def level(plot: go.Figure, value: float, text: str, *, guess: bool = False, axis
 
 def mark(plot: go.Figure, value: float, text: str, *, guess: bool = False, log: bool = True) -> None:
     """A vertical line over all rows, with its name; log: whether the horizontal axis is logarithmic."""
-    plot.add_vline(
-        x=value, line={"color": PURPLE, "dash": "dash"} if guess else {"color": BLACK, "dash": "dot", "width": 1}
-    )
+    stroke = {"color": PURPLE, "dash": "dash"} if guess else {"color": BLACK, "dash": "dot", "width": 1}
+    plot.add_vline(x=value, line=stroke)
     place = {"x": math.log10(value) if log else value, "xref": "x", "y": 1, "yref": "paper"}
     plot.add_annotation(text=text, showarrow=False, xanchor="right" if guess else "left", yanchor="bottom", **place)
 
 
 def logarithmic(plot: go.Figure, axis: str = "y") -> go.Figure:
     """Logarithmic axes, with labels at powers of ten, or at 1, 2 and 5 where the values span less than two of them."""
-    for number, trace_axis in enumerate(sorted({trace[axis + "axis"] or axis for trace in plot.data}), 1):
-        drawn = [trace[axis] for trace in plot.data if (trace[axis + "axis"] or axis) == trace_axis]
-        values = [value for values in drawn if values is not None for value in values if value and value > 0]
-        narrow = bool(values) and max(values) / min(values) < 100
-        name = f"{axis}axis" + (str(number) if number > 1 else "")
-        plot.layout[name].update(
-            type="log", dtick="D2" if narrow else 1, tickformat="~g" if narrow else None, exponentformat="power"
-        )
+    for at in {trace[axis + "axis"] or axis for trace in plot.data}:
+        here = [trace[axis] for trace in plot.data if (trace[axis + "axis"] or axis) == at]
+        values = np.concatenate([np.ravel(np.asarray(drawn, float)) for drawn in here])
+        values = values[values > 0]
+        narrow = values.size > 0 and values.max() / values.min() < 100
+        labels = {"dtick": "D2", "tickformat": "~g"} if narrow else {"dtick": 1, "tickformat": None}
+        plot.layout[at.replace(axis, axis + "axis")].update(type="log", exponentformat="power", **labels)
     return plot
 
 

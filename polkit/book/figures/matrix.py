@@ -16,8 +16,9 @@ def matrix_figure(counts: pd.DataFrame, repeats: int) -> Figure:
     look = {"color_continuous_scale": ["#F2F2F2", ORANGE], "template": LOOK, "aspect": "auto"}
     plot = px.imshow(counts / repeats, zmin=0, zmax=1, labels={"x": "", "y": ""}, **look)
     hover = f"%{{y}}, %{{x}}: accepted in %{{text}} of {repeats}<extra></extra>"
-    words = counts.astype(str).replace("0", "–").to_numpy()
-    plot.update_traces(text=words, texttemplate="%{text}", xgap=2, ygap=2, hovertemplate=hover)
+    plot.update_traces(
+        text=counts.astype(str).replace("0", "–"), texttemplate="%{text}", xgap=2, ygap=2, hovertemplate=hover
+    )
     margin = {"l": 260, "r": 70, "t": 150, "b": 10}
     plot.update_layout(
         template=LOOK, height=160 + 28 * len(counts), margin=margin, font_size=12, coloraxis_showscale=False
@@ -40,17 +41,11 @@ def standing_figure(counts: pd.Series, repeats: int, shares: pd.Series) -> Figur
     shares: folder -> operations as a share of the proof's, of the spoofs.
     """
     honest, spoofs = counts.iloc[0], counts.iloc[1:]
-    plot = go.Figure()
-    plot.add_bar(
-        x=counts.to_list(),
-        y=[f"{name} ({shares[name]:.2g})" if name in shares.index else name for name in counts.index],
-        orientation="h",
-        marker_color=[BLUE, *[ORANGE] * len(spoofs)],
-        text=[str(count) if count else "rejected" for count in counts],
-        textposition="outside",
-        cliponaxis=False,
-        hovertemplate=f"%{{y}}: accepted in %{{x}} of {repeats}<extra></extra>",
-    )
+    names = [f"{name} ({shares[name]:.2g})" if name in shares.index else name for name in counts.index]
+    text = [str(count) if count else "rejected" for count in counts]
+    hover = f"%{{y}}: accepted in %{{x}} of {repeats}<extra></extra>"
+    plot = go.Figure(go.Bar(x=counts.to_list(), y=names, orientation="h", text=text, hovertemplate=hover))
+    plot.update_traces(marker_color=[BLUE, *[ORANGE] * len(spoofs)], textposition="outside", cliponaxis=False)
     across = "accepted in so many trainings<br>(in brackets: operations / the proof's)"
     styled(plot, "", across, "", height=170 + 24 * len(counts))
     plot.update_layout(margin={"l": 110, "t": 20, "b": 80, "r": 60}, showlegend=False)

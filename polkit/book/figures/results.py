@@ -32,13 +32,8 @@ LINES = {  # of the attack, interpolation only, the proof and δ
     "symbol_sequence": ("circle", "diamond"),
 }
 COUNTED = {"floating_point_operations": "operations", "stored_bytes": "bytes", "wall_seconds": "seconds"}
-USUAL = {  # the adversary who works as the prover does
-    "adversary_half": "",
-    "off_path": 0.0,
-    "adversary_device": "",
-    "adversary_precision": "",
-    "adversary_threads": 0,
-}
+USUAL = {"off_path": 0.0, "adversary_threads": 0}  # the adversary who works as the prover does
+USUAL |= {"adversary_half": "", "adversary_device": "", "adversary_precision": ""}
 
 
 def chosen(averages: pd.DataFrame, value: str, **setting) -> pd.DataFrame:
@@ -84,8 +79,7 @@ def lengths_figure(averages: pd.DataFrame, attack: str, task: str, *, half: str 
         for name, height in levels.items():
             ends = {"spoof_steps": [lengths[0], lengths[-1]], "mean": height}
             parts.append(pd.DataFrame(ends).assign(name=name, shown=title))
-    drawn = pd.concat(parts)
-    drawn["mean"] = drawable(drawn["mean"])
+    drawn = pd.concat(parts).assign(mean=lambda rows: drawable(rows["mean"]))
     facets = {"facet_col": "shown", "facet_col_wrap": 2, "facet_row_spacing": 0.09, "facet_col_spacing": 0.1}
     plot = curves(drawn, "spoof_steps", "mean", "name", error_y="deviation", **facets, **LINES)
     plot.update_traces(error_y_thickness=1)
@@ -94,7 +88,7 @@ def lengths_figure(averages: pd.DataFrame, attack: str, task: str, *, half: str 
     styled(plot, title, "", "", height=760)
     plot.update_xaxes(type="log", tickvals=lengths)
     plot.update_xaxes(title_text="T', steps", row=1)  # counted from below
-    told = f"in {'; in '.join(said)} (means of {rows['repeats'].min():.0f} repeats)"
+    told = f"in {'; in '.join(said)} (means of {parts[0]['repeats'].min():.0f} repeats)"
     return Figure(logarithmic(plot), f"{NAMES[attack]} errs at most as much as the proof {told}.")
 
 
@@ -113,8 +107,8 @@ def accuracy_figure(averages: pd.DataFrame, task: str) -> Figure:
     for off_path, curve in spoofs[spoofs["spoof_steps"] == length].groupby("off_path"):
         name = f"perturbed by {off_path:.0%}" if off_path else "straight path"
         drawn.append(curve.assign(name=f"Attack III, {name}"))
-        setting = {"attack": "attack_3", "task": task, "spoof_steps": length, "off_path": off_path}
-        accepted = chosen(averages, "accepted.all", **setting)["mean"].iloc[0]
+        made = {"attack": "attack_3", "task": task, "spoof_steps": length, "off_path": off_path}
+        accepted = chosen(averages, "accepted.all", **made)["mean"].iloc[0]
         gap = (proof["mean"] - curve["mean"].to_numpy()).abs().mean()
         said.append(f"{name}: {spoken(gap)} from the proof's on average, accepted in {accepted:.0%} of the repeats")
     looks = {"color_discrete_sequence": (BLACK, *COLOURS), "line_dash_sequence": ("solid", *DASHES)}
@@ -162,8 +156,7 @@ def scaling_figure(table: pd.DataFrame, slopes: pd.DataFrame, variable: str) -> 
 def drawn_figures(averages: pd.DataFrame) -> dict[str, Figure]:
     """Every figure that these averages have the runs for, by name."""
     drawn: dict[str, Figure] = {}
-    spoofs = averages[averages["experiment"] == "spoof"]
-    for task, mine in spoofs.groupby("task", sort=False):
+    for task, mine in averages[averages["experiment"] == "spoof"].groupby("task", sort=False):
         for half, attack in itertools.product(mine["adversary_half"].unique(), ("attack_2", "attack_3")):
             found = mine[(mine["attack"] == attack) & (mine["adversary_half"] == half)]
             if found["spoof_steps"].nunique() > 1:

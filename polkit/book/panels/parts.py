@@ -3,7 +3,7 @@
 import html
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ipywidgets as w
@@ -85,7 +85,7 @@ class Panel(View):
 
     A new panel needs sliders and two functions, of which the second may be left out:
 
-        def draw(data, **values) -> Figure            # whenever a slider moves, so at once
+        def draw(data, **values) -> Figure               # whenever a slider moves, so it must be quick
         def compute(data, progress, **values) -> data    # when Run is pressed; calls progress(done, total) at times
 
         Panel("size", {"interval": interval_slider(10, [5, 20])}, draw, data=[], compute=compute, on_run=["interval"])
@@ -108,7 +108,7 @@ class Panel(View):
         *,
         data: Any = None,
         compute: Callable[..., Any] | None = None,
-        on_run: tuple[str, ...] = (),
+        on_run: Sequence[str] = (),
         cannot_run: Callable[..., str] = lambda **_: "",
         prediction: Prediction | None = None,
         large: bool = False,
@@ -125,9 +125,7 @@ class Panel(View):
         self.says.add_class("polkit-says")
         self.error.add_class("polkit-error")
         self.meter = Meter("running")
-        self.run_button = _button(
-            "run", "computes with the values above", self.run, icon="play", button_style="primary"
-        )
+        self.run_button = _button("run", "compute with these values", self.run, icon="play", button_style="primary")
         self.cancel_button = _button("cancel", "stop this run", self.stopped.set, icon="stop", disabled=True)
         last = _button("reset", "all sliders back to where they were", self.reset, icon="undo")
         if compute:
@@ -201,8 +199,7 @@ class Panel(View):
 
 def _button(name: str, tooltip: str, press: Callable[[], None], **settings) -> w.Button:
     button = w.Button(description=name.capitalize(), tooltip=tooltip, layout=NARROW, **settings)
-    button.add_class(f"polkit-{name}")
-    button.on_click(lambda _: press())
+    button.add_class(f"polkit-{name}").on_click(lambda _: press())
     return button
 
 
@@ -212,12 +209,11 @@ def settled(read: Callable[[], Any]) -> Any:
     A browser sends a click at once, a slider's last value only when the kernel has acknowledged the one before: on a
     busy machine Run overtook two presses of an arrow key.
     """
-    values = read()
-    while True:
+    before, values = None, read()
+    while values != before:
         time.sleep(SETTLING_SECONDS)
         before, values = values, read()
-        if values == before:
-            return values
+    return values
 
 
 def too_long(seconds_per_step: float, spoof_steps: int, interval: int) -> str:

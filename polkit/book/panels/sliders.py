@@ -12,8 +12,7 @@ WIDE = w.Layout(width="460px")
 def control(kind: type[w.Widget], name: str, label: str, tooltip: str | None = None, **settings) -> w.Widget:
     """A widget of this kind with the class `polkit-NAME`. settings: what the kind takes."""
     widget = kind(description=label, tooltip=tooltip, style=LABEL, layout=WIDE, **settings)
-    widget.add_class(f"polkit-{name}")
-    return widget
+    return widget.add_class(f"polkit-{name}")
 
 
 def number_slider(value: float, least: float, most: float, label: str, name: str) -> w.Widget:

@@ -54,10 +54,8 @@ def verdict_panel(
             return verdict
         return verdict_at_interval(verdict, proof, calibration, interval, progress=progress)
 
-    def draw(
-        judged: Verdict, *, interval: int, threshold_scale: float, top_q: int, guess: float | None = None
-    ) -> Figure:
-        figure = verdict_figure(judged, calibration, threshold_scale=threshold_scale, top_q=top_q, guess=guess)
+    def draw(one: Verdict, *, interval: int, threshold_scale: float, top_q: int, guess: float | None = None) -> Figure:
+        figure = verdict_figure(one, calibration, threshold_scale=threshold_scale, top_q=top_q, guess=guess)
         return replace(figure, summary=f"k = {interval}, δ × {threshold_scale:.2f}, Q = {top_q}: {figure.summary}")
 
     return Panel("verdict", sliders, draw, data=verdict, compute=compute, on_run=("interval",), prediction=prediction)

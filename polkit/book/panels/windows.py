@@ -92,9 +92,7 @@ def window_panel(
     return Panel("window", sliders, draw, data=first, prediction=prediction, **run)
 
 
-def map_panel(
-    final: Checkpoint, calibration: Calibration, costs: Mapping[str, float], *, growth: pd.DataFrame
-) -> Panel:
+def map_panel(final: Checkpoint, calibration: Calibration, costs: Mapping[str, float], growth: pd.DataFrame) -> Panel:
     """Whether a spoof passes and pays, over δ, k, the length T of the honest proof and T', all at once. Closed form.
 
     costs: attack -> c, updates per step of the spoof
