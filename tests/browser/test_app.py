@@ -20,6 +20,7 @@ from polkit.book.panels.debate import SWITCHES, verifiers_of
 from polkit.experiments.matrix import accepted_by_all
 from polkit.experiments.published import published
 from polkit.experiments.window import closed_window, spoof_lengths, spoof_rows, window_edges
+from polkit.training import PARTS
 
 pytestmark = [pytest.mark.ui, pytest.mark.filterwarnings("default")]
 HALL, PHONE = {"width": 1920, "height": 1080}, {"width": 390, "height": 844}
