@@ -1,9 +1,9 @@
 """The command line: polkit prove · calibrate · verify · spoof · book · reproduce · challenge."""
 
-import argparse
 import csv
 import math
 import sys
+from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
 from dataclasses import asdict
 from json import dumps
 from pathlib import Path
@@ -91,13 +91,13 @@ OPTIONS = {  # what each means, and how it is read
     "name": ("of the team: letters, digits, - and _", TEXT),
 }
 ARGUMENTS = ("proof", "results", "challenge", "submissions")
-SPELLED = {"p": "-p", "lengths": "--spoof-steps", "onednn": "--no-onednn"}
+SPELLED = {"p": "-p", "lengths": "--spoof-steps", "onednn": "--no-onednn"} | {name: name for name in ARGUMENTS}
 TASK = "task epochs checkpoint_interval"
 CONDITIONS = "device precision threads onednn compiled augmentation"
 SPECIAL = "calibration movement_limit iterations trained_steps workers keep_failed"
 DISPUTE = "standards model revealed_seed"
 RUNS = "epochs checkpoint_interval train_size device precision threads"
-FORMATTER = argparse.RawDescriptionHelpFormatter
+LAYOUT = {"epilog": EXAMPLES, "formatter_class": RawDescriptionHelpFormatter, "argument_default": SUPPRESS}
 
 
 def takes(required: str, others: str):
@@ -138,7 +138,7 @@ def prove(out: str, seed: int = 0, **options) -> None:
 
 
 @takes("proof out", f"replays margin seed workers standards {CONDITIONS}")
-def calibrate(proof: str, seed: int = 1, standards: str | None = None, **options) -> None:
+def calibrate(proof: str, seed: int = 1, standards: str = "", **options) -> None:
     """find the threshold δ for the task of an honest proof"""
     conditions = pk.Conditions(**{"augmentation": "redraw"} | taken(options, CONDITIONS))
     options |= {"conditions": conditions, "seed": seed, "progress": sys.stderr.isatty()}
@@ -182,8 +182,7 @@ def spoof(attack: str, weights: str, seed: int = 1, **options) -> int:
         raise ValueError(f"{spelled(name)} belongs to the attacks {users}, not to {attack}")
     if "keep_failed" in special:
         options.setdefault("keep_failed", False)
-    if "calibration" in options:
-        options["calibration"] = load_calibration(options["calibration"])
+    options |= {name: load_calibration(file) for name, file in taken(options, "calibration").items()}
     options |= {"seed": seed, "conditions": conditions, "progress": sys.stderr.isatty()}
     proof = forge(read_weights(weights, task), task, **options)
     describe(proof)
@@ -216,10 +215,9 @@ def reproduce(results: list | None = None, out: str = "build/reproduce", publish
 @takes("proof calibration out", "defences top_q standards revealed_seed")
 def new(proof: str, calibration: str, out: str, **options) -> None:
     """make a challenge of an honest proof, of a seed that nobody guesses: a folder to publish"""
-    if "standards" in options:
-        options["standards"] = load_standards(options["standards"])
-    made = course.make_challenge(pk.open_proof(proof), load_calibration(calibration), out, **options)
-    print(f"{made.folder}: to be published, its README.md tells students what to do")
+    options |= {name: load_standards(file) for name, file in taken(options, "standards").items()}
+    course.make_challenge(pk.open_proof(proof), load_calibration(calibration), out, **options)
+    print(f"{out}: to be published, its README.md tells students what to do")
 
 
 @takes("challenge proof name out", "seed")
@@ -232,37 +230,28 @@ def submit(challenge: str, proof: str, name: str, out: str, seed: int | None = N
 @takes("challenge submissions", "standards seed workers out")
 def score(challenge: str, submissions: str, out: str = "scores.csv", **options) -> None:
     """judge all that was handed in, and rank it by cost"""
-    if "standards" in options:
-        options["standards"] = load_standards(options["standards"])
+    options |= {name: load_standards(file) for name, file in taken(options, "standards").items()}
     table = course.score(course.open_challenge(challenge), Path(submissions), sys.stderr.isatty(), **options)
     table.to_csv(out, index=False, quoting=csv.QUOTE_NONNUMERIC, float_format="%.6g")
     print(course.scores_text(table))
 
 
-def make_parser() -> argparse.ArgumentParser:
-    about = "Proof-of-learning and how to spoof it."
-    parser = argparse.ArgumentParser(prog="polkit", description=about, epilog=EXAMPLES, formatter_class=FORMATTER)
+def make_parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="polkit", description="Proof-of-learning and how to spoof it.", **LAYOUT)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    add_commands(commands, "polkit", prove, calibrate, verify, spoof, book, reproduce)
     about = "a spoofing challenge for a course: publish a model, hand in spoofs of its training, rank them"
-    inner = commands.add_parser("challenge", help=about, description=about).add_subparsers(required=True)
-    add_commands(inner, "polkit challenge", new, submit, score)
-    return parser
-
-
-def add_commands(group, path: str, *commands: tuple) -> None:
-    """group: what `add_subparsers` returned. The help of each command ends with its example."""
-    for run, required, others in commands:
-        name, about = run.__name__, run.__doc__
-        example = "\n".join(line for line in EXAMPLES.splitlines() if f"{path} {name} " in line)
-        texts = {"help": about, "description": about, "epilog": f"example:\n{example}"}
-        command = group.add_parser(name, formatter_class=FORMATTER, argument_default=argparse.SUPPRESS, **texts)
+    challenge = commands.add_parser("challenge", help=about, description=about, **LAYOUT)
+    inner = challenge.add_subparsers(required=True, metavar="COMMAND")
+    table = [(commands, each) for each in (prove, calibrate, verify, spoof, book, reproduce)]
+    for group, (run, required, others) in table + [(inner, each) for each in (new, submit, score)]:
+        command = group.add_parser(run.__name__, help=run.__doc__, description=run.__doc__, **LAYOUT)
         command.set_defaults(run=run)
         for option in required + others:
             meaning, settings = OPTIONS[option]
-            must = {"required": True} if option in required and option not in ARGUMENTS else {}
-            flag = option if option in ARGUMENTS else spelled(option)
-            command.add_argument(flag, help=meaning, **settings, **must)
+            if option not in ARGUMENTS:
+                settings = settings | {"dest": option, "required": option in required}
+            command.add_argument(spelled(option), help=meaning, **settings)
+    return parser
 
 
 def main(arguments: list[str] | None = None) -> int:

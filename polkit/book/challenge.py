@@ -57,7 +57,7 @@ def make_challenge(
     top_q: int | str = 1,
     standards: Standards | None = None,
     revealed_seed: int | None = None,
-) -> Challenge:
+) -> None:
     """Writes the folder to publish, with nothing of the honest proof but its last checkpoint and its cost.
 
     standards, revealed_seed: for a preset; the lecturer keeps both.
@@ -78,7 +78,6 @@ def make_challenge(
     save_file(tensors, folder / "model.safetensors")
     (folder / "README.md").write_text(instructions(challenge), encoding="utf-8")
     write_facts(folder / "challenge.json", defences=defences, top_q=top_q, **asdict(challenge.honest_cost))
-    return challenge
 
 
 def open_challenge(folder: str | Path) -> Challenge:
@@ -97,8 +96,7 @@ def judge(
     seed: int | None = None,
     workers: int = 1,
 ) -> Verdict:
-    """The verdict of the one verifier; the last checkpoint must also be the published model, as an honest training of
-    another model would do otherwise.
+    """The verdict of the one verifier, for which the last checkpoint must also be the published model.
 
     revealed_seed: the prover's, for a preset.
     seed: of the verifier's draws; None draws one, since an adversary who knew it would forge only what is replayed.
@@ -198,8 +196,8 @@ def scores_text(table: pd.DataFrame) -> str:
 
 
 def write_facts(file: Path, **facts: object) -> None:
-    head = {"format": f"polkit-{file.stem}", "format_version": 1}
-    file.write_text(json.dumps(head | facts, indent=1), encoding="utf-8")
+    facts |= {"format": f"polkit-{file.stem}", "format_version": 1}
+    file.write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
 
 def read_facts(file: Path) -> dict:
