@@ -189,18 +189,17 @@ def test_torchs_own_sgd_carries_gradients_and_momenta_as_exercises_6_2_and_9_3_s
         for step in range(start, start + task.checkpoint_interval):
             optimiser.param_groups[0]["lr"] = task.learning_rate_at(step)
             optimiser.step()
-        return {name: (aim[name] - now[name]) / float(weight) for name in now}
+        return {name: (aim[name] - now[name]) / weight.detach() for name in now}
 
     assert course.check("6.2", carried).points == 2
     assert course.check("9.3", pushing, task=small_task).points == 2
 
 
-@pytest.mark.parametrize("epochs", [20, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("file", SOLUTIONS, ids=lambda file: file.stem)
-def test_solutions_are_right_and_wrong_answers_are_told_why(file, epochs):
+def test_solutions_are_right_and_wrong_answers_are_told_why(file):
     """Runs the cells of a solution in this process, then each wrong answer before the same judge.
 
-    epochs: of the training; the book's own 200 take minutes
+    All solutions share the chapters' cache: proofs, calibrations and most spoofs are made once.
     """
     cells, names = [cell for cell in nbformat.read(file, as_version=4).cells if cell.cell_type == "code"], {}
     checks, chapter = {}, graded(file.parent.parent / file.name)
@@ -210,7 +209,7 @@ def test_solutions_are_right_and_wrong_answers_are_told_why(file, epochs):
             right = eval(cell.source, names)
             assert right.verdict == "✓ Right.", (cell.source, right.says)
         else:
-            exec(cell.source.replace('pk.task("digits")', f'pk.task("digits", epochs={epochs})'), names)
+            exec(cell.source, names)
     assert checks == {name: cell.source for name, cell in chapter.items() if name.startswith("check")}
     for name in exercises_of(file):
         check, variable = checks[cells_of(name)[1]], f"answer_{name.replace('.', '_')}"
