@@ -92,7 +92,7 @@ DIGITS, COLOUR = "8x8 digits", "32x32 colour"
 
 
 def costs_of_matrix(costs: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Of `digits`: each meter and `share.METER`, as the matrix has it, which times the mean proof's cost is the meter."""
+    """Of `digits`: `share.METER` as the matrix has it, and each meter, which is the share of the mean proof's."""
     known = costs[costs["task"] == "digits"]
     honest = runs[(runs["experiment"] == "honest") & (runs["task"] == "digits")]
     spent = {meter: known[meter] * honest[f"cost.{meter}"].mean() for meter in METERS}
