@@ -20,6 +20,7 @@ can_compile = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @can_compile
 def test_compiled_steps_repeat_bit_for_bit_and_differ_from_eager_ones_by_rounding(
     small_task, small_proof, small_calibration, tmp_path, monkeypatch

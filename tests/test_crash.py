@@ -44,11 +44,13 @@ sys.exit("\\n".join(found) or 0)
 """
 
 
+@pytest.mark.slow
 def test_prove_spoof_and_calibrate_killed_anywhere_lose_and_corrupt_nothing(tmp_path):
     done = run(KILLED, tmp_path)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_batch_killed_at_a_random_moment_goes_on_and_loses_no_record(tmp_path):
     command, root = batch_command(), tmp_path / "batch"
     root.mkdir()

@@ -131,9 +131,10 @@ def _named_once(pairs: list[tuple[str, Any]]) -> dict:
 
 
 def _finite(text: str) -> float:
-    if not math.isfinite(float(text)):
+    number = float(text)
+    if not math.isfinite(number):
         raise ValueError(f"{text} is no JSON number")
-    return float(text)
+    return number
 
 
 def _depth(raw: bytes) -> int:
