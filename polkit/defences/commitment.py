@@ -22,16 +22,13 @@ class Commitment:
 
 
 def seed_of(commitment: Commitment) -> int:
-    """The 63-bit seed of W_0, batches and augmentation that belongs to these data: nobody chooses it.
+    """The 63-bit seed of W_0, batches and augmentation that belongs to these data, so that nobody chooses it.
 
-    After Choi et al. 2023, `prove(task, seed_of(commitment))`. A prover may still try: a permuted or an added point
-    gives another root and so another seed, at the price of one hash (and of drawing W_0, to see what it got). That buys
-    random initialisations. Over a thousand of them d(W_0, W_T) on `digits` varies by 0.5 %
-    (data/results/digits/seeds_by_lot.csv); the sorted W_0 of the attacks is four times nearer, more than a hundred
-    standard deviations away: no number of tries leads there. It also buys a choice among honest trainings, such as the
-    one of the best model; a date before the data, or a public random number hashed along, takes that too.
-
-    Raises ValueError if the root is not written in hex.
+    After Choi et al. 2023, `prove(task, seed_of(commitment))`. A prover may still try: each order of the points gives
+    another root. That buys random initialisations, and over a thousand of them d(W_0, W_T) on `digits` varies by 0.5 %
+    (data/results/digits/seeds_by_lot.csv); the sorted W_0 of the attacks is a hundred standard deviations nearer. It
+    also buys a choice among honest trainings; a date before the data, or a public random number hashed along, takes
+    that too. Raises ValueError if the root is not written in hex.
     """
     root = int.from_bytes(bytes.fromhex(commitment.root), "big")
     return derive_seed(root, "the data", commitment.size)
@@ -83,13 +80,10 @@ def committed_data(
     """Every point of the challenged intervals (default: all) must lie under the published root.
 
     data: the prover's tree, which opens what it can
-    commitment: what it published
     """
     points, batches, k = proof_points(proof), proof.batches(), proof.checkpoint_interval
-    used = {
-        start: np.unique(batches[start : start + k])
-        for start in (proof.checkpoint_steps[:-1] if starts is None else starts)
-    }
+    starts = proof.checkpoint_steps[:-1] if starts is None else starts
+    used = {start: np.unique(batches[start : start + k]) for start in starts}
     # A point is opened once, however many intervals use it.
     every = np.unique(np.concatenate([*used.values(), []])).astype(np.int64)
     shown = points.take(every)

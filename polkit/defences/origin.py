@@ -67,10 +67,9 @@ def ends_at(proof: Proof, disputed: Checkpoint) -> list[Reason]:
 
 
 def exact_initial_values(proof: Proof) -> list[Reason]:
-    """What starts at a constant starts exactly there.
+    """What starts at a constant starts exactly there: normalisation layers and momentum.
 
-    That is the normalisation layers' weights, biases, running means and variances, and the momentum. A sorted W_0 that
-    keeps the trained ones is nearer to W_T, and shows.
+    A sorted W_0 that keeps the trained scales, shifts and running statistics is nearer to W_T, and shows.
     """
     rows = test_initialisation(proof.task, proof.checkpoint(0))
     wrong = rows[rows["required"].str.startswith("constant") & (rows["p_value"] < 1)]
@@ -110,10 +109,7 @@ def perturbed_points(proof: Proof, committed: Points) -> list[Reason]:
 
 
 def _nearest(images: Tensor, known: Tensor, least: float = 0.0) -> tuple[Tensor, Tensor]:
-    """The l2 distance of each image to the nearest known one that is `least` away or more, and which that is.
-
-    Returns float32 (n,) and int64 (n,).
-    """
+    """Distance (l2, float32) of each image to the nearest known one `least` away or more, and its index (int64)."""
     known, found = known.flatten(1).float(), []
     for piece in images.flatten(1).float().split(500):  # all at once, 50,000 images would take 10 GB
         # By matrix products two equal colour images would come out some grey levels apart.
