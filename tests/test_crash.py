@@ -15,7 +15,7 @@ import pytest
 from kills import SMALL, batch_command, contents, damage
 
 import polkit as pk
-from polkit.adversary.forge import spoof_place
+from polkit.adversary.forge import Made, forge
 from polkit.adversary.plan import make_plan
 from polkit.proof.checkpoints import checkpoint_name, checkpoint_steps
 from polkit.proof.storage import fresh_folder, made_alone, partial_path, write_text_whole, write_whole
@@ -369,15 +369,15 @@ def test_a_proof_never_goes_on_from_somebody_elses_checkpoints(small_task, small
 
 
 def test_a_spoof_that_fails_leaves_nothing(small_task, small_proof, tmp_path):
-    plan = make_plan(small_proof.final_weights(), small_task, spoof_steps=4, seed=1)
+    plan = make_plan(small_proof.final_weights(), small_task, spoof_steps=4, seed=1, out=tmp_path / "spoof")
 
-    def fail():
-        with spoof_place(plan, "none", {}, tmp_path / "spoof") as (_, partial):
-            assert partial.is_dir()
-            raise KeyboardInterrupt
+    def fail(plan):
+        yield Made(0, plan.first)
+        assert (tmp_path / "spoof.partial" / "checkpoints").is_dir()
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fail()
+        forge(plan, "none", fail, {})
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,12 +1,13 @@
 """What only a GPU can show. Every test here is skipped without one."""
 
 import os
+import sys
 
 import pytest
 import torch
 
 import polkit as pk
-from polkit.adversary.perturb import passes_of
+from polkit.adversary.perturb import Passes
 from polkit.reproduce.batch import connected, own_gpu
 from polkit.training.conditions import PRECISIONS, applied
 from polkit.training.data import batch_order
@@ -98,7 +99,7 @@ def test_captured_passes_have_the_bits_of_plain_ones(small_task, precision):
     with applied(conditions):
         for kind in LEARNERS:
             learner = kind(small_task, conditions)
-            passes, direction = passes_of(learner), None
+            passes, direction = Passes(learner), None
             for turn in (0, 1):
                 learner.load(pk.initial_checkpoint(small_task, turn))
                 batch = points.take(batches[turn]).to("cuda")
@@ -110,7 +111,7 @@ def test_captured_passes_have_the_bits_of_plain_ones(small_task, precision):
                     "objective": passes.objective(batch, turn),
                     "along": passes.slope_along(batch, turn, share, *direction),
                 } | found
-                found["update"] = [passes.update(batch, step=0, augmentation_seed=turn)]
+                found["update"] = [learner.update(batch, step=0, augmentation_seed=turn)]
                 state = [value for part in learner.snapshot().parts().values() for value in part.values()]
                 found_by[kind, turn] = {name: [value.cpu() for value in values] for name, values in found.items()}
                 found_by[kind, turn]["state"] = state
@@ -123,7 +124,8 @@ def test_captured_passes_have_the_bits_of_plain_ones(small_task, precision):
 
 @pytest.mark.parametrize("attack", [pk.attack_1, pk.attack_2, pk.attack_3, pk.borrowed_momentum])
 def test_a_captured_spoof_is_the_plain_one(small_task, small_proof, small_calibration, tmp_path, attack, monkeypatch):
-    settings = {pk.attack_3: {"batches_at_once": 1, "iterations": 2}, pk.attack_2: {"iterations": 2}}.get(attack, {})
+    settings = {} if attack is pk.borrowed_momentum else {"calibration": small_calibration, "iterations": 2}
+    monkeypatch.setattr(sys.modules["polkit.adversary.attack_3"], "BATCHES_AT_ONCE", 1)
     spoofs = []
     for captured in (True, False):
         if not captured:
@@ -135,7 +137,6 @@ def test_a_captured_spoof_is_the_plain_one(small_task, small_proof, small_calibr
                 spoof_steps=16,
                 seed=1,
                 conditions=GPU,
-                calibration=small_calibration,
                 out=tmp_path / f"{captured}",
                 progress=False,
                 **settings,

@@ -161,7 +161,6 @@ def judged(small_proof, small_task, small_calibration, tmp_path_factory):
         small_proof.final_weights(),
         small_task,
         spoof_steps=8,
-        calibration=small_calibration,
         out=tmp_path_factory.mktemp("panels") / "spoof",
         progress=False,
     )
@@ -246,7 +245,7 @@ def test_an_attack_panel_forges_and_judges_when_run(judged, small_proof, small_c
     final, asked = small_proof.final_weights(), []
 
     def forge(*arguments, **settings):
-        asked.append((settings["spoof_steps"], settings["calibration"].task.checkpoint_interval))
+        asked.append((settings["spoof_steps"], settings.pop("calibration").task.checkpoint_interval))
         return pk.interpolation_only(*arguments, **settings)
 
     shown = panels.attack_panel("ii", forge, final, judged, small_proof, most_steps=24, intervals=[4, 8], growth=growth)
@@ -264,7 +263,7 @@ def test_an_attack_panel_forges_and_judges_when_run(judged, small_proof, small_c
     run(shown)
     assert asked == [(16, 8)]
     known = calibration_for_interval(small_calibration, growth, 8)
-    spoof = pk.interpolation_only(final, known.task, spoof_steps=16, calibration=known, progress=False)
+    spoof = pk.interpolation_only(final, known.task, spoof_steps=16, progress=False)
     verdict = pk.verify(spoof, known, top_q="all")
     assert verdict.intervals["start"].nunique() == 2
     expected = figures.verdict_figure(verdict, known, threshold_scale=0.5, top_q=1)
@@ -513,7 +512,11 @@ def test_the_window_panel_forges_one_more_spoof_when_run(judged, small_proof, sm
     final = small_proof.final_weights()
     costs = {"interpolation only": 1.0, "Attack II": 31.0}
     first = attempt("Attack II", judged.spoof, judged.verdict, small_proof)
-    forgers, attempts = dict.fromkeys(costs, pk.interpolation_only), [first]
+
+    def forge(*arguments, calibration, **settings):
+        return pk.interpolation_only(*arguments, **settings)
+
+    forgers, attempts = dict.fromkeys(costs, forge), [first]
     guess = panels.Prediction("Which?", least=4, most=160, unit="T'", whole=True)
     shown = panels.window_panel(
         forgers,
