@@ -93,5 +93,5 @@ def test_the_table_shows_value_and_share():
 
 
 def test_without_the_published_table_the_reader_is_told_what_makes_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"forge_costs.csv is missing: `cost\(\)` of each of `every_spoof`"):
+    with pytest.raises(FileNotFoundError, match="forge_costs.csv is missing: `make forge_costs` writes it"):
         forging_costs(tmp_path)

@@ -101,7 +101,7 @@ def forging_costs(results: Path) -> pd.DataFrame:
     """Both scales in one table, from the folder of `digits` and `folder-32x32`, spoofs in the order of the book."""
     digits, colour = results / "digits", results / "folder-32x32" / "forge_costs.csv"
     if not colour.is_file():
-        raise FileNotFoundError(f"{colour} is missing: `cost()` of each of `every_spoof` on 32x32 images is its row")
+        raise FileNotFoundError(f"{colour} is missing: `make forge_costs` writes it")
     small = costs_of_matrix(read_matrix(digits)["matrix_costs"], pd.read_csv(digits / "runs.csv"))
     table = pd.concat([small.assign(data=DIGITS), pd.read_csv(colour).assign(data=COLOUR)])
     turn = {"data": (DIGITS, COLOUR).index, "folder": {name: number for number, name in enumerate(SPOOFS)}}
