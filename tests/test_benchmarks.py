@@ -11,11 +11,8 @@ import pytest
 import torch
 
 import polkit as pk
-from polkit.adversary.perturb import Batch, first_order, slope_by_difference, squared_norm, weight_gradient
 from polkit.book.figures import scaling_figure
-from polkit.training.conditions import applied
 from polkit.training.data import signatures_of
-from polkit.training.step import Learner
 from tests.benchmarks.growth import METERS, over_interval, over_parameters, over_spoof_steps, over_top_q, slopes
 from tests.benchmarks.loops import STATUS, bare_loop, median_seconds, random_points
 from tests.benchmarks.optimum import cheapest, optimum_table
@@ -161,9 +158,7 @@ def test_a_larger_model_costs_more():
 
 def test_the_optimum_is_the_cheapest_that_always_passes(small_proof, small_calibration):
     table = optimum_table(small_proof, small_calibration, lengths=(8,))
-    assert len(table) == 12
-    by_slope = table[(table["attack"] == "attack_2") & (table["iterations"].isna() | (table["iterations"] == 10))]
-    assert set(by_slope["second_order"]) == {"difference", "double backward"}
+    assert len(table) == 10
     invented = pd.concat(
         [
             table.head(2).assign(accepted=[True, False], operations=[0.3, 0.1]),
@@ -174,60 +169,6 @@ def test_the_optimum_is_the_cheapest_that_always_passes(small_proof, small_calib
     assert best["iterations"].tolist() == [10]
     assert best["operations"].tolist() == pytest.approx([0.3])
     assert best["trainings"].tolist() == [2]
-
-
-@pytest.mark.parametrize("size", [1, 2])
-def test_a_difference_of_gradients_is_the_double_backward(small_task, size, monkeypatch):
-    monkeypatch.setattr("polkit.adversary.perturb.NUDGE", 1e-7)
-    points = pk.training_points(small_task)
-    batches = [Batch(points.take(range(8 * i, 8 * i + 8)), 5 + i) for i in range(size)]
-    shares = [0.25, 0.75][-size:]
-    images = torch.stack([batch.points.images for batch in batches]).double() / 255
-    with applied(EXACT):
-        learner = Learner(small_task, EXACT)
-        learner.load(pk.initial_checkpoint(small_task, 0))
-        shown, mean = images.clone().requires_grad_(), None
-        for part, batch, share in zip(shown, batches, shares, strict=True):
-            points = pk.Points(part, batch.points.labels)
-            gradient = [share * each for each in weight_gradient(learner, points, batch.augmentation_seed)[1:]]
-            mean = gradient if mean is None else [a + b for a, b in zip(mean, gradient, strict=True)]
-        value = squared_norm(mean)
-        wanted = torch.autograd.grad(value, shown)[0]
-        found = first_order(learner, images, batches, shares)
-        assert float(squared_norm(found.mean)) == pytest.approx(float(value.detach()))
-        slope = slope_by_difference(learner, images, batches, shares, found)
-    torch.testing.assert_close(slope, wanted, rtol=1e-3, atol=1e-5 * float(wanted.abs().max()))
-
-
-@pytest.mark.parametrize("attack", [pk.attack_2, pk.attack_3])
-def test_an_attack_by_differences_pays_for_each(small_task, small_proof, small_calibration, tmp_path, attack):
-    units = pk.unit_costs(small_task)
-    update, difference = (units[kind].floating_point_operations for kind in ("update", "difference"))
-    spoof = attack(
-        small_proof.final_weights(),
-        small_task,
-        spoof_steps=4,
-        calibration=small_calibration,
-        seed=1,
-        second_order="difference",
-        iterations=3,
-        stopping_test=False,
-        out=tmp_path / "spoof",
-        progress=False,
-    )
-    counts, k = spoof.counts(), 4
-    assert counts["difference"] == (3 * k if attack is pk.attack_2 else 3)
-    assert not counts.get("objective")
-    updates = 2 * k if attack is pk.attack_2 else 2 * k + k
-    assert spoof.cost().floating_point_operations == updates * update + 3 * k * difference
-    trace = spoof.trace()
-    assert (trace["gradient_squared_after"] < trace["gradient_squared_before"]).all()
-    assert pk.verify(spoof, small_calibration).usable
-
-
-def test_an_unknown_second_order_is_refused(small_task, small_proof):
-    with pytest.raises(ValueError, match="choose from double backward, difference"):
-        pk.attack_2(small_proof.final_weights(), small_task, spoof_steps=4, second_order="third", progress=False)
 
 
 def test_interpolation_with_forward_passes_costs_a_third_and_moves_no_weight(small_task, small_proof, tmp_path):

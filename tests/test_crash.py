@@ -12,7 +12,7 @@ import pytest
 from kills import SMALL, batch_command, contents
 
 import polkit as pk
-from polkit.adversary.forge import spoof_place
+from polkit.adversary.forge import Made, forge
 from polkit.adversary.plan import make_plan
 
 
@@ -253,13 +253,13 @@ def test_a_full_disk_or_a_read_only_folder_is_one_sentence_and_what_was_made_goe
 
 
 def test_a_spoof_that_fails_leaves_nothing(small_task, small_proof, tmp_path):
-    plan = make_plan(small_proof.final_weights(), small_task, spoof_steps=4, seed=1)
+    plan = make_plan(small_proof.final_weights(), small_task, spoof_steps=4, seed=1, out=tmp_path / "spoof")
 
-    def fail():
-        with spoof_place(plan, "none", {}, tmp_path / "spoof") as (_, partial):
-            assert partial.is_dir()
-            raise KeyboardInterrupt
+    def fail(plan):
+        yield Made(0, plan.first)
+        assert (tmp_path / "spoof.partial" / "checkpoints").is_dir()
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fail()
+        forge(plan, "none", fail, {})
     assert list(tmp_path.iterdir()) == []

@@ -1,13 +1,14 @@
 """CUDA graphs, and what only a GPU can show: without one all tests but the first are skipped."""
 
 import os
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 import polkit as pk
-from polkit.adversary.perturb import passes_of
+from polkit.adversary.perturb import Passes
 from polkit.reproduce.batch import connected, own_gpu
 from polkit.training.conditions import PRECISIONS, applied
 from polkit.training.data import batch_order
@@ -138,7 +139,7 @@ def test_captured_passes_have_the_bits_of_plain_ones(small_task, precision):
     with applied(conditions):
         for kind in LEARNERS:
             learner = kind(small_task, conditions)
-            passes, direction = passes_of(learner), None
+            passes, direction = Passes(learner), None
             for turn in (0, 1):
                 learner.load(pk.initial_checkpoint(small_task, turn))
                 batch = points.take(batches[turn]).to("cuda")
@@ -150,7 +151,7 @@ def test_captured_passes_have_the_bits_of_plain_ones(small_task, precision):
                     "objective": passes.objective(batch, turn),
                     "along": passes.slope_along(batch, turn, share, *direction),
                 } | found
-                found["update"] = [passes.update(batch, step=0, augmentation_seed=turn)]
+                found["update"] = [learner.update(batch, step=0, augmentation_seed=turn)]
                 state = [value for part in learner.snapshot().parts().values() for value in part.values()]
                 found_by[kind, turn] = {name: [value.cpu() for value in values] for name, values in found.items()}
                 found_by[kind, turn]["state"] = state
@@ -165,7 +166,8 @@ def test_captured_passes_have_the_bits_of_plain_ones(small_task, precision):
 @pytest.mark.gpu
 @needs_gpu
 def test_a_captured_spoof_is_the_plain_one(small_task, small_proof, small_calibration, tmp_path, attack, monkeypatch):
-    settings = {pk.attack_3: {"batches_at_once": 1, "iterations": 2}, pk.attack_2: {"iterations": 2}}.get(attack, {})
+    settings = {} if attack is pk.borrowed_momentum else {"calibration": small_calibration, "iterations": 2}
+    monkeypatch.setattr(sys.modules["polkit.adversary.attack_3"], "BATCHES_AT_ONCE", 1)
     spoofs = []
     for captured in (True, False):
         if not captured:
@@ -177,7 +179,6 @@ def test_a_captured_spoof_is_the_plain_one(small_task, small_proof, small_calibr
                 spoof_steps=16,
                 seed=1,
                 conditions=GPU,
-                calibration=small_calibration,
                 out=tmp_path / f"{captured}",
                 progress=False,
                 **settings,

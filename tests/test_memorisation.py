@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import polkit as pk
-from polkit.adversary.retraining import fitted_batches
+from notebooks.experiments.ordering import fitted_batches
 from polkit.defences import memorisation, memorised
 from polkit.defences.memorisation import _rank_statistic
 from polkit.proof import write_manifest

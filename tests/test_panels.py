@@ -49,7 +49,6 @@ def judged(small_proof, small_task, small_calibration, tmp_path_factory):
         small_proof.final_weights(),
         small_task,
         spoof_steps=8,
-        calibration=small_calibration,
         out=tmp_path_factory.mktemp("panels") / "spoof",
         progress=False,
     )
@@ -112,7 +111,7 @@ def test_an_attack_panel_forges_and_judges_when_run(judged, small_proof, small_c
     final, asked = small_proof.final_weights(), []
 
     def forge(*arguments, **settings):
-        asked.append((settings["spoof_steps"], settings["calibration"].task.checkpoint_interval))
+        asked.append((settings["spoof_steps"], settings.pop("calibration").task.checkpoint_interval))
         return pk.interpolation_only(*arguments, **settings)
 
     shown = panels.attack_panel("ii", forge, final, judged, small_proof, most_steps=24, intervals=[4, 8], growth=growth)
@@ -127,7 +126,7 @@ def test_an_attack_panel_forges_and_judges_when_run(judged, small_proof, small_c
     run(shown)
     assert asked == [(16, 8)], "a whole number of intervals"
     known = calibration_for_interval(small_calibration, growth, 8)
-    spoof = pk.interpolation_only(final, known.task, spoof_steps=16, calibration=known, progress=False)
+    spoof = pk.interpolation_only(final, known.task, spoof_steps=16, progress=False)
     verdict = pk.verify(spoof, known, top_q="all")
     assert verdict.intervals["start"].nunique() == 2
     expected = figures.verdict_figure(verdict, known, threshold_scale=0.5, top_q=1)

@@ -1,5 +1,7 @@
 """Each task of the paper without a GPU: two steps and one forged interval, in its own batch and image size."""
 
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -36,6 +38,7 @@ def noise(folder, name):
 def test_two_steps_and_one_interval(name, tmp_path, monkeypatch):
     noise(tmp_path, name)
     monkeypatch.setenv("POLKIT_DATA", str(tmp_path))
+    monkeypatch.setattr(sys.modules["polkit.adversary.attack_3"], "BATCHES_AT_ONCE", 1)
     paper = pk.task(name)
     task = paper.replace(train_size=128, epochs=2, checkpoint_interval=2)
     assert task.batch_size == 128
@@ -52,7 +55,6 @@ def test_two_steps_and_one_interval(name, tmp_path, monkeypatch):
         seed=1,
         iterations=1,
         stopping_test=False,
-        batches_at_once=1,
         conditions=conditions,
         out=tmp_path / "spoof",
         progress=False,

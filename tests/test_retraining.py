@@ -115,7 +115,7 @@ def test_distillation_is_kept_and_reported_like_every_attack(small_task, final, 
     steps = []
     spoof = distil(final, small_task, spoof_steps=4, progress=lambda done, total: steps.append((done, total)))
     assert spoof.folder.parent == home / "spoofs"
-    assert steps == [(done, 4) for done in range(5)]
+    assert steps == [(0, 2), (1, 2), (2, 2)]  # of the checkpoints 0 and 4
     assert distil(final, small_task, spoof_steps=4, progress=False).folder == spoof.folder
     assert distil(final, small_task, spoof_steps=4, seed=1, progress=False).folder != spoof.folder
     with pytest.raises(ValueError, match="T' = 10 is not a multiple of the checkpoint interval k = 4"):

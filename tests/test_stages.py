@@ -40,17 +40,9 @@ def test_one_stage_divides_the_way_evenly():
     assert staged_pace((0.0,), (0.3,)) == ((0, 0), (1, 1))
 
 
-def test_attack_2_walks_the_path_it_was_given(small_task, small_proof, tmp_path):
-    final = small_proof.final_weights()
-    spoof = pk.attack_2(
-        final,
-        small_task,
-        spoof_steps=12,
-        pace=((0, 0), (0.5, 0.9), (1, 1)),
-        iterations=1,
-        out=tmp_path / "spoof",
-        progress=False,
-    )
+def test_a_spoof_walks_the_path_it_was_given(small_task, small_proof, tmp_path):
+    final, pace = small_proof.final_weights(), ((0, 0), (0.5, 0.9), (1, 1))
+    spoof = pk.interpolation_only(final, small_task, spoof_steps=12, pace=pace, out=tmp_path / "spoof", progress=False)
     assert walked(spoof, final) == pytest.approx([0.6, 0.3 + 0.1 / 3, 0.2 / 3], rel=1e-3)
 
 

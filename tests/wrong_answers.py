@@ -209,11 +209,8 @@ WRONG = {
         ("even", "It is rejected"),
         ("spoof", "points of its own"),
         ("proof", "longer than this chapter's"),
-        (
-            "pk.interpolation_only(final, the_task, spoof_steps=14 * k, seed=1, calibration=calibration)",
-            "passes as well",
-        ),
-        ("pk.borrowed_momentum(final, the_task, spoof_steps=4 * k, seed=1, calibration=calibration)", "Momentum"),
+        ("pk.interpolation_only(final, the_task, spoof_steps=14 * k, seed=1)", "passes as well"),
+        ("pk.borrowed_momentum(final, the_task, spoof_steps=4 * k, seed=1)", "Momentum"),
         ("pk.retrain(the_task.replace(epochs=1), 3)", "does not end at W_T"),
         ("0.5", "must be a proof"),
     ],

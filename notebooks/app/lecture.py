@@ -62,15 +62,10 @@ def explorer_screen(task: Task | None = None, workers: int = 2) -> View:
         attack, intervals = SPOOFS[name]
 
         def compute(progress: Progress) -> Judged:
-            steps, calibration = intervals * task.checkpoint_interval, state["calibration"]
-            spoof = attack(
-                state["proof"].final_weights(),
-                task,
-                spoof_steps=steps,
-                seed=1,
-                calibration=calibration,
-                progress=progress,
-            )
+            given = {"calibration": state["calibration"]} if name == "Attack II" else {}
+            steps = intervals * task.checkpoint_interval
+            final = state["proof"].final_weights()
+            spoof = attack(final, task, spoof_steps=steps, seed=1, progress=progress, **given)
             return judge(spoof, progress)
 
         return compute

@@ -15,8 +15,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from notebooks.experiments.ordering import fitted_batches
 from polkit.adversary.path import sorted_initialisation
-from polkit.adversary.retraining import fitted_batches
 from polkit.defences.exact import ALLOWED, flat, nearness, prove_exactly, replay_exactly, round_and_log, stepped, units
 from polkit.defences.memorisation import EARLY, memorisation
 from polkit.defences.standards import spread_starts

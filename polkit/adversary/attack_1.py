@@ -30,10 +30,8 @@ def attack_1(
 
     calibration: tells δ, to say how far the last update misses
     iterations: the budget of the while loop of line 22, d(W'_T', W_T) > δ, which the paper leaves without one
-    keep_failed: write the spoof even if that is spent; its trace says how far in l2 it missed
+    keep_failed: write the spoof even if that is spent and W_T further off than δ; otherwise AttackFailed is raised
     common: as every spoof, see `Common`
-
-    Raises AttackFailed without keep_failed if the last update ends further than δ from W_T.
     """
     plan = make_plan(final, task, **common).limited(calibration).fresh()
     return forge(plan, "attack-1", trained_to_land, {"iterations": iterations}, keep_failed)

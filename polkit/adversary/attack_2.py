@@ -33,10 +33,10 @@ def attack_2(
     iterations: N, the most L-BFGS iterations for a batch
     stopping_test: leave a batch as soon as its update moves at most γ in every distance (line 25)
     workers: threads that share the intervals; the spoof is the same byte for byte
-    keep_failed: write a spoof some of whose batches miss γ all the same; `Proof.missed` says so
+    keep_failed: write a spoof some of whose batches miss γ, as `Proof.missed` says; otherwise AttackFailed is raised
     common: as every spoof, see `Common`
 
-    Raises ValueError on a T' no spoof can have, FileExistsError if `out` exists, AttackFailed without keep_failed.
+    Raises ValueError on a T' no spoof can have, FileExistsError if `out` exists.
     """
     plan = make_plan(final, task, **common).limited(calibration, movement_limit)
     settings = {"iterations": iterations, "stopping_test": stopping_test}

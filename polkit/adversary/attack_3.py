@@ -15,8 +15,7 @@ from polkit.proof import Proof
 from polkit.training import Checkpoint, Points, Task
 from polkit.verifier import Calibration
 
-# The most batches whose double backward may be held in memory together. More of them in an interval are taken one by
-# one, which costs one more gradient each.
+# In memory together for a double backward. More of them are taken one by one, which costs one more gradient each.
 BATCHES_AT_ONCE = 10
 
 
@@ -36,12 +35,11 @@ def attack_3(
 ) -> Proof:
     """A spoof of f_{W_T} in T' steps, with one optimisation for each interval of k batches.
 
-    Line 23 stops on d(W'_t, W_t) ≤ γ - σ, which no interpolated W_t allows unless the whole interval is shorter than
-    that. The corollary needs W'_t close to where it started, so the test here is d(W'_t, W_{t-k}) ≤ γ - σ; the
-    verifier's error is then at most d(W_{t-k}, W_t) + γ - σ + the gap.
+    Line 23 stops on d(W'_t, W_t) ≤ γ - σ, which no interpolated W_t allows if its interval is longer than that. We stop
+    on d(W'_t, W_{t-k}) ≤ γ - σ; the verifier's error is then at most d(W_{t-k}, W_t) + γ - σ + the gap of Corollary 1.
 
     movement_limit: γ as a share of δ; here it bounds the joint update of a whole interval
-    reserve: σ as a share of γ, kept for the gap of Corollary 1
+    reserve: σ as a share of γ, kept for that gap
     off_path: how far the first checkpoints leave the straight path, as a share of the weights' size (Figure 10)
 
     The other arguments, and what is raised, are as in `attack_2`.

@@ -2,7 +2,6 @@
 
 import math
 import shutil
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -30,7 +29,6 @@ from polkit.proof import (
 )
 from polkit.training import (
     Checkpoint,
-    Cost,
     Learner,
     Meter,
     Points,
@@ -119,8 +117,7 @@ def _written(plan: Plan, attack: str, making: Iterator[Made], partial: Path) -> 
 def with_published(points: Points, batches: np.ndarray, published: list[Batch]) -> tuple[Points, np.ndarray]:
     """The points and indices of a spoof whose last batches are the published ones.
 
-    Each becomes points of its own: written back over D, as in the printed algorithms, it would undo an earlier batch
-    that shares an image.
+    Each becomes points of its own: written back over D, as printed, it would undo an earlier one that shares an image.
     """
     if not published:
         return points, batches
@@ -153,8 +150,7 @@ def trained(learner: Learner, plan: Plan, steps: int) -> Generator[Made, None, C
 def as_recorded(plan: Plan, checkpoint: Checkpoint) -> Checkpoint:
     """In the precision of W_T, in which the checkpoints of a spoof are written."""
     kind = next(iter(plan.final.weights.values())).dtype
-    parts = checkpoint.parts().values()
-    return Checkpoint(*({name: value.to(kind) for name, value in part.items()} for part in parts))
+    return Checkpoint(*({name: value.to(kind) for name, value in part.items()} for part in checkpoint.parts().values()))
 
 
 Tensors = Mapping[str, Tensor]
@@ -181,7 +177,7 @@ def along_path(
         plan = replace(plan, first=at_rest(reached.weights, reached.buffers), begun=trained_steps)
     yield Made(plan.begun, plan.first)
 
-    def treated(start: int) -> tuple[Treated, Cost, Counter[str]]:
+    def treated(start: int) -> tuple:
         own, first = replace(plan, meter=Meter(plan.meter.units)), at_rest(plan.weights_at(start), plan.first.buffers)
         with applied(plan.conditions):
             found = treat(passes(get_ident()), own, start, first, **settings)

@@ -30,8 +30,7 @@ def interpolation_only(
     pace: knots (share of the steps, share of the path) for a path that is not evenly divided, such as `staged_pace`
     replayed_intervals: how many of the first ones are replayed (default: all); for the others, forward passes at
         W_{t-k} do, a third of the cost, since the weights hardly move there
-    trained_steps: how many of the first steps are trained, whole intervals and fewer than all; the path begins where
-        they end, past the place where gradients are largest
+    trained_steps: how many of the first steps are trained; the path begins there, where gradients are smaller
     workers, common: as in `attack_2`
     """
     plan, k, all_steps = make_plan(final, task, **common).paced(pace), task.checkpoint_interval, common["spoof_steps"]

@@ -153,11 +153,9 @@ def pushed_or_made_up(plan: Plan, *, top_q: int) -> Iterator[Made]:
 
 def shortest_blindfold(task: Task, top_q: int = 1) -> int | None:
     """The least T' for which `blindfold_top_q` has room, or None if an epoch has fewer than 2 Q intervals."""
-    interval, epoch = task.checkpoint_interval, task.steps_per_epoch
-    if 2 * top_q * interval > epoch:
-        return None
-    first = -(-epoch // interval) * interval  # where the first interval of the second epoch starts
-    return first + 2 * top_q * interval
+    k, epoch = task.checkpoint_interval, task.steps_per_epoch
+    second = -(-epoch // k) * k  # where the first interval of the second epoch starts
+    return None if 2 * top_q * k > epoch else second + 2 * top_q * k
 
 
 def real_intervals(plan: Plan, top_q: int) -> set[int]:
@@ -184,8 +182,7 @@ def hidden_crossing(final: Checkpoint, task: Task, **common: Unpack[Common]) -> 
     T' - 3k steps are trained from a fresh W_0. Then an interval that moves nothing claims to end with a momentum that
     carries the weights to W_T; it was never computed. The next starts from there and is computed: the largest update of
     all, and it reproduces. The last claims to end at W_T. Only a verifier who happens to draw one of the two can tell,
-    however small the δ. With redrawn augmentation the jump of `digits` errs by less than δ once the learning rate has
-    dropped. The trace says how far it went.
+    however small the δ. With redrawn augmentation the jump of `digits` errs by less than δ once the rate has dropped.
 
     Raises ValueError if T' is shorter than four intervals, if its last two lie in two epochs, so that the landing would
     be the largest update of its own, or if the task has no momentum to borrow.

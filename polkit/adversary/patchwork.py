@@ -13,10 +13,9 @@ from polkit.training import Checkpoint, Task
 
 
 def concatenation(final: Checkpoint, task: Task, **common: Unpack[Common]) -> Proof:
-    """Two proofs one behind the other (Jia et al. 2021, Section V): half of T' is a training of the adversary's own,
-    behind it stands f_{W_T} at rest, which was never reached.
+    """Two proofs one behind the other (Jia et al. 2021, Section V): a training of the adversary's own, then f_{W_T}.
 
-    Only the seam itself jumps. Raises ValueError if T' is shorter than two intervals.
+    It stands there at rest and was never reached. Only the seam jumps. Raises ValueError if T' has one interval only.
     """
     return forge(make_plan(final, task, **common).fresh(), "concatenation", half_trained, {"not_a_number": False})
 

@@ -11,7 +11,7 @@ from polkit.training import Checkpoint, Task, build_model, derive_seed, initial_
 def sorted_initialisation(task: Task, final: Checkpoint, seed: int) -> Checkpoint:
     """initW_0(ζ, W_T), Section III-B: a true draw from ζ, dealt out in the order of W_T's own elements.
 
-    The paper sorts all n elements at once. A verifier tests each layer against its own ζ, so we sort tensor by tensor.
+    The paper sorts all n elements at once. We sort each tensor, since a verifier tests each layer against its own ζ.
     """
     generator = torch.Generator().manual_seed(derive_seed(seed, "sorted initialisation"))
     model = build_model(task)

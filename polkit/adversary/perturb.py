@@ -117,10 +117,8 @@ class Perturbation:
         self._optimiser = torch.optim.LBFGS([self.noise], history_size=10, **once)
 
     def improve(self) -> None:
-        """One iteration: evaluate at X + R and move R, unless the gradient found there says that X + R will do.
-
-        Only then, and at the end of the budget, is the update tried on the rounded images.
-        """
+        """One iteration: evaluate at X + R and move R, unless the gradient found there says that X + R will do. Only
+        then, and after the last iteration, is the update tried on the rounded images."""
         self.learner.load(self.before)
         standing = self.noise.detach().clone()
         self._optimiser.step(self._evaluate)

@@ -12,7 +12,6 @@ import torch
 from polkit.adversary.path import on_the_path, perturbation, sorted_initialisation
 from polkit.proof import tensor_shapes
 from polkit.training import (
-    PARTS,
     Checkpoint,
     Conditions,
     Learner,
@@ -192,8 +191,8 @@ def original_batch(task: Task, step: int, seed: int) -> Points:
 def check_weights(final: Checkpoint, task: Task) -> None:
     """ValueError unless these are the weights and buffers of the task's model."""
     wanted = {key: tuple(shape) for key, shape in tensor_shapes(task).items() if not key.startswith("momentum.")}
-    parts = final.parts()
-    found = {f"{part}.{name}": tuple(value.shape) for part in PARTS for name, value in parts[part].items()}
+    parts = {"weights": final.weights, "buffers": final.buffers}
+    found = {f"{part}.{name}": tuple(value.shape) for part, named in parts.items() for name, value in named.items()}
     if wanted != found:
         odd = min(key for key in wanted | found if wanted.get(key) != found.get(key))
         raise ValueError(

@@ -41,9 +41,8 @@ def retrain(
 def distil(final: Checkpoint, task: Task, **common: Unpack[Common]) -> Proof:
     """Kind 4: an honest, valid proof of another model, W'_{T'}, that has learned to answer as f_{W_T} does.
 
-    A fresh W_0 is trained for T' steps on the training images with the labels that f_{W_T} gives them; images and
-    labels travel with the proof. The learning rate of each step is the verifier's, so T' < T keeps the early, large
-    ones and may never come to the drops.
+    A fresh W_0 is trained for T' steps on the images with the labels that f_{W_T} gives them; both travel with the
+    proof. The learning rates are the verifier's, so T' < T keeps the early, large ones and may never see the drops.
     """
     return forge(make_plan(final, task, **common).fresh(), "distillation", taught, {})
 

@@ -14,8 +14,7 @@ from polkit.training import Checkpoint, Conditions, Cost, Task
 from polkit.verifier import Calibration
 
 ZIGZAG = {"off_path": 0.6}  # such a way on `digits` is 0.18 straight, and an honest proof's 0.14
-# Of 40 intervals one trains, one crosses, two let the buffers settle, all before a tenth of them is over.
-EARLY = {"rest": 38, "corrections": 1}
+EARLY = {"rest": 38, "corrections": 1}  # of 40 intervals one trains, one crosses, two let the buffers settle
 TABLE = {  # name -> attack, which of `lengths`, what `every_spoof` is given that it takes, settings of its own
     "Attack I": (adversary.attack_1, "usual", ("calibration",), {}),
     "Attack II": (adversary.attack_2, "usual", ("calibration", "workers"), {}),
@@ -27,8 +26,7 @@ TABLE = {  # name -> attack, which of `lengths`, what `every_spoof` is given tha
     "concatenation": (adversary.concatenation, "usual", (), {}),
     "NaN checkpoints": (adversary.non_finite, "usual", (), {}),
     "distillation": (adversary.distil, "usual", (), {}),
-    # Each of these answers a defence: by more intervals, by a path that is not straight, by a W_0 that nobody sorted,
-    # by arriving early, by walking as the stages allow, by a real jump between two intervals that are not.
+    # Each of these answers a defence.
     "borrowed momentum, many intervals": (adversary.borrowed_momentum, "usual", (), {}),
     "borrowed momentum, zigzag": (adversary.borrowed_momentum, "usual", (), ZIGZAG),
     "borrowed momentum, fresh start": (adversary.borrowed_momentum, "usual", (), {"fresh_start": True}),
@@ -63,8 +61,8 @@ def every_spoof(
     steps, made = lengths(task, intervals, pace), {}
     for name, (attack, length, taken, settings) in TABLE.items():
         if steps[length]:
-            settings = settings | {key: given[key] for key in taken}
-            made[name] = attack(final, task, spoof_steps=steps[length], **settings, **common)
+            chosen = settings | {key: given[key] for key in taken}
+            made[name] = attack(final, task, spoof_steps=steps[length], **chosen, **common)
     if prover_seed is not None:
         made[adversary.RETRAINING] = adversary.retrain(task, prover_seed, conditions=conditions, progress=False)
     return made
@@ -74,16 +72,15 @@ def lengths(task: Task, intervals: int, pace: Sequence[tuple[float, float]]) -> 
     """T' of each kind of spoof in the table; none or 0 where there is no room for it."""
     k, crossing = task.checkpoint_interval, adversary.crossing_length
     fastest = max(((right[1] - left[1]) / (right[0] - left[0]) for left, right in pairwise(pace)), default=0)
-    drop = min(task.milestones, default=0) * task.steps_per_epoch
     return {
         "short": 4 * k,
         "usual": intervals * k,
         "early": 40 * k,
         "staged": math.ceil(intervals * fastest) * k,  # so that no interval is longer than those of the even path
         "blindfold": adversary.shortest_blindfold(task),
-        "crossing": crossing(task, drop + 2 * k),  # a jump is real enough once the learning rate has fallen
-        # T itself, since a verifier may ask for it; where that is no crossing, the longest that nearly is.
-        "whole": crossing(task, task.steps) or crossing(task, task.steps - 3 * k),
+        # A jump is real enough once the learning rate has fallen.
+        "crossing": crossing(task, min(task.milestones, default=0) * task.steps_per_epoch + 2 * k),
+        "whole": crossing(task, task.steps) or crossing(task, task.steps - 3 * k),  # a verifier may ask for T' = T
     }
 
 
@@ -92,7 +89,7 @@ DIGITS, COLOUR = "8x8 digits", "32x32 colour"
 
 
 def costs_of_matrix(costs: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Of `digits`: `share.METER` as the matrix has it, and each meter, which is the share of the mean proof's."""
+    """Of `digits`: `share.METER` as the matrix has it, and METER: that, times what the proofs cost in the mean."""
     known = costs[costs["task"] == "digits"]
     honest = runs[(runs["experiment"] == "honest") & (runs["task"] == "digits")]
     spent = {meter: known[meter] * honest[f"cost.{meter}"].mean() for meter in METERS}
@@ -103,22 +100,16 @@ def forging_costs() -> pd.DataFrame:
     """Both published scales in one table, `data` first, spoofs in the order of the book."""
     small = costs_of_matrix(published("digits/matrix_costs"), published("digits/runs")).assign(data=DIGITS)
     table = pd.concat([small, published("folder-32x32/forge_costs").assign(data=COLOUR)])
-    order = {name: number for number, name in enumerate(SPOOFS)}
-    turn = {"data": (DIGITS, COLOUR).index, "folder": order}
+    turn = {"data": (DIGITS, COLOUR).index, "folder": {name: number for number, name in enumerate(SPOOFS)}}
     table = table.sort_values(["data", "folder"], key=lambda column: column.map(turn[column.name]), ignore_index=True)
     return table[["data", "folder", "steps", *METERS, *(f"share.{meter}" for meter in METERS)]]
 
 
 def shown_costs(table: pd.DataFrame) -> pd.DataFrame:
     """For a reader: each meter as `value (share of the proof's)`, a row per data set and spoof."""
-    scales = {
-        "gradient_evaluations": (1, "{:,.0f}"),
-        "floating_point_operations": (1e9, "{:,.0f} G"),
-        "wall_seconds": (1, "{:,.1f} s"),
-        "stored_bytes": (1e6, "{:,.1f} MB"),
-    }
+    units, forms = (1, 1e9, 1, 1e6), ("{:,.0f}", "{:,.0f} G", "{:,.1f} s", "{:,.1f} MB")
     columns = {"T'": table["steps"].map("{:,.0f}".format)}
-    for meter, (unit, form) in scales.items():
-        pairs = zip(table[meter] / unit, table[f"share.{meter}"], strict=True)
-        columns[meter.replace("_", " ")] = [f"{form.format(value)} ({share:.3f})" for value, share in pairs]
+    for meter, unit, form in zip(METERS, units, forms, strict=True):
+        shares = table[f"share.{meter}"].map(" ({:.3f})".format)
+        columns[meter.replace("_", " ")] = (table[meter] / unit).map(form.format) + shares
     return pd.DataFrame(columns).set_axis(pd.MultiIndex.from_frame(table[["data", "folder"]]))

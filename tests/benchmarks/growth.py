@@ -67,13 +67,13 @@ def over_spoof_steps(lengths: tuple[int, ...], task: Task) -> Iterator[dict]:
         proof, calibration = made(task, Path(folder))
         for steps in lengths:
             for attack in (attack_2, attack_3, interpolation_only):
-                effort = {} if attack is interpolation_only else {"iterations": 2, "stopping_test": False}
+                effort = {"calibration": calibration, "iterations": 2, "stopping_test": False}
+                effort = {} if attack is interpolation_only else effort
                 spoof = attack(
                     proof.final_weights(),
                     task,
                     spoof_steps=steps,
                     seed=1,
-                    calibration=calibration,
                     out=Path(folder) / f"{attack.__name__}-{steps}",
                     progress=False,
                     **effort,

@@ -27,17 +27,13 @@ def settings(lengths: Sequence[int] = LENGTHS) -> list[tuple[str, dict]]:
     chosen: list[tuple[str, dict]] = []
     for steps in lengths:
         for attack, iterations in (("attack_2", (10, 3)), ("attack_3", (6, 2))):
-            chosen += [
-                (attack, {"spoof_steps": steps, "second_order": "difference", "iterations": most})
-                for most in iterations
-            ]
+            chosen += [(attack, {"spoof_steps": steps, "iterations": most}) for most in iterations]
         chosen += [
             ("interpolation_only", {"spoof_steps": steps, "replayed_intervals": first}) for first in (0, 1, 3, steps)
         ]
     longest = max(lengths)
     for attack in ("attack_2", "attack_3"):
-        chosen.append((attack, {"spoof_steps": longest, "second_order": "double backward"}))
-        chosen.append((attack, {"spoof_steps": longest, "second_order": "difference", "precision": "bf16"}))
+        chosen.append((attack, {"spoof_steps": longest, "precision": "bf16"}))
     return chosen
 
 
@@ -51,7 +47,7 @@ def optimum_table(
 ) -> pd.DataFrame:
     """A row per attack and settings: its cost as a share of the proof's, and whether it is accepted at Q = all.
 
-    Columns attack, spoof_steps, second_order, iterations, replayed_intervals, precision (an empty one does not apply or
+    Columns attack, spoof_steps, iterations, replayed_intervals, precision (an empty one does not apply or
     is the attack's own), operations, bytes, accepted, and for each part the largest error in multiples of δ.
     seed: the adversary's. Spoofs and replays are kept in the cache, so that a sweep which was stopped goes on; seconds
     are for `make bench` to measure, in one run.
@@ -61,9 +57,9 @@ def optimum_table(
     for attack, chosen in reported(tried, total=len(tried), title="optimum", progress=progress):
         options = {key: value for key, value in chosen.items() if key != "precision"}
         conditions = Conditions(precision=chosen.get("precision", "float32"))
-        spoof = ATTACKS[attack](
-            final, proof.task, seed=seed, calibration=calibration, conditions=conditions, progress=False, **options
-        )
+        if attack != "interpolation_only":
+            options["calibration"] = calibration
+        spoof = ATTACKS[attack](final, proof.task, seed=seed, conditions=conditions, progress=False, **options)
         verdict, share = verify(spoof, calibration, top_q="all", remember=True), spoof.cost().relative_to(proof.cost())
         rows.append(
             {
@@ -83,7 +79,7 @@ def optimum_table(
 
 def cheapest(table: pd.DataFrame) -> pd.DataFrame:
     """Of each attack, the settings that were accepted in every training and cost least, on the mean over them."""
-    keys = ["attack", "spoof_steps", "second_order", "iterations", "replayed_intervals", "precision"]
+    keys = ["attack", "spoof_steps", "iterations", "replayed_intervals", "precision"]
     known = table.assign(**{key: table[key].astype(object).where(table[key].notna(), "") for key in keys})
     means = (
         known.groupby(keys, sort=False)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import pandas as pd
 import torch
 
-from polkit.adversary.perturb import passes_of, squared_norm, weight_gradient
+from polkit.adversary.perturb import Passes, squared_norm, weight_gradient
 from polkit.training.conditions import Conditions, applied
 from polkit.training.data import Points
 from polkit.training.step import Learner, initial_checkpoint
@@ -82,7 +82,7 @@ def plain_objective(learner: Learner, points: Points) -> Callable:
 
 
 def captured_objective(learner: Learner, points: Points) -> Callable:
-    pixels, objective = Points(learner.unit_pixels(points.images), points.labels), passes_of(learner).objective
+    pixels, objective = Points(learner.unit_pixels(points.images), points.labels), Passes(learner).objective
     return lambda indices, *, step, augmentation_seed: objective(pixels.take(indices), augmentation_seed)
 
 

@@ -182,9 +182,7 @@ def test_the_explorer_shows_the_verdicts_that_the_verifier_gives(panel):
     task = pk.task("digits")
     proof, calibration = pk.prepare(task, 0, progress=False)
     attack, intervals = SPOOFS["borrowed momentum"]
-    spoof = attack(
-        proof.final_weights(), task, spoof_steps=10 * intervals, seed=1, calibration=calibration, progress=False
-    )
+    spoof = attack(proof.final_weights(), task, spoof_steps=10 * intervals, seed=1, progress=False)
     verdicts = {
         "honest proof": (4400, pk.verify(proof, calibration, top_q="all", workers=2, remember=True)),
         "borrowed momentum": (40, pk.verify(spoof, calibration, top_q="all", remember=True)),

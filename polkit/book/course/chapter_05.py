@@ -140,7 +140,7 @@ def better_pace(answer: object, *, task: Task, final: Checkpoint, calibration: C
     verdict = verify(answer, calibration, top_q="all", remember=True)
     if not verdict.accepted:
         return f"It is rejected: {verdict.reasons[0]}."
-    even = interpolation_only(final, task, spoof_steps=answer.steps, seed=1, calibration=calibration, progress=False)
+    even = interpolation_only(final, task, spoof_steps=answer.steps, seed=1, progress=False)
     too_long = verify(even, calibration, top_q="all", remember=True).accepted
     return f"With T' = {answer.steps} an evenly divided path passes as well." if too_long else ""
 

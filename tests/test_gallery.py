@@ -1,32 +1,37 @@
-"""The table of what a spoof costs: four meters, as they were spent and as shares of the proof's."""
+"""The spoofs of the book and the table of what they cost: four meters, as spent and as shares of the proof's."""
 
-from dataclasses import asdict
+import inspect
 
 import pandas as pd
 import pytest
 
 import polkit as pk
+from polkit.adversary import staged_pace
 from polkit.experiments.gallery import (
     COLOUR,
     DIGITS,
     METERS,
+    TABLE,
     costs_of_matrix,
-    costs_of_runs,
     forging_costs,
+    lengths,
     shown_costs,
-    spoof_costs,
 )
 
 
-def test_a_spoof_has_the_cost_of_its_own_record_and_its_share_of_the_proofs(small_proof, small_task, tmp_path):
-    spoof = pk.interpolation_only(
-        small_proof.final_weights(), small_task, spoof_steps=8, out=tmp_path / "spoof", progress=False
-    )
-    (row,) = spoof_costs(small_proof, {"interpolation only": spoof}).to_dict("records")
-    assert (row["folder"], row["steps"]) == ("interpolation only", 8)
-    assert {meter: row[meter] for meter in METERS} == asdict(spoof.cost())
-    assert row["share.gradient_evaluations"] == 8 / 16
-    assert row["share.stored_bytes"] == spoof.cost().stored_bytes / small_proof.cost().stored_bytes
+def test_every_spoof_has_the_length_that_suits_it():
+    task, pace = pk.task("digits"), staged_pace((0.0, 0.5), (1.0, 0.5))
+    steps = lengths(task, 14, pace)
+    assert (steps["short"], steps["usual"], steps["early"]) == (40, 140, 400)
+    assert steps["staged"] == 190  # the first half walks two thirds of the path: 14 · 4/3 intervals
+    assert steps["blindfold"] == 50
+    assert steps["crossing"] >= 100 * task.steps_per_epoch + 20  # the rate drops after 100 epochs
+    assert steps["whole"] == task.steps
+    assert lengths(task, 14, ())["staged"] == 0
+    for attack, length, taken, settings in TABLE.values():
+        known = inspect.signature(attack).parameters
+        assert length in steps
+        assert {*taken, *settings} <= set(known)
 
 
 def test_a_matrixs_shares_times_the_mean_cost_of_its_proofs():
@@ -42,18 +47,6 @@ def test_a_matrixs_shares_times_the_mean_cost_of_its_proofs():
     assert row == {"folder": "Attack I", "steps": 40} | dict.fromkeys(METERS, 5.0) | {
         f"share.{meter}": 0.25 for meter in METERS
     }
-
-
-def test_runs_of_one_length_under_the_books_names():
-    runs = pd.DataFrame(
-        {"attack": ["attack_2", "attack_2", "attack_1"], "spoof_steps": [60, 80, 80]}
-        | {f"cost.{meter}": [1.0, 2.0, 3.0] for meter in METERS}
-        | {f"share.{meter}": [0.1, 0.2, 0.3] for meter in METERS}
-    )
-    (row,) = costs_of_runs(runs, {"attack_2": "Attack II"}, 80).to_dict("records")
-    assert row["folder"] == "Attack II"
-    assert {row[meter] for meter in METERS} == {2.0}
-    assert {row[f"share.{meter}"] for meter in METERS} == {0.2}
 
 
 def test_the_published_costs_fit_what_an_attack_computes():

@@ -1,11 +1,68 @@
 """Spoofs without adversarial examples, and a verifier who lets the prover decide."""
 
+import dataclasses
 import json
 
 import pytest
 
 import polkit as pk
 from polkit.verifier.inspection import OPTIMISER
+
+EXACT = pk.Conditions(precision="float64")
+
+
+@pytest.fixture(scope="module")
+def final(small_proof):
+    return small_proof.final_weights()
+
+
+def test_interpolation_only_pays_one_update_a_batch(small_task, final, tmp_path):
+    spoof = pk.interpolation_only(final, small_task, spoof_steps=8, out=tmp_path / "spoof", progress=False)
+    assert spoof.counts() == {"update": 8}
+    assert spoof.cost().gradient_evaluations == 8
+
+
+def test_a_path_that_begins_with_training_errs_where_it_begins_and_costs_no_more(
+    small_task, final, small_calibration, tmp_path
+):
+    common = {"spoof_steps": 16, "seed": 1, "progress": False}
+    plain = pk.interpolation_only(final, small_task, **common, out=tmp_path / "plain")
+    begun = pk.interpolation_only(final, small_task, **common, trained_steps=8, out=tmp_path / "begun")
+    assert begun.counts() == plain.counts() == {"update": 16}
+    assert begun.cost().floating_point_operations == plain.cost().floating_point_operations
+    exact = dataclasses.replace(small_calibration, conditions=pk.Conditions())
+    errors = pk.verify(begun, exact, top_q="all").intervals.groupby("start")["error"].max()
+    assert errors[[0, 4]].tolist() == [0, 0]
+    assert errors[[8, 12]].min() > 0
+    chain = [begun.checkpoint(step).weights for step in begun.checkpoint_steps]
+    assert set(pk.distances(chain[0], plain.checkpoint(0).weights).values()) == {0.0}
+    assert set(pk.distances(chain[4], final.weights).values()) == {0.0}
+    there, back = (pk.distances(chain[3], chain[end]) for end in (2, 4))
+    whole = pk.distances(chain[2], chain[4])
+    for name in ("l1", "l2", "linf"):
+        assert [there[name], back[name]] == pytest.approx([whole[name] / 2] * 2, rel=1e-4)
+    for steps in (3, 16, -4):
+        with pytest.raises(ValueError, match=f"{steps} trained steps are not one or more intervals of k = 4"):
+            pk.interpolation_only(final, small_task, **common, trained_steps=steps, out=tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+
+
+def test_fewer_steps_mean_longer_pieces_of_the_same_path(small_task, final, tmp_path):
+    common = {"seed": 1, "conditions": EXACT, "progress": False}
+    short, long = (
+        pk.interpolation_only(final, small_task, spoof_steps=steps, **common, out=tmp_path / str(steps))
+        for steps in (8, 16)
+    )
+    pieces = {
+        spoof.steps: [
+            pk.distances(spoof.checkpoint(t).weights, spoof.checkpoint(t + 4).weights)["l2"]
+            for t in spoof.checkpoint_steps[:-1]
+        ]
+        for spoof in (short, long)
+    }
+    whole = pk.distances(short.checkpoint(0).weights, final.weights)["l2"]
+    assert pieces[8] == pytest.approx([whole / 2] * 2, rel=1e-3)
+    assert pieces[16] == pytest.approx([whole / 4] * 4, rel=1e-3)
 
 
 @pytest.fixture(scope="module")

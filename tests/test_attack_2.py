@@ -1,0 +1,93 @@
+"""Attack II: batches that hardly move the weights as they are stored, and what they cost."""
+
+import pytest
+import torch
+
+import polkit as pk
+from polkit.adversary.attack_2 import settle_batch
+from polkit.adversary.perturb import Passes
+from polkit.adversary.plan import make_plan
+from polkit.training.conditions import applied
+
+
+@pytest.fixture(scope="module")
+def final(small_proof):
+    return small_proof.final_weights()
+
+
+def test_attack_2_settles_batches_within_gamma_as_they_are_stored(small_task, final, small_calibration):
+    settings = {"iterations": 20, "stopping_test": True}
+    plan = make_plan(final, small_task, spoof_steps=16, seed=1).limited(small_calibration, 0.5)
+    with applied(plan.conditions):
+        learner = plan.learner()
+        untouched = settle_batch(Passes(learner), plan, 0, plan.first, **settings | {"iterations": 0})[2]
+        limit = 0.5 * 0.95 * untouched["movement_over_limit"]  # 5 % less than the batch moves by itself
+        plan = plan.limited(small_calibration, limit)
+        (batch,), update, row = settle_batch(Passes(learner), plan, 0, plan.first, **settings)
+        learner.load(plan.first)
+        learner.update(batch.points, step=0, augmentation_seed=batch.augmentation_seed)
+        moved = pk.distances(learner.snapshot().weights, plan.first.weights)
+    assert batch.points.images.dtype == torch.uint8
+    assert set(pk.distances(learner.snapshot().weights, update.reached.weights).values()) == {0.0}
+    over = max(moved[name] / (limit * small_calibration.thresholds["weights"][name]) for name in pk.DISTANCES)
+    assert row["movement_over_limit"] == pytest.approx(over)
+    assert row["movement_over_limit"] <= 1
+    assert row["gradient_squared_after"] < row["gradient_squared_before"]
+    assert 0 < row["evaluations"] <= 20
+
+
+def test_the_cost_of_attack_2_by_hand(small_task, final, small_calibration, tmp_path):
+    common = {"spoof_steps": 8, "calibration": small_calibration, "progress": False, "movement_limit": 0.3}
+    stopping = pk.attack_2(final, small_task, **common, out=tmp_path / "stopping")
+    fixed = pk.attack_2(final, small_task, **common, stopping_test=False, iterations=3, out=tmp_path / "fixed")
+    units = pk.unit_costs(small_task)
+    assert fixed.counts() == {"update": 8 * 2, "objective": 8 * 3}
+    assert fixed.cost().gradient_evaluations == 8 * 2 + 8 * 3 * 3
+    assert fixed.cost().floating_point_operations == (
+        16 * units["update"].floating_point_operations + 24 * units["objective"].floating_point_operations
+    )
+    trace = stopping.trace()
+    skipped = trace[trace["evaluations"] == 0]
+    assert (skipped["movement_over_limit"] <= 1).all()
+    assert stopping.counts().get("objective", 0) == trace["evaluations"].sum()
+    assert (trace["iterations"] <= 10).all()
+
+
+def test_a_generous_limit_leaves_every_batch_alone(small_task, final, small_calibration, tmp_path):
+    spoof = pk.attack_2(
+        final,
+        small_task,
+        spoof_steps=8,
+        calibration=small_calibration.scaled(1e9),
+        out=tmp_path / "spoof",
+        progress=False,
+    )
+    assert spoof.counts() == {"update": 8}
+    taken = pk.training_points(small_task).images
+    stored = {bytes(image.numpy().tobytes()) for image in spoof.points().images}
+    assert stored <= {bytes(image.numpy().tobytes()) for image in taken}
+
+
+def test_the_stopping_test_saves_what_the_settled_batches_would_have_cost(
+    small_task, final, small_calibration, tmp_path
+):
+    common = {"spoof_steps": 8, "seed": 1, "calibration": small_calibration, "iterations": 3, "progress": False}
+    free = pk.attack_2(final, small_task, **common, stopping_test=False, out=tmp_path / "fixed")
+    plan = make_plan(final, small_task, spoof_steps=8, seed=1).limited(small_calibration, 0.1)
+    with applied(plan.conditions):
+        row = settle_batch(Passes(plan.learner()), plan, 0, plan.first, iterations=0, stopping_test=True)[2]
+        alone = row["movement_over_limit"]
+    # γ just above what the first batch moves by itself: that one has to be left alone.
+    stopping = pk.attack_2(final, small_task, **common, movement_limit=0.1 * 1.01 * alone, out=tmp_path / "stopping")
+    trace = stopping.trace().set_index("step")
+    assert trace.loc[0, "evaluations"] == 0
+    settled = trace.index[trace["evaluations"] == 0]
+    assert len(settled) < 8, "γ leaves nothing to do: the comparison says nothing"
+    originals = pk.training_points(small_task)
+    for step in settled:
+        mine = stopping.points().take(stopping.batches()[step])
+        assert torch.equal(mine.images, originals.take(plan.batches[step]).images)
+    assert free.counts()["objective"] == 8 * 3
+    assert stopping.counts()["objective"] == trace["evaluations"].sum() <= 3 * (8 - len(settled))
+    assert stopping.cost().gradient_evaluations < free.cost().gradient_evaluations
+    assert stopping.cost().floating_point_operations < free.cost().floating_point_operations

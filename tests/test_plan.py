@@ -1,0 +1,89 @@
+"""What an adversary decides: the batches, the limits, and what no spoof can have."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import polkit as pk
+from polkit.adversary.plan import make_plan
+
+
+@pytest.fixture(scope="module")
+def final(small_proof):
+    return small_proof.final_weights()
+
+
+@pytest.mark.parametrize("attack", [pk.attack_1, pk.attack_2, pk.attack_3, pk.interpolation_only])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"spoof_steps": 10}, "T' = 10 is not a multiple of the checkpoint interval k = 4"),
+        ({"spoof_steps": 2}, "T' = 2 steps are fewer than one checkpoint interval of k = 4"),
+    ],
+)
+def test_a_budget_no_spoof_can_have_is_one_clear_sentence(attack, settings, message, small_task, final, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        attack(final, small_task, **settings, out=tmp_path / "spoof")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_mistakes_are_one_clear_sentence_too(small_task, final, small_calibration, tmp_path):
+    def attempt(weights=final, attack=pk.attack_3, **settings):
+        attack(weights, small_task, **{"spoof_steps": 4, "out": tmp_path / "spoof", "progress": False} | settings)
+
+    with pytest.raises(ValueError, match="one update must move less than δ"):
+        attempt(movement_limit=1.0)
+    with pytest.raises(ValueError, match="the share lies above 0"):
+        attempt(movement_limit=0.0)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'calibration'"):
+        attempt(attack=pk.borrowed_momentum, calibration=small_calibration)
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'spoof_steps'"):
+        pk.attack_2(final, small_task)
+    with pytest.raises(ValueError, match="the reserve is a share of γ"):
+        attempt(reserve=1.0)
+    with pytest.raises(ValueError, match="calibration is not for this task"):
+        attempt(calibration=dataclasses.replace(small_calibration, task=pk.task("digits")))
+    short = pk.Checkpoint({**final.weights, "head.bias": torch.zeros(3)}, final.buffers, {})
+    with pytest.raises(ValueError, match=r"head\.bias has shape \(3,\), its model needs \(10,\)"):
+        attempt(weights=short)
+    attempt(attack=pk.interpolation_only)
+    with pytest.raises(FileExistsError, match="exists already"):
+        attempt(attack=pk.interpolation_only)
+
+
+def test_limits_are_shares_of_delta_or_of_the_paths_spacing(small_task, final, small_calibration):
+    plan = make_plan(final, small_task, spoof_steps=16, seed=1)
+    assert plan.limits == {}
+    delta = small_calibration.thresholds["weights"]
+    assert plan.limited(small_calibration).limits == delta
+    assert plan.limited(small_calibration, 0.5).limits == {name: 0.5 * value for name, value in delta.items()}
+    whole, spacing = pk.distances(plan.first.weights, final.weights), plan.limited(None).limits
+    for name in ("l1", "l2", "linf"):
+        assert spacing[name] == pytest.approx(whole[name] / 4, rel=1e-4)
+    assert plan.limited(None).over_limit(plan.weights_at(4), plan.first.weights) == pytest.approx(1, rel=1e-3)
+
+
+def test_other_weights_limits_or_w_0_are_other_facts(small_task, final):
+    plan = make_plan(final, small_task, spoof_steps=8, seed=1)
+    same = make_plan(final, small_task, spoof_steps=8, seed=1, out="elsewhere", progress=False)
+    assert plan.facts() == same.facts()
+    moved = pk.Checkpoint({name: value + 1e-3 for name, value in final.weights.items()}, final.buffers, {})
+    others = [plan.fresh(), plan.limited(None), plan.paced([(0, 0), (0.5, 0.9), (1, 1)])]
+    others.append(make_plan(moved, small_task, spoof_steps=8, seed=1))
+    facts = [plan.facts(), *(other.facts() for other in others)]
+    assert all(facts.count(each) == 1 for each in facts)
+
+
+@pytest.mark.parametrize("attack", [pk.attack_1, pk.attack_2, pk.attack_3])
+def test_the_original_batch_is_the_one_that_was_perturbed(small_task, small_proof, tmp_path, attack):
+    settings = {} if attack is pk.attack_1 else {"movement_limit": 1e-4}  # so that every batch is treated
+    spoof = attack(
+        small_proof.final_weights(), small_task, spoof_steps=8, seed=5, out=tmp_path / "s", progress=False, **settings
+    )
+    published, original = spoof.points().take(spoof.batches()[7]), pk.original_batch(small_task, 7, seed=5)
+    assert (published.labels == original.labels).all()
+    change = (published.images.int() - original.images.int()).abs()
+    assert 0 < change.float().mean() < 60
+    other = pk.original_batch(small_task, 6, seed=5).images.int()
+    assert change.float().mean() < (published.images.int() - other).abs().float().mean()
