@@ -4,8 +4,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
+# Each of these is a notebook in notebooks/experiments that measures something once, for data/results.
+EXPERIMENTS := cifar10 exact forge_costs memorisation paths snark stages
+
 .PHONY: install book test test-ui test-tasks test-lowest fuzz kills audit reproducibility bench growth lab app site results \
-	snark clean
+	$(EXPERIMENTS) clean
 
 install: $(STAMP)
 
@@ -75,9 +78,15 @@ results: install
 	$(BIN)/polkit reproduce all matrix --repeats 3 --publish data/results/digits
 	$(BIN)/python -m tests.readme
 
-# What proofs of computation cost on this machine: data/results/snark, two minutes on two cores.
-snark: install
-	$(BIN)/python -m notebooks.experiments.snark
+# The notebook says what it measures; the executed copy goes to build/experiments, the tables to data/results, where
+# data/README.md lists them. P="-p task folder:PATH" sets parameters. Minutes each; `cifar10` needs the data and hours.
+exact memorisation paths stages: OUT := digits
+snark: OUT := snark
+forge_costs: OUT := folder-32x32
+cifar10: OUT := cifar10
+$(EXPERIMENTS): install
+	mkdir -p build/experiments
+	$(BIN)/papermill notebooks/experiments/$@.ipynb build/experiments/$@.ipynb -p out data/results/$(OUT) $(P)
 
 # The book as pages, from the stored chapters: build/site/index.html opens from disk, without a network.
 site: install
