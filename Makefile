@@ -5,8 +5,11 @@ BIN := .venv/bin
 STAMP := .venv/installed
 PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --benchmark-disable
 
-.PHONY: install book test test-all test-ui test-lowest lint fuzz kills audit bench growth results reproducibility snark \
-	lab app site clean
+# Each of these is a notebook in notebooks/experiments that measures something once, for data/results.
+EXPERIMENTS := cifar10 exact forge_costs memorisation paths snark stages
+
+.PHONY: install book test test-all test-ui test-lowest lint fuzz kills audit bench growth results reproducibility \
+	$(EXPERIMENTS) lab app site clean
 
 install: $(STAMP)
 
@@ -74,6 +77,16 @@ test-lowest:
 results: install
 	$(BIN)/polkit reproduce all matrix --repeats 3 --publish data/results/digits
 	$(BIN)/python -m tests.readme
+
+# The notebook says what it measures; the executed copy goes to build/experiments, the tables to data/results, where
+# data/README.md lists them. P="-p task folder:PATH" sets parameters. Minutes each; `cifar10` needs the data and hours.
+exact memorisation paths stages: OUT := digits
+snark: OUT := snark
+forge_costs: OUT := folder-32x32
+cifar10: OUT := cifar10
+$(EXPERIMENTS): install
+	mkdir -p build/experiments
+	$(BIN)/papermill notebooks/experiments/$@.ipynb build/experiments/$@.ipynb -p out data/results/$(OUT) $(P)
 
 # Seconds and memory beside a bare training loop's, into data/results/bench.csv, floors that are missed too; nothing
 # must run beside it.
