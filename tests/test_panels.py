@@ -40,7 +40,7 @@ def guess():
 
 @pytest.fixture(scope="module")
 def growth(small_proof, small_calibration):
-    return error_growth(small_proof, {"redrawn": small_calibration.conditions}, starts=[0, 4], steps=[4, 8])
+    return error_growth(small_proof, {"redrawn": small_calibration.conditions}, steps=[4, 8])
 
 
 @pytest.fixture(scope="module")

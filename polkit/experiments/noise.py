@@ -3,32 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import torch
 
 from polkit.proof import Proof, remembered
-from polkit.training import (
-    DISTANCES,
-    PARTS,
-    Checkpoint,
-    Conditions,
-    Learner,
-    Meter,
-    Progress,
-    applied,
-    distances,
-    reported,
-    unit_costs,
-)
+from polkit.training import PARTS, Conditions, Learner, Meter, Progress, applied, distances, reported, unit_costs
 from polkit.verifier import Calibration, Verdict, interval_errors, reached_after, recorded_data
+
+STEPS_REPLAYED = 400  # by `verdict_at_interval`, about
 
 
 def noise_sources(conditions: Conditions) -> dict[str, Conditions]:
-    """Each thing that a verifier may do differently, by itself: name -> its Conditions.
-
-    A GPU is among them where there is one.
-    """
+    """Each thing that a verifier may do differently, a GPU too where there is one: name -> its Conditions."""
     exact = conditions.replace(augmentation="replay")
     sources = {
         "nothing": exact,
@@ -49,92 +35,69 @@ def growth_steps(proof: Proof) -> list[int]:
 
 
 def error_growth(
-    proof: Proof,
-    sources: Mapping[str, Conditions],
-    starts: Sequence[int] | None = None,
-    steps: Sequence[int] | None = None,
-    seed: int = 0,
-    remember: bool = False,
-    progress: Progress = False,
+    proof: Proof, sources: Mapping[str, Conditions], steps: Sequence[int] | None = None, remember: bool = False
 ) -> pd.DataFrame:
-    """d(W_{t+i}, W'_{t+i}) after each number of `steps` i, from the checkpoints at `starts`, for every source.
+    """d(W_{t+i}, W'_{t+i}) for every source: a row per source, start t, number of steps i, part and distance.
 
-    starts: default, W_0 and the checkpoint at a quarter of the training, where errors are largest · steps: default,
-    `growth_steps` · remember: as in `verify`. One row per source, start, i, part and distance. The honest W_{t+i}
+    The starts are W_0 and the checkpoint at a quarter of the training, where errors are largest. The honest W_{t+i}
     between checkpoints are made again under the proof's own Conditions, with the augmentation it recorded; on the
     prover's machine that is exact.
-    Raises ValueError if a start is no checkpoint or has too few steps after it.
+    steps: i (default: `growth_steps`)
+    remember: as in `verify`
+    Raises ValueError if there are not so many steps after the second start.
     """
-    steps = steps or growth_steps(proof)
-    starts = starts or sorted({0, proof.steps // 4 // proof.checkpoint_interval * proof.checkpoint_interval})
-    for start in starts:
-        if start not in proof.checkpoint_steps or start + max(steps) > proof.steps:
-            raise ValueError(
-                f"step {start} is no checkpoint with {max(steps)} steps after it in a proof of T = {proof.steps} "
-                f"steps with k = {proof.checkpoint_interval}"
-            )
-    own = Conditions(**proof.manifest["conditions"])
+    steps = list(steps or growth_steps(proof))
+    starts = sorted({0, proof.steps // 4 // proof.checkpoint_interval * proof.checkpoint_interval})
+    if starts[-1] + max(steps) > proof.steps:
+        raise ValueError(f"a proof of T = {proof.steps} steps has not {max(steps)} of them after step {starts[-1]}")
 
     def compute() -> pd.DataFrame:
         rows = []
-        for start in reported(starts, total=len(starts), title="replaying", progress=progress):
-            honest = _chain(proof, own, start, steps, seed)
+        for start in starts:
+            honest = _chain(proof, Conditions(**proof.manifest["conditions"]), start, steps)
             for name, conditions in sources.items():
-                for count, reached in _chain(proof, conditions, start, steps, seed).items():
+                for count, reached in _chain(proof, conditions, start, steps).items():
                     for part in PARTS:
-                        errors = distances(honest[count].parts()[part], reached.parts()[part])
+                        errors = distances(honest[count][part], reached[part])
                         rows += [(name, start, count, part, distance, error) for distance, error in errors.items()]
         return pd.DataFrame(rows, columns=["source", "start", "steps", "part", "distance", "error"])
 
-    if not remember:
-        return compute()
     named = {name: conditions.to_json() for name, conditions in sources.items()}
-    return remembered(
-        compute, "growth", proof=proof.digest, sources=named, starts=list(starts), steps=list(steps), seed=seed
-    )
+    facts = {"proof": proof.digest, "sources": named, "starts": starts, "steps": steps}
+    return remembered(compute, "growth", **facts) if remember else compute()
 
 
-def _chain(proof: Proof, conditions: Conditions, start: int, steps: Sequence[int], seed: int) -> dict[int, Checkpoint]:
-    data = recorded_data(proof, conditions)
+def _chain(proof: Proof, conditions: Conditions, start: int, steps: Sequence[int]) -> dict[int, Mapping[str, Mapping]]:
     with applied(conditions):
-        return reached_after(Learner(proof.task, conditions), proof, data, start, steps, seed)
+        learner, data = Learner(proof.task, conditions), recorded_data(proof, conditions)
+        reached = reached_after(learner, proof, data, start, steps, seed=0)
+    return {count: checkpoint.parts() for count, checkpoint in reached.items()}
 
 
 def verdict_at_interval(
-    verdict: Verdict,
-    proof: Proof,
-    calibration: Calibration,
-    interval: int,
-    *,
-    steps_to_replay: int = 400,
-    seed: int = 0,
-    progress: Progress = False,
+    verdict: Verdict, proof: Proof, calibration: Calibration, interval: int, *, progress: Progress = False
 ) -> Verdict:
     """The verdict that the same δ would give if the proof had been recorded with a larger k.
 
-    interval: a multiple of the proof's own k. As many intervals are replayed as `steps_to_replay` allow, at least
-    two, evenly spread over the training.
+    As many intervals are replayed as STEPS_REPLAYED allow, at least two, evenly spread over the training.
+    interval: a multiple of the proof's own k
     Raises ValueError if no checkpoint stands where this k needs one.
     """
     if interval % proof.checkpoint_interval:
         raise ValueError(f"k = {interval} is no multiple of {proof.checkpoint_interval}, the interval of this proof")
-    wider = replace(proof, checkpoint_interval=interval)
+    wider, task = replace(proof, checkpoint_interval=interval), calibration.task
     starts = wider.checkpoint_steps[:-1]
-    count = min(len(starts), max(2, steps_to_replay // interval))
+    count = min(len(starts), max(2, STEPS_REPLAYED // interval))
     chosen = sorted({starts[number * len(starts) // count] for number in range(count)})
-    rows = []
-    for start in reported(chosen, total=len(chosen), title="replaying", progress=progress):
-        rows += interval_errors(wider, calibration.task, calibration.conditions, [start], seed)
-    replayed = pd.DataFrame(rows)
-    replayed["epoch"] = replayed["start"] // calibration.task.steps_per_epoch
+    rows, meter = [], Meter(unit_costs(task, ["update"]))
     with applied(calibration.conditions):
-        ends = {start: wider.checkpoint(min(start + interval, proof.steps)) for start in chosen}
-        moved = {start: distances(end.weights, wider.checkpoint(start).weights) for start, end in ends.items()}
-    replayed["magnitude"] = [moved[start]["l2"] for start in replayed["start"]]
-    meter = Meter(unit_costs(calibration.task, ["update"]))
-    meter.charge("update", sum(min(start + interval, proof.steps) - start for start in chosen))
-    seen = replace(verdict, intervals=replayed.assign(threshold=0.0, passed=False), cost=meter.cost())
-    return seen.under(calibration)
+        for start in reported(chosen, total=len(chosen), title="replaying", progress=progress):
+            end = min(start + interval, proof.steps)
+            moved = distances(proof.checkpoint(end).weights, proof.checkpoint(start).weights)["l2"]
+            found = {"epoch": start // task.steps_per_epoch, "magnitude": moved, "threshold": 0.0, "passed": False}
+            rows += [row | found for row in interval_errors(wider, task, calibration.conditions, [start], seed=0)]
+            meter.charge("update", end - start)
+    return replace(verdict, intervals=pd.DataFrame(rows), cost=meter.cost()).under(calibration)
 
 
 def calibration_for_interval(calibration: Calibration, growth: pd.DataFrame, interval: int) -> Calibration:
@@ -143,23 +106,15 @@ def calibration_for_interval(calibration: Calibration, growth: pd.DataFrame, int
     growth: from `error_growth`, of one source, with rows for the calibrated k and for `interval`. An estimate from
     the few starts in it; `calibrate` on a proof with that k is the measurement.
     """
-    largest = growth.groupby(["part", "distance", "steps"])["error"].agg(
-        lambda errors: float(np.max(errors.to_numpy()))
+    largest = growth.groupby(["steps", "part", "distance"])["error"].agg(lambda errors: errors.max(skipna=False))
+    factors = largest[interval] / largest[calibration.task.checkpoint_interval]
+
+    def scaled(table: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+        return {p: {name: value * float(factors[p, name]) for name, value in row.items()} for p, row in table.items()}
+
+    return replace(
+        calibration,
+        task=calibration.task.replace(checkpoint_interval=interval),
+        thresholds=scaled(calibration.thresholds),
+        honest_maximum=scaled(calibration.honest_maximum),
     )
-    factors = {
-        part: {
-            name: largest[part, name, interval] / largest[part, name, calibration.task.checkpoint_interval]
-            for name in DISTANCES
-        }
-        for part in PARTS
-    }
-
-    def scaled(table):
-        return {part: {name: value * factors[part][name] for name, value in table[part].items()} for part in PARTS}
-
-    changed = {
-        "task": calibration.task.replace(checkpoint_interval=interval),
-        "thresholds": scaled(calibration.thresholds),
-        "honest_maximum": scaled(calibration.honest_maximum),
-    }
-    return Calibration(**calibration.__dict__ | changed)

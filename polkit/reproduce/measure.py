@@ -46,8 +46,9 @@ def spoof_measurement(
 
 def matrix_measurement(matrix: Matrix, proof: Proof, spoofs: Mapping[str, Proof]) -> Measurement:
     """Spoofs against defences: `accepted.FOLDER.DEFENCE`, `errors.FOLDER.LIMIT`, and each spoof's cost."""
-    cells = matrix.accepted.stack()
-    values: Values = {f"accepted.{folder}.{defence}": bool(accepted) for (folder, defence), accepted in cells.items()}
+    values: Values = {}
+    for name, row in matrix.accepted.to_dict("index").items():
+        values |= {f"accepted.{name}.{defence}": bool(accepted) for defence, accepted in row.items()}
     for name, found in matrix.errors.items():
         values |= {f"errors.{name}.{limit}": finite(value) for limit, value in found.items()}
     for name, spoof in spoofs.items():
