@@ -7,7 +7,7 @@ from screens import add_folder, explorer_panel, window_panel
 from polkit.book import figures, panels
 from polkit.book.figures.drawing import enlarged, spoken
 from polkit.experiments.published import published, read_paths
-from polkit.experiments.window import closed_window, judged_spoofs, spoof_lengths, spoof_rows
+from polkit.experiments.window import closed_window, spoof_lengths, spoof_rows
 from polkit.training import PARTS
 from tests.drawn import check, made_verdict
 
@@ -42,7 +42,7 @@ def test_the_published_window_follows_delta_t_attack_q_and_parts():
     shown = window_panel(runs, paths, interval=10)
 
     def expect(attack, *, scale=1.0, steps=140, replayed="all", compared=PARTS):
-        judged = judged_spoofs(runs, replayed=replayed, parts=compared, threshold_scale=scale)
+        judged = spoof_rows(runs, replayed=replayed, parts=compared, threshold_scale=scale)
         judged = judged[judged["attack"] == attack]
         even = (judged["spoof_steps"] / judged["cost"]).mean()
         lengths = np.union1d(spoof_lengths(10, 4400, 120), [steps])

@@ -300,7 +300,7 @@ WRONG = {
         ("(1, 0.001, 0.001)", "honest proof"),
         ("(1, 1, 1)", "one δ again"),
         ("(1, 0.5)", "must be 3 multiples"),
-        ("0.5", "must be 3 numbers"),
+        ("0.5", "must be 3 multiples"),
     ],
     "8.2": [
         ("lambda m: 0.9 * m", "too small"),
@@ -356,7 +356,7 @@ WRONG = {
         ("{*answer_9_4, 'memorised'}", "fewer of them do"),
         ("{'recommended'}", "not one of the defences"),
         ("{'adaptive threshold'}", "honest proof falls"),
-        ("{'clock'}", "no verifier"),
+        ("{'clock'}", "not one of the defences"),
         ("2", "must be a set"),
     ],
     "9.5": [

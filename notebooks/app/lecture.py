@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 
-import pandas as pd
 from screens import add_folder, explorer_panel, window_panel
 from waiting import Stage, in_turn
 
@@ -11,7 +10,7 @@ import polkit as pk
 from polkit.book.panels.debate import debate_panel
 from polkit.book.panels.parts import Panel, View
 from polkit.book.panels.verdicts import Judged
-from polkit.experiments.published import published, read_matrix, read_paths
+from polkit.experiments.published import published
 from polkit.proof.folder import Proof
 from polkit.training.jobs import Progress
 from polkit.training.task import Task
@@ -27,15 +26,13 @@ SPOOFS = {  # name -> the attack, and T' in intervals; the slowest last
 
 def window_screen() -> Panel:
     """The spoofing window over the published runs of `digits`."""
-    folder = published()
-    runs, interval = pd.read_csv(folder / "runs.csv"), pk.task("digits").checkpoint_interval
-    return window_panel(runs, read_paths(folder), interval=interval)
+    runs, paths = published("digits/runs"), published("digits/paths")
+    return window_panel(runs, paths, interval=pk.task("digits").checkpoint_interval)
 
 
 def debate_screen() -> Panel:
     """The published matrix of spoofs and defences as switches."""
-    tables = read_matrix(published())
-    return debate_panel(tables["matrix_trainings"], tables["matrix_costs"], large=True)
+    return debate_panel(published("digits/matrix_trainings"), published("digits/matrix_costs"), large=True)
 
 
 def explorer_screen(task: Task | None = None, workers: int = 2) -> View:

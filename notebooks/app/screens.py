@@ -12,7 +12,7 @@ from polkit.book.figures.windows import judged_window_figure
 from polkit.book.panels.parts import Panel
 from polkit.book.panels.sliders import chooser, delta_slider, steps_slider, top_q_slider
 from polkit.book.panels.verdicts import Judged, most_intervals
-from polkit.experiments.window import closed_window, judged_spoofs, spoof_lengths, spoof_rows
+from polkit.experiments.window import closed_window, spoof_lengths, spoof_rows
 from polkit.training import PARTS
 
 SHOWN = ("interpolation only", "Attack II", "Attack III")
@@ -28,7 +28,7 @@ def window_panel(runs: pd.DataFrame, paths: pd.DataFrame, *, interval: int) -> P
 
     runs, paths: the published ones of `digits`, of one k = interval
     """
-    spoofs, made = spoof_rows(runs), judged_spoofs(runs)
+    spoofs, made = spoof_rows(runs), spoof_rows(runs, parts=PARTS)
     even = (made["spoof_steps"] / made["cost"]).groupby(made["attack"]).mean()
     repeats, steps = made["seed"].nunique(), int(spoofs["steps"].iloc[0])
     lengths = spoof_lengths(interval, steps, 120)
@@ -42,7 +42,7 @@ def window_panel(runs: pd.DataFrame, paths: pd.DataFrame, *, interval: int) -> P
 
     def draw(_: None, *, threshold_scale: float, spoof_steps: int, attack: str, replayed: str, compared: str) -> Figure:
         regime = {"replayed": REPLAYED[replayed], "parts": COMPARED[compared], "threshold_scale": threshold_scale}
-        judged = judged_spoofs(runs, **regime).query("attack == @attack")
+        judged = spoof_rows(runs, **regime).query("attack == @attack")
         at = np.union1d(lengths, [spoof_steps])
         table = closed_window(spoofs, paths, at, break_even=even[attack], threshold_scale=threshold_scale)
         figure = judged_window_figure(table, judged, chosen=spoof_steps, attack=attack)

@@ -4,13 +4,13 @@ import math
 
 import pandas as pd
 
-from polkit.book.course.checking import Exercise, wrong_number
-from polkit.book.course.forged import wrong_spoof
+from polkit.book.course.checking import exercise, wrong_number, wrong_spoof
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Task, distances
 from polkit.verifier import Calibration, Verdict, verify, worst_ratios
 
 
+@exercise("4.1", 1, "As many pixels as weights are not enough: the way to W_T is hundreds of times longer than a step.")
 def images_per_weight(answer: object, *, task: Task, final: Checkpoint) -> str:
     weights = sum(tensor.numel() for tensor in final.weights.values())
     pixels = math.prod(task.image_shape)
@@ -22,13 +22,11 @@ def images_per_weight(answer: object, *, task: Task, final: Checkpoint) -> str:
     return wrong_number(answer, right, "images", traps=traps)
 
 
+@exercise("4.2", 1, "At such a δ a judge would accept any model as the outcome of any interval.")
 def needed_multiple(answer: object, *, verdict: Verdict, calibration: Calibration) -> str:
     worst = worst_ratios(verdict, calibration)["ratio"].max()
-    l2 = max(
-        row.error / calibration.thresholds["weights"]["l2"]
-        for row in verdict.intervals.itertuples()
-        if (row.part, row.distance) == ("weights", "l2")
-    )
+    rows = verdict.intervals.query("part == 'weights' and distance == 'l2'")
+    l2 = (rows["error"] / calibration.thresholds["weights"]["l2"]).max()
     traps = {
         l2: "That is enough in l2 of the weights; every distance of every part must pass.",
         1 / worst: "That is how many of its errors fit into δ; turn the fraction over.",
@@ -36,11 +34,11 @@ def needed_multiple(answer: object, *, verdict: Verdict, calibration: Calibratio
     return wrong_number(answer, worst, "times δ", within=0.05, traps=traps)
 
 
+@exercise("4.3", 2, "A claimed rate fixes the length, not the direction; a verifier replays with the task's rate.")
 def long_enough_rate(answer: object, *, spoof: Proof, trace: pd.Series) -> str:
-    task, interval = spoof.task, spoof.checkpoint_interval
-    before, after = (spoof.checkpoint(spoof.steps - back * interval) for back in (2, 1))
-    moved, rate = distances(before.weights, after.weights)["l2"], task.learning_rate_at(spoof.steps - 1)
-    right = rate * trace["missed_before"] * interval / moved
+    interval, rate = spoof.checkpoint_interval, spoof.task.learning_rate_at(spoof.steps - 1)
+    before, after = (spoof.checkpoint(spoof.steps - back * interval).weights for back in (2, 1))
+    right = rate * trace["missed_before"] * interval / distances(before, after)["l2"]
     traps = {
         right / interval: f"At this rate {interval} steps together are long enough; the last one is alone.",
         right / rate: "That is how much longer the step must be; multiply it by the learning rate it has.",
@@ -48,6 +46,7 @@ def long_enough_rate(answer: object, *, spoof: Proof, trace: pd.Series) -> str:
     return wrong_number(answer, right, "as a learning rate", within=0.05, traps=traps)
 
 
+@exercise("4.4", 3, "The attack was never needed: Algorithm 2 as printed skips the interval that gives it away.")
 def pasted_ending(answer: object, *, final: Checkpoint, calibration: Calibration, spoof: Proof) -> str:
     if wrong := wrong_spoof(answer, final):
         return wrong
@@ -59,33 +58,8 @@ def pasted_ending(answer: object, *, final: Checkpoint, calibration: Calibration
     if elsewhere:
         return f"It is rejected for more than its last interval: {elsewhere[0]}."
     done, allowed = (folder.cost().floating_point_operations for folder in (answer, spoof))
-    if done >= allowed and answer.steps >= spoof.steps:
-        return "It costs as much as Attack I of this chapter: leave out what did not help."
-    return ""
+    cheaper = done < allowed or answer.steps < spoof.steps
+    return "" if cheaper else "It costs as much as Attack I of this chapter: leave out what did not help."
 
 
-EXERCISES = {
-    "4.1": Exercise(
-        "easy",
-        5,
-        images_per_weight,
-        "Having as many pixels as weights is necessary, not sufficient: noise of a few grey levels turns "
-        "the gradient a little, and the way to W_T is hundreds of times longer than a step.",
-    ),
-    "4.2": Exercise(
-        "easy", 5, needed_multiple, "At such a δ a judge would accept any model as the outcome of any interval."
-    ),
-    "4.3": Exercise(
-        "medium",
-        10,
-        long_enough_rate,
-        "With a rate that the prover may claim, length is no obstacle, direction still is. A verifier "
-        "replays with the task's rate, and the question does not arise.",
-    ),
-    "4.4": Exercise(
-        "hard",
-        15,
-        pasted_ending,
-        "The attack was never needed: Algorithm 2 as printed skips the one interval that gives it away.",
-    ),
-}
+EXERCISES = (images_per_weight, needed_multiple, long_enough_rate, pasted_ending)

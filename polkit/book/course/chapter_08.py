@@ -1,12 +1,12 @@
 """Exercises of chapter 8, thresholds by stage and commitments to the data."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from polkit.adversary import staged_pace
-from polkit.book.course.checking import Exercise, wrong_choice, wrong_number, wrong_numbers
+from polkit.book.course.checking import exercise, wrong_choice, wrong_function, wrong_number, wrong_numbers, wrong_row
 from polkit.defences import cost_of_stages, rejected_at
 from polkit.training import Checkpoint, Task, distances
 from polkit.verifier import Calibration, Verdict
@@ -20,11 +20,12 @@ WALKS = (
 )
 
 
+@exercise("8.1", 1, "They forgive far more than the last stage needs: an adversary at the stages' pace passes.")
 def for_both(answer: object, *, judged: Mapping[str, Verdict], calibration: Calibration, edges: Sequence[float]) -> str:
-    if isinstance(answer, (str, bytes)) or not hasattr(answer, "__len__"):
-        return f"The answer must be {len(edges)} numbers in round brackets, not {type(answer).__name__}."
-    if len(answer) != len(edges) or not all(isinstance(each, (int, float)) and 0 < each <= 1 for each in answer):
-        return f"The answer must be {len(edges)} multiples of δ, one for each stage, above 0 and at most 1."
+    if wrong := wrong_row(answer, len(edges), f"{len(edges)} multiples of δ, one for each stage,"):
+        return wrong
+    if not all(isinstance(each, (int, float)) and 0 < each <= 1 for each in answer):
+        return "Each multiple of δ must be a number above 0 and at most 1."
     if all(each == 1 for each in answer):
         return "All multiples are 1: that is the one δ again, the same in every stage."
     above = {name: rejected_at(verdict, calibration, edges, answer) for name, verdict in judged.items()}
@@ -32,28 +33,29 @@ def for_both(answer: object, *, judged: Mapping[str, Verdict], calibration: Cali
         if above[name]:
             stage = sum(edge <= above[name][0] for edge in edges)
             return f"{name}: {len(above[name])} intervals are above their stage's δ, the first in stage {stage}."
-    if not above["even path"]:
-        return "The even path passes as well: so loose need the thresholds not be for the other two."
-    return ""
+    return (
+        "" if above["even path"] else "The even path passes as well: the other two do not need such loose thresholds."
+    )
 
 
+@exercise("8.2", 2, "m stages cost 0.9 m times the steps, and never more than m: the first keeps its share.")
 def factor_of_stages(answer: object) -> str:
-    if not callable(answer):
-        return f"The answer must be a function of the number of stages, not {type(answer).__name__}."
-    for stages in (1, 2, 3, 8, 40):
-        edges = [number / stages for number in range(stages)]
-        right = cost_of_stages(edges, [10.0**-number for number in range(stages)])
-        traps = {
-            right / stages: f"For m = {stages}: each stage has the m-th part of the intervals only.",
-            1 / right: f"For m = {stages}: that is the share of n δ that n intervals cover; turn it over.",
-            stages: f"For m = {stages}: the later stages cover a little too.",
-        }
-        traps = {trap: why for trap, why in traps.items() if not math.isclose(trap, right, rel_tol=0.02)}
-        if wrong := wrong_number(answer(stages), right, f"times for m = {stages}", within=1e-6, traps=traps):
-            return wrong
-    return ""
+    return wrong_function(answer, "the number of stages", wrong_factor, ((1,), (2,), (3,), (8,), (40,)))
 
 
+def wrong_factor(answer: Callable, stages: int) -> str:
+    edges = [number / stages for number in range(stages)]
+    right = cost_of_stages(edges, [10.0**-number for number in range(stages)])
+    traps = {
+        right / stages: f"For m = {stages}: each stage has the m-th part of the intervals only.",
+        1 / right: f"For m = {stages}: that is the share of n δ that n intervals cover; turn it over.",
+        stages: f"For m = {stages}: the later stages cover a little too.",
+    }
+    apart = {trap: why for trap, why in traps.items() if not math.isclose(trap, right, rel_tol=0.02)}
+    return wrong_number(answer(stages), right, f"times for m = {stages}", within=1e-6, traps=apart)
+
+
+@exercise("8.3", 2, "Even without data a spoof errs by about the last stage's δ: its learning rate never drops.")
 def decay_alone(
     answer: object, *, task: Task, final: Checkpoint, calibration: Calibration, scales: Sequence[float]
 ) -> str:
@@ -66,8 +68,7 @@ def decay_alone(
     traps = {
         moved: {
             steady: "momentum carries each step's decay on into the steps after it.",
-            steady / (1 - task.momentum): "that is what momentum does in the long run; a forged interval begins "
-            "with momentum zero.",
+            steady / (1 - task.momentum): "that is momentum in the long run; a forged interval begins at rest.",
             right[moved] * length: "that is a distance; as a share of the weights' length it is smaller.",
         },
         allowed: {
@@ -88,80 +89,41 @@ def decay(task: Task) -> float:
     return 1 - weight
 
 
+@exercise("8.4", 1, "A root says which labelled images there were; use, order and its own age need other evidence.")
 def what_a_root_tells(answer: object) -> str:
-    return wrong_choice(
-        answer,
-        {"a", "b"},
-        {
-            "a": "What is hashed is every byte of an image.",
-            "b": "What stands in a leaf besides the pixels?",
-            "c": "the root knows which points there are, and nothing about when they are used.",
-            "d": "every one of them is opened as often as it is used, and lies under the root each time.",
-            "e": "his images lie under his own root like anybody's. What is wrong is its date, and a root has none.",
-        },
-    )
+    why_not = {
+        "a": "What is hashed is every byte of an image.",
+        "b": "What stands in a leaf besides the pixels?",
+        "c": "the root knows which points there are, and nothing about when they are used.",
+        "d": "every one of them is opened as often as it is used, and lies under the root each time.",
+        "e": "the images lie under the adversary's own root. What is wrong is its date, and a root has none.",
+    }
+    return wrong_choice(answer, {"a", "b"}, why_not)
 
 
+@exercise("8.5", 3, "Published thresholds are a plan for the adversary. It fails by its batches, not by its pace.")
 def walked_pace(answer: object) -> str:
-    if not callable(answer):
-        return f"The answer must be a function of edges and scales, not {type(answer).__name__}."
-    for edges, scales in WALKS:
-        case = f"For edges {edges} and multiples {scales}"
-        try:
-            at, gone = np.array([[float(number) for number in knot] for knot in answer(edges, scales)]).T
-        except (TypeError, ValueError):
-            return f"{case} it must return pairs (share of the steps, share of the way)."
-        if not np.allclose([at[0], gone[0], at[-1], gone[-1]], [0, 0, 1, 1], atol=1e-6):
-            return f"{case} the path must begin at (0, 0) and end at (1, 1)."
-        if (np.diff(at) < 0).any():
-            return f"{case} the knots must stand in the order of the steps."
-        right = np.array(staged_pace(edges, scales)).T
-        shares = np.linspace(0, 1, 201)
-        missed = np.abs(np.interp(shares, at, gone) - np.interp(shares, *right))
-        if missed.max() > 1e-6:
-            share = shares[missed.argmax()]
-            return (
-                f"{case}, after {share:.0%} of the steps, it is {np.interp(share, at, gone):.3g} of the way: each "
-                "interval of a stage must use the same share of its own δ as those of any other."
-            )
-    return ""
+    return wrong_function(answer, "(edges, scales)", wrong_pace, WALKS)
 
 
-EXERCISES = {
-    "8.1": Exercise(
-        "easy",
-        10,
-        for_both,
-        "Thresholds that forgive what batches do at the first learning rate stand far above what the "
-        "honest proof needs in the last stage. They still reject an even path, and no longer the "
-        "adversary who walks at the stages' pace.",
-    ),
-    "8.2": Exercise(
-        "medium",
-        10,
-        factor_of_stages,
-        "Ten stages in place of one cost nine times the steps, m stages 0.9 m times. However far the "
-        "thresholds fall, the factor never exceeds m: the first stage has its share of the intervals.",
-    ),
-    "8.3": Exercise(
-        "medium",
-        15,
-        decay_alone,
-        "With no data at all, a spoof's interval in the last stage errs by about as much as is allowed "
-        "there. The learning rate that the spoof never lowers does it.",
-    ),
-    "8.4": Exercise(
-        "easy",
-        5,
-        what_a_root_tells,
-        "A root says which images with which labels there were. When they were used, how often, and "
-        "whether the root is older than the theft must come from elsewhere: a seed, a replay, a date.",
-    ),
-    "8.5": Exercise(
-        "hard",
-        15,
-        walked_pace,
-        "So the thresholds, once published, are a plan for the adversary. Forged, the plan fails all the "
-        "same, because of the batches, and not because of its pace.",
-    ),
-}
+def wrong_pace(answer: Callable, edges: tuple[float, ...], scales: tuple[float, ...]) -> str:
+    case = f"For edges {edges} and multiples {scales}"
+    try:
+        at, gone = np.array([[float(number) for number in knot] for knot in answer(edges, scales)]).T
+    except (TypeError, ValueError):
+        return f"{case} it must return pairs (share of the steps, share of the way)."
+    if not np.allclose([at[0], gone[0], at[-1], gone[-1]], [0, 0, 1, 1], atol=1e-6):
+        return f"{case} the path must begin at (0, 0) and end at (1, 1)."
+    if (np.diff(at) < 0).any():
+        return f"{case} the knots must stand in the order of the steps."
+    shares = np.linspace(0, 1, 201)
+    found = np.interp(shares, at, gone)
+    missed = np.abs(found - np.interp(shares, *np.array(staged_pace(edges, scales)).T))
+    if missed.max() <= 1e-6:
+        return ""
+    worst = missed.argmax()
+    here = f"{case}, after {shares[worst]:.0%} of the steps, it is {found[worst]:.3g} of the way"
+    return f"{here}: each interval of a stage must use the same share of its own δ as those of any other."
+
+
+EXERCISES = (for_both, factor_of_stages, decay_alone, what_a_root_tells, walked_pace)

@@ -1,7 +1,8 @@
 """Exercises of chapter 9, the arms race."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 import torch
 
 from polkit.adversary import borrowed_momentum, interpolation_only
-from polkit.book.course.checking import Exercise, wrong_choice, wrong_number, wrong_numbers
+from polkit.book.course.checking import exercise, wrong_choice, wrong_function, wrong_number, wrong_numbers
 from polkit.defences import detection_probability
 from polkit.experiments.gallery import SPOOFS
 from polkit.experiments.matrix import HONEST, ON_TOP
@@ -20,24 +21,21 @@ from polkit.training import Checkpoint, Conditions, Task, applied
 from polkit.verifier import Calibration
 
 # n intervals, f of them made up, the probability wanted.
-LOTS = ((5, 3, 0.99), (440, 2, 0.5), (440, 2, 0.99), (440, 264, 0.99), (10, 10, 0.5), (5, 3, 1.0), (100, 0, 0.99))
+DRAWS = ((5, 3, 0.99), (440, 2, 0.5), (440, 2, 0.99), (440, 264, 0.99), (10, 10, 0.5), (5, 3, 1.0), (100, 0, 0.99))
 
 
+@exercise("9.1", 1, "Where a length decides, this δ goes as 1/T: ten times the training needs δ to be a tenth.")
 def shut_out(answer: object, *, final: Checkpoint, calibration: Calibration, cost: float) -> str:
     task = calibration.task
     right = {f"with T × {times}": finest(task, final, calibration, times * task.steps, cost) for times in (1, 10)}
-    first, last = right.values()
-    if wrong_numbers(answer, {"first": last, "last": first}, "times δ", within=0.12) == "":
-        return "These two stand in the wrong order: which training leaves the spoof more steps?"
-    traps = {
-        name: {1 / value: "that is by how much δ falls; the multiple of δ is asked for."}
-        for name, value in right.items()
-    }
+    traps = {name: {1 / value: "that is by how much δ falls; give its multiple."} for name, value in right.items()}
+    once = right["with T × 1"]
     traps["with T × 10"] |= {
-        first: "so it is with T as it is; ten times the steps are ten times as many pieces.",
-        10 * first: "a longer training allows a finer path: δ must fall further.",
+        once: "so it is with T as it is; ten times the steps are ten times as many pieces.",
+        10 * once: "a longer training allows a finer path: δ must fall further.",
     }
-    return wrong_numbers(answer, right, "times δ", within=0.12, traps=traps)
+    swapped = "These two stand in the wrong order: which training leaves the spoof more steps?"
+    return wrong_numbers(answer, right, "times δ", within=0.12, traps=traps, swapped=swapped)
 
 
 def finest(task: Task, final: Checkpoint, calibration: Calibration, proof_steps: int, cost: float) -> float:
@@ -47,186 +45,111 @@ def finest(task: Task, final: Checkpoint, calibration: Calibration, proof_steps:
     return float(window(errors, calibration, proof_steps=proof_steps, cost_per_step=cost)["error_over_threshold"][0])
 
 
-def lots_needed(answer: object) -> str:
-    if not callable(answer):
-        return f"The answer must be a function of n, f and the probability, not {type(answer).__name__}."
-    for n, made_up, wanted in LOTS:
-        case, found = f"{made_up} of {n} made up, probability {wanted}", answer(n, made_up, wanted)
-        seen = [detection_probability(n, made_up, drawn) >= wanted for drawn in range(n + 1)]
-        if not any(seen):
-            if found is not None:
-                return f"{case}: no number of lots is enough, and None is asked for."
-            continue
-        right = seen.index(True)
-        back = n if made_up == n else math.log(max(1 - wanted, 1e-300)) / math.log(1 - made_up / n)
-        traps = {right / n: f"{case}: that is a share; how many intervals is it?"}
-        if back > right * 1.02:
-            traps[math.ceil(back)] = f"{case}: nobody looks at an interval twice; so the lots are not independent."
-        if wrong := wrong_number(found, right, f"intervals ({case})", traps=traps):
-            return wrong
-    return ""
+@exercise("9.2", 2, "Three draws catch blindfold top-Q; two intervals of 440 need nine tenths of them replayed.")
+def draws_needed(answer: object) -> str:
+    return wrong_function(answer, "n, f and the probability", wrong_draws, DRAWS)
 
 
+def wrong_draws(answer: Callable, n: int, made_up: int, wanted: float) -> str:
+    case, found = f"{made_up} of {n} made up, probability {wanted}", answer(n, made_up, wanted)
+    seen = [detection_probability(n, made_up, drawn) >= wanted for drawn in range(n + 1)]
+    if not any(seen):
+        return "" if found is None else f"{case}: no number of draws is enough, and None is asked for."
+    right = seen.index(True)
+    back = n if made_up == n else math.log(max(1 - wanted, 1e-300)) / math.log(1 - made_up / n)
+    traps = {right / n: f"{case}: that is a share; how many intervals is it?"}
+    if back > right * 1.02:
+        traps[math.ceil(back)] = f"{case}: nobody looks at an interval twice; so the draws are not independent."
+    return wrong_number(found, right, f"intervals ({case})", traps=traps)
+
+
+@exercise("9.3", 2, "One line of algebra replaces path and data, because the verifier never compares the momentum.")
 def pushing_momentum(answer: object, *, task: Task) -> str:
-    if not callable(answer):
-        return f"The answer must be a function, not {type(answer).__name__}."
     small = task.replace(epochs=4, checkpoint_interval=min(4, task.steps_per_epoch), milestones=(1,))
-    cases = {
-        "the task's first interval": (task, 0),
-        "μ = 0.5": (task.replace(momentum=0.5), 0),
-        "an interval within which the learning rate drops": (small, small.steps_per_epoch - 1),
-    }
-    generator = torch.Generator().manual_seed(0)
-    now, aim = (
-        {"layer": torch.randn(3, 4, generator=generator).double(), "bias": torch.randn(4, generator=generator).double()}
-        for _ in range(2)
+    cases = (
+        ("the task's first interval", task, 0),
+        ("μ = 0.5", task.replace(momentum=0.5), 0),
+        ("an interval within which the learning rate drops", small, small.steps_per_epoch - 1),
     )
-    for name, (given, start) in cases.items():
-        momentum = answer(now, aim, given, start)
-        if not isinstance(momentum, Mapping) or momentum.keys() != now.keys():
-            return f"It must return a dict with the names of the weights ({', '.join(now)}), a tensor for each."
-        reached = pushed(now, momentum, given, start)
-        way, gone = (torch.cat([(end[each] - now[each]).flatten() for each in now]) for end in (aim, reached))
-        share = float(gone @ way / (way @ way))
-        if torch.allclose(gone, way, atol=1e-4):
-            continue
-        if share < 0:
-            return f"{name}: the weights go away from the aim: an update is *subtracted*."
-        if math.isclose(share, given.momentum, rel_tol=1e-3):
-            return f"{name}: the weights stop at {share:.3g} of the way: the first update too takes μ v, not v."
-        return f"{name}: the weights go {share:.3g} of the way in k = {given.checkpoint_interval} steps."
-    return ""
+    return wrong_function(answer, "(now, aim, task, start)", wrong_push, cases)
 
 
-def pushed(
-    now: Mapping[str, torch.Tensor], momentum: Mapping[str, torch.Tensor], task: Task, start: int
-) -> dict[str, torch.Tensor]:
-    """Where torch's own SGD carries the weights in k updates without any gradient."""
-    weights = {name: value.clone().requires_grad_() for name, value in now.items()}
-    optimiser = torch.optim.SGD(weights.values(), lr=1.0, momentum=task.momentum)
-    for name, value in weights.items():
-        value.grad = torch.zeros_like(value)
-        optimiser.state[value]["momentum_buffer"] = momentum[name].to(value.dtype).clone()
-    for step in range(start, start + task.checkpoint_interval):
-        optimiser.param_groups[0]["lr"] = task.learning_rate_at(step)
-        optimiser.step()
-    return {name: value.detach() for name, value in weights.items()}
+def wrong_push(answer: Callable, name: str, task: Task, start: int) -> str:
+    draw = partial(torch.randn, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    now, aim = ({"layer": draw(3, 4), "bias": draw(4)} for _ in range(2))
+    momentum = answer(now, aim, task, start)
+    if not isinstance(momentum, Mapping) or momentum.keys() != now.keys():
+        return f"It must return a dict with the names of the weights ({', '.join(now)}), a tensor for each."
+    # Without a gradient a step makes v ← μ v, then w ← w - η v.
+    rates = map(task.learning_rate_at, range(start, start + task.checkpoint_interval))
+    carried = sum(rate * task.momentum**times for times, rate in enumerate(rates, start=1))
+    way = torch.cat([(aim[each] - now[each]).flatten() for each in now])
+    gone = -carried * torch.cat([momentum[each].double().flatten() for each in now])
+    share = float(gone @ way / (way @ way))
+    if torch.allclose(gone, way, atol=1e-4):
+        return ""
+    if share < 0:
+        return f"{name}: the weights go away from the aim: an update is *subtracted*."
+    if math.isclose(share, task.momentum, rel_tol=1e-3):
+        return f"{name}: the weights stop at {share:.3g} of the way: the first update too takes μ v, not v."
+    return f"{name}: the weights go {share:.3g} of the way in k = {task.checkpoint_interval} steps."
 
 
-def fewest_defences(answer: object, *, trainings: pd.DataFrame, task: str = "digits") -> str:
+@exercise("9.4", 2, "Two defences stop these spoofs, one does not. No spoof here was written against that pair.")
+def fewest_defences(answer: object, *, trainings: pd.DataFrame) -> str:
     chosen = [answer] if isinstance(answer, str) else answer
     if not isinstance(chosen, Iterable) or not all(isinstance(each, str) for each in chosen):
         return f"The answer must be a set of names of verifiers, not {type(answer).__name__}."
-    table = trainings[trainings["task"] == task].pivot_table(
-        index=["folder", "seed"], columns="defence", values="accepted"
-    )
-    if strange := sorted(set(chosen) - set(table.columns)):
-        return f"The matrix has no verifier {strange[0]!r}."
+    table = trainings.query("task == 'digits'").pivot_table("accepted", ["folder", "seed"], "defence")
     if others := sorted(set(chosen) - set(ON_TOP)):
         return f"{others[0]!r} is not one of the defences with one check more than the verifier as published."
-    if not chosen:
-        return "No defence at all is the verifier as published."
-    honest = [defence for defence in chosen if not table.loc[HONEST, defence].all()]
-    if honest:
-        return f"The honest proof falls to {honest[0]!r} too."
+    sound = [defence for defence in ON_TOP if table.loc[HONEST, defence].all()]
+    if unsound := [defence for defence in chosen if defence not in sound]:
+        return f"The honest proof falls to {unsound[0]!r} too."
     forged = table.loc[[name for name in SPOOFS if name in table.index]]
     passing = forged[forged[list(chosen)].all(axis=1)]
     if len(passing):
-        return f"{passing.index[0][0]} passes all of them in {len(passing.loc[passing.index[0][0]])} of the trainings."
-    sound = [defence for defence in ON_TOP if table.loc[HONEST, defence].all()]
-    fewer = (few for size in range(1, len(set(chosen))) for few in combinations(sound, size))
-    if any(not forged[list(few)].all(axis=1).any() for few in fewer):
-        return "They stop every spoof, but fewer of them do."
-    return ""
+        spoof = passing.index[0][0]
+        return f"{spoof} passes all of them in {len(passing.loc[spoof])} of the trainings."
+    fewer = combinations(sound, len(set(chosen)) - 1)
+    enough = any(not forged[list(few)].all(axis=1).any() for few in fewer)
+    return "They stop every spoof, but fewer of them do." if enough else ""
 
 
+@exercise("9.5", 3, "Straight paths and pushed weights show without a replay. Nobody tried to keep to both limits.")
 def from_checkpoints_alone(answer: object, *, proof: Proof, final: Checkpoint, spoofs: Mapping[str, Proof]) -> str:
-    if not callable(answer):
-        return f"The answer must be a function of a proof, not {type(answer).__name__}."
     task, k = proof.task, proof.checkpoint_interval
     short = task.replace(epochs=math.ceil(20 * k / task.steps_per_epoch))
+    made = {"seed": 2, "progress": False}
     forged = {name: spoofs[name] for name in ("infinitesimal update", "borrowed momentum")}
-    forged[f"interpolation only, T' = {6 * k},"] = interpolation_only(
-        final, task, spoof_steps=6 * k, seed=2, progress=False
-    )
-    forged["borrowed momentum in a zigzag"] = borrowed_momentum(
-        final, task, spoof_steps=8 * k, seed=2, off_path=0.6, progress=False
-    )
-    honest = {
-        f"an honest training of {short.steps} steps": prove(short, seed=2, progress=False),
-        "the honest proof": proof,
-    }
-    # One thread: with two, 441 checkpoints take a minute in place of a second while others have the cores.
+    forged[f"interpolation only, T' = {6 * k}"] = interpolation_only(final, task, spoof_steps=6 * k, **made)
+    forged["borrowed momentum in a zigzag"] = borrowed_momentum(final, task, spoof_steps=8 * k, off_path=0.6, **made)
+    honest = {f"an honest training of {short.steps} steps": prove(short, **made), "the honest proof": proof}
+    cases = [(name, folder, name in honest) for name, folder in (forged | honest).items()]
+    # One thread: with two, each of hundreds of small distances waits for the slower one while others have the cores.
     with applied(Conditions()):
-        for name, folder in {**forged, **honest}.items():
-            found = answer(folder)
-            if not isinstance(found, (bool, np.bool_)):
-                return f"It must return True or False, not {type(found).__name__}."
-            if bool(found) is not (name in honest):
-                return f"It {'turns away' if name in honest else 'accepts'} {name.rstrip(',')}."
-    return ""
+        return wrong_function(answer, "a proof", wrong_acceptance, cases)
 
 
+def wrong_acceptance(answer: Callable, name: str, folder: Proof, honest: bool) -> str:
+    found = answer(folder)
+    if not isinstance(found, (bool, np.bool_)):
+        return f"It must return True or False, not {type(found).__name__}."
+    return "" if found == honest else f"It {'turns away' if honest else 'accepts'} {name}."
+
+
+@exercise("9.6", 1, "Seeds and momenta are nearly free; a smaller k, exact arithmetic and succinct proofs are not.")
 def paid_by_the_prover(answer: object) -> str:
-    return wrong_choice(
-        answer,
-        {"b", "d", "e"},
-        {
-            "a": "eight bytes a step are nothing beside the checkpoints.",
-            "b": "What does the prover store at every checkpoint?",
-            "c": "the prover has handed in the proof by then; it is the verifier who computes.",
-            "d": "What does a step in float64 cost, against one in float32?",
-            "e": "Who makes the proof of a step?",
-            "f": "that is one hash for each image, once.",
-            "g": "the momentum stands in the checkpoint already; the verifier compares one tensor more.",
-        },
-    )
+    why_not = {
+        "a": "eight bytes a step are nothing beside the checkpoints.",
+        "b": "What does the prover store at every checkpoint?",
+        "c": "the prover has handed in the proof by then; it is the verifier who computes.",
+        "d": "What does a step in float64 cost, against one in float32?",
+        "e": "Who makes the proof of a step?",
+        "f": "that is one hash for each image, once.",
+        "g": "the momentum stands in the checkpoint already; the verifier compares one tensor more.",
+    }
+    return wrong_choice(answer, {"b", "d", "e"}, why_not)
 
 
-EXERCISES = {
-    "9.1": Exercise(
-        "easy",
-        5,
-        shut_out,
-        "Where one of the three distances that are lengths decides, the δ that shuts the window goes as "
-        "1/T: who trains ten times as long must be verified ten times as closely.",
-    ),
-    "9.2": Exercise(
-        "medium",
-        15,
-        lots_needed,
-        "Three lots catch blindfold top-Q, whose intervals are mostly made up. Two made-up intervals of "
-        "440 ask for nine tenths of the whole training to be replayed: lots are cheap only against forgers "
-        "who forge much.",
-    ),
-    "9.3": Exercise(
-        "medium",
-        15,
-        pushing_momentum,
-        "One line of algebra takes the place of the fine path and of the adversarial examples. It works "
-        "because the momentum is loaded and not compared.",
-    ),
-    "9.4": Exercise(
-        "medium",
-        10,
-        fewest_defences,
-        "Two defences are enough for the spoofs of this matrix, and one is not. But these spoofs were not "
-        "written against that pair: every defence here was alone once, until somebody wrote the answer.",
-    ),
-    "9.5": Exercise(
-        "hard",
-        20,
-        from_checkpoints_alone,
-        "Drawn ways and pushed weights show without a replay. In the matrix two such checks, of "
-        "straightness and of speed, stop every spoof between them. Whether an adversary who knows both "
-        "limits can keep to them, and at what price, was not measured.",
-    ),
-    "9.6": Exercise(
-        "easy",
-        5,
-        paid_by_the_prover,
-        "Recorded seeds and compared momenta cost the prover next to nothing, and nothing keeps a verifier "
-        "from asking for them. What a prover feels are a smaller k, exact arithmetic, and proofs of "
-        "computation.",
-    ),
-}
+EXERCISES = (shut_out, draws_needed, pushing_momentum, fewest_defences, from_checkpoints_alone, paid_by_the_prover)

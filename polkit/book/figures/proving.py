@@ -14,7 +14,7 @@ TRAINING_STEPS = 78_000  # T of the training that the lines end at: ResNet-20 in
 def proving_figure(steps: pd.DataFrame, operations: int) -> Figure:
     """Seconds over operations of one step: proved, both ways, and native; dotted lines go on with the measured slope.
 
-    steps: from `read_steps`
+    steps: the published "snark/steps"
     operations: of one step of the training that the lines end at
     """
     plot, years = go.Figure(), []
