@@ -119,12 +119,6 @@ def run_on_tiny(folder, chapter, task):
     return {row["folder"]: row["steps"] for row in rows.to_dict("records")}
 
 
-@pytest.mark.filterwarnings("default")
-def test_a_chapter_takes_a_folder_of_images(tmp_path):
-    tiny_folder(tmp_path / "images")
-    run_on_tiny(tmp_path, "02", f"folder:{tmp_path / 'images'}")
-
-
 @pytest.mark.slow  # `make test-tasks`
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("chapter", [file.stem for file in CHAPTERS])
@@ -164,8 +158,7 @@ def test_a_stored_chapter_is_clean_and_complete(file):
     assert any(REPORT_TYPE in output.get("data", {}) for output in found.outputs), "it ends in a claims table"
     assert (checked.source, checked.metadata.get("tags")) == ("print(found.held())", ["nbval-check-output"])
     for cell in code:
-        ast.parse(cell.source)
-        assert len(cell.source.splitlines()) <= 20
+        assert len(ast.unparse(ast.parse(cell.source)).splitlines()) <= 20, "as many lines as ruff may break further"
 
 
 @pytest.mark.parametrize("file", CHAPTERS, ids=lambda file: file.stem)

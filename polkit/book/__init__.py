@@ -1,1 +1,1 @@
-"""book"""
+"""The book: its chapters run headlessly, and their figures, panels, claims, exercises and challenge."""

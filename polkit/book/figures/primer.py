@@ -40,8 +40,7 @@ def surface_figure(
     line(plot, "forged straight path", *forged.T[::-1], ORANGE, "dash", "diamond", line_width=1.5)
     turn = np.append(np.linspace(0, 2 * np.pi, 40), np.nan)  # NaN lifts the pen from one ring to the next
     rings = (forged[:, None] + threshold * np.stack([np.cos(turn), np.sin(turn)], 1)).reshape(-1, 2)
-    thin = {"line_width": 1, "hoverinfo": "skip"}
-    line(plot, "δ around each forged checkpoint", *rings.T[::-1], ORANGE, "dot", **thin)
+    line(plot, "δ around each forged checkpoint", *rings.T[::-1], ORANGE, "dot", line_width=1, hoverinfo="skip")
     plot.update_layout(yaxis={"scaleanchor": "x", "constrain": "domain"}, xaxis={"constrain": "domain"})
     styled(plot, "A model with two weights: one proof, its replay, one forgery", "weight 2", "weight 1", height=460)
     honest = np.linalg.norm(replayed - recorded[1:], axis=1)
