@@ -13,6 +13,7 @@ from polkit.adversary.attack_3 import joint_objective, joint_update, step_from, 
 from polkit.adversary.forge import chained_buffers
 from polkit.adversary.perturb import Batch, Perturbation, passes_of, squared_norm, weight_gradient
 from polkit.adversary.plan import make_plan
+from polkit.training import Checkpoint
 from polkit.training.conditions import applied
 from polkit.training.models import Distribution, buffer_decays
 from polkit.training.step import Learner
@@ -366,7 +367,7 @@ def test_other_mistakes_are_one_clear_sentence_too(small_task, final, small_cali
         attempt(reserve=1.0)
     with pytest.raises(ValueError, match="calibration is not for this task"):
         attempt(calibration=dataclasses.replace(small_calibration, task=pk.task("digits")))
-    short = pk.Checkpoint({**final.weights, "head.bias": torch.zeros(3)}, final.buffers, {})
+    short = Checkpoint({**final.weights, "head.bias": torch.zeros(3)}, final.buffers, {})
     with pytest.raises(ValueError, match=r"head\.bias has shape \(3,\), its model needs \(10,\)"):
         attempt(weights=short)
     attempt(attack=pk.interpolation_only)

@@ -13,6 +13,7 @@ from polkit.experiments.noise import (
     noise_sources,
     verdict_at_interval,
 )
+from polkit.proof import ProofError
 from polkit.proof.folder import proof_points
 from polkit.training.conditions import applied
 from polkit.training.data import derive_seed
@@ -88,7 +89,7 @@ def test_a_start_that_cannot_be_replayed_from_is_refused(small_proof, starts, st
 
 def test_steps_whose_augmentation_nobody_recorded_cannot_be_made_again(copied):
     (copied.folder / "augmentation.npy").unlink()
-    with pytest.raises(pk.ProofError, match="augmentation.npy"):
+    with pytest.raises(ProofError, match="augmentation.npy"):
         error_growth(copied, {"nothing": OWN}, starts=[0], steps=[1])
 
 
