@@ -10,6 +10,7 @@ import pandas as pd
 
 import polkit as pk
 from polkit.training import DISTANCES, PARTS
+from polkit.verifier import Verdict
 from polkit.verifier.verdict import INTERVAL_COLUMNS, beside_delta, error_reasons
 
 
@@ -33,7 +34,7 @@ def made_verdict(calibration, errors, *, per_epoch=4, others=(), interval=1):
     ]
     intervals = beside_delta(pd.DataFrame(rows), calibration) if rows else pd.DataFrame(columns=INTERVAL_COLUMNS)
     reasons = (*others, *error_reasons(intervals)) if rows else tuple(others)
-    return pk.Verdict(not reasons, True, reasons, intervals, pd.DataFrame(), pk.Cost(1.0, 1))
+    return Verdict(not reasons, True, reasons, intervals, pd.DataFrame(), pk.Cost(1.0, 1))
 
 
 def words(widget):

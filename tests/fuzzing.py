@@ -32,6 +32,7 @@ from scipy import stats
 import polkit as pk
 from polkit.training.data import augment, normalise
 from polkit.training.models import build_model, weight_distributions
+from polkit.verifier import Calibration
 
 
 def make_base(folder):
@@ -139,9 +140,9 @@ class Fuzz:
     """Judges mutations of one base proof, and counts them by kind and by what became of them."""
 
     base: Path
-    calibration: pk.Calibration
+    calibration: Calibration
     place: Path
-    judged_by: pk.Calibration | None = None
+    judged_by: Calibration | None = None
     counts: Counter = dataclasses.field(default_factory=Counter)
     last: str = ""
 

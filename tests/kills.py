@@ -22,6 +22,7 @@ import torch
 
 import polkit as pk
 from polkit.reproduce import reproduce
+from polkit.verifier import Calibration, load_calibration
 from polkit.verifier.inspection import check_files
 
 TASK = pk.task("digits").replace(train_size=256, epochs=6, checkpoint_interval=3)  # S = 4, T = 24, 9 checkpoints
@@ -188,7 +189,7 @@ def commands(place: Path) -> list[Command]:
         assert forked(lambda: calibrated(honest, known)) == 0
 
     def spoof(root: Path) -> None:
-        proof, calibration = pk.open_proof(honest), pk.load_calibration(known)
+        proof, calibration = pk.open_proof(honest), load_calibration(known)
         try:
             pk.attack_2(
                 proof.final_weights(),
@@ -223,7 +224,7 @@ def commands(place: Path) -> list[Command]:
     ]
 
 
-def calibrated(proof: Path, out: Path) -> pk.Calibration:
+def calibrated(proof: Path, out: Path) -> Calibration:
     return pk.calibrate(pk.open_proof(proof), replays=2, workers=1, out=out, progress=False)
 
 

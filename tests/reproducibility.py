@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 import polkit as pk
+from polkit.proof import Proof
 from polkit.proof.checkpoints import checkpoint_name
 from polkit.reproduce.records import machine
 
@@ -81,7 +82,7 @@ def made(
     epochs: int = EPOCHS,
     seed: int = 0,
     python: str = sys.executable,
-) -> pk.Proof:
+) -> Proof:
     """The proof that a fresh process makes under a changed environment."""
     folder = place / name.replace("/", "-").replace("=", "-").replace(" ", "-")
     folder.mkdir()
@@ -100,7 +101,7 @@ def made(
     return pk.open_proof(folder / "proof")
 
 
-def compared(first: pk.Proof, other: pk.Proof, reference: float) -> dict:
+def compared(first: Proof, other: Proof, reference: float) -> dict:
     names = [checkpoint_name(step) for step in first.checkpoint_steps]
     unlike = [
         step

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import polkit as pk
+from polkit.adversary import AttackFailed
 from polkit.adversary.forge import movement_missed
 
 
@@ -21,7 +22,7 @@ def test_an_attack_that_misses_says_by_how_much_and_is_kept_only_if_asked(
         "progress": False,
     }
     for name, attack in (("2", pk.attack_2), ("3", pk.attack_3)):
-        with pytest.raises(pk.AttackFailed, match=r"optimisations did not end within γ in 1 iterations; the worst"):
+        with pytest.raises(AttackFailed, match=r"optimisations did not end within γ in 1 iterations; the worst"):
             attack(small_proof.final_weights(), small_task, out=tmp_path / name, keep_failed=False, **given)
         assert list(tmp_path.iterdir()) == []
     kept = pk.attack_2(small_proof.final_weights(), small_task, out=tmp_path / "kept", **given)
@@ -37,7 +38,7 @@ def test_an_attack_in_the_cache_that_missed_is_no_success_either(small_task, sma
     given = {"spoof_steps": 4, "calibration": small_calibration, "iterations": 1, "movement_limit": 1e-6, "seed": 77}
     final = small_proof.final_weights()
     made = pk.attack_2(final, small_task, progress=False, **given)
-    with pytest.raises(pk.AttackFailed) as failed:
+    with pytest.raises(AttackFailed) as failed:
         pk.attack_2(final, small_task, progress=False, keep_failed=False, **given)
     assert str(failed.value) == made.missed() != ""
 
@@ -62,7 +63,7 @@ def test_attack_1_misses_by_what_lies_between_its_last_update_and_w_t(
     small_task, small_proof, small_calibration, tmp_path
 ):
     given = {"spoof_steps": 8, "calibration": small_calibration, "iterations": 2, "progress": False}
-    with pytest.raises(pk.AttackFailed, match=r"does not end within δ of W_T after 2 iterations: it misses by"):
+    with pytest.raises(AttackFailed, match=r"does not end within δ of W_T after 2 iterations: it misses by"):
         pk.attack_1(small_proof.final_weights(), small_task, out=tmp_path / "spoof", keep_failed=False, **given)
     spoof = pk.attack_1(small_proof.final_weights(), small_task, out=tmp_path / "spoof", **given)
     row, delta = spoof.trace().iloc[0], small_calibration.thresholds["weights"]

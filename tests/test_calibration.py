@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import polkit as pk
+from polkit.prover import train
 from polkit.training import DISTANCES, PARTS, derive_seed
+from polkit.verifier import load_calibration
 from polkit.verifier.replay import replay
 
 
@@ -40,7 +42,7 @@ def test_delta_lies_a_margin_above_the_honest_errors_and_below_d_ref(small_proof
 
 def test_d_ref_is_the_distance_to_an_independent_training(small_task, small_proof, small_calibration):
     points, conditions = pk.training_points(small_task), pk.Conditions(augmentation="redraw")
-    second = pk.train(small_task, derive_seed(1, "reference"), conditions, points)
+    second = train(small_task, derive_seed(1, "reference"), conditions, points)
     own = small_proof.final_weights()
     assert pk.distances(own.weights, second.weights) == small_calibration.reference["weights"]
     assert pk.distances(own.buffers, second.buffers) == small_calibration.reference["buffers"]
@@ -79,10 +81,10 @@ def test_a_replay_that_can_be_repeated_calibrates_to_zero(small_proof, tmp_path)
 
 def test_a_calibration_survives_its_file(small_calibration, tmp_path):
     small_calibration.save(tmp_path / "c.json")
-    assert pk.load_calibration(tmp_path / "c.json") == small_calibration
+    assert load_calibration(tmp_path / "c.json") == small_calibration
     (tmp_path / "c.json").write_text('{"task": 1}')
     with pytest.raises(ValueError, match="is not a calibration"):
-        pk.load_calibration(tmp_path / "c.json")
+        load_calibration(tmp_path / "c.json")
 
 
 def test_scaling_moves_every_threshold(small_calibration):
@@ -112,7 +114,7 @@ def test_a_distance_of_the_buffers_without_a_delta_decides_nothing(small_proof, 
     assert margin < min(room["weights"].values()), "the test needs a margin that the weights can still afford"
     pk.calibrate(small_proof, replays=4, margin=margin, workers=1, out=file, progress=False)
     assert "Infinity" not in file.read_text()
-    wide = pk.load_calibration(file)
+    wide = load_calibration(file)
     assert [name for name, value in wide.thresholds["buffers"].items() if math.isinf(value)] == [tightest]
     verdict = pk.verify(small_proof, wide, top_q="all")
     assert verdict.accepted
@@ -128,7 +130,7 @@ def test_a_distance_of_the_buffers_without_a_delta_decides_nothing(small_proof, 
 def test_a_corrupt_file_is_one_clear_sentence(tmp_path, content):
     (tmp_path / "c.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"^\S+c\.json is not a calibration that `polkit calibrate` wrote \([^\n]*\)$"):
-        pk.load_calibration(tmp_path / "c.json")
+        load_calibration(tmp_path / "c.json")
 
 
 @pytest.mark.parametrize(
@@ -144,4 +146,4 @@ def test_a_calibration_with_something_wrong_is_refused_when_it_is_read(small_cal
     values = json.loads((tmp_path / "c.json").read_text())
     (tmp_path / "c.json").write_text(json.dumps(values | wrong))
     with pytest.raises(ValueError, match="is not a calibration"):
-        pk.load_calibration(tmp_path / "c.json")
+        load_calibration(tmp_path / "c.json")

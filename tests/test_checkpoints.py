@@ -9,7 +9,8 @@ from safetensors.torch import save as safetensors_bytes
 from test_folder import rewrite
 
 import polkit as pk
-from polkit.proof import bytes_digest, checkpoint_name, read_checkpoint, write_checkpoint
+from polkit.proof import ProofError, bytes_digest, checkpoint_name, read_checkpoint, write_checkpoint
+from polkit.training import Checkpoint
 
 
 def test_a_checkpoint_has_the_bytes_that_safetensors_gives(small_task, tmp_path):
@@ -37,7 +38,7 @@ def test_a_checkpoint_has_the_bytes_that_safetensors_gives(small_task, tmp_path)
 def test_a_read_checkpoint_has_every_bit_of_all_three_parts(small_task, tmp_path, dtype):
     generator = torch.Generator().manual_seed(0)
     start = pk.initial_checkpoint(small_task, 1)
-    written = pk.Checkpoint(
+    written = Checkpoint(
         **{
             part: {name: torch.randn(value.shape, generator=generator, dtype=dtype) for name, value in named.items()}
             for part, named in start.parts().items()
@@ -71,7 +72,7 @@ def test_a_checkpoint_of_another_model_is_refused(copied, change, message):
     tensors = load_file(file)
     change(tensors)
     save_file(tensors, file)
-    with pytest.raises(pk.ProofError, match=rf"^checkpoints/00000008\.safetensors.*{message}") as caught:
+    with pytest.raises(ProofError, match=rf"^checkpoints/00000008\.safetensors.*{message}") as caught:
         copied.checkpoint(8)
     assert "\n" not in str(caught.value)
 
@@ -80,12 +81,12 @@ def test_a_checkpoint_of_another_model_is_refused(copied, change, message):
 def test_a_truncated_checkpoint_is_refused(copied, length):
     file = copied.folder / "checkpoints" / "00000012.safetensors"
     file.write_bytes(file.read_bytes()[:length])
-    with pytest.raises(pk.ProofError, match=r"checkpoints/00000012\.safetensors is not a safetensors file"):
+    with pytest.raises(ProofError, match=r"checkpoints/00000012\.safetensors is not a safetensors file"):
         copied.checkpoint(12)
 
 
 @pytest.mark.parametrize("claim", [{"model": "resnet9"}, {"image_shape": [-1, 8, 8]}, {"classes": 10**18}])
 def test_a_claimed_model_that_cannot_be_built_is_refused(copied, claim):
     rewrite(copied.folder, lambda manifest: manifest["task"].update(claim))
-    with pytest.raises(pk.ProofError):
+    with pytest.raises(ProofError):
         pk.open_proof(copied.folder).checkpoint(0)

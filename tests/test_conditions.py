@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import polkit as pk
+from polkit.prover import train
 from polkit.training import applied
 
 
@@ -53,7 +54,7 @@ def test_impossible_conditions_are_refused(settings, message):
 )
 def test_other_conditions_differ_a_little(small_task, conditions):
     def trained(under):
-        return pk.train(small_task.replace(epochs=1), 0, under, pk.training_points(small_task)).weights
+        return train(small_task.replace(epochs=1), 0, under, pk.training_points(small_task)).weights
 
     start = pk.initial_checkpoint(small_task, 0).weights
     usual = trained(pk.Conditions())

@@ -79,6 +79,7 @@ import os, sys
 from pathlib import Path
 import kills
 import polkit as pk
+from polkit.verifier import load_calibration
 import polkit.prover as prover
 import polkit.verifier.replay as replay
 
@@ -115,7 +116,7 @@ prover.train = train
 assert at_once(lambda: pk.prove(kills.TASK, 5, progress=False)) == [0, 0, 0]
 assert at_once(lambda: pk.prove(kills.TASK, 5, out=place / "out", progress=False)) == [0, 0, 0]
 assert started.read_text() == "xx", started.read_text()  # one training for each place
-proof, known = pk.prove(kills.TASK, 5, progress=False), pk.load_calibration(place / "known.json")
+proof, known = pk.prove(kills.TASK, 5, progress=False), load_calibration(place / "known.json")
 assert kills.contents(proof.folder) == kills.contents(place / "out") == kills.contents(place / "honest")
 
 def spoof(out):

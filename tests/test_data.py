@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import polkit as pk
+from polkit.training import augment
 from polkit.training.data import data_home, derive_seed, epoch_batches, normalise, polkit_home
 
 
@@ -47,7 +48,7 @@ def test_signing_50000_colour_images_takes_less_than_a_second():
 def test_augmentation_is_a_shift_over_black_and_perhaps_a_flip(name):
     task = pk.task(name)
     images = torch.rand(12, *task.image_shape)
-    shown = pk.augment(task, images, seed=5)
+    shown = augment(task, images, seed=5)
     flips = (False, True) if task.flip else (False,)
     _, height, width = task.image_shape
     used = set()
@@ -67,18 +68,18 @@ def test_augmentation_is_a_shift_over_black_and_perhaps_a_flip(name):
         used.update(found)
     assert len(used) > 5
     assert {flipped for _, _, flipped in used} == set(flips)
-    assert torch.equal(shown, pk.augment(task, images, seed=5))
-    assert not torch.equal(shown, pk.augment(task, images, seed=6))
+    assert torch.equal(shown, augment(task, images, seed=5))
+    assert not torch.equal(shown, augment(task, images, seed=6))
 
 
 def test_augmentation_passes_each_gradient_to_the_pixel_it_shows():
     task = pk.task("cifar10")
     images = torch.rand(4, 3, 32, 32, dtype=torch.float64, requires_grad=True)
     weights = torch.rand(4, 3, 32, 32, dtype=torch.float64)
-    (pk.augment(task, images, seed=1) * weights).sum().backward()
+    (augment(task, images, seed=1) * weights).sum().backward()
     # A linear map: its transpose gives the same inner product.
     direction = torch.rand_like(images)
-    along = (pk.augment(task, direction, seed=1) * weights).sum()
+    along = (augment(task, direction, seed=1) * weights).sum()
     torch.testing.assert_close((images.grad * direction).sum(), along.detach())
 
 
@@ -216,7 +217,7 @@ def test_a_signature_does_not_depend_on_how_the_tensor_lies_in_memory():
 def test_the_gradient_of_a_pixel_counts_the_images_that_show_it():
     task = pk.task("digits")
     images = torch.ones(64, 1, 8, 8, dtype=torch.float64, requires_grad=True)
-    shown = pk.augment(task, images, seed=2)
+    shown = augment(task, images, seed=2)
     shown.sum().backward()
     # All pixels are 1, so that each image's sum is the number of its pixels that stay visible.
     assert torch.equal(images.grad.sum((1, 2, 3)), shown.detach().sum((1, 2, 3)))

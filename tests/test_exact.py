@@ -22,7 +22,7 @@ from polkit.defences.exact import (
     round_by_log,
     unflat,
 )
-from polkit.proof import ROUNDING_LOG
+from polkit.proof import ROUNDING_LOG, ProofError
 from polkit.training import Checkpoint, Learner, applied
 from polkit.verifier import interval_errors, recorded_data
 
@@ -109,7 +109,7 @@ def test_a_log_settles_a_doubt_and_nothing_else():
     distance = nearness(values)
     far = int((distance > ALLOWED).nonzero()[0])
     for entry in (2 * far, 2 * far + 1):
-        with pytest.raises(ProofError := pk.ProofError, match=f"rounds value {far}, which lies"):
+        with pytest.raises(ProofError, match=f"rounds value {far}, which lies"):
             round_by_log(values, torch.tensor([entry], dtype=torch.int32))
     with pytest.raises(ProofError, match="rounds value 0"):
         round_by_log(torch.tensor([torch.nan], dtype=torch.float64), torch.tensor([1], dtype=torch.int32))

@@ -19,6 +19,7 @@ from polkit.book import figures
 from polkit.book.figures.drawing import spoken
 from polkit.experiments.window import Attempt, window, window_edges
 from polkit.training import DISTANCES, PARTS
+from polkit.verifier import Calibration, Reason
 from polkit.verifier.verdict import worst_ratios
 from tests import drawn as shared
 
@@ -29,7 +30,7 @@ LIMITS = {
 }
 HALF = {part: {name: value / 2 for name, value in table.items()} for part, table in LIMITS.items()}
 TENFOLD = {part: {name: value * 10 for name, value in table.items()} for part, table in LIMITS.items()}
-CALIBRATION = pk.Calibration(TASK, pk.Conditions(augmentation="redraw"), LIMITS, HALF, TENFOLD, 2.0, 2, 0, 0, pk.Cost())
+CALIBRATION = Calibration(TASK, pk.Conditions(augmentation="redraw"), LIMITS, HALF, TENFOLD, 2.0, 2, 0, 0, pk.Cost())
 
 
 made_verdict = partial(shared.made_verdict, CALIBRATION)
@@ -374,7 +375,7 @@ def test_a_threshold_of_zero_lets_only_an_error_of_zero_through():
 
 
 def test_what_a_verifier_found_besides_errors_rejects_and_is_said():
-    others = (pk.Reason("signature", "the batch of step 3"), pk.Reason("initialisation", "W_0"))
+    others = (Reason("signature", "the batch of step 3"), Reason("initialisation", "W_0"))
     figure = figures.verdict_figure(made_verdict({0: 0.1}, others=others), CALIBRATION)
     assert figure.summary.startswith("rejected (found besides: initialisation, signature): 0 of the 1")
     empty = figures.verdict_figure(made_verdict({}, others=others), CALIBRATION)
@@ -422,7 +423,7 @@ def test_a_nan_is_drawn_high_above_every_stage():
 
 
 def test_a_folder_that_was_not_replayed_has_no_marks_among_the_stages_and_says_why():
-    refused = made_verdict({}, others=[pk.Reason("task", "manifest.json claims 20 steps")])
+    refused = made_verdict({}, others=[Reason("task", "manifest.json claims 20 steps")])
     figure = figures.stages_figure({"proof": made_verdict(ERRORS), "spoof": refused}, CALIBRATION, **STAGES)
     assert "spoof" not in [trace.name for trace in figure.plot.data]
     assert figure.summary.endswith("; spoof: not replayed, since manifest.json claims 20 steps.")
@@ -474,7 +475,7 @@ def test_a_spoof_is_drawn_as_the_verifier_of_this_delta_and_q_finds_it(scale, to
 
 
 @pytest.mark.parametrize(
-    ("errors", "others"), [({0: 0.2, 4: math.nan}, ()), ({0: 0.2}, (pk.Reason("initialisation", "W_0"),))]
+    ("errors", "others"), [({0: 0.2, 4: math.nan}, ()), ({0: 0.2}, (Reason("initialisation", "W_0"),))]
 )
 def test_a_spoof_with_a_nan_or_rejected_for_something_else_is_not_drawn_as_accepted(errors, others):
     bad = Attempt("Attack II", 32, 4, made_verdict(errors, others=others, interval=4), 0.7)

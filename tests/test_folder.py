@@ -12,8 +12,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import polkit as pk
+from polkit.proof import ProofError, read_weights
 from polkit.proof.checkpoints import write_checkpoint
 from polkit.proof.folder import MANIFEST_FIELDS
+from polkit.training import Checkpoint
 
 
 def test_a_proof_is_what_definition_1_lists(small_proof, small_task):
@@ -46,8 +48,8 @@ def test_a_checkpoint_round_trip_keeps_every_bit(small_task, tmp_path, dtype):
     start.momentum["conv.weight"][0] = -0.0
     start.weights["conv.weight"][0, 0, 0, 0] = 1e-42  # denormal
     parts = {part: {name: value.to(dtype) for name, value in named.items()} for part, named in start.parts().items()}
-    write_checkpoint(tmp_path, 0, pk.Checkpoint(**parts))
-    read = pk.read_weights(tmp_path / "checkpoints" / "00000000.safetensors", small_task)
+    write_checkpoint(tmp_path, 0, Checkpoint(**parts))
+    read = read_weights(tmp_path / "checkpoints" / "00000000.safetensors", small_task)
     for part in ("weights", "buffers"):
         for name, value in parts[part].items():
             assert read.parts()[part][name].numpy().tobytes() == value.numpy().tobytes()
@@ -63,13 +65,13 @@ def test_weights_are_read_from_a_proof_or_a_plain_state_dict(small_proof, small_
     final = small_proof.checkpoint(16)
     save_file(final.weights | final.buffers, tmp_path / "model.safetensors")
     for source in (small_proof.folder, tmp_path / "model.safetensors"):
-        read = pk.read_weights(source, small_task)
+        read = read_weights(source, small_task)
         assert all(torch.equal(read.weights[name], value) for name, value in final.weights.items())
         assert read.momentum == {}
     save_file({"other": torch.ones(2)}, tmp_path / "other.safetensors")
     for source in ("other.safetensors", "missing.safetensors"):
-        with pytest.raises(pk.ProofError, match=source):
-            pk.read_weights(tmp_path / source, small_task)
+        with pytest.raises(ProofError, match=source):
+            read_weights(tmp_path / source, small_task)
 
 
 def rewrite(folder, change):
@@ -94,7 +96,7 @@ def rewrite(folder, change):
 )
 def test_a_manifest_that_cannot_be_used_is_refused_in_a_sentence(copied, change, message):
     rewrite(copied.folder, change)
-    with pytest.raises(pk.ProofError, match=message) as caught:
+    with pytest.raises(ProofError, match=message) as caught:
         pk.open_proof(copied.folder)
     assert "\n" not in str(caught.value)
 
@@ -102,12 +104,12 @@ def test_a_manifest_that_cannot_be_used_is_refused_in_a_sentence(copied, change,
 @pytest.mark.parametrize("text", ["", "{", "[1]", "[" * 100_000, '"x"', "\xff"])
 def test_a_manifest_that_is_not_a_json_object_is_refused(copied, text):
     (copied.folder / "manifest.json").write_text(text, encoding="latin-1")
-    with pytest.raises(pk.ProofError, match=r"manifest\.json"):
+    with pytest.raises(ProofError, match=r"manifest\.json"):
         pk.open_proof(copied.folder)
 
 
 def test_a_folder_without_a_manifest_is_not_a_proof(tmp_path):
-    with pytest.raises(pk.ProofError, match=r"it has no manifest\.json"):
+    with pytest.raises(ProofError, match=r"it has no manifest\.json"):
         pk.open_proof(tmp_path)
 
 
@@ -115,25 +117,25 @@ def test_files_that_are_not_what_they_must_be(copied):
     checkpoint = copied.folder / "checkpoints" / "00000004.safetensors"
     whole = checkpoint.read_bytes()
     checkpoint.write_bytes(whole[:-5])
-    with pytest.raises(pk.ProofError, match=r"checkpoints/00000004\.safetensors is not a safetensors file"):
+    with pytest.raises(ProofError, match=r"checkpoints/00000004\.safetensors is not a safetensors file"):
         copied.checkpoint(4)
     checkpoint.write_bytes(whole + bytes(4_000_000))
-    with pytest.raises(pk.ProofError, match=r"00000004\.safetensors has \d+ bytes, it may have \d+ at most"):
+    with pytest.raises(ProofError, match=r"00000004\.safetensors has \d+ bytes, it may have \d+ at most"):
         copied.checkpoint(4)
     np.save(copied.folder / "batches.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(pk.ProofError, match=r"batches\.npy holds .*'\|O'.*, it must hold .*'<i4'"):
+    with pytest.raises(ProofError, match=r"batches\.npy holds .*'\|O'.*, it must hold .*'<i4'"):
         copied.batches()
     np.save(copied.folder / "signatures.npy", np.zeros((16, 31), np.uint8))
-    with pytest.raises(pk.ProofError, match=r"signatures\.npy holds .*\(16, 31\), }, it must hold .*\(16, 32\), }"):
+    with pytest.raises(ProofError, match=r"signatures\.npy holds .*\(16, 31\), }, it must hold .*\(16, 32\), }"):
         copied.signatures()
 
 
 def test_a_missing_or_linked_file_is_missing(copied, small_proof):
     (copied.folder / "signatures.npy").unlink()
-    with pytest.raises(pk.ProofError, match=r"signatures\.npy is missing"):
+    with pytest.raises(ProofError, match=r"signatures\.npy is missing"):
         copied.signatures()
     (copied.folder / "signatures.npy").symlink_to(small_proof.folder / "signatures.npy")
-    with pytest.raises(pk.ProofError, match=r"signatures\.npy is missing"):
+    with pytest.raises(ProofError, match=r"signatures\.npy is missing"):
         copied.signatures()
 
 
@@ -154,7 +156,7 @@ def test_no_array_of_a_proof_is_unpickled(copied, tmp_path, name):
     np.save(file, np.array([Planted(ran)], dtype=object), allow_pickle=True)
     for raw in (file.read_bytes(), pickle.dumps(Planted(ran))):
         file.write_bytes(raw)
-        with pytest.raises(pk.ProofError, match=f"{file.name} (is not a NumPy array file|holds .*O)"):
+        with pytest.raises(ProofError, match=f"{file.name} (is not a NumPy array file|holds .*O)"):
             getattr(copied, name)()
     assert not ran.exists()
     np.load(file, allow_pickle=True)
@@ -163,14 +165,14 @@ def test_no_array_of_a_proof_is_unpickled(copied, tmp_path, name):
 
 def test_arrays_of_another_type_or_length_are_refused(copied):
     np.save(copied.folder / "batches.npy", copied.batches().astype(np.int64))
-    with pytest.raises(pk.ProofError, match=r"batches\.npy has 8320 bytes, it may have 8192 at most"):
+    with pytest.raises(ProofError, match=r"batches\.npy has 8320 bytes, it may have 8192 at most"):
         copied.batches()
     np.save(copied.folder / "augmentation.npy", copied.augmentation_seeds()[:-1])
-    with pytest.raises(pk.ProofError, match=r"holds .*\(15,\), }, it must hold .*\(16,\), }"):
+    with pytest.raises(ProofError, match=r"holds .*\(15,\), }, it must hold .*\(16,\), }"):
         copied.augmentation_seeds()
     with (copied.folder / "signatures.npy").open("wb") as file:
         np.savez(file, values=np.zeros((16, 32), np.uint8))
-    with pytest.raises(pk.ProofError, match=r"signatures\.npy is not a NumPy array file of version 1\.0"):
+    with pytest.raises(ProofError, match=r"signatures\.npy is not a NumPy array file of version 1\.0"):
         copied.signatures()
     (copied.folder / "augmentation.npy").unlink()
     assert copied.augmentation_seeds() is None
@@ -182,7 +184,7 @@ def test_a_manifest_without_one_of_its_fields_or_with_null_in_it_is_refused(copi
     for change in (lambda m: m.pop(field), lambda m: m.update({field: None})):
         (copied.folder / "manifest.json").write_text(whole)
         rewrite(copied.folder, change)
-        with pytest.raises(pk.ProofError, match=field):
+        with pytest.raises(ProofError, match=field):
             pk.open_proof(copied.folder)
 
 
@@ -203,10 +205,10 @@ def test_points_travel_with_the_proof_of_a_folder_of_images(tmp_path):
     assert {image.tobytes(): label for image, label in zip(kept, points.labels.tolist(), strict=True)} == made
     assert "points.safetensors" in proof.manifest["files"]
     save_file({"images": points.images, "labels": points.labels + 1}, proof.folder / "points.safetensors")
-    with pytest.raises(pk.ProofError, match="a label lies outside 0 to 1"):
+    with pytest.raises(ProofError, match="a label lies outside 0 to 1"):
         proof.points()
     save_file({"images": points.images[1:], "labels": points.labels}, proof.folder / "points.safetensors")
-    with pytest.raises(pk.ProofError, match=r"labels of shape \(130,\) and images of shape \(129, 3, 32, 32\)"):
+    with pytest.raises(ProofError, match=r"labels of shape \(130,\) and images of shape \(129, 3, 32, 32\)"):
         proof.points()
 
 
@@ -214,18 +216,18 @@ def test_points_travel_with_the_proof_of_a_folder_of_images(tmp_path):
 def test_a_state_dict_of_other_shapes_is_not_a_model_of_the_task(small_proof, small_task, tmp_path, shape):
     final = small_proof.checkpoint(16)
     save_file(final.weights | final.buffers | {"head.bias": torch.zeros(shape)}, tmp_path / "model.safetensors")
-    with pytest.raises(pk.ProofError, match="head.bias"):
-        pk.read_weights(tmp_path / "model.safetensors", small_task)
+    with pytest.raises(ProofError, match="head.bias"):
+        read_weights(tmp_path / "model.safetensors", small_task)
 
 
 def test_a_state_dict_in_half_precision_is_refused(small_proof, small_task, tmp_path):
     final = small_proof.checkpoint(16)
     halved = {name: value.half() for name, value in (final.weights | final.buffers).items()}
     save_file(halved, tmp_path / "model.safetensors")
-    with pytest.raises(pk.ProofError, match="conv.weight is of type F16, it must be float32 or float64"):
-        pk.read_weights(tmp_path / "model.safetensors", small_task)
+    with pytest.raises(ProofError, match="conv.weight is of type F16, it must be float32 or float64"):
+        read_weights(tmp_path / "model.safetensors", small_task)
 
 
 def test_a_proof_of_another_model_does_not_hold_the_weights_of_the_task(small_proof):
-    with pytest.raises(pk.ProofError):
-        pk.read_weights(small_proof.folder, pk.task("cifar10"))
+    with pytest.raises(ProofError):
+        read_weights(small_proof.folder, pk.task("cifar10"))

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from scipy import stats
 
 import polkit as pk
+from polkit.training import Checkpoint
 from polkit.verifier import OPTIMISER, inspect_proof
 
 HEAD = 1 / math.sqrt(32)  # the bound of the last layer, 32 inputs wide
@@ -48,7 +49,7 @@ def test_an_honest_w_0_passes_and_the_test_can_be_counted_on(small_task):
 
 def test_an_honest_w_0_passes_in_float64(small_task, first):
     parts = {part: {name: value.double() for name, value in named.items()} for part, named in first.parts().items()}
-    assert failed(small_task, pk.Checkpoint(**parts)) == set()
+    assert failed(small_task, Checkpoint(**parts)) == set()
 
 
 def test_every_tensor_is_judged_once(small_task, first):

@@ -10,7 +10,7 @@ import polkit as pk
 from notebooks.experiments.ordering import fitted_batches
 from polkit.defences import memorisation, memorised
 from polkit.defences.memorisation import _rank_statistic
-from polkit.proof import write_manifest
+from polkit.proof import ProofError, write_manifest
 
 EXACT = pk.Conditions()
 
@@ -103,5 +103,5 @@ def test_without_other_points_or_shifts_nothing_can_be_said(small_proof, small_t
     found = memorised(small_proof, small_task, EXACT)  # k = S: each interval uses every point
     assert "leaves none to compare with" in str(found[0])
     (copied.folder / "augmentation.npy").unlink()
-    with pytest.raises(pk.ProofError, match="augmentation.npy is missing"):
+    with pytest.raises(ProofError, match="augmentation.npy is missing"):
         memorised(copied, small_task, EXACT)

@@ -14,6 +14,7 @@ from polkit.experiments.noise import (
     noise_sources,
     verdict_at_interval,
 )
+from polkit.proof import ProofError
 from polkit.proof.folder import proof_points
 from polkit.training.conditions import applied
 from polkit.training.data import derive_seed
@@ -83,7 +84,7 @@ def test_more_steps_than_the_proof_has_are_refused(small_proof):
 
 def test_steps_whose_augmentation_nobody_recorded_cannot_be_made_again(copied):
     (copied.folder / "augmentation.npy").unlink()
-    with pytest.raises(pk.ProofError, match="augmentation.npy"):
+    with pytest.raises(ProofError, match="augmentation.npy"):
         error_growth(copied, {"nothing": OWN}, steps=[1])
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 import polkit as pk
+from polkit.adversary import concatenation, non_finite
 from polkit.verifier.replay import interval_errors
 
 BUDGET = {"spoof_steps": 16, "seed": 1, "progress": False}
@@ -13,7 +14,7 @@ def spoofs(small_task, small_proof, tmp_path_factory):
     folder, final = tmp_path_factory.mktemp("patchwork"), small_proof.final_weights()
     return {
         make.__name__: make(final, small_task, out=folder / make.__name__, **BUDGET)
-        for make in (pk.concatenation, pk.non_finite)
+        for make in (concatenation, non_finite)
     }
 
 
@@ -51,7 +52,7 @@ def test_nan_is_no_distance_below_delta(spoofs, small_calibration):
     assert "12.safetensors: weights." in found[0]
 
 
-@pytest.mark.parametrize("make", [pk.concatenation, pk.non_finite])
+@pytest.mark.parametrize("make", [concatenation, non_finite])
 def test_one_interval_has_no_seam(make, small_task, small_proof):
     with pytest.raises(ValueError, match="T' = 4 steps are fewer than two intervals of k = 4: there is no seam"):
         make(small_proof.final_weights(), small_task, spoof_steps=4)
@@ -59,6 +60,6 @@ def test_one_interval_has_no_seam(make, small_task, small_proof):
 
 def test_a_finished_one_is_not_made_again(small_task, small_proof):
     final = small_proof.final_weights()
-    first = pk.concatenation(final, small_task, **BUDGET)
-    assert pk.concatenation(final, small_task, **BUDGET).digest == first.digest
-    assert pk.non_finite(final, small_task, **BUDGET).folder != first.folder
+    first = concatenation(final, small_task, **BUDGET)
+    assert concatenation(final, small_task, **BUDGET).digest == first.digest
+    assert non_finite(final, small_task, **BUDGET).folder != first.folder

@@ -8,6 +8,7 @@ from mutations import reseal
 
 import polkit as pk
 from polkit.defences import Commitment, Dispute, judge
+from polkit.proof import ProofError
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_a_folder_that_cannot_be_judged_is_refused_before_anything_is_replayed(c
 
 def test_a_file_that_changes_while_it_is_judged_is_a_reason(copied, judged, monkeypatch):
     def changing(*arguments, **settings):
-        raise pk.ProofError("batches.npy changed after its digest had been checked")
+        raise ProofError("batches.npy changed after its digest had been checked")
 
     monkeypatch.setattr("polkit.defences.evidence.replay", changing)
     verdict = judged("paper", copied)

@@ -12,7 +12,7 @@ import torch
 import polkit as pk
 from polkit.__main__ import main
 from polkit.proof import checkpoint_name, checkpoint_steps, fresh_folder, partial_path, read_checkpoint
-from polkit.prover import Diverged, Journal
+from polkit.prover import Diverged, Journal, train
 from polkit.training import Learner, applied, augmentation_order, batch_order
 
 
@@ -64,7 +64,7 @@ def test_the_seed_decides_everything(small_proof, small_task, tmp_path):
 def test_the_last_checkpoint_is_w_t_even_if_k_does_not_divide_t(small_task, tmp_path):
     proof = pk.prove(small_task.replace(checkpoint_interval=5), out=tmp_path / "odd", progress=False)
     assert proof.checkpoint_steps == [0, 5, 10, 15, 16]
-    final = pk.train(small_task, 0, pk.Conditions(), pk.training_points(small_task))
+    final = train(small_task, 0, pk.Conditions(), pk.training_points(small_task))
     assert set(pk.distances(proof.final_weights().weights, final.weights).values()) == {0.0}
 
 

@@ -15,7 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import polkit as pk
+from polkit.proof import ProofError, read_weights
 from polkit.proof.folder import write_manifest
+from polkit.verifier import load_calibration
 
 CHECKPOINTS = [f"checkpoints/{step:08d}.safetensors" for step in (0, 4, 8, 12, 16)]
 
@@ -105,10 +107,10 @@ def test_a_pickled_checkpoint_that_would_execute_code(copied, small_calibration,
             reseal(copied.folder)
         assert not pk.verify(copied, small_calibration).accepted
         (tmp_path / "file").write_bytes(raw)
-        with pytest.raises(pk.ProofError):
-            pk.read_weights(tmp_path / "file", copied.task)
+        with pytest.raises(ProofError):
+            read_weights(tmp_path / "file", copied.task)
         with pytest.raises(ValueError, match="is not a calibration"):
-            pk.load_calibration(tmp_path / "file")
+            load_calibration(tmp_path / "file")
     assert not ran.exists()
     pickle.loads(planted[0])
     assert ran.exists()  # where pickles are read it does run

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import polkit as pk
-from polkit.proof import proof_points
+from polkit.proof import ProofError, proof_points
 from polkit.training import Learner, applied, derive_seed
 from polkit.verifier import STATE
 from polkit.verifier import replay as engine
@@ -64,7 +64,7 @@ def test_what_was_remembered_is_not_replayed_again(small_task, small_proof, monk
 
 def test_an_augmentation_that_was_not_recorded_cannot_be_replayed(copied, small_task):
     (copied.folder / "augmentation.npy").unlink()
-    with pytest.raises(pk.ProofError, match="augmentation.npy is missing"):
+    with pytest.raises(ProofError, match="augmentation.npy is missing"):
         replay(copied, small_task, pk.Conditions(), [0])
 
 

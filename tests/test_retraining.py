@@ -7,6 +7,7 @@ import torch
 
 import polkit as pk
 from polkit.adversary.retraining import distil, retrain
+from polkit.training import Checkpoint
 from polkit.training.data import normalise
 from polkit.training.models import build_model
 
@@ -92,7 +93,7 @@ def test_it_is_another_model_than_the_stolen_one(distilled, small_task, small_pr
 
 
 def test_a_student_learns_what_its_teacher_says_and_not_what_is_true(final, small_task, tmp_path):
-    constant = pk.Checkpoint({**final.weights, "head.bias": torch.eye(10)[3] * 1e4}, final.buffers, {})
+    constant = Checkpoint({**final.weights, "head.bias": torch.eye(10)[3] * 1e4}, final.buffers, {})
     spoof = distil(constant, small_task, spoof_steps=16, out=tmp_path / "d", progress=False)
     assert spoof.points().labels.eq(3).all()
     assert predicted(small_task, spoof.final_weights(), pk.test_points(small_task).images).eq(3).float().mean() > 0.9

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-import polkit as pk
 from polkit.defences import load_standards
 from polkit.defences.standards import spread_starts
+from polkit.proof import Proof
 
 
 def test_standards_are_what_was_saved(small_standards, tmp_path):
@@ -39,7 +39,7 @@ def test_what_are_no_standards_is_one_sentence(small_standards, tmp_path, change
 
 def test_honest_intervals_are_looked_at_where_errors_are_largest(small_proof):
     assert spread_starts(small_proof, early=20, late=10) == [0, 4, 8, 12]
-    long = pk.Proof(small_proof.folder, small_proof.task, 4400, 10, {})
+    long = Proof(small_proof.folder, small_proof.task, 4400, 10, {})
     starts = spread_starts(long, early=20, late=10)
     assert len(starts) == 30
     assert sum(start < 550 for start in starts) == 20

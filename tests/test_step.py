@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 import polkit as pk
-from polkit.training import Learner, applied, build_model
+from polkit.training import Checkpoint, Learner, applied, augment, build_model
 
 EXACT = pk.Conditions(precision="float64")
 
@@ -46,7 +46,7 @@ def test_a_loaded_checkpoint_comes_back_bit_for_bit(small_proof):
 
 def test_update_sees_the_batch_as_its_seed_augments_it(small_task):
     points = pk.training_points(small_task).take(range(64))
-    shown = pk.augment(small_task, points.images.double() / 255, 11)
+    shown = augment(small_task, points.images.double() / 255, 11)
     reached = []
     for batch, seed in ((points, 11), (pk.Points(shown, points.labels), None), (points, 12)):
         learner = Learner(small_task, EXACT)
@@ -79,7 +79,7 @@ def test_absent_momentum_counts_as_zero_whatever_was_there_before(small_task, sm
     for momentum in ({}, zero, last.momentum):
         learner = Learner(small_task, pk.Conditions())
         learner.load(last)  # leaves momentum behind that the next load must replace
-        learner.load(pk.Checkpoint(last.weights, last.buffers, momentum))
+        learner.load(Checkpoint(last.weights, last.buffers, momentum))
         learner.update(points, step=0, augmentation_seed=1)
         reached.append(learner.snapshot().weights)
     assert pk.distances(reached[0], reached[1])["l1"] == 0.0
@@ -101,7 +101,7 @@ def test_a_snapshot_is_a_copy(small_task):
 @pytest.mark.parametrize("part", ["weights", "buffers", "momentum"])
 def test_one_value_that_is_not_finite_is_found_wherever_it_stands(small_task, part, value):
     checkpoint = pk.initial_checkpoint(small_task, 0)
-    without = pk.Checkpoint(checkpoint.weights, checkpoint.buffers, {})
+    without = Checkpoint(checkpoint.weights, checkpoint.buffers, {})
     assert checkpoint.is_finite()
     assert without.is_finite()
     for name, tensor in checkpoint.parts()[part].items():
@@ -113,7 +113,7 @@ def test_one_value_that_is_not_finite_is_found_wherever_it_stands(small_task, pa
             values[place] = before
     assert checkpoint.is_finite()
     largest = torch.finfo(torch.float32).max
-    assert pk.Checkpoint({"a": torch.tensor([largest, -largest])}, {}, {}).is_finite()
+    assert Checkpoint({"a": torch.tensor([largest, -largest])}, {}, {}).is_finite()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import json
 import pytest
 
 import polkit as pk
+from polkit.training import Task
 
 
 def test_the_papers_settings():
@@ -21,7 +22,7 @@ def test_the_papers_settings():
 
 def test_a_task_survives_json():
     task = pk.task("cifar100:second-half").replace(epochs=20)
-    assert pk.Task.from_json(json.loads(json.dumps(task.to_json()))) == task
+    assert Task.from_json(json.loads(json.dumps(task.to_json()))) == task
     assert (task.train_size, task.milestones) == (25_000, (6, 12, 16))
 
 
@@ -40,7 +41,7 @@ def test_a_task_survives_json():
 )
 def test_a_task_from_outside_is_checked(change, message):
     with pytest.raises(ValueError, match=message):
-        pk.Task.from_json(pk.task("digits").to_json() | change)
+        Task.from_json(pk.task("digits").to_json() | change)
 
 
 def test_unknown_tasks_and_fields_are_named_with_the_right_ones():
@@ -81,7 +82,7 @@ def test_a_task_without_one_of_its_fields_is_refused(missing):
     values = pk.task("digits").to_json()
     del values[missing]
     with pytest.raises(ValueError, match="an object with the fields"):
-        pk.Task.from_json(values)
+        Task.from_json(values)
 
 
 def test_learning_rate_drops_at_the_milestones():

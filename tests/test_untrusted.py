@@ -20,7 +20,9 @@ from safetensors.torch import load_file, save, save_file
 
 import polkit as pk
 from polkit.__main__ import main
+from polkit.proof import ProofError, read_weights
 from polkit.proof.untrusted import DTYPES, parse_array, parse_json, parse_tensors, read_plain, shown
+from polkit.verifier import load_calibration
 from tests.benchmarks.loops import STATUS
 
 verdict_module = import_module("polkit.verifier.verdict")
@@ -75,7 +77,7 @@ def test_the_folder_of_checkpoints_is_a_folder(copied, small_calibration, tmp_pa
     kept = inner.rename(tmp_path / "kept")
     SOMETHING_ELSE.get(what, lambda file, _: file.touch())(inner, kept)
     assert refusal(copied.folder, small_calibration) == ["malformed: checkpoints is a link or a file, not a folder"]
-    with pytest.raises(pk.ProofError, match="checkpoints"):
+    with pytest.raises(ProofError, match="checkpoints"):
         copied.checkpoint(8)
 
 
@@ -85,7 +87,7 @@ def test_a_path_that_the_caller_names_may_be_a_link_and_a_hard_link_is_a_file(co
     assert pk.verify(tmp_path / "link", small_calibration).accepted
     small_calibration.save(tmp_path / "c.json")
     (tmp_path / "c-link.json").symlink_to(tmp_path / "c.json")
-    assert pk.load_calibration(tmp_path / "c-link.json") == small_calibration
+    assert load_calibration(tmp_path / "c-link.json") == small_calibration
 
 
 @pytest.mark.parametrize(
@@ -228,7 +230,7 @@ SAFETENSORS = {
 def test_a_safetensors_file_that_declares_what_it_does_not_hold(tmp_path, what):
     header, declared, message = SAFETENSORS[what]
     write_header(tmp_path / "t", header, bytes(8), declared)
-    with pytest.raises(pk.ProofError, match=f"^t.*({message})|header of t.*({message})"):
+    with pytest.raises(ProofError, match=f"^t.*({message})|header of t.*({message})"):
         parse_tensors((tmp_path / "t").read_bytes(), "t", {"a": ((torch.float32,), (2,))})
 
 
@@ -247,7 +249,7 @@ def test_tensors_are_those_that_the_library_reads(tmp_path, dtype, shape, paddin
     raw = (tmp_path / "t").read_bytes()
     wanted = {"a": ((dtype,), shape)}
     if not math.prod(shape):
-        with pytest.raises(pk.ProofError, match="a is empty"):
+        with pytest.raises(ProofError, match="a is empty"):
             parse_tensors(raw, "t", wanted, others=True)
         return
     found = parse_tensors(raw, "t", wanted, others=True)["a"]
@@ -265,9 +267,9 @@ def test_a_header_that_was_accepted_before_is_judged_with_every_file_again():
     other += 1  # each has memory of its own
     assert parse_tensors(raw, "t", wanted)["a"].tolist() == first.tolist() == [1.0, 2.0]
     for wrong in (raw[:-1], raw[:-8], raw + b"0", raw[:20], raw[:5], b""):
-        with pytest.raises(pk.ProofError, match="t is not a safetensors file"):
+        with pytest.raises(ProofError, match="t is not a safetensors file"):
             parse_tensors(wrong, "t", wanted)
-    with pytest.raises(pk.ProofError, match="a has shape"):
+    with pytest.raises(ProofError, match="a has shape"):
         parse_tensors(raw, "t", {"a": ((torch.float32,), (2, 1))})
 
 
@@ -293,7 +295,7 @@ def npy(header, version=b"\x01\x00", size=2):
     ],
 )
 def test_an_array_is_of_exactly_one_form(raw, message):
-    with pytest.raises(pk.ProofError, match=f"^x.npy (is )?{message}") as caught:
+    with pytest.raises(ProofError, match=f"^x.npy (is )?{message}") as caught:
         parse_array(raw, "x.npy", np.int32, (4, 2))
     assert len(str(caught.value)) < 500
 
@@ -361,11 +363,11 @@ def test_a_note_beside_the_folder_decides_nothing_and_a_bad_one_is_a_sentence(sm
     for text in ("", "[]", "{}", '{"cost": 1, "trace": 2, "counts": 3}', "[" * 10**5, '{"cost": {"seconds": 1}}'):
         note.write_text(text)
         for read in (proof.cost, proof.counts, proof.trace):
-            with pytest.raises(pk.ProofError, match=r"^copy\.record\.json is not the note"):
+            with pytest.raises(ProofError, match=r"^copy\.record\.json is not the note"):
                 read()
     note.unlink()
     os.mkfifo(note)  # whoever opened it would wait for ever
-    with pytest.raises(pk.ProofError, match=r"^copy\.record\.json is missing, or not a file"):
+    with pytest.raises(ProofError, match=r"^copy\.record\.json is missing, or not a file"):
         proof.cost()
     assert pk.verify(proof, small_calibration).reasons == plain.reasons == ()
 
@@ -377,16 +379,16 @@ def test_weights_from_elsewhere(small_proof, small_task, tmp_path, part):
     key = "head.bias" if part == "weights" else "norm.running_var"
     for value in (torch.nan, torch.inf):
         save_file(final.weights | final.buffers | {key: torch.full_like(final.parts()[part][key], value)}, file)
-        with pytest.raises(pk.ProofError, match=f"model.safetensors: {part}.{key} holds NaN or infinity"):
-            pk.read_weights(file, small_task)
+        with pytest.raises(ProofError, match=f"model.safetensors: {part}.{key} holds NaN or infinity"):
+            read_weights(file, small_task)
     with file.open("wb") as opened:
         opened.truncate(2**40)
-    with pytest.raises(pk.ProofError, match=r"model\.safetensors has 1099511627776 bytes"):
-        pk.read_weights(file, small_task)
+    with pytest.raises(ProofError, match=r"model\.safetensors has 1099511627776 bytes"):
+        read_weights(file, small_task)
     file.unlink()
     os.mkfifo(file)
-    with pytest.raises(pk.ProofError, match=r"model\.safetensors is missing, or not a file"):
-        pk.read_weights(file, small_task)
+    with pytest.raises(ProofError, match=r"model\.safetensors is missing, or not a file"):
+        read_weights(file, small_task)
 
 
 CALIBRATIONS = {
@@ -415,7 +417,7 @@ def test_a_calibration_from_elsewhere(small_calibration, tmp_path, what):
     assert changed != file.read_text()
     file.write_text(changed)
     with pytest.raises(ValueError, match=r"c\.json is not a calibration that `polkit calibrate` wrote") as caught:
-        pk.load_calibration(file)
+        load_calibration(file)
     assert str(caught.value).isprintable()
 
 
@@ -450,7 +452,7 @@ def test_a_file_that_grows_while_it_is_read(tmp_path, monkeypatch):
     (tmp_path / "x").write_bytes(b"abc")
     true_one = os.fstat
     monkeypatch.setattr(os, "fstat", lambda number: os.stat_result([*true_one(number)[:6], 2, *true_one(number)[7:]]))
-    with pytest.raises(pk.ProofError, match="x changed while it was being read"):
+    with pytest.raises(ProofError, match="x changed while it was being read"):
         read_plain(tmp_path / "x", "x", 10)
 
 
@@ -458,9 +460,10 @@ WORST = """
 import json, sys, time
 from pathlib import Path
 import polkit as pk
+from polkit.verifier import load_calibration
 from tests.benchmarks.loops import peak_bytes
 
-folder, calibration = Path(sys.argv[1]), pk.load_calibration(sys.argv[2])
+folder, calibration = Path(sys.argv[1]), load_calibration(sys.argv[2])
 kept = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 manifest = folder / "manifest.json"
 text = manifest.read_text()

@@ -19,6 +19,7 @@ from polkit.experiments.window import (
     window,
     window_edges,
 )
+from polkit.training import Checkpoint
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,7 +38,7 @@ def heavy_tailed(task):
     for name, value in drawn.weights.items():
         cubed = value**3
         weights[name] = cubed * (value.norm() / cubed.norm()) if cubed.any() else value
-    return pk.Checkpoint(weights, drawn.buffers, {})
+    return Checkpoint(weights, drawn.buffers, {})
 
 
 @pytest.fixture(scope="module", params=["trained", "heavy-tailed"])

@@ -100,7 +100,7 @@ WRONG = {
         ("lambda w, v, g, rate, task: answer_2_5(w, v, g, rate, the_task)", "With weight decay 0.5"),
         ("lambda w, v, g, rate, task: answer_2_5(w, v, g, task.learning_rate, task)", "are not those of update"),
         ("lambda w, v, g, rate, task: w", "two dicts"),
-        ("pk.augment", "raised TypeError"),
+        ("pk.distances", "raised TypeError"),
         ("0.9", "a function"),
     ],
     "3.1": [

@@ -15,6 +15,7 @@ import pytest
 import polkit as pk
 from polkit.book import panels
 from polkit.book.chapters import chapters, run_book
+from polkit.prover import train
 from polkit.training.data import signatures_of
 from tests.benchmarks.loops import bare_seconds, median_seconds, random_points, seconds_of
 
@@ -43,7 +44,7 @@ def proved(task, conditions=pk.Conditions()):
 
 
 def trained_seconds(task):
-    return seconds_of(lambda: pk.train(task, 0, pk.Conditions(), pk.training_points(task)))
+    return seconds_of(lambda: train(task, 0, pk.Conditions(), pk.training_points(task)))
 
 
 @pytest.fixture(scope="module")
