@@ -6,8 +6,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import torch
 
 import polkit as pk
+from polkit.defences import set_standards
 
 
 def pytest_configure(config):
@@ -16,6 +18,7 @@ def pytest_configure(config):
     $POLKIT_TEST_HOME keeps the tests' cache from one run to the next; otherwise it starts empty. The workers of one run
     share it, so that a browser's test finds what a chapter's made.
     """
+    torch.set_num_threads(1)  # as `applied` does; more wait for each other where tests share the cores
     if hasattr(config, "workerinput"):  # one of the workers of --numprocesses: its parent has set the environment
         return
     kept, before = os.environ.get("POLKIT_TEST_HOME"), os.environ.get("POLKIT_HOME")
@@ -65,6 +68,11 @@ def small_proof(small_task, tmp_path_factory):
 def small_calibration(small_proof, tmp_path_factory):
     out = tmp_path_factory.mktemp("small") / "calibration.json"
     return pk.calibrate(small_proof, replays=2, margin=1.5, workers=1, out=out, progress=False)
+
+
+@pytest.fixture(scope="session")
+def small_standards(small_proof, small_calibration):
+    return set_standards(small_proof, small_calibration)
 
 
 @pytest.fixture

@@ -27,6 +27,20 @@ def reseal(folder, **changes):
     write_manifest(folder, facts | changes)
 
 
+def change_tensor(folder, step, key, change):
+    """Replaces one tensor of the checkpoint of a step by `change` of it."""
+    file = folder / "checkpoints" / f"{step:08d}.safetensors"
+    tensors = load_file(file)
+    tensors[key] = change(tensors[key].clone())
+    save_file(tensors, file)
+
+
+def change_array(folder, name, change):
+    values = np.load(folder / name)
+    change(values)
+    np.save(folder / name, values)
+
+
 def sign(folder):
     """The signatures that belong to the batches and points as they are now."""
     points, batches = load_file(folder / "points.safetensors"), np.load(folder / "batches.npy")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from polkit.experiments.matrix import matrix_counts, repeats_of
-from polkit.experiments.published import published, read_matrix, read_results
+from polkit.experiments.published import published, published_folder
 from polkit.proof.storage import write_text_whole
 from polkit.reproduce.summary import results_table
 
@@ -45,13 +45,12 @@ def speed_table(bench: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def tables(folder: Path) -> dict[str, str]:
+def tables() -> dict[str, str]:
     """Name of the place in README.md -> the table that stands there, from published results."""
-    matrix = read_matrix(folder)
     return {
-        "results": results_table(read_results(folder)["averages"], "digits", LENGTHS),
-        "matrix": matrix_table(matrix["matrix"], matrix["matrix_costs"], "digits"),
-        "speed": speed_table(pd.read_csv(folder.parent / "bench.csv")),
+        "results": results_table(published("digits/averages"), "digits", LENGTHS),
+        "matrix": matrix_table(published("digits/matrix"), published("digits/matrix_costs"), "digits"),
+        "speed": speed_table(published("bench")),
     }
 
 
@@ -71,5 +70,5 @@ def shown_in(readme: Path, place: str) -> str:
 
 
 if __name__ == "__main__":
-    for place, table in tables(published()).items():
-        refresh(published().parents[2] / "README.md", place, table)
+    for place, table in tables().items():
+        refresh(published_folder().parents[1] / "README.md", place, table)

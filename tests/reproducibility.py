@@ -22,17 +22,17 @@ EPOCHS = 20  # of digits: T = 440
 MADE = """
 import json, os, signal, sys
 import polkit as pk
-from polkit.training import graphs as captured
+from polkit.training import Learner
 
 out, epochs, seed, conditions, kill_at = sys.argv[1], *map(json.loads, sys.argv[2:])
-real = captured.update
+real = Learner.update
 
 def update(*arguments, step, **named):
     if step == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*arguments, step=step, **named)
 
-captured.update = update
+Learner.update = update
 pk.prove(pk.task("digits", epochs=epochs), seed, out=out, conditions=pk.Conditions(**conditions), progress=False)
 """
 # name -> the environment's variables, and the Conditions. What the manifest's digest must not depend on:

@@ -9,7 +9,8 @@ from scipy.stats import hypergeom
 import polkit as pk
 from polkit.adversary.momentum import shortest_blindfold
 from polkit.defences import detection_probability, random_starts
-from polkit.verifier.replay import gather
+from polkit.verifier import STATE
+from polkit.verifier.replay import replay
 
 EXACT = pk.Conditions()
 
@@ -44,10 +45,10 @@ def test_real_and_made_up_intervals_take_turns_and_the_real_ones_are_the_largest
 def test_top_q_replays_the_real_ones_which_end_in_their_recorded_state_bit_for_bit(spoof, calibration):
     blind = pk.verify(spoof, calibration, top_q=1)
     assert sorted(set(blind.intervals["start"])) == [0, 4, 8]
-    exact = gather(spoof, spoof.task, EXACT, [0, 4, 8]).intervals
+    exact = replay(spoof, spoof.task, EXACT, [0, 4, 8], parts=STATE)
     assert set(exact["part"]) == {"weights", "buffers", "momentum"}
     assert (exact["error"] == 0).all()
-    everything = gather(spoof, spoof.task, EXACT, [2, 6, 10]).intervals
+    everything = replay(spoof, spoof.task, EXACT, [2, 6, 10], parts=STATE)
     assert (everything.loc[everything["distance"] == "l2", "error"] > 0).all()
 
 

@@ -1,3 +1,5 @@
+"""Calibrating δ: where it lies, what it costs, and the file that it is kept in."""
+
 import json
 import math
 
@@ -5,10 +7,7 @@ import numpy as np
 import pytest
 
 import polkit as pk
-from polkit.__main__ import main
-from polkit.training.data import derive_seed
-from polkit.training.distance import DISTANCES
-from polkit.training.step import PARTS
+from polkit.training import DISTANCES, PARTS, derive_seed
 from polkit.verifier.replay import replay
 
 
@@ -104,43 +103,21 @@ def test_where_no_threshold_exists_that_is_said(small_proof, tmp_path):
     assert not (tmp_path / "c.json").exists()
 
 
-def test_a_distance_of_the_buffers_without_a_delta_decides_nothing(small_proof, small_calibration, tmp_path, capsys):
+def test_a_distance_of_the_buffers_without_a_delta_decides_nothing(small_proof, small_calibration, tmp_path):
     """Honest replays of a ResNet-20 on colour images reach 0.87 of d_ref in l∞ of the running variances."""
-    room = {
-        part: {
-            name: small_calibration.reference[part][name] / small_calibration.honest_maximum[part][name]
-            for name in DISTANCES
-        }
-        for part in PARTS
-    }
+    reference, highest = small_calibration.reference, small_calibration.honest_maximum
+    room = {part: {name: reference[part][name] / highest[part][name] for name in DISTANCES} for part in PARTS}
     tightest = min(room["buffers"], key=room["buffers"].get)
-    margin = room["buffers"][tightest] * 1.01
+    margin, file = room["buffers"][tightest] * 1.01, tmp_path / "c.json"
     assert margin < min(room["weights"].values()), "the test needs a margin that the weights can still afford"
-    assert (
-        main(
-            [
-                "calibrate",
-                str(small_proof.folder),
-                "--margin",
-                str(margin),
-                "--workers",
-                "1",
-                "--out",
-                str(tmp_path / "c.json"),
-            ]
-        )
-        == 0
-    )
-    assert f"{tightest} none" in capsys.readouterr().out
-    wide = pk.load_calibration(tmp_path / "c.json")
-    assert wide.undecided == [tightest]
-    assert math.isinf(wide.thresholds["buffers"][tightest])
-    assert "Infinity" not in (tmp_path / "c.json").read_text()
+    pk.calibrate(small_proof, replays=4, margin=margin, workers=1, out=file, progress=False)
+    assert "Infinity" not in file.read_text()
+    wide = pk.load_calibration(file)
+    assert [name for name, value in wide.thresholds["buffers"].items() if math.isinf(value)] == [tightest]
     verdict = pk.verify(small_proof, wide, top_q="all")
     assert verdict.accepted
     judged = verdict.intervals[(verdict.intervals["part"] == "buffers") & (verdict.intervals["distance"] == tightest)]
     assert judged["error"].max() > 0
-    assert wide.scaled(1e-9).undecided == [tightest]
     found = pk.verify(small_proof, wide.scaled(1e-9), top_q="all")
     assert not found.accepted
     assert not any(f"{tightest} of the buffers" in reason.detail for reason in found.reasons)
@@ -154,8 +131,15 @@ def test_a_corrupt_file_is_one_clear_sentence(tmp_path, content):
         pk.load_calibration(tmp_path / "c.json")
 
 
-@pytest.mark.parametrize("wrong", [{"thresholds": {}}, {"reference": None}, {"thresholds": {"weights": {"l1": 1.0}}}])
-def test_a_calibration_without_its_tables_is_refused_when_it_is_read(small_calibration, tmp_path, wrong):
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"thresholds": {}}, {"reference": None}, {"thresholds": {"weights": {"l1": 1.0}}}, {"margin": "1.5"}),
+        *({"replays": True}, {"margin": -1}, {"cost": {"wall_seconds": 10**400}}, {"more": 1}),
+        *({"conditions": {"threads": 10**6}}, {"conditions": {"device": "xla:1"}}, {"conditions": {"threads": "1"}}),
+    ],
+)
+def test_a_calibration_with_something_wrong_is_refused_when_it_is_read(small_calibration, tmp_path, wrong):
     small_calibration.save(tmp_path / "c.json")
     values = json.loads((tmp_path / "c.json").read_text())
     (tmp_path / "c.json").write_text(json.dumps(values | wrong))

@@ -86,7 +86,7 @@ def test_a_forged_image_lies_under_no_root(small_task, small_proof, small_calibr
     assert committed_data(plain, data, data.commitment) == []
     forged = pk.attack_2(final, small_task, out=tmp_path / "forged", stopping_test=False, iterations=1, **budget)
     found = committed_data(forged, data, data.commitment, [8])
-    assert [finding.start for finding in found] == [8]
+    assert [reason.step for reason in found] == [8]
     assert "points were not committed" in str(found[0])
 
 

@@ -28,6 +28,7 @@ def test_compiled_steps_repeat_bit_for_bit_and_differ_from_eager_ones_by_roundin
     proofs = [pk.prove(small_task, out=tmp_path / name, conditions=COMPILED, progress=False) for name in "ab"]
     assert proofs[0].digest == proofs[1].digest != small_proof.digest
     assert proofs[0].manifest["conditions"]["compiled"] is True
+    assert "compiled" not in small_proof.manifest["conditions"]  # as before there was the choice
 
     same, eager = (
         pk.verify(proofs[0], replace(small_calibration, conditions=conditions), top_q="all").intervals["error"]
@@ -54,37 +55,12 @@ def test_attacks_differentiate_twice_under_compiled_conditions_too(small_proof, 
     assert spoof.counts()["objective"] > 0
 
 
-def test_conditions_that_are_not_compiled_are_written_as_before_there_was_the_choice():
-    assert "compiled" not in pk.Conditions().to_json()
-    assert pk.Conditions(**COMPILED.to_json()) == COMPILED
-
-
-def test_compiled_steps_are_for_the_processor():
-    with pytest.raises(ValueError, match="compiled for the device cpu only, not for 'cuda'"):
-        pk.Conditions(device="cuda", compiled=True)
-
-
-def test_without_a_compiler_one_sentence_says_so(monkeypatch, capsys, tmp_path):
+def test_without_a_compiler_or_its_headers_one_sentence_says_so(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    wanted = "need a C\\+\\+ compiler, and no-such-compiler is not found"
-    with pytest.raises(ValueError, match=wanted), applied(COMPILED):
-        raise AssertionError("never reached")
     assert main(["prove", "--compiled", "--out", str(tmp_path / "proof")]) == 2
-    assert "no-such-compiler is not found on this machine" in capsys.readouterr().err
+    assert "need a C++ compiler, and no-such-compiler is not found on this machine" in capsys.readouterr().err
     assert not (tmp_path / "proof").exists()
-
-
-def test_without_the_headers_one_sentence_says_so(monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", sys.executable)  # found, which is all that is asked of it here
     monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
     with pytest.raises(ValueError, match="need Python's C headers, and .*Python.h does not exist"), applied(COMPILED):
-        raise AssertionError("never reached")
-
-
-def test_a_calibration_keeps_the_choice_and_its_type(small_calibration, tmp_path):
-    file = tmp_path / "calibration.json"
-    replace(small_calibration, conditions=COMPILED).save(file)
-    assert pk.load_calibration(file).conditions == COMPILED
-    file.write_text(file.read_text().replace('"compiled": true', '"compiled": 1'))
-    with pytest.raises(ValueError, match="compiled, each of its own type"):
-        pk.load_calibration(file)
+        pytest.fail("begun")

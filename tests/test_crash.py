@@ -1,26 +1,19 @@
 """Killed, starved of disk, forbidden to write, or two at once: what is left is whole, or is begun again."""
 
-import json
-import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from errno import ENOSPC
 from pathlib import Path
 
 import pytest
-from kills import SMALL, batch_command, contents, damage
+from kills import SMALL, batch_command, contents
 
 import polkit as pk
 from polkit.adversary.forge import spoof_place
 from polkit.adversary.plan import make_plan
-from polkit.proof.checkpoints import checkpoint_name, checkpoint_steps
-from polkit.proof.storage import fresh_folder, made_alone, partial_path, write_text_whole, write_whole
-from polkit.prover import journal_of
-from polkit.training import Learner
 
 
 def run(script: str, *arguments: object, through: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
@@ -131,7 +124,7 @@ assert at_once(lambda: spoof(place / "forged")) == [0, 3, 3]  # one sentence for
 assert at_once(lambda: pk.calibrate(proof, replays=2, workers=1, progress=False)) == [0, 0, 0]
 assert at_once(lambda: pk.verify(proof, known, top_q="all", remember=True)) == [0, 0, 0]
 assert kills.damage(place) == []
-left = [str(file) for file in place.rglob("*") if file.suffix in (".unfinished", ".lock", ".partial", ".jsonl")]
+left = [str(file) for file in place.rglob("*") if file.suffix in (".unfinished", ".partial", ".jsonl")]
 assert left == [], left
 """
 
@@ -257,117 +250,6 @@ def test_a_full_disk_or_a_read_only_folder_is_one_sentence_and_what_was_made_goe
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_write_that_fails_names_the_file_and_leaves_the_old_one(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(ENOSPC, "No space left on device")
-
-    file = tmp_path / "note.json"
-    write_text_whole(file, "old")
-    monkeypatch.setattr("polkit.proof.storage.os.fsync", full)
-    with pytest.raises(OSError, match=r"No space left on device: '.*note.json'"):
-        write_text_whole(file, "new")
-    assert contents(tmp_path) == {"note.json": b"old"}
-
-
-def test_two_writers_of_one_file_do_not_share_a_temporary_name(tmp_path, monkeypatch):
-    file, real, names = tmp_path / "note.json", os.replace, []
-
-    def replace(source, target):
-        names.append(Path(source).name)
-        if len(names) == 1:
-            write_whole(file, b"the other's", durable=False)
-        real(source, target)
-
-    monkeypatch.setattr("polkit.proof.storage.os.replace", replace)
-    write_whole(file, b"mine", durable=False)
-    assert len(set(names)) == 2
-    assert contents(tmp_path) == {"note.json": b"mine"}
-
-
-def unfinished(task, folder, monkeypatch, done=10):
-    """What a prover killed after so many steps leaves."""
-    with monkeypatch.context() as patched:
-        real = Learner.update
-
-        def update(*arguments, step, **named):
-            if step == done:
-                raise KeyboardInterrupt
-            return real(*arguments, step=step, **named)
-
-        patched.setattr("polkit.training.step.Learner.update", update)
-        with pytest.raises(KeyboardInterrupt):
-            pk.prove(task, seed=0, out=folder, progress=False)
-    return partial_path(folder)
-
-
-@pytest.mark.parametrize("ruin", ["emptied", "zeroed", "gone", "journal cut", "journal torn", "journal empty", "stray"])
-def test_what_a_loss_of_power_ruins_is_trained_again(small_task, small_proof, tmp_path, monkeypatch, ruin):
-    partial = unfinished(small_task, tmp_path / "proof", monkeypatch)
-    journal, middle = tmp_path / "proof.progress.jsonl", partial / checkpoint_name(4)
-    lines = journal.read_text().splitlines(keepends=True)
-    assert len(lines) == 1 + 3  # W_0, W_4, W_8
-    first = {"emptied": 4, "zeroed": 4, "gone": 4, "journal cut": 8, "journal torn": 8, "journal empty": 0, "stray": 8}
-    if ruin == "emptied":
-        middle.write_bytes(b"")
-    elif ruin == "zeroed":
-        middle.write_bytes(middle.read_bytes()[:-4096] + bytes(4096))
-    elif ruin == "gone":
-        middle.unlink()
-    elif ruin == "journal cut":
-        journal.write_text("".join(lines[:-1]))
-    elif ruin == "journal torn":
-        journal.write_text("".join(lines)[:-20])
-    elif ruin == "journal empty":
-        journal.write_text("")
-    else:
-        (partial / "checkpoints" / ".tmp6q9GPv").write_bytes(b"half")  # safetensors 0.8, killed
-    told = []
-    proof = pk.prove(small_task, seed=0, out=tmp_path / "proof", progress=lambda *now: told.append(now[0]))
-    expected = {"journal cut": 4, "journal torn": 4, "emptied": 0, "zeroed": 0, "gone": 0}.get(ruin, first[ruin])
-    assert told[0] == expected
-    assert contents(proof.folder) == contents(small_proof.folder)
-    assert {file.name for file in tmp_path.iterdir()} == {"proof", "proof.record.json"}
-
-
-def test_a_resumed_proof_counts_no_second_twice(small_task, tmp_path, monkeypatch):
-    begun = time.perf_counter()
-    unfinished(small_task, tmp_path / "proof", monkeypatch)
-    lines = (tmp_path / "proof.progress.jsonl").read_text().splitlines()
-    before = json.loads(lines[-1])["wall_seconds"]
-    proof = pk.prove(small_task, seed=0, out=tmp_path / "proof", progress=False)
-    assert before < proof.cost().wall_seconds <= time.perf_counter() - begun
-    assert proof.cost().gradient_evaluations == small_task.steps
-
-
-def test_an_unfinished_proof_is_not_resumed_under_other_versions(small_task, tmp_path, monkeypatch):
-    unfinished(small_task, tmp_path / "proof", monkeypatch)
-    before = contents(tmp_path)
-    monkeypatch.setattr("polkit.prover.versions", lambda: {"torch": "0.4"})
-    with pytest.raises(FileExistsError, match="unfinished proof of other settings"):
-        pk.prove(small_task, seed=0, out=tmp_path / "proof", progress=False)
-    assert contents(tmp_path) == before
-
-
-def test_a_spoof_does_not_remove_an_unfinished_proof(small_task, small_proof, tmp_path, monkeypatch):
-    unfinished(small_task, tmp_path / "proof", monkeypatch)
-    before = contents(tmp_path)
-    with pytest.raises(FileExistsError, match="holds an unfinished proof"):
-        pk.interpolation_only(
-            small_proof.final_weights(), small_task, spoof_steps=4, out=tmp_path / "proof", progress=False
-        )
-    assert contents(tmp_path) == before
-
-
-def test_a_proof_never_goes_on_from_somebody_elses_checkpoints(small_task, small_proof, tmp_path, monkeypatch):
-    partial = unfinished(small_task, tmp_path / "proof", monkeypatch)
-    shutil.rmtree(partial)  # the journal stays; a spoof is begun there, and killed
-    other = pk.prove(small_task, seed=9, out=tmp_path / "other", progress=False)
-    shutil.copytree(other.folder / "checkpoints", partial / "checkpoints")
-    assert contents(pk.prove(small_task, seed=0, out=tmp_path / "proof", progress=False).folder) == contents(
-        small_proof.folder
-    )
-
-
 def test_a_spoof_that_fails_leaves_nothing(small_task, small_proof, tmp_path):
     plan = make_plan(small_proof.final_weights(), small_task, spoof_steps=4, seed=1)
 
@@ -379,51 +261,3 @@ def test_a_spoof_that_fails_leaves_nothing(small_task, small_proof, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fail()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_what_killed_writers_left_beside_a_place_goes_when_it_is_next_held(tmp_path):
-    for name in ("proof.record.json.0123456789ab.unfinished", "proof.0123456789ab.unfinished", "proof2.x.unfinished"):
-        (tmp_path / name).touch()
-    with made_alone(tmp_path / "proof"):
-        assert {file.name for file in tmp_path.iterdir()} == {"proof.lock", "proof2.x.unfinished"}
-        with (
-            pytest.raises(BlockingIOError, match="another process is working at"),
-            made_alone(tmp_path / "proof", wait=False),
-        ):
-            pass
-    assert {file.name for file in tmp_path.iterdir()} == {"proof2.x.unfinished"}
-
-
-def test_a_proof_is_on_the_disk_before_it_is_called_one(small_task, tmp_path, monkeypatch):
-    synced, moved, real_sync, real_move = [], [], os.fsync, os.replace
-
-    def fsync(descriptor):
-        synced.append(os.path.realpath(f"/dev/fd/{descriptor}"))
-        real_sync(descriptor)
-
-    def replace(source, target):
-        moved.append((str(target), list(synced)))
-        real_move(source, target)
-
-    monkeypatch.setattr("polkit.proof.storage.os.fsync", fsync)
-    monkeypatch.setattr("os.replace", replace)
-    proof = pk.prove(small_task, seed=0, out=tmp_path / "proof", progress=False)
-    partial = os.path.realpath(tmp_path) + "/proof.partial"
-    before = dict(moved)[f"{tmp_path}/proof.partial/manifest.json"]
-    wanted = [checkpoint_name(step) for step in checkpoint_steps(proof.steps, 4)] + ["batches.npy", "signatures.npy"]
-    assert {f"{partial}/{name}" for name in [*wanted, "augmentation.npy", "checkpoints"]} <= set(before)
-    last = dict(moved)[f"{tmp_path}/proof"]
-    assert last.count(partial) > before.count(partial)  # the manifest's own name
-    assert os.path.realpath(tmp_path) in synced[len(last) :]  # and the proof's
-
-
-def test_the_journal_of_other_settings_is_refused_and_fresh_folders_spare_it(tmp_path):
-    journal = journal_of(tmp_path / "proof", {"seed": 0})
-    journal.partial.mkdir()
-    journal.begin()
-    with pytest.raises(FileExistsError):
-        journal_of(tmp_path / "proof", {"seed": 1}).resume([0])
-    with pytest.raises(FileExistsError):
-        fresh_folder(tmp_path / "proof")
-    assert journal.resume([0]) == (None, 0.0)
-    assert damage(tmp_path) == []

@@ -1,8 +1,6 @@
 """The debate's switches: what they put in force together, and what the panel then shows and says."""
 
-import html
 import itertools
-import re
 
 import pandas as pd
 import pytest
@@ -10,22 +8,13 @@ import pytest
 from polkit.book import panels
 from polkit.book.panels.debate import DATED, SWITCHES, verifiers_of
 from polkit.experiments.matrix import COLUMNS, PUBLISHED
+from tests.drawn import words
 
 FIRST = {switch.name: next(iter(switch.options)) for switch in SWITCHES}
 
 
-def widget(shown, name):
-    (found,) = [child for child in shown.box.children if f"polkit-{name}" in getattr(child, "_dom_classes", ())]
-    return found
-
-
-def said(shown):
-    return html.unescape(re.sub("<[^>]*>", "", widget(shown, "says").value))
-
-
 def bars(shown):
-    (plot,) = [child for child in shown.box.children if hasattr(child, "data")]
-    return list(plot.data[0].x)
+    return list(shown.plot.data[0].x)
 
 
 @pytest.fixture
@@ -59,21 +48,24 @@ def test_with_recorded_augmentation_the_momentum_is_held_to_the_small_threshold(
 
 def test_a_spoof_stands_only_in_trainings_where_every_verifier_accepts_it(shown):
     assert bars(shown) == [2, 2, 2]
-    assert said(shown) == (
+    assert words(shown.says) == (
         "the honest proof is accepted in 2 of 2 trainings; 2 of 2 spoofs are accepted in one or "
         "more, the cheapest of them Attack II, for 0.2 of the proof's operations."
     )
-    widget(shown, "intervals").value = "all"
+    shown.sliders["intervals"].value = "all"
     assert bars(shown) == [2, 2, 1]
-    widget(shown, "state").value = "and buffers"
+    shown.sliders["state"].value = "and buffers"
     assert bars(shown) == [2, 2, 0], "one verifier in each training, both together in all"
-    widget(shown, "data").value = "under a root"
+    shown.sliders["data"].value = "under a root"
     assert bars(shown) == [2, 0, 0]
-    assert said(shown) == "the honest proof is accepted in 2 of 2 trainings; none of the 2 spoofs is accepted in any."
-    widget(shown, "reset").click()
+    assert (
+        words(shown.says)
+        == "the honest proof is accepted in 2 of 2 trainings; none of the 2 spoofs is accepted in any."
+    )
+    shown.reset()
     assert bars(shown) == [2, 2, 2]
 
 
 def test_what_was_made_after_the_theft_has_no_earlier_date(shown):
-    widget(shown, "date").value = DATED
+    shown.sliders["date"].value = DATED
     assert bars(shown) == [2, 0, 0]

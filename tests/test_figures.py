@@ -4,6 +4,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -17,10 +18,9 @@ import polkit as pk
 from polkit.book import figures
 from polkit.book.figures.drawing import spoken
 from polkit.experiments.window import Attempt, window, window_edges
-from polkit.training.distance import DISTANCES
-from polkit.training.step import PARTS
-from polkit.verifier.inspection import Reason
-from polkit.verifier.verdict import INTERVAL_COLUMNS, Verdict, error_reasons, judge, worst_ratios
+from polkit.training import DISTANCES, PARTS
+from polkit.verifier.verdict import worst_ratios
+from tests import drawn as shared
 
 TASK = pk.task("digits").replace(train_size=256, epochs=4, checkpoint_interval=4)  # S = 4, T = 16
 LIMITS = {
@@ -32,31 +32,7 @@ TENFOLD = {part: {name: value * 10 for name, value in table.items()} for part, t
 CALIBRATION = pk.Calibration(TASK, pk.Conditions(augmentation="redraw"), LIMITS, HALF, TENFOLD, 2.0, 2, 0, 0, pk.Cost())
 
 
-def made_verdict(errors, *, per_epoch=4, others=(), interval=1):
-    """A verdict over intervals with these errors: start -> multiple of δ, largest in l2 of the weights."""
-    rows = []
-    for number, (start, multiple) in enumerate(errors.items()):
-        for part in PARTS:
-            for name in DISTANCES:
-                share = 1.0 if (part, name) == ("weights", "l2") else 0.5 if part == "weights" else 0.25
-                rows.append(
-                    {
-                        "start": start,
-                        "end": start + interval,
-                        "epoch": number // per_epoch,
-                        "magnitude": float((number * 7) % 11),
-                        "part": part,
-                        "distance": name,
-                        "error": multiple * share * LIMITS[part][name],
-                    }
-                )
-    columns = None if rows else INTERVAL_COLUMNS
-    intervals = pd.DataFrame(rows, columns=columns)
-    judged = judge(intervals, CALIBRATION) if rows else intervals
-    reasons = (*others, *error_reasons(judged)) if rows else tuple(others)
-    return Verdict(not reasons, True, reasons, judged, pd.DataFrame(), pk.Cost(1.0, 1))
-
-
+made_verdict = partial(shared.made_verdict, CALIBRATION)
 ERRORS = {start: 0.1 * (start % 5 + 1) + 0.05 * start for start in range(16)}  # 0.1 to 1.3 δ
 WITH_GAPS = ERRORS | {3: math.nan, 7: math.inf, 9: 0.0}
 
@@ -114,7 +90,7 @@ ATTEMPTS = (
 )
 BREAK_EVEN = {"interpolation only": 64.0, "Attack II": 40.0}
 STAGES = {"edges": (0.0, 0.5), "scales": (1.0, 0.5)}
-EDITOR = STAGES | {"shortest": 48, "costs": {"interpolation only": 1.0, "Attack II": 30.0}, "proof_steps": 640}
+EDITOR = STAGES | {"shortest": 48, "costs": {"interpolation only": 1.0, "Attack II": 30.0}}
 CELLS = pd.DataFrame(
     {
         "attack": ["Attack II"] * 4,
@@ -274,15 +250,10 @@ def test_the_surface_shows_the_path_the_replays_and_the_forgery():
     assert "every forged step stays within δ" in fine.summary
 
 
-@pytest.mark.parametrize(("distance", "reference"), [("l2", 10.0), ("cos", 4.0), ("l1", None)])
-def test_the_growth_of_each_source_is_its_largest_error_over_the_starts(distance, reference):
-    table = growth_table()
-    figure = figures.growth_figure(table, distance=distance, reference=reference, chosen=5)
-    for source in ("nothing", "another thread", "redrawn augmentation"):
-        expected = []
-        for steps in (1, 2, 5, 10):
-            rows = table[(table["source"] == source) & (table["part"] == "weights") & (table["distance"] == distance)]
-            expected.append(max(rows[rows["steps"] == steps]["error"]) / (reference or 1))
+def test_the_growth_of_each_source_is_its_largest_error_over_the_starts():
+    figure = figures.growth_figure(growth_table(), reference=10.0, chosen=5)
+    for source, error in {"nothing": 0.0, "another thread": 1e-7, "redrawn augmentation": 0.1}.items():
+        expected = [error * steps * 5 * 2 / 10 for steps in (1, 2, 5, 10)]  # from step 4; l2 is the second distance
         x, y = drawn(figure, source)
         (trace,) = [trace for trace in figure.plot.data if trace.name == source]
         assert x == [1, 2, 5, 10]
@@ -290,23 +261,17 @@ def test_the_growth_of_each_source_is_its_largest_error_over_the_starts(distance
         assert y == pytest.approx([max(value, 1e-9) for value in expected], abs=0)
         said = "exactly 0" if source == "nothing" else f"{expected[2]:.2g}"
         assert f"{source} {said}" in figure.summary
-    assert f"after 5 steps the largest errors in {distance}" in figure.summary
+    assert "after 5 steps the largest errors in l2" in figure.summary
     assert ("x", 5) in lines_of(figure)
     assert "your prediction" not in {trace.name for trace in figure.plot.data}
-
-
-def test_a_predicted_error_is_drawn_where_it_was_asked_for():
-    assert drawn(MADE["growth"](), "your prediction") == ([10], [0.02])  # by default, at the most steps
-    figure = figures.growth_figure(growth_table(), guess=0.02, guess_at=5)
-    assert drawn(figure, "your prediction") == ([5], [0.02])
+    assert drawn(MADE["growth"](), "your prediction") == ([10], [0.02]), "at the most steps"
 
 
 def test_a_source_that_ends_in_nan_is_not_said_to_err_by_a_small_number():
     table = growth_table()
     bad = (table["source"] == "another thread") & (table["start"] == 4) & (table["steps"] == 10)
     table.loc[bad, "error"] = math.nan
-    figure = figures.growth_figure(table, chosen=10)
-    assert "another thread nan" in figure.summary
+    assert "another thread nan" in figures.growth_figure(table, reference=1.0, chosen=10).summary
 
 
 def test_the_size_is_drawn_in_megabytes():
@@ -345,8 +310,7 @@ GROUPS = ("replayed, within δ", "replayed, above δ: rejected", "not replayed a
 
 
 @pytest.mark.parametrize("parts", [PARTS, ("buffers",)])
-@pytest.mark.parametrize("top_q", [1, 2, "all"])
-@pytest.mark.parametrize("scale", [0.52, 1.0, 4.0])
+@pytest.mark.parametrize(("scale", "top_q"), [(0.52, 2), (1.0, 1), (1.0, "all"), (4.0, "all")])
 @pytest.mark.parametrize("errors", [ERRORS, WITH_GAPS], ids=["finite", "with NaN and infinity"])
 def test_an_interval_is_drawn_where_a_plain_comparison_puts_it(errors, scale, top_q, parts):
     verdict = made_verdict(errors)
@@ -410,7 +374,7 @@ def test_a_threshold_of_zero_lets_only_an_error_of_zero_through():
 
 
 def test_what_a_verifier_found_besides_errors_rejects_and_is_said():
-    others = (Reason("signature", "the batch of step 3"), Reason("initialisation", "W_0"))
+    others = (pk.Reason("signature", "the batch of step 3"), pk.Reason("initialisation", "W_0"))
     figure = figures.verdict_figure(made_verdict({0: 0.1}, others=others), CALIBRATION)
     assert figure.summary.startswith("rejected (found besides: initialisation, signature): 0 of the 1")
     empty = figures.verdict_figure(made_verdict({}, others=others), CALIBRATION)
@@ -422,7 +386,6 @@ def test_a_predicted_step_is_a_line():
     figure = MADE["verdict"]()
     assert ("x", 7) in lines_of(figure)
     assert "your prediction" in texts_of(figure)
-    assert "your prediction" not in texts_of(figures.verdict_figure(made_verdict(ERRORS), CALIBRATION))
 
 
 def test_each_stage_has_its_own_threshold():
@@ -446,7 +409,7 @@ def test_the_editor_draws_the_path_that_keeps_to_the_stages():
     assert drawn(figure, "path at the stages' pace") == ([0, 32, 32, 64], pytest.approx([1, 1, 0.5, 0.5]))
     assert figure.summary.endswith(
         "a path that keeps to them needs T' = 64 in place of 48 (× 1.33), its last intervals 0.5 δ long, at a cost of "
-        "0.1 as interpolation only, 3 as Attack II, as shares of the proof's updates."
+        "4 as interpolation only, 120 as Attack II, as shares of the proof's updates."
     )
 
 
@@ -503,21 +466,19 @@ def test_a_spoof_is_drawn_as_the_verifier_of_this_delta_and_q_finds_it(scale, to
         for made in ATTEMPTS
     ]
     table = window(PATH_ERRORS, CALIBRATION, proof_steps=64, cost_per_step=1.5, threshold_scale=scale)
-    figure = figures.window_figure(table, CALIBRATION, attempts=attempts, threshold_scale=scale, top_q=top_q)
+    figure = figures.window_figure(
+        table, CALIBRATION, attempts=attempts, threshold_scale=scale, top_q=top_q, attack="a"
+    )
     assert sorted(drawn(figure, "measured: accepted")[0]) == accepted
     assert sorted(drawn(figure, "measured: rejected")[0]) == sorted({8, 32} - set(accepted))
 
 
-def test_a_spoof_with_a_nan_is_not_drawn_as_accepted():
-    bad = Attempt("Attack II", 32, 4, made_verdict({0: 0.2, 4: math.nan}, interval=4), 0.7)
-    figure = figures.window_figure(TABLE, CALIBRATION, attempts=[bad])
-    assert drawn(figure, "measured: accepted")[0] == []
-    assert drawn(figure, "measured: rejected")[0] == [32]
-
-
-def test_a_spoof_that_was_rejected_for_something_else_is_not_drawn_as_accepted():
-    forged = made_verdict({0: 0.2}, others=(Reason("initialisation", "W_0"),), interval=4)
-    figure = figures.window_figure(TABLE, CALIBRATION, attempts=[Attempt("Attack II", 32, 4, forged, 0.7)])
+@pytest.mark.parametrize(
+    ("errors", "others"), [({0: 0.2, 4: math.nan}, ()), ({0: 0.2}, (pk.Reason("initialisation", "W_0"),))]
+)
+def test_a_spoof_with_a_nan_or_rejected_for_something_else_is_not_drawn_as_accepted(errors, others):
+    bad = Attempt("Attack II", 32, 4, made_verdict(errors, others=others, interval=4), 0.7)
+    figure = figures.window_figure(TABLE, CALIBRATION, attempts=[bad], attack="a")
     assert drawn(figure, "measured: accepted")[0] == []
     assert drawn(figure, "measured: rejected")[0] == [32]
 
@@ -538,7 +499,7 @@ def test_a_spoof_that_was_rejected_for_something_else_is_not_drawn_as_accepted()
 )
 def test_a_window_that_is_shut_is_said_to_be_and_nothing_is_shaded(change, words):
     table = window(PATH_ERRORS, CALIBRATION, **{"proof_steps": 64, "cost_per_step": 1.5} | change)
-    figure = figures.window_figure(table, CALIBRATION)
+    figure = figures.window_figure(table, CALIBRATION, attack="a")
     assert words in figure.summary
     assert not [shape for shape in figure.plot.layout.shapes if shape.type == "rect" and shape.opacity]
 
@@ -581,39 +542,23 @@ def test_the_grid_has_a_shape_for_how_many_trainings_accepted():
     )
 
 
-def strip(image):
-    """The strip as one sees it, without the enlargement and the gaps: a list of 8 × 8 pictures."""
-    z = np.asarray(image.z).astype(int)
-    assert (z[..., 0] == z[..., 1]).all()
-    assert (z[..., 0] == z[..., 2]).all()
-    grey, zoom = z[..., 0], z.shape[0] // 8
-    assert zoom > 1
-    width = 9 * zoom
-    assert (grey.reshape(grey.shape[0], -1, width)[:, :, 8 * zoom :] == 255).all()
-    parts = [grey[:, left : left + 8 * zoom] for left in range(0, grey.shape[1], width)]
-    for part in parts:
-        assert (part == part[::zoom, ::zoom].repeat(zoom, 0).repeat(zoom, 1)).all()
-    return np.stack([part[::zoom, ::zoom] for part in parts])
-
-
-@pytest.mark.parametrize("magnify", [None, 1.0, 2.5, 40.0])
-def test_the_difference_is_shown_magnified_around_grey(magnify):
+def test_the_difference_is_shown_magnified_around_grey():
     before = images(0).clamp(20, 235)
     change = torch.randint(-9, 10, before.shape, generator=torch.Generator().manual_seed(3))
     change.view(-1)[:2] = torch.tensor([9, -9])
-    after = (before.int() + change).to(torch.uint8)
-    figure = figures.images_figure(before, after, magnify=magnify)
-    first, second, difference = (strip(image) for image in figure.plot.data)
+    figure = figures.images_figure(before, (before.int() + change).to(torch.uint8))
+    strips = [np.asarray(image.z).reshape(8, 3, 9, 3) for image in figure.plot.data]  # row, picture, column, channel
+    for strip in strips:
+        assert (strip == strip[..., :1]).all(), "grey"
+        assert (strip[:, :, 8] == 255).all(), "a gap after each picture"
+    first, second, difference = (strip[:, :, :8, 0].transpose(1, 0, 2).astype(int) for strip in strips)
     assert (first == before[:, 0].numpy()).all()
-    assert (second == after[:, 0].numpy()).all()
-    scale = magnify or 127 / 9
-    expected = np.clip(127 + scale * change[:, 0].numpy(), 0, 255)
-    assert np.abs(difference - expected).max() < 1
-    assert (difference[change[:, 0].numpy() == 0] == 127).all()
+    assert (second - first == change[:, 0].numpy()).all()
+    assert np.abs(difference - np.clip(127 + 127 / 9 * change[:, 0].numpy(), 0, 255)).max() < 1
     mean, moved = change.abs().double().mean(), (change != 0).double().mean()
     assert "3 images before and after; the largest change of a pixel is 9 of 255 grey levels" in figure.summary
     assert f"the mean {mean:.2g}; {moved:.0%} of the pixels changed" in figure.summary
-    assert f"difference × {scale:.3g}" in texts_of(figure)
+    assert f"difference × {127 / 9:.3g}" in texts_of(figure)
 
 
 def test_images_in_colour_keep_their_channels_and_equal_images_differ_by_grey():
@@ -666,9 +611,8 @@ def test_the_corollary_shows_the_gap_and_both_bounds():
         "at k = 10 the measured gap is 0.6, the corrected bound 5, the printed one 0.5; the gap exceeds the printed "
         "bound at k = 2, 10."
     )
-    held = figures.corollary_figure(COROLLARY.assign(bound_as_printed=9.0))
+    held = figures.corollary_figure(COROLLARY.assign(bound_as_printed=9.0), threshold=0.3)
     assert "exceeds the printed bound at k = none of these" in held.summary
-    assert not lines_of(held)
 
 
 def test_the_order_of_a_draw_is_shown_element_by_element():

@@ -16,7 +16,6 @@ from polkit.experiments.gallery import (
     shown_costs,
     spoof_costs,
 )
-from polkit.experiments.published import published
 
 
 def test_a_spoof_has_the_cost_of_its_own_record_and_its_share_of_the_proofs(small_proof, small_task, tmp_path):
@@ -58,7 +57,7 @@ def test_runs_of_one_length_under_the_books_names():
 
 
 def test_the_published_costs_fit_what_an_attack_computes():
-    table = forging_costs(published().parent).set_index(["data", "folder"])
+    table = forging_costs().set_index(["data", "folder"])
     assert not table.isna().any().any()
     for data, steps in ((DIGITS, 4400), (COLOUR, 1000)):
         known = table.loc[data]
@@ -97,8 +96,3 @@ def test_the_table_shows_value_and_share():
         "20.4 s (0.194)",
         "3.1 MB (0.194)",
     ]
-
-
-def test_without_the_published_table_the_reader_is_told_what_makes_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"forge_costs.csv is missing: `spoof_costs` of a training"):
-        forging_costs(tmp_path)

@@ -6,7 +6,8 @@ import polkit as pk
 from polkit.adversary import crossing_length, hidden_crossing
 from polkit.defences import derived_start
 from polkit.training.data import derive_seed
-from polkit.verifier.replay import gather
+from polkit.verifier import STATE
+from polkit.verifier.replay import replay
 
 EXACT = pk.Conditions()
 
@@ -19,7 +20,7 @@ def task(small_task):
 def test_all_but_the_intervals_around_the_jump_are_real(task, small_proof, tmp_path):
     final, adversary = small_proof.final_weights(), derive_seed(1, "adversary")
     spoof = hidden_crossing(final, task, spoof_steps=16, seed=1, out=tmp_path / "s", progress=False)
-    found = gather(spoof, task, EXACT).intervals
+    found = replay(spoof, task, EXACT, parts=STATE)
     errors = found.groupby("start")["error"].max()
     assert set(errors[errors > 0].index) == {10, 14}
     moved = found[(found["part"] == "weights") & (found["distance"] == "l2")].set_index("start")["moved"]

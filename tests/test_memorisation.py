@@ -10,7 +10,7 @@ import polkit as pk
 from polkit.adversary.retraining import fitted_batches
 from polkit.defences import memorisation, memorised
 from polkit.defences.memorisation import _rank_statistic
-from polkit.proof.folder import write_manifest
+from polkit.proof import write_manifest
 
 EXACT = pk.Conditions()
 
@@ -30,6 +30,11 @@ def honest(begun, tmp_path_factory):
 def spoof(begun, honest, tmp_path_factory):
     out = tmp_path_factory.mktemp("begun") / "spoof"
     return pk.borrowed_momentum(honest.final_weights(), begun, spoof_steps=40, seed=1, out=out, progress=False)
+
+
+@pytest.fixture(scope="module")
+def remembered(honest, begun):
+    return memorisation(honest, begun, EXACT)
 
 
 def together(rows):
@@ -56,8 +61,8 @@ def test_the_statistic_is_mann_and_whitneys():
     assert math.isnan(_rank_statistic(left, np.append(right, np.nan)))
 
 
-def test_an_honest_beginning_is_remembered(honest, begun):
-    rows = memorisation(honest, begun, EXACT)
+def test_an_honest_beginning_is_remembered(honest, begun, remembered):
+    rows = remembered
     assert rows["start"].tolist() == list(range(0, 132, 10))
     assert (rows["used"] == [640] * 13 + [128]).all()
     assert (rows["others"] >= 1408 - 640).all()
@@ -74,12 +79,12 @@ def test_other_batches_are_not(honest, begun, tmp_path):
     assert str(found[0]).startswith("memorised: the batches of 14 intervals are remembered with z = ")
 
 
-def test_the_samples_are_shown_as_training_saw_them(honest, begun, tmp_path):
+def test_the_samples_are_shown_as_training_saw_them(honest, begun, remembered, tmp_path):
     """With other shifts than those recorded, less is remembered."""
     shutil.copytree(honest.folder, tmp_path / "shifted")
     np.save(tmp_path / "shifted" / "augmentation.npy", honest.augmentation_seeds() + 1)
     shifted = memorisation(pk.open_proof(tmp_path / "shifted"), begun, EXACT)
-    assert together(memorisation(honest, begun, EXACT)) > together(shifted) + 3
+    assert together(remembered) > together(shifted) + 3
 
 
 def test_a_spoof_is_not_remembered_until_its_batches_are_chosen_to_be(spoof, begun, tmp_path):

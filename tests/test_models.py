@@ -134,3 +134,27 @@ def test_running_statistics_start_at_zero_and_one():
 def test_an_unknown_model_is_named_with_the_known_ones():
     with pytest.raises(ValueError, match="no model 'resnet9'; the models are resnet8, resnet20, resnet18, resnet50"):
         build_model(pk.task("digits").replace(model="resnet9"))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "classes"),
+    [("digits", 19_074, 10), ("cifar10", 269_722, 10), ("cifar100", 23_705_252, 100), ("imagenet10", 11_181_642, 10)],
+)
+def test_the_papers_models(name, parameters, classes):
+    task = pk.task(name)
+    with torch.device("meta"):
+        model = build_model(task)
+        shown = model(torch.empty(2, *task.image_shape))
+    assert sum(value.numel() for value in model.parameters()) == parameters
+    assert shown.shape == (2, classes)
+    assert set(weight_distributions(model)) == {key for key, _ in model.named_parameters()}
+    assert not any("num_batches" in key for key in model.state_dict())
+
+
+def test_weights_are_drawn_as_declared():
+    task = pk.task("cifar10")
+    drawn, again, other = (pk.initial_checkpoint(task, seed).weights for seed in (0, 0, 1))
+    assert float(drawn["blocks.8.conv2.weight"].std()) == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
+    assert float(drawn["head.weight"].abs().max()) <= 1 / 8
+    assert torch.equal(drawn["conv.weight"], again["conv.weight"])
+    assert not torch.equal(drawn["conv.weight"], other["conv.weight"])

@@ -6,15 +6,9 @@ import pytest
 import torch
 
 import polkit as pk
-from polkit.defences import (
-    CommittedData,
-    accuracy_trend,
-    derived_start,
-    ends_at,
-    perturbed_points,
-    seed_of,
-    start_of_the_data,
-)
+from polkit.defences import CommittedData, derived_start, ends_at, perturbed_points, seed_of, start_of_the_data
+from polkit.defences.origin import accuracy_trend, exact_initial_values
+from polkit.proof import write_checkpoint
 from polkit.training.data import derive_seed
 
 
@@ -39,11 +33,11 @@ def test_an_honest_start_follows_from_its_seed(small_proof):
 def test_a_sorted_start_follows_from_no_seed_and_a_fresh_one_does(forged):
     seed = derive_seed(1, "adversary")
     found = derived_start(forged["sorted"], seed)
-    assert [finding.start for finding in found] == [0]
+    assert [reason.step for reason in found] == [0]
     assert "away from what its seed draws" in str(found[0])
     assert derived_start(forged["fresh"], seed) == []
     changed = derived_start(forged["treated"], seed)
-    assert any("batches from step 0 on are not those of its seed" in str(finding) for finding in changed)
+    assert any("batches from step 0 on are not those of its seed" in str(reason) for reason in changed)
 
 
 def test_images_beside_committed_ones_are_seen_and_foreign_ones_are_not(forged, small_task, small_proof):
@@ -65,19 +59,21 @@ def test_nearness_is_measured_by_the_distance_to_the_nearest_neighbour(small_pro
     monkeypatch.setattr("polkit.defences.origin.proof_points", lambda proof: used)
     monkeypatch.setattr(type(small_proof), "batches", lambda proof: torch.arange(3).numpy())
     assert "1 of 3 points" in str(perturbed_points(small_proof, committed)[0])
-    assert "2 of 3 points" in str(perturbed_points(small_proof, committed, share=0.6)[0])
+    used.images[1, 0, 0, 0] = 7
+    assert "2 of 3 points" in str(perturbed_points(small_proof, committed)[0])
 
 
 def test_equal_colour_images_are_no_distance_apart(small_proof, monkeypatch):
+    """From 25 images on torch would compare them by matrix products."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (1200, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    committed = pk.Points(images, torch.zeros(1200, dtype=torch.int64))
+    images = torch.randint(0, 256, (60, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    committed = pk.Points(images, torch.zeros(60, dtype=torch.int64))
     monkeypatch.setattr("polkit.defences.origin.proof_points", lambda proof: committed)
-    monkeypatch.setattr(type(small_proof), "batches", lambda proof: torch.arange(1200).numpy())
+    monkeypatch.setattr(type(small_proof), "batches", lambda proof: torch.arange(60).numpy())
     assert perturbed_points(small_proof, committed) == []
     images = images.clone()
     images[7, 0, 0, 0] ^= 1
-    assert "1 of 1200 points" in str(perturbed_points(small_proof, pk.Points(images, committed.labels))[0])
+    assert "1 of 60 points" in str(perturbed_points(small_proof, pk.Points(images, committed.labels))[0])
 
 
 def test_the_trend_is_the_accuracy_of_the_model_at_that_share(small_proof, small_task):
@@ -85,7 +81,7 @@ def test_the_trend_is_the_accuracy_of_the_model_at_that_share(small_proof, small
     right = pk.accuracy(small_task, small_proof.checkpoint(8), tests, conditions)
     assert accuracy_trend(small_proof, tests, conditions, share=0.5, least=right) == []
     found = accuracy_trend(small_proof, tests, conditions, share=0.5, least=right + 0.01)
-    assert [finding.start for finding in found] == [8]
+    assert [reason.step for reason in found] == [8]
     assert f"right on {right:.1%}" in str(found[0])
 
 
@@ -113,3 +109,14 @@ def test_a_start_of_the_data_needs_no_revealed_seed(forged, small_task, small_pr
     found = start_of_the_data(replace(forged["sorted"], manifest=manifest), commitment)
     assert "W_0 is up to" in str(found[0])
     assert "batches from step 0 on" in str(found[1])
+
+
+def test_what_starts_at_a_constant_must_start_exactly_there(small_proof, copied):
+    assert exact_initial_values(small_proof) == []
+    first = copied.checkpoint(0)
+    name = next(name for name, value in first.weights.items() if torch.equal(value, torch.ones_like(value)))
+    changed = {**first.weights, name: first.weights[name] + 1e-6}
+    write_checkpoint(copied.folder, 0, replace(first, weights=changed))
+    assert [str(reason) for reason in exact_initial_values(copied)] == [
+        f"initial: W_0: weights.{name} is not constant 1"
+    ]

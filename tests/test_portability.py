@@ -2,12 +2,10 @@
 
 import ast
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 import polkit
-import polkit.proof.storage as whole
 
 MODULES = sorted(Path(polkit.__file__).parent.rglob("*.py"))
 # By Python's own documentation: modules, and names of `os` and `signal`, with "Availability: Unix".
@@ -86,23 +84,3 @@ def test_what_windows_lacks_is_found():
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: file.stem)
 def test_a_module_names_nothing_that_only_unix_has(file):
     assert unix_only(file.read_text(encoding="utf-8")) == []
-
-
-@pytest.mark.parametrize(("system", "flag"), [("posix", 0), ("nt", 2)])
-def test_a_file_is_opened_for_writing_where_only_a_writer_may_flush_it(tmp_path, monkeypatch, system, flag):
-    """FlushFileBuffers, which os.fsync becomes on Windows, asks for write access."""
-    calls = []
-    stand_in = SimpleNamespace(
-        name=system,
-        O_RDONLY=0,
-        O_RDWR=2,
-        open=lambda path, flags: calls.append((path, flags)) or 7,
-        fsync=calls.append,
-        close=calls.append,
-    )
-    (tmp_path / "file").touch()
-    monkeypatch.setattr(whole, "os", stand_in)
-    whole.sync(tmp_path / "file")
-    assert calls == [(tmp_path / "file", flag), 7, 7]
-    whole.sync(tmp_path)
-    assert len(calls) == (6 if system == "posix" else 3)

@@ -1,17 +1,39 @@
+"""Algorithm 1: what a proof records, where it stops, and how it goes on."""
+
+import json
+import math
+import os
 import shutil
+import time
 
 import pytest
 import torch
 
 import polkit as pk
-from polkit.proof.checkpoints import checkpoint_steps
-from polkit.training.conditions import applied
-from polkit.training.data import batch_order
-from polkit.training.step import Learner
+from polkit.__main__ import main
+from polkit.proof import checkpoint_name, checkpoint_steps, fresh_folder, partial_path, read_checkpoint
+from polkit.prover import Diverged, Journal
+from polkit.training import Learner, applied, augmentation_order, batch_order
 
 
 def contents(folder):
-    return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def unfinished(task, folder, monkeypatch, done=10):
+    """What a prover killed after so many steps leaves."""
+    real = Learner.update
+
+    def update(*arguments, step, **named):
+        if step == done:
+            raise KeyboardInterrupt
+        return real(*arguments, step=step, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Learner, "update", update)
+        with pytest.raises(KeyboardInterrupt):
+            pk.prove(task, seed=0, out=folder, progress=False)
+    return partial_path(folder)
 
 
 def test_a_resumed_proof_does_not_repeat_whole_intervals(small_task, tmp_path, monkeypatch):
@@ -44,26 +66,6 @@ def test_the_last_checkpoint_is_w_t_even_if_k_does_not_divide_t(small_task, tmp_
     assert proof.checkpoint_steps == [0, 5, 10, 15, 16]
     final = pk.train(small_task, 0, pk.Conditions(), pk.training_points(small_task))
     assert set(pk.distances(proof.final_weights().weights, final.weights).values()) == {0.0}
-
-
-def test_a_finished_proof_is_returned_and_another_is_not_overwritten(small_proof, small_task):
-    assert pk.prove(small_task, seed=0, out=small_proof.folder, progress=False).digest == small_proof.digest
-    with pytest.raises(FileExistsError, match="other conditions"):
-        pk.prove(small_task, out=small_proof.folder, conditions=pk.Conditions(precision="float64"), progress=False)
-    with pytest.raises(FileExistsError, match="another task or seed"):
-        pk.prove(small_task, seed=1, out=small_proof.folder, progress=False)
-
-
-def test_an_unfinished_proof_of_other_settings_is_not_resumed(small_task, tmp_path, monkeypatch):
-    def stop(*_, **__):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr("polkit.training.step.Learner.update", stop)
-        with pytest.raises(KeyboardInterrupt):
-            pk.prove(small_task, seed=0, out=tmp_path / "proof", progress=False)
-    with pytest.raises(FileExistsError, match="unfinished proof of other settings"):
-        pk.prove(small_task, seed=1, out=tmp_path / "proof", progress=False)
 
 
 def test_without_out_a_proof_is_kept_in_the_cache(small_task, home):
@@ -112,41 +114,243 @@ def test_the_seed_itself_is_not_in_the_proof(small_task, tmp_path):
     assert b"271828182" not in b"".join(contents(first.folder).values())
 
 
-def stop(*_, **__):
-    raise KeyboardInterrupt
+OTHERS = {
+    "another seed": {"seed": 1},
+    "another task": {"learning_rate": 0.1},
+    "other conditions": {"conditions": pk.Conditions(precision="float64")},
+    "other versions": {},
+}
 
 
-@pytest.mark.parametrize(
-    "change", [{"task": {"learning_rate": 0.1}}, {"conditions": {"precision": "float64"}}], ids=["task", "conditions"]
-)
-def test_progress_of_another_task_is_neither_resumed_nor_removed(small_task, tmp_path, monkeypatch, change):
-    with monkeypatch.context() as patched:
-        patched.setattr("polkit.training.step.Learner.update", stop)
-        with pytest.raises(KeyboardInterrupt):
-            pk.prove(small_task, out=tmp_path / "proof", progress=False)
+def prove_other(what, task, out, monkeypatch):
+    changes = dict(OTHERS[what])
+    settings = {name: changes.pop(name) for name in ("seed", "conditions") if name in changes}
+    if what == "other versions":
+        monkeypatch.setattr("polkit.prover.versions", lambda: {"torch": "0.4"})
+    pk.prove(task.replace(**changes), out=out, progress=False, **settings)
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_an_unfinished_proof_of_other_settings_is_neither_resumed_nor_removed(small_task, tmp_path, monkeypatch, what):
+    unfinished(small_task, tmp_path / "proof", monkeypatch)
     before = contents(tmp_path)
-    task = small_task.replace(**change.get("task", {}))
-    conditions = pk.Conditions(**change.get("conditions", {}))
     with pytest.raises(FileExistsError, match="unfinished proof of other settings"):
-        pk.prove(task, out=tmp_path / "proof", conditions=conditions, progress=False)
+        prove_other(what, small_task, tmp_path / "proof", monkeypatch)
     assert contents(tmp_path) == before
 
 
-def test_a_finished_proof_of_another_task_stays_as_it_is(small_proof, small_task):
+@pytest.mark.parametrize("what", [what for what in OTHERS if what != "other versions"])
+def test_a_finished_proof_is_returned_and_another_is_not_overwritten(small_proof, small_task, monkeypatch, what):
     before = contents(small_proof.folder.parent)
-    with pytest.raises(FileExistsError, match="another task or seed"):
-        pk.prove(small_task.replace(weight_decay=0.0), seed=0, out=small_proof.folder, progress=False)
+    with pytest.raises(FileExistsError, match="holds the proof of another task or seed, or of other conditions"):
+        prove_other(what, small_task, small_proof.folder, monkeypatch)
     assert pk.prove(small_task, seed=0, out=small_proof.folder, progress=False) == small_proof
     assert contents(small_proof.folder.parent) == before
 
 
+def test_a_prover_killed_before_it_could_tidy_up_is_done(small_task, small_proof, copied):
+    journal = copied.folder.with_name(copied.folder.name + ".progress.jsonl")
+    journal.touch()
+    assert pk.prove(small_task, seed=0, out=copied.folder, progress=False).digest == small_proof.digest
+    assert not journal.exists()
+
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+
 def test_the_advice_to_remove_an_unfinished_proof_is_enough(small_task, tmp_path, monkeypatch):
     task, out = small_task.replace(epochs=1), tmp_path / "proof"
-    for seed, place in ((0, "captured.update"), (1, "prover.initial_checkpoint")):
-        with monkeypatch.context() as patched:
-            patched.setattr(f"polkit.{place}", stop)
-            with pytest.raises(KeyboardInterrupt):
-                pk.prove(task, seed=seed, out=out, progress=False)
-        if seed == 0:
-            shutil.rmtree(tmp_path / "proof.partial")  # as the message of a FileExistsError says
+    shutil.rmtree(unfinished(task, out, monkeypatch, done=2))  # as the message of a FileExistsError says
+    with monkeypatch.context() as patched:
+        patched.setattr("polkit.prover.initial_checkpoint", stop)
+        with pytest.raises(KeyboardInterrupt):
+            pk.prove(task, seed=1, out=out, progress=False)
     assert pk.prove(task, seed=1, out=out, progress=False).steps == 4
+
+
+def diverging_at(step, monkeypatch, what):
+    """From this step on, training is not finite."""
+    real = Learner.update
+
+    def update(learner, batch, *, step: int, augmentation_seed):
+        loss = real(learner, batch, step=step, augmentation_seed=augmentation_seed)
+        if step == at and what == "loss":
+            return loss * math.nan
+        if step == at:
+            next(iter(learner.model.parameters())).data.fill_(math.inf)
+        return loss
+
+    at = step
+    monkeypatch.setattr(Learner, "update", update)
+
+
+def test_a_huge_learning_rate_stops_the_proof_with_its_step(small_task, tmp_path):
+    """The first loss that is not finite, or the first update, by plain steps that look every time."""
+    task = small_task.replace(learning_rate=1e6)
+    with pytest.raises(Diverged) as stopped:
+        pk.prove(task, seed=0, out=tmp_path / "proof", progress=False)
+    points, batches, seeds = pk.training_points(task), batch_order(task, 0), augmentation_order
+    learner = Learner(task, pk.Conditions())
+    learner.load(pk.initial_checkpoint(task, 0))
+    with applied(pk.Conditions()):
+        for first in range(task.steps):
+            loss = learner.update(
+                points.take(batches[first]), step=first, augmentation_seed=int(seeds(task, 0, task.steps)[first])
+            )
+            state = [*learner.model.parameters(), *learner.model.buffers()]
+            if not (math.isfinite(loss) and all(bool(value.isfinite().all()) for value in state)):
+                break
+    assert f"diverged at step {first} of 16, with a learning rate of 1e+06" in str(stopped.value)
+    assert not (tmp_path / "proof").exists()
+
+
+@pytest.mark.parametrize("what", ["loss", "state"])
+@pytest.mark.parametrize("step", [0, 3, 4, 9, 15])
+def test_the_step_that_is_named_is_the_one_and_nothing_after_it_is_kept(small_task, tmp_path, monkeypatch, step, what):
+    diverging_at(step, monkeypatch, what)
+    with pytest.raises(Diverged, match=rf"diverged at step {step} of 16, with a learning rate of 0.0"):
+        pk.prove(small_task, seed=0, out=tmp_path / "proof", progress=False)
+    kept = sorted((tmp_path / "proof.partial" / "checkpoints").iterdir())
+    assert [int(file.stem) for file in kept] == [*range(0, step + 1, 4)]
+    assert all(read_checkpoint(file, small_task).is_finite() for file in kept)
+
+
+def test_a_reference_that_diverges_gives_no_calibration(small_proof, tmp_path, monkeypatch):
+    diverging_at(9, monkeypatch, "state")
+    with pytest.raises(Diverged, match="at step 9"):
+        pk.calibrate(small_proof, replays=2, workers=1, out=tmp_path / "c.json", progress=False)
+    assert not (tmp_path / "c.json").exists()
+
+
+def test_a_loss_that_is_not_finite_only_once_names_the_interval(small_task, tmp_path, monkeypatch):
+    real, seen = Learner.update, []
+
+    def update(*arguments, step, **named):
+        seen.append(step)
+        loss = real(*arguments, step=step, **named)
+        return loss * math.nan if step == 7 and seen.count(7) == 1 else loss
+
+    monkeypatch.setattr(Learner, "update", update)
+    with pytest.raises(Diverged, match="between the steps 4 and 8, .* these conditions do not compute the same twice"):
+        pk.prove(small_task, seed=0, out=tmp_path / "proof", progress=False)
+
+
+def test_the_loss_is_looked_at_only_where_a_checkpoint_is_due(small_task, tmp_path, monkeypatch):
+    """Each look would make a GPU wait."""
+    real, taken, looks = Learner.update, [], []
+
+    class Loss:
+        def __float__(self):
+            looks.append(len(taken))
+            return 0.0
+
+    def update(*arguments, step, **named):
+        real(*arguments, step=step, **named)
+        taken.append(step)
+        return Loss()
+
+    monkeypatch.setattr(Learner, "update", update)
+    pk.prove(small_task, seed=0, out=tmp_path / "proof", progress=False)
+    assert looks == [4] * 4 + [8] * 4 + [12] * 4 + [16] * 4
+
+
+def test_prove_that_diverges_is_one_sentence_and_status_1(tmp_path, monkeypatch, capsys):
+    diverging_at(5, monkeypatch, "loss")
+    arguments = ["prove", "--epochs", "1", "--checkpoint-interval", "4", "--out", str(tmp_path / "proof")]
+    assert main(arguments) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert "diverged at step 5 of 22, with a learning rate of 0.0005" in told[-1]
+    assert told[-1].startswith("polkit: ")
+
+
+@pytest.mark.parametrize("ruin", ["emptied", "zeroed", "gone", "journal cut", "journal torn", "journal empty", "stray"])
+def test_what_a_loss_of_power_ruins_is_trained_again(small_task, small_proof, tmp_path, monkeypatch, ruin):
+    partial = unfinished(small_task, tmp_path / "proof", monkeypatch)
+    journal, middle = tmp_path / "proof.progress.jsonl", partial / checkpoint_name(4)
+    lines = journal.read_text().splitlines(keepends=True)
+    assert len(lines) == 1 + 3  # W_0, W_4, W_8
+    first = {"emptied": 4, "zeroed": 4, "gone": 4, "journal cut": 8, "journal torn": 8, "journal empty": 0, "stray": 8}
+    if ruin == "emptied":
+        middle.write_bytes(b"")
+    elif ruin == "zeroed":
+        middle.write_bytes(middle.read_bytes()[:-4096] + bytes(4096))
+    elif ruin == "gone":
+        middle.unlink()
+    elif ruin == "journal cut":
+        journal.write_text("".join(lines[:-1]))
+    elif ruin == "journal torn":
+        journal.write_text("".join(lines)[:-20])
+    elif ruin == "journal empty":
+        journal.write_text("")
+    else:
+        (partial / "checkpoints" / ".tmp6q9GPv").write_bytes(b"half")  # safetensors 0.8, killed
+    told = []
+    proof = pk.prove(small_task, seed=0, out=tmp_path / "proof", progress=lambda *now: told.append(now[0]))
+    expected = {"journal cut": 4, "journal torn": 4, "emptied": 0, "zeroed": 0, "gone": 0}.get(ruin, first[ruin])
+    assert told[0] == expected
+    assert contents(proof.folder) == contents(small_proof.folder)
+    assert {file.name for file in tmp_path.iterdir()} == {"proof", "proof.record.json"}
+
+
+def test_a_resumed_proof_counts_no_second_twice(small_task, tmp_path, monkeypatch):
+    begun = time.perf_counter()
+    unfinished(small_task, tmp_path / "proof", monkeypatch)
+    lines = (tmp_path / "proof.progress.jsonl").read_text().splitlines()
+    before = json.loads(lines[-1])["wall_seconds"]
+    proof = pk.prove(small_task, seed=0, out=tmp_path / "proof", progress=False)
+    assert before < proof.cost().wall_seconds <= time.perf_counter() - begun
+    assert proof.cost().gradient_evaluations == small_task.steps
+
+
+def test_a_spoof_does_not_remove_an_unfinished_proof(small_task, small_proof, tmp_path, monkeypatch):
+    unfinished(small_task, tmp_path / "proof", monkeypatch)
+    before = contents(tmp_path)
+    with pytest.raises(FileExistsError, match="holds an unfinished proof"):
+        pk.interpolation_only(
+            small_proof.final_weights(), small_task, spoof_steps=4, out=tmp_path / "proof", progress=False
+        )
+    assert contents(tmp_path) == before
+
+
+def test_a_proof_never_goes_on_from_somebody_elses_checkpoints(small_task, small_proof, tmp_path, monkeypatch):
+    partial = unfinished(small_task, tmp_path / "proof", monkeypatch)
+    shutil.rmtree(partial)  # the journal stays; a spoof is begun there, and killed
+    other = pk.prove(small_task, seed=9, out=tmp_path / "other", progress=False)
+    shutil.copytree(other.folder / "checkpoints", partial / "checkpoints")
+    assert contents(pk.prove(small_task, seed=0, out=tmp_path / "proof", progress=False).folder) == contents(
+        small_proof.folder
+    )
+
+
+def test_a_proof_is_on_the_disk_before_it_is_called_one(small_task, tmp_path, monkeypatch):
+    synced, moved, real_sync, real_move = [], [], os.fsync, os.replace
+
+    def fsync(descriptor):
+        synced.append(os.path.realpath(f"/dev/fd/{descriptor}"))
+        real_sync(descriptor)
+
+    def replace(source, target):
+        moved.append((str(target), list(synced)))
+        real_move(source, target)
+
+    monkeypatch.setattr("polkit.proof.storage.os.fsync", fsync)
+    monkeypatch.setattr("os.replace", replace)
+    proof = pk.prove(small_task, seed=0, out=tmp_path / "proof", progress=False)
+    partial = os.path.realpath(tmp_path) + "/proof.partial"
+    before = dict(moved)[f"{tmp_path}/proof.partial/manifest.json"]
+    wanted = [checkpoint_name(step) for step in checkpoint_steps(proof.steps, 4)] + ["batches.npy", "signatures.npy"]
+    assert {f"{partial}/{name}" for name in [*wanted, "augmentation.npy", "checkpoints"]} <= set(before)
+    last = dict(moved)[f"{tmp_path}/proof"]
+    assert last.count(partial) > before.count(partial)  # the manifest's own name
+    assert os.path.realpath(tmp_path) in synced[len(last) :]  # and the proof's
+
+
+def test_the_journal_of_other_settings_is_refused_and_fresh_folders_spare_it(tmp_path):
+    journal = Journal(tmp_path / "proof", {"seed": 0})
+    journal.begin()
+    with pytest.raises(FileExistsError):
+        Journal(tmp_path / "proof", {"seed": 1}).resume([0])
+    with pytest.raises(FileExistsError):
+        fresh_folder(tmp_path / "proof")
+    assert journal.resume([0]) == (None, 0.0)

@@ -8,18 +8,9 @@ import pytest
 import polkit as pk
 from polkit.adversary.path import staged_pace
 from polkit.book.course.chapter_08 import for_both
-from polkit.defences import cost_of_stages, rejected_at, stage_edges, stage_scales, stage_threshold
+from polkit.defences import cost_of_stages, stage_edges, stage_threshold
 from polkit.experiments.published import published
-from polkit.experiments.stages import (
-    EVEN,
-    SCHEDULED,
-    STAGED,
-    own_schedule,
-    passing,
-    read_stage_trials,
-    stage_trials,
-    staged_spoofs,
-)
+from polkit.experiments.stages import EVEN, SCHEDULED, STAGED, own_schedule, passing, staged_spoofs
 
 EDGES, SCALES = (0.0, 0.5, 0.75), (1.0, 0.1, 0.01)
 
@@ -112,19 +103,6 @@ def test_a_schedule_of_its_own_is_judged_only_by_who_lets_the_prover_decide_it(s
     assert [reason.kind for reason in strict.reasons] == ["task"]
 
 
-def test_the_trials_are_what_the_verdicts_say(staged, small_proof, small_calibration):
-    trials = stage_trials(small_proof, small_calibration, [16])
-    honest = pk.verify(small_proof, small_calibration, top_q="all")
-    edges = stage_edges(small_calibration.task)
-    scales = stage_scales(honest, small_calibration, edges)
-    assert trials["path"].tolist() == [EVEN, STAGED, SCHEDULED]
-    assert trials["intervals"].tolist() == [4, 4, 4]
-    assert trials["floating_point_operations"].tolist() == [1, 1, 1]
-    even = staged[EVEN][1]
-    assert bool(trials["accepted"].iloc[0]) == even.accepted
-    assert trials["above_stage"].iloc[0] == len(rejected_at(even, small_calibration, edges, scales))
-
-
 def test_a_path_passes_if_the_one_threshold_and_every_stage_accept():
     rows = [("a", True, 0), ("a", True, 1), ("a", False, 0), ("a", True, 0)]
     trials = pd.DataFrame(
@@ -137,16 +115,11 @@ def test_a_path_passes_if_the_one_threshold_and_every_stage_accept():
 
 
 def test_in_no_published_training_did_a_closer_path_alone_pass_its_stages():
-    trials = read_stage_trials(published())
+    trials = published("digits/stages")
     assert trials.groupby(["path", "spoof_steps"])["seed"].nunique().eq(3).all()
     passed = passing(trials)
     assert passed.loc[STAGED].sum() == passed.loc[EVEN].sum() == 0
     assert passed.loc[SCHEDULED, 200] > 0
-
-
-def test_without_published_trials_the_reader_is_told_what_makes_them(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"stages.csv is missing: `stage_trials` of some trainings"):
-        read_stage_trials(tmp_path)
 
 
 def test_an_answer_that_lets_the_even_path_pass_is_told_so(small_proof, small_calibration):

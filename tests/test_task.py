@@ -1,10 +1,8 @@
 import json
 
 import pytest
-import torch
 
 import polkit as pk
-from polkit.training.models import build_model, weight_distributions
 
 
 def test_the_papers_settings():
@@ -52,30 +50,6 @@ def test_unknown_tasks_and_fields_are_named_with_the_right_ones():
         pk.task("digits").replace(epoch=3)
 
 
-@pytest.mark.parametrize(
-    ("name", "parameters", "classes"),
-    [("digits", 19_074, 10), ("cifar10", 269_722, 10), ("cifar100", 23_705_252, 100), ("imagenet10", 11_181_642, 10)],
-)
-def test_the_papers_models(name, parameters, classes):
-    task = pk.task(name)
-    with torch.device("meta"):
-        model = build_model(task)
-        shown = model(torch.empty(2, *task.image_shape))
-    assert sum(value.numel() for value in model.parameters()) == parameters
-    assert shown.shape == (2, classes)
-    assert set(weight_distributions(model)) == {key for key, _ in model.named_parameters()}
-    assert not any("num_batches" in key for key in model.state_dict())
-
-
-def test_weights_are_drawn_as_declared():
-    task = pk.task("cifar10")
-    drawn, again, other = (pk.initial_checkpoint(task, seed).weights for seed in (0, 0, 1))
-    assert float(drawn["blocks.8.conv2.weight"].std()) == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
-    assert float(drawn["head.weight"].abs().max()) <= 1 / 8
-    assert torch.equal(drawn["conv.weight"], again["conv.weight"])
-    assert not torch.equal(drawn["conv.weight"], other["conv.weight"])
-
-
 def test_steps_count_whole_batches_only(small_task):
     assert (small_task.steps_per_epoch, small_task.steps, small_task.checkpoint_interval) == (4, 16, 4)
     assert small_task.replace(train_size=319).steps == 16
@@ -108,3 +82,16 @@ def test_a_task_without_one_of_its_fields_is_refused(missing):
     del values[missing]
     with pytest.raises(ValueError, match="an object with the fields"):
         pk.Task.from_json(values)
+
+
+def test_learning_rate_drops_at_the_milestones():
+    task = pk.task("cifar100")
+    rates = [task.learning_rate_at(epoch * 390) for epoch in (0, 59, 60, 119, 120, 159, 160, 199)]
+    assert rates == pytest.approx([0.1, 0.1, 0.02, 0.02, 0.004, 0.004, 0.0008, 0.0008])
+    assert task.learning_rate_at(60 * 390 - 1) == 0.1
+
+
+def test_every_step_of_an_epoch_has_the_same_rate(small_task):
+    # S = 4 steps an epoch; the milestones of 200 epochs, 100 and 150, have moved to 2 and 3.
+    rates = [small_task.learning_rate_at(step) for step in range(16)]
+    assert rates == pytest.approx([0.05] * 8 + [0.005] * 4 + [0.0005] * 4)

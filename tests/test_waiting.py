@@ -1,8 +1,6 @@
 """A place for what takes a while: what it shows meanwhile, then, and when something goes wrong."""
 
 import asyncio
-import html
-import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,9 +8,11 @@ import ipywidgets as w
 import pytest
 from waiting import Stage, in_turn
 
+from tests.drawn import busy, words
+
 
 def part(shown, name):
-    (found,) = [child for child in within(shown.box) if f"polkit-{name}" in getattr(child, "_dom_classes", ())]
+    (found,) = [child for child in within(shown) if f"polkit-{name}" in getattr(child, "_dom_classes", ())]
     return found
 
 
@@ -23,8 +23,8 @@ def within(box):
             yield from within(child)
 
 
-def words(shown, name):
-    return html.unescape(re.sub("<[^>]*>", "", part(shown, name).value))
+def said(shown, name):
+    return words(part(shown, name))
 
 
 def apart(function, *arguments):
@@ -39,7 +39,7 @@ def watched(stages):
     async def run():
         shown = in_turn("test", stages)
         async with asyncio.timeout(10):
-            while "polkit-busy" in shown.box._dom_classes:
+            while busy(shown):
                 await asyncio.sleep(0.002)
         return shown
 
@@ -64,25 +64,25 @@ def test_each_result_is_shown_as_soon_as_it_is_there_and_the_next_stage_says_how
                 Stage("the third", lambda progress: "three", seen.append),
             ],
         )
-        assert words(shown, "status") == "Being made: the <first> (1 of 3) …"
-        assert shown.box.children[0].children == ()
+        assert said(shown, "status") == "Being made: the <first> (1 of 3) …"
+        assert shown.children[0].children == ()
         async with asyncio.timeout(5):
-            while not words(shown, "note"):
+            while not said(shown, "note"):
                 await asyncio.sleep(0.002)
-        assert (seen, shown.box.children[0].children) == (["one"], (first,))
-        assert words(shown, "status") == "Being made: the second (2 of 3) …"
+        assert (seen, shown.children[0].children) == (["one"], (first,))
+        assert said(shown, "status") == "Being made: the second (2 of 3) …"
         bar = part(shown, "progress")
-        assert (words(shown, "note"), bar.value, bar.max) == ("done: 1 of 4", 1, 4)
+        assert (said(shown, "note"), bar.value, bar.max) == ("done: 1 of 4", 1, 4)
         gate.set()
         async with asyncio.timeout(5):
-            while "polkit-busy" in shown.box._dom_classes:
+            while busy(shown):
                 await asyncio.sleep(0.002)
         return shown
 
     shown = apart(lambda: asyncio.run(run()))
     assert seen == ["one", "two", "three"]
-    assert shown.box.children[0].children == (second,), "a stage without a widget leaves what is shown"
-    assert (words(shown, "status"), words(shown, "error"), part(shown, "row").layout.display) == ("", "", "none")
+    assert shown.children[0].children == (second,), "a stage without a widget leaves what is shown"
+    assert (said(shown, "status"), said(shown, "error"), part(shown, "row").layout.display) == ("", "", "none")
 
 
 def test_widgets_are_made_in_the_event_loop_and_computed_outside():
@@ -113,9 +113,9 @@ def test_what_goes_wrong_is_said_with_the_stage_and_later_ones_are_not_begun(com
             Stage("the third", later.append, later.append),
         ]
     )
-    assert words(shown, "error") == "the second: OSError: the disk is <full>"
-    assert shown.box.children[0].children == (kept,)
-    assert (later, words(shown, "status")) == ([], "")
+    assert said(shown, "error") == "the second: OSError: the disk is <full>"
+    assert shown.children[0].children == (kept,)
+    assert (later, said(shown, "status")) == ([], "")
 
 
 def test_without_an_event_loop_it_says_so():

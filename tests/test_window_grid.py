@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import polkit as pk
-from polkit.experiments.published import published, read_paths
+from polkit.experiments.published import published
 from polkit.experiments.window import (
     ATTACKS,
     SCALES,
@@ -14,7 +14,6 @@ from polkit.experiments.window import (
     boundary,
     break_even,
     closed_window,
-    judged_spoofs,
     path_rows,
     spoof_rows,
     window_grid,
@@ -104,7 +103,7 @@ def test_a_path_is_the_spacing_of_the_spoof_that_was_made(small_task, small_proo
 
 @pytest.fixture(scope="module")
 def of_the_runs():
-    return spoof_rows(pd.read_csv(published() / "runs.csv")), read_paths(published())
+    return spoof_rows(published("digits/runs")), published("digits/paths")
 
 
 def test_the_published_runs_make_a_whole_grid(of_the_runs):
@@ -118,15 +117,13 @@ def test_the_published_runs_make_a_whole_grid(of_the_runs):
 
 def test_at_the_calibrated_threshold_the_grid_is_the_verdict_of_the_runs(of_the_runs):
     """`within.all` of a run is the paper's verdict at Q = all; both counted from it, not read off the errors."""
-    runs = pd.read_csv(published() / "runs.csv")
+    runs = published("digits/runs")
     spoofs, paths = of_the_runs
     cells = window_grid(spoofs, paths, scales=(1.0,)).set_index(["attack", "spoof_steps"])["measured"]
     names = {"attack_2": "Attack II", "attack_3": "Attack III", "interpolation_only": "interpolation only"}
     plain = runs[
         (runs["task"] == "digits")
-        & runs["adversary_half"].isna()
-        & runs["adversary_device"].isna()
-        & runs["adversary_precision"].isna()
+        & (runs[["adversary_half", "adversary_device", "adversary_precision"]] == "").all(axis=1)
         & (runs["off_path"] == 0)
     ]
     for (attack, steps), rows in plain[plain["attack"].isin(names)].groupby(["attack", "spoof_steps"]):
@@ -141,36 +138,31 @@ def test_a_longer_path_is_finer_but_no_spoof_gets_far_below_its_threshold(of_the
     assert cells.loc[np.isclose(cells["scale"], 0.25), "closed_form"].sum() > 0
 
 
-def test_without_published_paths_the_reader_is_told_what_makes_them(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"paths.csv is missing: `path_rows` of every training"):
-        read_paths(tmp_path)
-
-
-RUNS = pd.read_csv(published() / "runs.csv")
+RUNS = published("digits/runs")
 
 
 @pytest.mark.parametrize("replayed", ["one", "most", "all"])
 def test_a_published_spoof_is_judged_as_its_run_judged_it(replayed):
     """The recorded verdicts, from the recorded errors: with the buffers, and by the weights alone."""
     names = {shown: name for name, shown in ATTACKS.items()}
-    plain = RUNS["adversary_half"].isna() & RUNS["adversary_device"].isna() & (RUNS["off_path"] == 0)
-    recorded = RUNS[plain & RUNS["adversary_precision"].isna() & (RUNS["task"] == "digits")]
+    plain = (RUNS[["adversary_half", "adversary_device", "adversary_precision"]] == "").all(axis=1)
+    recorded = RUNS[plain & (RUNS["off_path"] == 0) & (RUNS["task"] == "digits")]
     recorded = recorded.set_index(["attack", "seed", "spoof_steps"])
     for parts, column in ((PARTS, "accepted"), (("weights",), "within")):
-        judged = judged_spoofs(RUNS, replayed=replayed, parts=parts)
+        judged = spoof_rows(RUNS, replayed=replayed, parts=parts)
         keys = [(names[row.attack], row.seed, row.spoof_steps) for row in judged.itertuples()]
         assert judged["accepted"].tolist() == recorded.loc[keys, f"{column}.{replayed}"].astype(bool).tolist()
         assert judged["cost"].tolist() == recorded.loc[keys, "share.floating_point_operations"].tolist()
 
 
 def test_a_published_spoofs_ratio_falls_as_delta_rises():
-    once, twice = judged_spoofs(RUNS), judged_spoofs(RUNS, threshold_scale=2.0)
+    once, twice = spoof_rows(RUNS, parts=PARTS), spoof_rows(RUNS, parts=PARTS, threshold_scale=2.0)
     assert twice["ratio"].tolist() == pytest.approx((once["ratio"] / 2).tolist())
     assert twice["accepted"].tolist() == (once["ratio"] <= 2).tolist()
 
 
 def test_the_closed_window_goes_through_the_published_lengths_and_on_as_one_over_t():
-    spoofs, paths = spoof_rows(RUNS), read_paths(published())
+    spoofs, paths = spoof_rows(RUNS), published("digits/paths")
     least = boundary(spoofs, paths)
     table = closed_window(spoofs, paths, np.array([40, 70, 290, 2900]), break_even=580.0, threshold_scale=0.5)
     ratios = table["error_over_threshold"].tolist()

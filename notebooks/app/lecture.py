@@ -3,16 +3,14 @@
 from collections.abc import Callable
 from functools import partial
 
-import ipywidgets as w
-import pandas as pd
+from screens import add_folder, explorer_panel, window_panel
 from waiting import Stage, in_turn
 
 import polkit as pk
 from polkit.book.panels.debate import debate_panel
-from polkit.book.panels.parts import Panel
-from polkit.book.panels.published import published_window_panel
-from polkit.book.panels.verdicts import Judged, explorer_panel
-from polkit.experiments.published import published, read_matrix, read_paths
+from polkit.book.panels.parts import Panel, View
+from polkit.book.panels.verdicts import Judged
+from polkit.experiments.published import published
 from polkit.proof.folder import Proof
 from polkit.training.jobs import Progress
 from polkit.training.task import Task
@@ -28,18 +26,16 @@ SPOOFS = {  # name -> the attack, and T' in intervals; the slowest last
 
 def window_screen() -> Panel:
     """The spoofing window over the published runs of `digits`."""
-    folder = published()
-    runs, interval = pd.read_csv(folder / "runs.csv"), pk.task("digits").checkpoint_interval
-    return published_window_panel(runs, read_paths(folder), interval=interval, large=True)
+    runs, paths = published("digits/runs"), published("digits/paths")
+    return window_panel(runs, paths, interval=pk.task("digits").checkpoint_interval)
 
 
 def debate_screen() -> Panel:
     """The published matrix of spoofs and defences as switches."""
-    tables = read_matrix(published())
-    return debate_panel(tables["matrix_trainings"], tables["matrix_costs"], large=True)
+    return debate_panel(published("digits/matrix_trainings"), published("digits/matrix_costs"), large=True)
 
 
-def explorer_screen(task: Task | None = None, workers: int = 2) -> Panel:
+def explorer_screen(task: Task | None = None, workers: int = 2) -> View:
     """An honest proof and three spoofs of its model, every interval replayed, against a δ that can be moved.
 
     task: default, `digits`. What the cache does not hold is made in the background, one after the other; each joins
@@ -58,9 +54,9 @@ def explorer_screen(task: Task | None = None, workers: int = 2) -> Panel:
         verdict = verify(proof, state["calibration"], top_q="all", workers=workers, remember=True, progress=progress)
         return Judged(proof, verdict, state["calibration"])
 
-    def open_panel(honest: Judged) -> w.Widget:
-        panel, state["add"] = explorer_panel({"honest proof": honest}, large=True)
-        return panel.box
+    def open_panel(honest: Judged) -> Panel:
+        state["panel"] = explorer_panel({"honest proof": honest})
+        return state["panel"]
 
     def forge(name: str) -> Callable[[Progress], Judged]:
         attack, intervals = SPOOFS[name]
@@ -84,5 +80,5 @@ def explorer_screen(task: Task | None = None, workers: int = 2) -> Panel:
         Stage("the verdict on every interval of the proof", lambda told: judge(state["proof"], told), open_panel),
     ]
     for name in SPOOFS:
-        stages.append(Stage(name, forge(name), lambda judged, name=name: state["add"](name, judged)))
+        stages.append(Stage(name, forge(name), lambda judged, name=name: add_folder(state["panel"], name, judged)))
     return in_turn("explorer", stages)

@@ -9,8 +9,8 @@ from typing import Any
 
 import ipywidgets as w
 
-from polkit.book.panels.access import named
-from polkit.book.panels.parts import Panel, meter, said_wrong
+from polkit.book.panels.access import Named
+from polkit.book.panels.parts import Meter, View, said_wrong
 from polkit.training.jobs import Progress
 
 
@@ -24,7 +24,7 @@ class Stage:
     ready: Callable[[Any], w.Widget | None]
 
 
-def in_turn(name: str, stages: Sequence[Stage]) -> Panel:
+def in_turn(name: str, stages: Sequence[Stage]) -> View:
     """Works through the stages in the background, and shows what comes of each as soon as it is there.
 
     If one goes wrong, that is said in place, what the earlier ones gave stays, and the later ones are not begun.
@@ -34,25 +34,21 @@ def in_turn(name: str, stages: Sequence[Stage]) -> Panel:
     """
     loop = asyncio.get_running_loop()
     shown, status, error = w.VBox([]), w.HTML(), w.HTML()
-    bar, note = w.IntProgress(value=0, max=1, layout=w.Layout(width="300px")), w.HTML()
-    row = w.HBox([bar, note])
-    box = w.VBox([shown, error, status, row, named()])
-    for widget, part in ((status, "status"), (error, "error"), (bar, "progress"), (note, "note"), (row, "row")):
+    row, instead = Meter("done"), "A panel stands here that computes for a while: run the notebook to see it."
+    box = View("waiting", [shown, error, status, row, Named()], instead)
+    for widget, part in ((status, "status"), (error, "error"), (row, "row"), (box, f"waiting-{name}"), (box, "busy")):
         widget.add_class(f"polkit-{part}")
-    for part in ("waiting", f"waiting-{name}", "busy"):
-        box.add_class(f"polkit-{part}")
 
     def begin(number: int) -> None:
         stage = stages[number]
         count = f" ({number + 1} of {len(stages)})" if len(stages) > 1 else ""
         status.value = f"<div role='status'>Being made: {html.escape(stage.what)}{count} …</div>"
-        note.value = ""
-        tell = meter(bar, note, "done")
-        threading.Thread(target=work, args=(number, tell), daemon=True).start()
+        row.restart()
+        threading.Thread(target=work, args=(number,), daemon=True).start()
 
-    def work(number: int, tell: Callable[[int, int], None]) -> None:
+    def work(number: int) -> None:
         try:
-            result = stages[number].compute(tell)
+            result = stages[number].compute(row.tell)
         except Exception as problem:  # in a thread, nobody else would say it
             loop.call_soon_threadsafe(end, stages[number].what, problem)
         else:
@@ -78,4 +74,4 @@ def in_turn(name: str, stages: Sequence[Stage]) -> Panel:
         box.remove_class("polkit-busy")
 
     begin(0)
-    return Panel(box, "A panel stands here that computes for a while: run the notebook to see it.")
+    return box

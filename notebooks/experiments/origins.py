@@ -19,6 +19,7 @@ from polkit.adversary.path import sorted_initialisation
 from polkit.adversary.retraining import fitted_batches
 from polkit.defences.exact import ALLOWED, flat, nearness, prove_exactly, replay_exactly, round_and_log, stepped, units
 from polkit.defences.memorisation import EARLY, memorisation
+from polkit.defences.standards import spread_starts
 from polkit.experiments.gallery import every_spoof
 from polkit.experiments.published import published
 from polkit.proof.folder import ROUNDING_LOG, Proof
@@ -29,7 +30,7 @@ from polkit.training.step import Checkpoint, Learner, initial_checkpoint
 from polkit.training.task import Task, task
 from polkit.verifier.calibration import Calibration, prepare
 from polkit.verifier.inspection import OPTIMISER, replayed_task
-from polkit.verifier.replay import gather, recorded_data, spread_starts
+from polkit.verifier.replay import recorded_data, replay
 from polkit.verifier.verdict import verify
 
 # oneDNN has no float64 convolution, so switching it off changes nothing there; the order of sums does.
@@ -68,7 +69,7 @@ def exact_machines(
         with_log = replay_exactly(exact, exact.task, other, reordered=reordered)
         turned = with_log.loc[with_log["turned"] > 0, "start"].tolist()
         without = replay_exactly(exact, exact.task, other, turned, use_log=False, reordered=reordered)
-        found = gather(plain, plain.task, other.replace(augmentation="replay"), spread_starts(plain, 28, 6)).intervals
+        found = replay(plain, plain.task, other.replace(augmentation="replay"), spread_starts(plain, 28, 6))
         errors = [table[["weights", "buffers", "momentum"]].max(axis=1) for table in (with_log, without)]
         float32 = found[(found["part"] == "weights") & (found["distance"] == "l2")]["error"].max()
         rows.append(

@@ -1,21 +1,14 @@
 """The book's part in Sphinx: formulas, pages as they leave for disk, and the site's own style."""
 
-from functools import cache
-
 from sphinx.application import Sphinx
 
 from notebooks.site.formulas import write_block, write_inline
 from notebooks.site.pages import dressed
-from notebooks.site.sources import works
-
-known_works = cache(works)
 
 
 def dress_page(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
-    if "body" not in context:
-        return
-    linked = [] if pagename == "references" else known_works()
-    context["body"] = dressed(context["body"], linked, context["pathto"]("references"))
+    if "body" in context:
+        context["body"] = dressed(context["body"])
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

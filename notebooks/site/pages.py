@@ -1,18 +1,12 @@
-"""What a page needs beyond Sphinx's own: the words of its pictures, tables that can be read aloud, links to works."""
+"""What a page needs beyond Sphinx's own: the words of its pictures, and tables that can be read aloud."""
 
-from collections.abc import Sequence
-
-from bs4 import BeautifulSoup, NavigableString, Tag
-
-from notebooks.site.sources import Work
+from bs4 import BeautifulSoup, Tag
 
 IN_WORDS = "In words: "
-# Where a first mention is left alone: it is a link already, a heading, or not prose.
-NOT_PROSE = ("a", "h1", "h2", "h3", "h4", "pre", "code", "math", "figure", "summary")
 
 
-def dressed(html: str, works: Sequence[Work] = (), references: str = "") -> str:
-    """A page's body: pictures with their sentences, tables in boxes that scroll, works linked to `references`."""
+def dressed(html: str) -> str:
+    """A page's body: pictures with their sentences, tables in boxes that scroll."""
     page = BeautifulSoup(html, "html.parser")
     describe_pictures(page)
     for table in page.find_all("table"):
@@ -20,7 +14,6 @@ def dressed(html: str, works: Sequence[Work] = (), references: str = "") -> str:
             table["class"] = [*table.get("class", []), "dataframe"]  # known to the theme, light and dark
             box_table(page, table)
         head_cells(table)
-    link_works(page, works, references)
     return str(page)
 
 
@@ -50,18 +43,3 @@ def box_table(page: BeautifulSoup, table: Tag) -> None:
     box = page.new_tag("div", role="group", tabindex="0", attrs={"class": "table-box"})
     box["aria-label"] = f"table: {title}" if title else "table"
     table.wrap(box)
-
-
-def link_works(page: BeautifulSoup, works: Sequence[Work], references: str) -> None:
-    """Turns the first mention of each work in prose into a link to its entry."""
-    waiting = list(works)
-    for text in page.find_all(string=lambda text: type(text) is NavigableString):
-        while found := [(place.start(), work, place) for work in waiting if (place := work.mention(text))]:
-            if text.find_parent(NOT_PROSE) or text.find_parent(class_=("cell_output", "cell_input")):
-                break
-            _, work, place = min(found, key=lambda each: each[0])
-            link = page.new_tag("a", href=f"{references}#{work.key}", attrs={"class": "reference internal"})
-            link.string, rest = place[0], NavigableString(text[place.end() :])
-            text.replace_with(text[: place.start()], link, rest)
-            waiting.remove(work)
-            text = rest

@@ -18,8 +18,6 @@ REFERENCES = """# References
 Sections, algorithms, tables and figures that a chapter cites without a name are those of
 [Zhang et al. 2022](#zhang2022). The other numbers of the paper stand in `data/paper`, ours in `data/results`.
 """
-
-
 # The page's own order is by author and year.
 ENTRY = """
 ({key})=
@@ -32,10 +30,10 @@ ENTRY = """
 
 @dataclass(frozen=True)
 class Work:
-    """key: its entry in references.bib · names: how the chapters name it, the longest first, with | between."""
+    """A work that the book cites."""
 
-    key: str
-    names: str
+    key: str  # of its entry in references.bib
+    names: str  # how the chapters name it, the longest first, with | between
 
     def mention(self, text: str) -> re.Match | None:
         """The first place where a text names the work, with what a hyphen or an ending adds to the name."""

@@ -2,7 +2,7 @@
 
 from polkit.adversary.attack_1 import attack_1
 from polkit.adversary.attack_2 import attack_2
-from polkit.adversary.attack_3 import attack_3, mean_gradient, step_from, step_sizes
+from polkit.adversary.attack_3 import attack_3
 from polkit.adversary.forge import AttackFailed
 from polkit.adversary.interpolation import infinitesimal_update, interpolation_only
 from polkit.adversary.momentum import (
@@ -14,6 +14,6 @@ from polkit.adversary.momentum import (
 )
 from polkit.adversary.patchwork import concatenation, non_finite
 from polkit.adversary.path import on_the_path, sorted_initialisation, staged_pace
-from polkit.adversary.perturb import Batch, passes_of, squared_norm, weight_gradient
-from polkit.adversary.plan import make_plan, original_batch, original_batches
+from polkit.adversary.perturb import Passes, squared_norm, weight_gradient
+from polkit.adversary.plan import Batch, make_plan, original_batch, original_batches
 from polkit.adversary.retraining import RETRAINING, distil, retrain

@@ -1,19 +1,22 @@
-"""What the attacks share: forging a spoof interval by interval, and writing it in the very format of a proof."""
+"""The frame of every spoof: an attack yields its checkpoints; what is written, and what it cost, stands here once."""
 
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from threading import get_ident
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from polkit.adversary.path import at_rest
-from polkit.adversary.perturb import Batch, Passes, passes_of
-from polkit.adversary.plan import Plan
+from polkit.adversary.perturb import Passes
+from polkit.adversary.plan import Batch, Plan
 from polkit.proof import (
     Proof,
     cache_folder,
@@ -23,7 +26,6 @@ from polkit.proof import (
     open_proof,
     publish,
     seal,
-    stands,
     write_checkpoint,
 )
 from polkit.training import (
@@ -32,7 +34,6 @@ from polkit.training import (
     Learner,
     Meter,
     Points,
-    Progress,
     applied,
     buffer_decays,
     build_model,
@@ -47,222 +48,60 @@ class AttackFailed(ArithmeticError):
 
 
 @dataclass(frozen=True)
-class Forged:
-    """One interval as an attack made it. batches: the k batches to publish, or none to leave the data as it is ·
-    buffers: the normalisation buffers that a replay of them ends with · trace: a row per optimisation."""
+class Made:
+    """One checkpoint of a spoof, and what belongs to it."""
 
-    batches: list[Batch]
-    buffers: dict[str, torch.Tensor]
-    trace: list[dict] = field(default_factory=list)
+    step: int  # t, a multiple of k
+    checkpoint: Checkpoint  # W_t
+    batches: Sequence[Batch] = ()  # the k perturbed batches of the interval that ends there; none leave the data alone
+    trace: Sequence[dict] = ()  # a row per optimisation
+    missed: str = ""  # by how much the attack missed its aim, in a sentence
+    points: Points | None = None  # the data under other labels, which must then travel with the spoof
 
 
 def forge(
-    plan: Plan,
-    attack: str,
-    forge_interval: Callable[..., Forged],
-    settings: dict,
-    *,
-    out: str | Path | None,
-    workers: int,
-    progress: Progress,
-    keep_failed: bool = True,
-    trained_steps: int = 0,
+    plan: Plan, attack: str, make: Callable[..., Iterator[Made]], settings: dict, keep_failed: bool = True
 ) -> Proof:
-    """Algorithms 4 and 5, lines 1-18: W_0 by sorting, W_k, W_2k, … on the straight path, the data forged to fit.
+    """The spoof whose checkpoints `make(plan, **settings)` yields, written as a proof is, or the one in the cache.
 
-    trained_steps: how many of the first steps are trained indeed; the straight path begins where they end.
-    forge_interval(passes, plan, start, W_start, **settings) makes the data of one interval. Intervals do not depend
-    on each other, so that `workers` can share them.
+    attack, settings: tell this spoof from others in the cache
+    keep_failed: write a spoof that missed its aim, for the verifier to judge; otherwise AttackFailed is raised
+
+    Raises FileExistsError if `plan.out` exists.
     """
-    asked = settings | ({"trained_steps": trained_steps} if trained_steps else {})
-    with spoof_place(plan, attack, asked, out) as (folder, partial):
-        if partial is None:
-            return already_made(plan, folder, keep_failed)
-        interval = plan.task.checkpoint_interval
-        if trained_steps:
-            plan = begun_by_training(plan, partial, trained_steps, attack, progress)
-        write_checkpoint(partial, plan.begun, plan.first)
-        decays = buffer_decays(build_model(plan.task))
-        buffers, published, trace = plan.first.buffers, [], []
-        idle: list[Passes] = []
-        jobs = [(_forge_alone, (plan, forge_interval, start, settings, idle)) for start in plan.starts]
-        # Closed at once if a file cannot be written: its progress bar must be gone before anybody says so.
-        with applied(plan.conditions), closing(run_jobs(jobs, workers, attack, progress, threads=True)) as results:
-            for start, forged in zip(plan.starts, plan.meter.collect(results), strict=True):
-                buffers = chained_buffers(plan.first.buffers, buffers, forged.buffers, decays, interval)
-                # The last checkpoint must be the model that is claimed, with the buffers that model has.
-                shown = plan.final.buffers if start == plan.starts[-1] else buffers
-                weights = plan.weights_at(start + interval)
-                write_checkpoint(partial, start + interval, Checkpoint(weights, shown, at_rest(weights)))
-                published += forged.batches
-                trace += forged.trace
-        return write_spoof(
-            plan, partial, folder, published, trace, missed=movement_missed(trace), keep_failed=keep_failed
-        )
-
-
-def _forge_alone(
-    plan: Plan, forge_interval: Callable[..., Forged], start: int, settings: dict, idle: list[Passes]
-) -> tuple[Forged, Cost, Counter[str]]:
-    """One interval by itself, as if the normalisation buffers began with it, and what it took.
-
-    idle: passes that no thread is using, for the next interval: on a GPU, what was captured need not be captured again.
-    """
-    alone = replace(plan, meter=Meter(plan.meter.units))
-    weights = plan.weights_at(start)
-    with applied(plan.conditions):
-        try:
-            passes = idle.pop()
-        except IndexError:
-            passes = passes_of(Learner(plan.task, plan.conditions))
-        forged = forge_interval(
-            passes, alone, start, Checkpoint(weights, plan.first.buffers, at_rest(weights)), **settings
-        )
-        idle.append(passes)
-    return forged, alone.meter.cost(), alone.meter.counts
-
-
-def chained_buffers(
-    assumed: Mapping[str, torch.Tensor],
-    before: Mapping[str, torch.Tensor],
-    reached: Mapping[str, torch.Tensor],
-    decays: Mapping[str, float],
-    steps: int,
-) -> dict[str, torch.Tensor]:
-    """Where an interval's buffers end that begin at `before`, if from `assumed` they `reached` what they did.
-
-    In r ← (1 - m) r + m · (the batch's statistic), another beginning differs by (1 - m)^k of itself at the end; what
-    the batches add is the same.
-    """
-    return {name: reached[name] + decay**steps * (before[name] - assumed[name]) for name, decay in decays.items()}
-
-
-def replayed_buffers(
-    passes: Passes, plan: Plan, start: int, checkpoint: Checkpoint, batches: list[Batch]
-) -> dict[str, torch.Tensor]:
-    """The normalisation buffers that a verifier's replay of these batches ends with.
-
-    Forward passes at W_{t-k} alone would cost a third, but the weights move a little on the way: in the first
-    interval of `digits` that put the cosine distance of the buffers above δ in one spoof of three.
-    """
-    passes.learner.load(checkpoint)
-    for step, batch in enumerate(batches, start):
-        passes.update(batch.points, step=step, augmentation_seed=batch.augmentation_seed)
-        plan.meter.charge("update")
-    return passes.learner.snapshot().buffers
-
-
-@contextmanager
-def spoof_place(plan: Plan, attack: str, settings: dict, out: str | Path | None) -> Iterator[tuple[Path, Path | None]]:
-    """Where the spoof is to stand, `out` or a place in the cache, and an empty folder to put it together in; None in
-    place of that if the cache has the spoof already. No other process works there meanwhile.
-
-    Raises FileExistsError if `out` exists.
-    """
-    folder = Path(out) if out else cache_folder("spoofs", attack=attack, **plan.facts(), **settings)
-    if stands(folder) and not out:
-        yield folder, None
-        return
-    with made_alone(folder):
-        if folder.exists() and out:
-            raise FileExistsError(f"{out} exists already: choose another folder for the spoof")
-        if folder.exists():
-            yield folder, None
-            return
-        partial = fresh_folder(folder)
-        try:
-            yield folder, partial
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)  # unless it stands at `folder` now: half a spoof is of no use
-
-
-def train_on_the_plan(passes: Passes, plan: Plan, partial: Path, steps: int, title: str, progress: Progress) -> None:
-    """The first `steps` updates on the plan's own batches, from its checkpoint 0 on (Algorithm 3, lines 3-11)."""
-    for step in reported(range(steps), total=steps, title=title, unit="step", progress=progress):
-        batch = plan.batch(step)
-        passes.update(batch.points, step=step, augmentation_seed=batch.augmentation_seed)
-        plan.meter.charge("update")
-        if (step + 1) % plan.task.checkpoint_interval == 0:
-            write_checkpoint(partial, step + 1, passes.learner.snapshot())
-
-
-def begun_by_training(plan: Plan, partial: Path, steps: int, title: str, progress: Progress) -> Plan:
-    """The plan whose straight path begins where `steps` updates from its W_0 end, at rest; writes their checkpoints.
-
-    Raises ValueError unless the steps are whole intervals, and fewer than all.
-    """
-    interval, whole = plan.task.checkpoint_interval, len(plan.batches)
-    if steps % interval or not 0 < steps < whole:
-        raise ValueError(
-            f"{steps} trained steps are not one or more intervals of k = {interval}, and fewer than T' = {whole}"
-        )
-    with applied(plan.conditions):
-        passes = passes_of(Learner(plan.task, plan.conditions))
-        passes.learner.load(plan.first)
-        write_checkpoint(partial, 0, plan.first)
-        train_on_the_plan(passes, plan, partial, steps, title, progress)
-        reached = as_recorded(plan, passes.learner.snapshot())
-    return replace(plan, first=replace(reached, momentum=at_rest(reached.weights)), begun=steps)
-
-
-def as_recorded(plan: Plan, checkpoint: Checkpoint) -> Checkpoint:
-    """In the precision of W_T, in which the checkpoints of a spoof are written."""
-    kind = next(iter(plan.final.weights.values())).dtype
-    parts = checkpoint.parts().values()
-    return Checkpoint(*({name: value.to(kind) for name, value in part.items()} for part in parts))
-
-
-def already_made(plan: Plan, folder: Path, keep_failed: bool = True) -> Proof:
-    """The spoof in the cache. Raises AttackFailed if it missed its aim and is not to be kept for that."""
-    spoof = replace(open_proof(folder), task=plan.task)  # the adversary knows where its folder of images lies
+    folder = plan.out or cache_folder("spoofs", attack=attack, **plan.facts(), **settings)
+    if plan.out or not folder.exists():
+        with made_alone(folder):
+            if folder.exists() and plan.out:
+                raise FileExistsError(f"{folder} exists already: choose another folder for the spoof")
+            if not folder.exists():
+                partial = fresh_folder(folder)
+                try:
+                    trace, missed = _written(plan, attack, make(plan, **settings), partial)
+                    if missed and not keep_failed:
+                        raise AttackFailed(missed)
+                    publish(partial, folder, plan.meter.cost(), plan.meter.counts, trace, missed)
+                finally:
+                    shutil.rmtree(partial, ignore_errors=True)  # unless it stands at `folder` now
+    spoof = replace(open_proof(folder), task=plan.task)  # the adversary knows where their folder of images lies
     if spoof.missed() and not keep_failed:
         raise AttackFailed(spoof.missed())
     return spoof
 
 
-def movement_missed(trace: list[dict]) -> str:
-    """How many optimisations of Attack II or III still moved the weights by more than γ, or nothing."""
-    over = [row["movement_over_limit"] for row in trace if not row.get("movement_over_limit", 0) <= 1]  # NaN is over
-    if not over:
-        return ""
-    worst = max(trace, key=lambda row: (math.isnan(row["movement_over_limit"]), row["movement_over_limit"]))
-    return (
-        f"{len(over)} of {len(trace)} optimisations did not end within γ in {worst['iterations']} iterations; the "
-        f"worst, of step {worst['step']}, moves the weights {worst['movement_over_limit']:.3g} γ"
-    )
-
-
-def write_spoof(
-    plan: Plan,
-    partial: Path,
-    folder: Path,
-    published: list[Batch],
-    trace: list[dict],
-    *,
-    relabelled: bool = False,
-    missed: str = "",
-    keep_failed: bool = True,
-) -> Proof:
-    """Indices, signatures and data of a spoof whose checkpoints are in `partial`.
-
-    relabelled: whether the plan's labels are no longer the data set's own, so that the points must travel along ·
-    published: the batches whose images were changed, the last ones of the spoof. Each becomes points of its own:
-    writing them back over D, as the printed algorithms do, would undo an earlier batch that shares an image.
-    missed: by how much the optimisation missed its aim, if it did; then AttackFailed, unless keep_failed.
-    """
-    if missed and not keep_failed:
-        raise AttackFailed(missed)
-    points, batches = plan.points, plan.batches
-    if published:
-        unchanged = len(batches) - len(published)
-        kept = points if unchanged else points.take([])
-        changed = [batch.points.to("cpu") for batch in published]
-        points = Points(
-            torch.cat([kept.images, *(batch.images for batch in changed)]),
-            torch.cat([kept.labels, *(batch.labels for batch in changed)]),
-        )
-        added = np.arange(len(kept), len(points)).reshape(-1, plan.task.batch_size)
-        batches = np.concatenate([batches[:unchanged], added])
+def _written(plan: Plan, attack: str, making: Iterator[Made], partial: Path) -> tuple[list[dict], str]:
+    """Writes all that is made, and seals it. Returns the trace, and by how much the aim was missed."""
+    published, trace, relabelled = [], [], None
+    total = len(plan.batches) // plan.task.checkpoint_interval + 1
+    counted = reported(making, total=total, title=attack, unit="checkpoint", progress=plan.progress)
+    # Closed at once if a file cannot be written: its progress bar must be gone before anybody says so.
+    with applied(plan.conditions), closing(making), closing(counted):
+        for made in counted:
+            write_checkpoint(partial, made.step, made.checkpoint)
+            published += made.batches
+            trace += made.trace
+            relabelled = made.points
+    points, batches = with_published(relabelled or plan.points, plan.batches, published)
     seal(
         partial,
         task=plan.task,
@@ -274,5 +113,110 @@ def write_spoof(
         augmentation_seeds=plan.seeds,
         points=points if published or relabelled or needs_points(plan.task) else None,
     )
-    made = publish(partial, folder, plan.meter.cost(), plan.meter.counts, trace, missed)
-    return replace(made, task=plan.task)
+    return trace, made.missed
+
+
+def with_published(points: Points, batches: np.ndarray, published: list[Batch]) -> tuple[Points, np.ndarray]:
+    """The points and indices of a spoof whose last batches are the published ones.
+
+    Each becomes points of its own: written back over D, as in the printed algorithms, it would undo an earlier batch
+    that shares an image.
+    """
+    if not published:
+        return points, batches
+    unchanged = len(batches) - len(published)
+    parts = [points if unchanged else points.take([]), *(batch.points.to("cpu") for batch in published)]
+    whole = Points(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
+    added = np.arange(len(parts[0]), len(whole)).reshape(len(published), -1)
+    return whole, np.concatenate([batches[:unchanged], added])
+
+
+def updated(learner: Learner, plan: Plan, start: int, first: Checkpoint, batches: Sequence[Batch]) -> Checkpoint:
+    """Where updates on these batches end, from step `start` on."""
+    learner.load(first)
+    for step, batch in enumerate(batches, start):
+        learner.update(batch.points, step=step, augmentation_seed=batch.augmentation_seed)
+        plan.meter.charge("update")
+    return learner.snapshot()
+
+
+def trained(learner: Learner, plan: Plan, steps: int) -> Generator[Made, None, Checkpoint]:
+    """W_0, W_k, … of an honest training on the plan's own batches (Algorithm 3, lines 2-11); returns the last."""
+    now = plan.first
+    yield Made(0, now)
+    for start in range(0, steps, plan.task.checkpoint_interval):
+        now = updated(learner, plan, start, now, plan.interval(start))
+        yield Made(start + plan.task.checkpoint_interval, now)
+    return now
+
+
+def as_recorded(plan: Plan, checkpoint: Checkpoint) -> Checkpoint:
+    """In the precision of W_T, in which the checkpoints of a spoof are written."""
+    kind = next(iter(plan.final.weights.values())).dtype
+    parts = checkpoint.parts().values()
+    return Checkpoint(*({name: value.to(kind) for name, value in part.items()} for part in parts))
+
+
+Tensors = Mapping[str, Tensor]
+# Of one interval: the batches to publish, the normalisation buffers that a replay ends with, the rows of the trace.
+Treated = tuple[list[Batch], Tensors, list[dict]]
+
+
+def along_path(
+    plan: Plan, *, treat: Callable[..., Treated], workers: int, trained_steps: int = 0, **settings
+) -> Iterator[Made]:
+    """Algorithms 4 and 5, lines 1-18: W_0 by sorting, W_k, W_2k, … on the straight path, the data treated to fit.
+
+    treat(passes, plan, start, W_start, **settings): treats one interval, as if the normalisation buffers began with it
+    workers: threads that share the intervals, which do not depend on each other
+    trained_steps: how many of the first steps are trained; the straight path begins where they end
+    """
+    # Each thread has its own passes; what a GPU has captured for one interval serves the next.
+    passes = cache(lambda thread: Passes(plan.learner()))
+    for made in trained(passes(get_ident()).learner, plan, trained_steps):
+        if made.step < trained_steps:
+            yield made
+    if trained_steps:
+        reached = as_recorded(plan, made.checkpoint)
+        plan = replace(plan, first=at_rest(reached.weights, reached.buffers), begun=trained_steps)
+    yield Made(plan.begun, plan.first)
+
+    def treated(start: int) -> tuple[Treated, Cost, Counter[str]]:
+        own, first = replace(plan, meter=Meter(plan.meter.units)), at_rest(plan.weights_at(start), plan.first.buffers)
+        with applied(plan.conditions):
+            found = treat(passes(get_ident()), own, start, first, **settings)
+        return found, own.meter.cost(), own.meter.counts
+
+    k, decays = plan.task.checkpoint_interval, buffer_decays(build_model(plan.task))
+    buffers, rows, jobs = plan.first.buffers, [], [(treated, (start,)) for start in plan.starts]
+    with closing(run_jobs(jobs, workers, "", False, threads=True)) as results:
+        for start, (batches, ended, trace) in zip(plan.starts, plan.meter.collect(results), strict=True):
+            buffers = chained_buffers(plan.first.buffers, buffers, ended, decays, k)
+            rows += trace
+            if start < plan.starts[-1]:
+                yield Made(start + k, at_rest(plan.weights_at(start + k), buffers), batches, trace)
+    # The last checkpoint must be the model that is claimed, with the buffers that model has.
+    claimed = at_rest(plan.final.weights, plan.final.buffers)
+    yield Made(len(plan.batches), claimed, batches, trace, movement_missed(rows))
+
+
+def chained_buffers(
+    assumed: Tensors, before: Tensors, reached: Tensors, decays: Mapping[str, float], steps: int
+) -> dict[str, Tensor]:
+    """Where an interval's buffers end that begin at `before`, if from `assumed` they `reached` what they did.
+
+    In r ← (1 - m) r + m · (the batch's statistic) all but (1 - m)^k of another beginning is gone after k batches.
+    """
+    return {name: reached[name] + decay**steps * (before[name] - assumed[name]) for name, decay in decays.items()}
+
+
+def movement_missed(trace: list[dict]) -> str:
+    """How many optimisations of Attack II or III still moved the weights by more than γ, or nothing."""
+    over = [row for row in trace if not row["movement_over_limit"] <= 1]  # NaN is over
+    if not over:
+        return ""
+    worst = max(over, key=lambda row: (math.isnan(row["movement_over_limit"]), row["movement_over_limit"]))
+    return (
+        f"{len(over)} of {len(trace)} optimisations did not end within γ in {worst['iterations']} iterations; the "
+        f"worst, of step {worst['step']}, moves the weights {worst['movement_over_limit']:.3g} γ"
+    )

@@ -1,100 +1,73 @@
 """Spoofs that need no adversarial example: what remains of an attack when its optimisation is taken out."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
+from typing import Unpack
 
 import torch
 
-from polkit.adversary.forge import Forged, forge, replayed_buffers
+from polkit.adversary.forge import Treated, along_path, forge, updated
 from polkit.adversary.perturb import Passes
-from polkit.adversary.plan import Plan, make_plan
+from polkit.adversary.plan import Common, Pace, Plan, make_plan
 from polkit.proof import Proof
-from polkit.training import Checkpoint, Conditions, Progress, Task
-from polkit.verifier import Calibration
+from polkit.training import Checkpoint, Task
 
 
 def interpolation_only(
     final: Checkpoint,
     task: Task,
     *,
-    spoof_steps: int,
-    seed: int = 0,
-    calibration: Calibration | None = None,
-    pace: Sequence[tuple[float, float]] = (),
+    pace: Pace = (),
     replayed_intervals: int | None = None,
     trained_steps: int = 0,
-    conditions: Conditions = Conditions(),
-    out: str | Path | None = None,
     workers: int = 1,
-    progress: Progress = True,
+    **common: Unpack[Common],
 ) -> Proof:
     """The ablation of Attacks II and III: the same W_0 and straight path, with the data set's own batches.
 
-    Whether it passes is the verifier's business: nothing here looks at how far a batch moves the weights. Each
-    interval is replayed once, for the normalisation buffers that it ends with. replayed_intervals: how many of the
-    first ones (default: all); in the others forward passes at W_{t-k}, a third of the cost, stand for the replay,
-    since the weights hardly move there · trained_steps: how many of the first steps are trained indeed, from the same
-    W_0, for what they would cost anyway; the path begins where they end, past the place where gradients are largest.
-    Other arguments as in `attack_2`.
+    Each interval is replayed once, for the normalisation buffers that it ends with; nothing looks at how far it moves.
+
+    pace: knots (share of the steps, share of the path) for a path that is not evenly divided, such as `staged_pace`
+    replayed_intervals: how many of the first ones are replayed (default: all); for the others, forward passes at
+        W_{t-k} do, a third of the cost, since the weights hardly move there
+    trained_steps: how many of the first steps are trained, whole intervals and fewer than all; the path begins where
+        they end, past the place where gradients are largest
+    workers, common: as in `attack_2`
     """
-    plan = make_plan(
-        final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions, calibration=calibration, pace=pace
-    )
-    settings = {"replayed_intervals": len(plan.starts) if replayed_intervals is None else replayed_intervals}
-    return forge(
-        plan,
-        "interpolation-only",
-        leave_batches,
-        settings,
-        out=out,
-        workers=workers,
-        progress=progress,
-        trained_steps=trained_steps,
-    )
+    plan, k, all_steps = make_plan(final, task, **common).paced(pace), task.checkpoint_interval, common["spoof_steps"]
+    if trained_steps % k or not 0 <= trained_steps < all_steps:
+        wanted = f"one or more intervals of k = {k}, and fewer than T' = {all_steps}"
+        raise ValueError(f"{trained_steps} trained steps are not {wanted}")
+    replayed_until = all_steps if replayed_intervals is None else replayed_intervals * k
+    settings = {"replayed_until": replayed_until, "trained_steps": trained_steps}
+    return forge(plan, "interpolation-only", partial(along_path, treat=leave_batches, workers=workers), settings)
 
 
-def leave_batches(passes: Passes, plan: Plan, start: int, checkpoint: Checkpoint, *, replayed_intervals: int) -> Forged:
-    if start >= replayed_intervals * plan.task.checkpoint_interval:
-        return pass_batches(passes, plan, start, checkpoint)
-    batches = [plan.batch(step) for step in range(start, start + plan.task.checkpoint_interval)]
-    return Forged([], replayed_buffers(passes, plan, start, checkpoint, batches))
+def leave_batches(passes: Passes, plan: Plan, start: int, first: Checkpoint, *, replayed_until: int) -> Treated:
+    if start >= replayed_until:
+        return pass_batches(passes, plan, start, first)
+    return [], updated(passes.learner, plan, start, first, plan.interval(start)).buffers, []
 
 
 def infinitesimal_update(
-    final: Checkpoint,
-    task: Task,
-    *,
-    spoof_steps: int,
-    seed: int = 0,
-    calibration: Calibration | None = None,
-    learning_rate: float = 1e-9,
-    pace: Sequence[tuple[float, float]] = (),
-    conditions: Conditions = Conditions(),
-    out: str | Path | None = None,
-    workers: int = 1,
-    progress: Progress = True,
+    final: Checkpoint, task: Task, *, pace: Pace = (), workers: int = 1, **common: Unpack[Common]
 ) -> Proof:
     """Fang et al. 2023: the same straight path, and a claimed learning rate at which no batch moves the weights.
 
     So nothing but the spacing of the path is left as an error, whatever the data. It stands only before a verifier
     who lets the prover decide the learning rate (`prover_decides`). They pay one forward pass for a checkpoint; we
     pay the k forward passes that its normalisation buffers need, which their verifier does not compare.
-    learning_rate: η as claimed · pace: knots (share of the steps, share of the path) for a path that is not evenly
-    divided, as `staged_pace` gives them against thresholds by stage. Other arguments as in `attack_2`.
     """
-    plan = make_plan(final, task, spoof_steps=spoof_steps, seed=seed, conditions=conditions, calibration=calibration)
-    plan = replace(plan, task=task.replace(learning_rate=learning_rate), pace=tuple(pace))
-    return forge(plan, "infinitesimal-update", pass_batches, {}, out=out, workers=workers, progress=progress)
+    plan = replace(make_plan(final, task, **common).paced(pace), task=task.replace(learning_rate=1e-9))
+    return forge(plan, "infinitesimal-update", partial(along_path, treat=pass_batches, workers=workers), {})
 
 
-def pass_batches(passes: Passes, plan: Plan, start: int, checkpoint: Checkpoint) -> Forged:
+def pass_batches(passes: Passes, plan: Plan, start: int, first: Checkpoint) -> Treated:
     """The buffers after k batches that leave the weights where they are."""
     learner = passes.learner
-    learner.load(checkpoint)
+    learner.load(first)
     with torch.no_grad():
-        for step in range(start, start + plan.task.checkpoint_interval):
-            batch = plan.batch(step)
+        for batch in plan.interval(start):
             learner.loss(batch.points, batch.augmentation_seed)
             plan.meter.charge("forward")
-    return Forged([], learner.snapshot().buffers)
+    return [], learner.snapshot().buffers, []

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from polkit.training import Checkpoint, Task, build_model, derive_seed, initial_buffers, weight_distributions
 
@@ -10,8 +11,7 @@ from polkit.training import Checkpoint, Task, build_model, derive_seed, initial_
 def sorted_initialisation(task: Task, final: Checkpoint, seed: int) -> Checkpoint:
     """initW_0(ζ, W_T), Section III-B: a true draw from ζ, dealt out in the order of W_T's own elements.
 
-    The paper sorts all n elements at once; a verifier tests each layer against its own ζ, so we sort tensor by
-    tensor. Layers whose ζ is a constant have no order to deal out and start at that constant.
+    The paper sorts all n elements at once. A verifier tests each layer against its own ζ, so we sort tensor by tensor.
     """
     generator = torch.Generator().manual_seed(derive_seed(seed, "sorted initialisation"))
     model = build_model(task)
@@ -22,15 +22,15 @@ def sorted_initialisation(task: Task, final: Checkpoint, seed: int) -> Checkpoin
         dealt = torch.empty_like(drawn)
         dealt[target.flatten().argsort()] = drawn.sort().values
         weights[name] = dealt.view_as(target)
-    return Checkpoint(weights, initial_buffers(model), at_rest(weights))
+    return at_rest(weights, initial_buffers(model))
 
 
-def at_rest(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Momentum zero for every weight: what the adversary writes where the prover has an optimiser's history."""
-    return {name: torch.zeros_like(value) for name, value in weights.items()}
+def at_rest(weights: dict[str, Tensor], buffers: dict[str, Tensor]) -> Checkpoint:
+    """A checkpoint whose momentum is zero: the adversary has no history of an optimiser to write there."""
+    return Checkpoint(weights, buffers, {name: torch.zeros_like(value) for name, value in weights.items()})
 
 
-def on_the_path(first: Checkpoint, final: Checkpoint, share: float) -> dict[str, torch.Tensor]:
+def on_the_path(first: Checkpoint, final: Checkpoint, share: float) -> dict[str, Tensor]:
     """The weights at a share 0 … 1 of the straight way from W_0 to W_T; both ends are exact.
 
     "Equally dividing the distance between W_0 and W_T" (Section III-B) takes the shares 0, k/T', 2k/T', …, 1.
@@ -43,7 +43,7 @@ def on_the_path(first: Checkpoint, final: Checkpoint, share: float) -> dict[str,
 def staged_pace(edges: Sequence[float], scales: Sequence[float]) -> tuple[tuple[float, float], ...]:
     """Knots (share of the steps, share of the path) of a path that walks in each stage as fast as its δ allows.
 
-    edges, scales: of the thresholds by stage of training (Section V), as in `defences.within_stages`.
+    edges, scales: of the thresholds by stage of training (Section V), as in `defences.within_stages`
     """
     knots, gone = [(0.0, 0.0)], 0.0
     for begin, end, scale in zip(edges, [*edges[1:], 1.0], scales, strict=True):
@@ -52,9 +52,8 @@ def staged_pace(edges: Sequence[float], scales: Sequence[float]) -> tuple[tuple[
     return (*((at, share / gone) for at, share in knots[:-1]), (1.0, 1.0))
 
 
-def perturbation(weights: dict[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
-    """A direction in which to leave the path (the "perturbations" behind Figure 10): random signs, as large in each
-    tensor as its weights are in the mean square."""
+def perturbation(weights: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """A direction in which to leave the path (Figure 10): random signs, as large as each tensor in the mean square."""
     generator = torch.Generator().manual_seed(derive_seed(seed, "perturbation"))
     return {
         name: (torch.randint(0, 2, value.shape, generator=generator) * 2 - 1) * value.square().mean().sqrt()

@@ -1,72 +1,13 @@
-"""Adversarial optimisation: noise R on a batch's images, so that updating on X + R does what the adversary wants."""
+"""Adversarial optimisation: noise R on the images of one batch or of k, so that an update ends where it should."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-from polkit.training import Learner, Points, Shifts
-
-
-class Perturbation:
-    """X + R for one or more batches, improved one L-BFGS iteration at a time (Algorithm 4, lines 26-29).
-
-    objective(images) returns the scalar to minimise, its gradient with respect to the images, and anything else
-    the caller wants to know about these very images; d(R, 0) is added here as noise_weight · ‖R‖². R starts at
-    zero once, before the loop: the printed algorithms set it to zero inside, where nothing would ever be
-    learned. Pixels stay in [0, 1] by projection.
-
-    No line search: on `digits` it takes 2.3 evaluations an iteration and ends no lower (0.344 after 61
-    evaluations against 0.309 after 19, first batch).
-    """
-
-    def __init__(
-        self, originals: Tensor, objective: Callable[[Tensor], tuple[Tensor, Tensor, Any]], noise_weight: float
-    ):
-        self.originals, self.objective, self.noise_weight = originals, objective, noise_weight
-        self.noise = torch.zeros_like(originals, requires_grad=True)
-        self.evaluations = 0
-        self._optimiser = torch.optim.LBFGS(
-            [self.noise], max_iter=1, history_size=10, tolerance_grad=0.0, tolerance_change=0.0
-        )
-
-    def images(self) -> Tensor:
-        """X + R as they stand, in uint8: as they will be stored, and so as they will be verified."""
-        return (self._shown().detach() * 255).round().to(torch.uint8)
-
-    def improve(self, good_enough: Callable[[Any], bool] = lambda _: False) -> bool:
-        """One iteration: evaluate at X + R, and unless that is good enough already, move R. True if it was."""
-        standing = self.noise.detach().clone()
-        self._optimiser.step(self._evaluate)
-        if good_enough(self._found):
-            with torch.no_grad():
-                self.noise.copy_(standing)
-            return True
-        return False
-
-    def _shown(self) -> Tensor:
-        return (self.originals + self.noise).clamp(0, 1)
-
-    def _evaluate(self) -> Tensor:
-        self.evaluations += 1
-        self._optimiser.zero_grad()
-        shown = self._shown()
-        value, gradient, self._found = self.objective(shown.detach().requires_grad_())
-        penalty = self.noise_weight * (self.noise**2).sum()
-        torch.autograd.backward([shown, penalty], [gradient, None])
-        return value.detach() + penalty.detach()
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One batch as the adversary handles it: its points (uint8 images) and the seed of its augmentation."""
-
-    points: Points
-    augmentation_seed: int | None
+from polkit.adversary.plan import Batch, Plan
+from polkit.training import Checkpoint, Learner, Points, Shifts, Task
 
 
 def weight_gradient(learner: Learner, points: Points, augmentation_seed: int | None) -> tuple[Tensor, ...]:
@@ -79,129 +20,150 @@ def squared_norm(gradient: Sequence[Tensor]) -> Tensor:
     return sum((part**2).sum() for part in gradient)
 
 
-@dataclass(frozen=True)
 class Passes:
-    """What Attacks II and III compute for batch after batch at a learner's weights; captured on a GPU (`on_batches`).
+    """What an adversary computes at a Learner's weights. A GPU captures it; there the next call overwrites the result.
 
-    update(points, step=, augmentation_seed=): the loss, after one update · gradient(points, augmentation_seed): L, then
-    ∂L/∂W · objective(points, augmentation_seed): ‖∂L/∂W‖², its slope in the images, then ∂L/∂W ·
-    slope_along(points, augmentation_seed, share, *direction): of 2 share ⟨∂L/∂W, direction⟩ in the images.
+    gradient(points, augmentation_seed): L, then ∂L/∂W, one tensor per weight
+    objective(points, augmentation_seed): ‖∂L/∂W‖², its slope in the images, then ∂L/∂W
+    slope_along(points, augmentation_seed, share, *direction): the slope of 2 · share · ⟨∂L/∂W, direction⟩ in the images
     """
 
-    learner: Learner
-    update: Callable[..., Tensor]
-    gradient: Callable[..., Sequence[Tensor]]
-    objective: Callable[..., Sequence[Tensor]]
-    slope_along: Callable[..., Sequence[Tensor]]
+    def __init__(self, learner: Learner):
+        self.learner, self._weights = learner, list(learner.model.parameters())
+        captured = map(learner.on_batches, (self._gradient, self._objective, self._slope_along))
+        self.gradient, self.objective, self.slope_along = captured
 
+    def _gradient(self, points: Points, shifts: Shifts | None) -> tuple[Tensor, ...]:
+        loss = self.learner.loss_shifted(points, shifts)
+        return loss.detach(), *torch.autograd.grad(loss, self._weights)
 
-def passes_of(learner: Learner) -> Passes:
-    weights = list(learner.model.parameters())
-
-    def gradient(points: Points, shifts: Shifts | None) -> tuple[Tensor, ...]:
-        loss = learner.loss_shifted(points, shifts)
-        return loss.detach(), *torch.autograd.grad(loss, weights)
-
-    def towards_images(points: Points, shifts: Shifts | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _towards_images(self, points: Points, shifts: Shifts | None) -> tuple[Tensor, tuple[Tensor, ...]]:
         images = points.images.detach().requires_grad_()
-        loss = learner.loss_shifted(Points(images, points.labels), shifts)
-        return images, torch.autograd.grad(loss, weights, create_graph=True)
+        loss = self.learner.loss_shifted(Points(images, points.labels), shifts)
+        return images, torch.autograd.grad(loss, self._weights, create_graph=True)
 
-    def objective(points: Points, shifts: Shifts | None) -> tuple[Tensor, ...]:
-        images, gradient = towards_images(points, shifts)
+    def _objective(self, points: Points, shifts: Shifts | None) -> tuple[Tensor, ...]:
+        images, gradient = self._towards_images(points, shifts)
         value = squared_norm(gradient)
-        slope = torch.autograd.grad(value, images)[0]
-        return value.detach(), slope, *(part.detach() for part in gradient)
+        return value.detach(), *torch.autograd.grad(value, images), *(part.detach() for part in gradient)
 
-    def slope_along(points: Points, shifts: Shifts | None, share: Tensor, *direction: Tensor) -> tuple[Tensor]:
-        images, gradient = towards_images(points, shifts)
+    def _slope_along(self, points: Points, shifts: Shifts | None, share: Tensor, *direction: Tensor) -> tuple[Tensor]:
+        images, gradient = self._towards_images(points, shifts)
         inner = sum((2 * share * fixed * part).sum() for fixed, part in zip(direction, gradient, strict=True))
         return torch.autograd.grad(inner, images)
 
-    return Passes(learner, learner.update, *(learner.on_batches(each) for each in (gradient, objective, slope_along)))
-
-
-KINDS = {"double backward": "objective", "difference": "difference"}  # second_order -> what `unit_costs` calls it
-# How far the weights are moved for a difference, as a share of their length. On `digits`, at five places of the path,
-# the cosine with the double backward's slope is 0.99998 or more with 1e-4, 0.998 with 1e-3, 0.92 with 1e-2.
-NUDGE = 1e-4
-
-
-def check_second_order(name: str) -> str:
-    if name not in KINDS:
-        raise ValueError(f"second_order is {name!r}: choose from {', '.join(KINDS)}")
-    return name
-
-
-class Gates(TorchFunctionMode):
-    """Notes which rectifiers a forward pass opens, in order; while they are `held`, a pass finds the same ones open.
-
-    A double backward takes the rectifiers as they stand. A plain difference of gradients also counts those that switch
-    on the way: on `digits` its slope and the double backward's then have a cosine of 0.07 to 0.4 where the path begins.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[Tensor] = []
-        self.held: Iterator[Tensor] | None = None
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func not in (F.relu, F.relu_, torch.relu, torch.relu_):
-            return func(*args, **(kwargs or {}))
-        if self.held is not None:
-            return args[0] * next(self.held)
-        shown = func(*args, **(kwargs or {}))
-        self.open.append((shown.detach() > 0).to(shown.dtype))
-        return shown
-
 
 @dataclass(frozen=True)
-class FirstOrder:
-    """G = Σ_i share_i ∇_i over the batches, and all that `slope_by_difference` needs besides.
+class Update:
+    """What an update on one batch, or on k of them jointly, came to."""
 
-    slopes: ∂L_i/∂(X_i + R_i) at the standing weights, (B, channels, height, width) each · gates: of each batch.
+    reached: Checkpoint  # W'
+    loss: float  # before the update; of k batches the mean
+    gradient_squared: float  # ‖∇‖², of k batches that of their mean
+    over_limit: float  # how far W' lies from where it should, as a multiple of the limit
+
+
+def try_update(
+    learner: Learner, plan: Plan, step: int, before: Checkpoint, wanted: Checkpoint, batches: list[Batch]
+) -> Update:
+    """W'_{i+1} ← update(W'_i, (X, y)) on one batch, and how far from `wanted` it ends (Algorithm 4, line 24)."""
+    (batch,) = batches
+    learner.load(before)
+    loss = learner.update(batch.points, step=step, augmentation_seed=batch.augmentation_seed)
+    plan.meter.charge("update")
+    gradient = float(squared_norm([value.grad for value in learner.model.parameters()]))
+    after = learner.snapshot()
+    return Update(after, float(loss), gradient, plan.over_limit(after.weights, wanted.weights))
+
+
+def stepped(task: Task, step: int, before: Checkpoint, gradient: Iterable[Tensor]) -> dict[str, Tensor]:
+    """W'_i - η(μv + λW'_i + ∇): where an update takes the weights."""
+    rate, ended = task.learning_rate_at(step), {}
+    for (name, weight), part in zip(before.weights.items(), gradient, strict=True):
+        pull = task.momentum * before.momentum[name] + task.weight_decay * weight
+        ended[name] = weight - rate * (pull + part.to("cpu"))
+    return ended
+
+
+NOISE_WEIGHT = 1e-3  # of d(R, 0) = ‖R‖² in the objective
+
+
+@dataclass
+class Perturbation:
+    """The while loop of Algorithms 3, 4 and 5: X + R, improved one L-BFGS iteration at a time until the update fits.
+
+    R starts at zero once, before the loop: the printed algorithms set it to zero inside, where nothing would ever be
+    learned. Pixels stay in [0, 1] by projection. There is no line search: it takes more evaluations and ends no lower.
     """
 
-    mean: list[Tensor]
-    slopes: list[Tensor]
-    gates: list[Gates]
+    learner: Learner
+    before: Checkpoint  # where the update starts
+    originals: list[Batch]  # without noise
+    # The `Update` on uint8 images, as they will be stored and so as they will be verified.
+    try_batches: Callable[[list[Batch]], Update]
+    # Of X + R, (k, B, channels, height, width): the scalar to minimise, its slope, and the `over_limit` of the update
+    # that follows from the same gradient.
+    objective: Callable[[Tensor], tuple[Tensor, Tensor, float]]
+    iterations: int  # N, the most of them
+    stopping_test: bool  # stop as soon as the update fits; without it all N are taken, as the formula 31 T' assumes
 
+    def start(self) -> None:
+        """The update without noise, then R ← 0."""
+        self.batches, self.done = self.originals, 0
+        self.untouched = self.update = self.try_batches(self.batches)
+        self.pixels = torch.stack([self.learner.unit_pixels(batch.points.images) for batch in self.batches])
+        self.noise = torch.zeros_like(self.pixels, requires_grad=True)
+        once = {"max_iter": 1, "tolerance_grad": 0.0, "tolerance_change": 0.0}
+        self._optimiser = torch.optim.LBFGS([self.noise], history_size=10, **once)
 
-def first_order(learner: Learner, images: Tensor, batches: Sequence[Batch], shares: Sequence[float]) -> FirstOrder:
-    """One gradient per batch, in the weights and in the images at once. images: (k, B, channels, height, width)."""
-    weights, slopes, gates = list(learner.model.parameters()), [], []
-    mean = [torch.zeros_like(weight) for weight in weights]
-    for shown, batch, share in zip(images, batches, shares, strict=True):
-        shown = shown.detach().requires_grad_()
-        gates.append(Gates())
-        with gates[-1]:
-            loss = learner.loss(Points(shown, batch.points.labels), batch.augmentation_seed)
-        *gradient, slope = torch.autograd.grad(loss, [*weights, shown])
-        torch._foreach_add_(mean, gradient, alpha=share)
-        slopes.append(slope)
-    return FirstOrder(mean, slopes, gates)
+    def improve(self) -> None:
+        """One iteration: evaluate at X + R and move R, unless the gradient found there says that X + R will do.
 
+        Only then, and at the end of the budget, is the update tried on the rounded images.
+        """
+        self.learner.load(self.before)
+        standing = self.noise.detach().clone()
+        self._optimiser.step(self._evaluate)
+        self.done += 1
+        seems_to_fit = self.stopping_test and self._over_limit <= 1
+        if seems_to_fit:
+            with torch.no_grad():
+                self.noise.copy_(standing)
+        if seems_to_fit or self.done == self.iterations:
+            self.batches = self.perturbed()
+            self.update = self.try_batches(self.batches)
 
-@torch.no_grad()
-def slope_by_difference(
-    learner: Learner, images: Tensor, batches: Sequence[Batch], shares: Sequence[float], found: FirstOrder
-) -> Tensor:
-    """∂‖G‖²/∂R_i = 2 share_i ∂⟨∇_i, G⟩/∂R_i without a second-order graph, in the shape of `images`.
+    def result(self) -> tuple[list[Batch], Update, dict]:
+        """Runs the loop. Returns the batches to publish, the update on them, and a row for the trace."""
+        self.start()
+        while self.done < self.iterations and not (self.stopping_test and self.update.over_limit <= 1):
+            self.improve()
+        row = {
+            "loss_before": self.untouched.loss,
+            "gradient_squared_before": self.untouched.gradient_squared,
+            "loss_after": self.update.loss,
+            "gradient_squared_after": self.update.gradient_squared,
+            "iterations": self.done,
+            "evaluations": self.done,
+            "movement_over_limit": self.update.over_limit,
+        }
+        return self.batches, self.update, row
 
-    The inner derivative is that of ∂L_i/∂R_i as the weights go along G, so a difference of two gradients in the images
-    will do: (∂L_i/∂R_i at W + εG - the same at W) / ε, with ‖εG‖ = NUDGE · ‖W‖, all rectifiers held. Leaves the weights
-    at W + εG.
-    """
-    weights = list(learner.model.parameters())
-    length = (squared_norm(weights) / squared_norm(found.mean).clamp_min(1e-30)).sqrt()
-    nudge = NUDGE * float(length)
-    torch._foreach_add_(weights, found.mean, alpha=nudge)
-    slopes = []
-    for shown, batch, share, here, gates in zip(images, batches, shares, found.slopes, found.gates, strict=True):
-        gates.held = iter(gates.open)
-        with torch.enable_grad(), gates:
-            shown = shown.detach().requires_grad_()
-            loss = learner.loss(Points(shown, batch.points.labels), batch.augmentation_seed)
-        there = torch.autograd.grad(loss, shown)[0]
-        slopes.append(2 * share / nudge * (there - here))
-    return torch.stack(slopes)
+    def perturbed(self) -> list[Batch]:
+        """The batches with X + R as it stands, in uint8."""
+        images = (self._shown().detach() * 255).round().to(torch.uint8)
+        return [
+            Batch(Points(shown, batch.points.labels), batch.augmentation_seed)
+            for shown, batch in zip(images, self.originals, strict=True)
+        ]
+
+    def _shown(self) -> Tensor:
+        return (self.pixels + self.noise).clamp(0, 1)
+
+    def _evaluate(self) -> Tensor:
+        self._optimiser.zero_grad()
+        shown = self._shown()
+        value, slope, self._over_limit = self.objective(shown.detach().requires_grad_())
+        penalty = NOISE_WEIGHT * (self.noise**2).sum()
+        torch.autograd.backward([shown, penalty], [slope, None])
+        return value.detach() + penalty.detach()

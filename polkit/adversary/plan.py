@@ -1,66 +1,118 @@
-"""What an adversary decides before it computes a gradient: the plan of a spoof, and its limits."""
+"""What an adversary decides before computing a gradient: the plan of a spoof, and its limits."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Required, TypedDict
 
 import numpy as np
 import torch
 
 from polkit.adversary.path import on_the_path, perturbation, sorted_initialisation
-from polkit.adversary.perturb import Batch
 from polkit.proof import tensor_shapes
 from polkit.training import (
     PARTS,
     Checkpoint,
     Conditions,
+    Learner,
     Meter,
     Points,
+    Progress,
     Task,
     augmentation_order,
     derive_seed,
     distances,
     epoch_batches,
+    initial_checkpoint,
     training_points,
     unit_costs,
 )
 from polkit.verifier import Calibration
 
+Pace = Sequence[tuple[float, float]]  # knots of a path: (share of the steps, share of the path)
+
+
+class Common(TypedDict, total=False):
+    """What can be said of every spoof besides f_{W_T} and the task; the defaults are those of `make_plan`."""
+
+    spoof_steps: Required[int]  # T', a multiple of k
+    seed: int  # the adversary's own; they never draw the numbers of a prover with the same seed
+    conditions: Conditions  # where and how the spoof is computed
+    out: str | Path | None  # the folder to write, which must not exist; by default a place in the cache
+    progress: Progress  # is told of each checkpoint
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch as the adversary handles it: its points and the seed of their augmentation."""
+
+    points: Points
+    augmentation_seed: int | None
+
 
 @dataclass(frozen=True)
 class Plan:
-    """All that an adversary decides before it computes a gradient, and the meter of what it spends.
-
-    first: W_0 · final: f_{W_T} · batches: int32 (T', B), indices into points · seeds: int64 (T',), one per
-    step's augmentation · limits: γ, how far one update may move the weights, in each distance · off_path: how far the
-    first checkpoints leave the straight path, as a share of the weights' own size; the last ones do not · pace: knots
-    (share of the steps, share of the path); none: evenly · begun: the step at which the straight path begins; `first`
-    is where it does.
-    """
+    """All that an adversary decides before computing a gradient, and the meter of what they spend."""
 
     task: Task
     seed: int
     conditions: Conditions
-    first: Checkpoint
-    final: Checkpoint
+    first: Checkpoint  # W_0
+    final: Checkpoint  # f_{W_T}
     points: Points
-    batches: np.ndarray
-    seeds: np.ndarray
-    limits: Mapping[str, float]
+    batches: np.ndarray  # int32 (T', B), indices into the points
+    seeds: np.ndarray  # int64 (T',), one per step's augmentation
     meter: Meter
-    off_path: float = 0.0
-    pace: tuple[tuple[float, float], ...] = ()
-    begun: int = 0
+    out: Path | None
+    progress: Progress
+    limits: Mapping[str, float] = field(default_factory=dict)  # how far one update may move, in each distance
+    off_path: float = 0.0  # how far the first checkpoints leave the straight path, as a share of the weights' size
+    pace: Pace = ()  # none: evenly
+    begun: int = 0  # the step at which the straight path begins, at `first`
 
     @property
     def starts(self) -> range:
+        """The first step of each interval of the path."""
         return range(self.begun, len(self.batches), self.task.checkpoint_interval)
 
+    def learner(self) -> Learner:
+        """An eager learner: torch.compile cannot differentiate twice."""
+        return Learner(self.task, self.conditions.replace(compiled=False))
+
+    def fresh(self) -> "Plan":
+        """The plan from a W_0 that is drawn as a prover draws it, not sorted."""
+        return replace(self, first=initial_checkpoint(self.task, self.seed))
+
+    def paced(self, pace: Pace) -> "Plan":
+        """The plan on a path that is not evenly divided. Raises ValueError unless its knots rise."""
+        if pace and (tuple(pace[0]) != (0, 0) or tuple(pace[-1]) != (1, 1) or sorted(pace) != list(pace)):
+            raise ValueError(f"the pace {list(pace)} does not lead to W_T: its knots must rise from (0, 0) to (1, 1)")
+        return replace(self, pace=tuple(pace))
+
+    def limited(self, calibration: Calibration | None, share: float | None = None) -> "Plan":
+        """The plan with limits: γ, which is `share` of δ in each distance, or δ itself.
+
+        Without a calibration the adversary takes for δ the spacing of the path, the least that could ever accept it.
+        Raises ValueError if no update can keep the limit, or the calibration is another task's.
+        """
+        if share is not None and not 0 < share < 1:
+            raise ValueError(f"γ = {share} · δ: one update must move less than δ; the share lies above 0 and below 1")
+        if calibration is None:
+            spacing = self.task.checkpoint_interval / len(self.batches)
+            known = distances(self.first.weights, on_the_path(self.first, self.final, spacing))
+        elif odd := calibration.task.differs(self.task):
+            mine, other = (getattr(task, odd[0]) for task in (self.task, calibration.task))
+            raise ValueError(f"the calibration is not for this task: its {odd[0]} is {other}, the spoof's {mine}")
+        else:
+            known = calibration.thresholds["weights"]
+        return replace(self, limits={name: (share or 1) * value for name, value in known.items()})
+
     def weights_at(self, step: int) -> dict[str, torch.Tensor]:
+        """W_t: on the straight path, or as far beside it as `off_path` says."""
         share = (step - self.begun) / (len(self.batches) - self.begun)
-        straight = on_the_path(
-            self.first, self.final, float(np.interp(share, *zip(*self.pace, strict=True))) if self.pace else share
-        )
+        gone = float(np.interp(share, *zip(*self.pace, strict=True))) if self.pace else share
+        straight = on_the_path(self.first, self.final, gone)
         if not self.off_path or share in (0, 1):
             return straight
         away = perturbation(self.final.weights, self.seed)
@@ -68,31 +120,26 @@ class Plan:
 
     def batch(self, step: int) -> Batch:
         """The original batch of a step, on the conditions' device."""
-        points = self.points.take(self.batches[step]).to(self.conditions.device)
-        return Batch(points, int(self.seeds[step]))
+        return Batch(self.points.take(self.batches[step]).to(self.conditions.device), int(self.seeds[step]))
+
+    def interval(self, start: int) -> list[Batch]:
+        """The k original batches from a step on."""
+        return [self.batch(step) for step in range(start, start + self.task.checkpoint_interval)]
 
     def over_limit(self, reached: Mapping[str, torch.Tensor], origin: Mapping[str, torch.Tensor]) -> float:
-        """How far the weights moved, as a multiple of γ in the distance where that is largest."""
+        """How far the weights moved, as a multiple of the limit in the distance where that is largest."""
         moved = distances(reached, origin)
         return max(moved[name] / limit for name, limit in self.limits.items())
 
     def facts(self) -> dict:
         """What tells this plan from another, for the cache."""
         digest = hashlib.sha256()
-        for part in (self.final.weights, self.final.buffers):
+        for part in (self.first.weights, self.final.weights, self.final.buffers):
             for name, value in part.items():
-                digest.update(name.encode())
-                digest.update(value.contiguous().numpy())
-        return {
-            "task": self.task.to_json(),
-            "seed": self.seed,
-            "conditions": self.conditions.to_json(),
-            "spoof_steps": len(self.batches),
-            "limits": dict(self.limits),
-            "off_path": self.off_path,
-            "weights": digest.hexdigest(),
-            **({"pace": self.pace} if self.pace else {}),
-        }
+                digest.update(name.encode() + value.contiguous().numpy().tobytes())
+        known = {name: getattr(self, name) for name in ("seed", "limits", "off_path", "pace")}
+        known |= {"task": self.task.to_json(), "conditions": self.conditions.to_json()}
+        return known | {"spoof_steps": len(self.batches), "weights": digest.hexdigest()}
 
 
 def make_plan(
@@ -100,63 +147,41 @@ def make_plan(
     task: Task,
     *,
     spoof_steps: int,
-    seed: int,
+    seed: int = 0,
     conditions: Conditions = Conditions(),
-    calibration: Calibration | None = None,
-    movement_limit: float = 0.1,
-    off_path: float = 0.0,
-    pace: Sequence[tuple[float, float]] = (),
+    out: str | Path | None = None,
+    progress: Progress = True,
 ) -> Plan:
-    """spoof_steps: T' · movement_limit: γ as a share of δ, in every distance · off_path, pace: as in `Plan`.
+    """The plan of a spoof of f_{W_T} from a sorted W_0, without limits; arguments as in `Common`.
 
-    Without a calibration the adversary does not know δ and takes for it the spacing of its own path, the least
-    δ that could ever accept it. Raises ValueError, in one sentence, on a budget that no spoof can have.
+    Raises ValueError on a T' that no spoof can have, or on weights of another model.
     """
-    interval, meter = task.checkpoint_interval, Meter(unit_costs(task))
-    if spoof_steps < interval:
-        raise ValueError(f"T' = {spoof_steps} steps are fewer than one checkpoint interval of k = {interval}")
-    if spoof_steps % interval:
-        raise ValueError(f"T' = {spoof_steps} is not a multiple of the checkpoint interval k = {interval}")
-    if movement_limit >= 1:
-        raise ValueError(f"γ = {movement_limit} · δ: one update must move less than δ, so the share lies below 1")
-    if movement_limit <= 0:
-        raise ValueError(f"γ = {movement_limit} · δ: no update can move less than nothing, so the share lies above 0")
-    if calibration is not None and (odd := calibration.task.differs(task)):
-        mine, other = (getattr(known, odd[0]) for known in (task, calibration.task))
-        raise ValueError(f"the calibration is not for this task: its {odd[0]} is {other}, the spoof's {mine}")
-    if pace and (tuple(pace[0]) != (0, 0) or tuple(pace[-1]) != (1, 1) or sorted(pace) != list(pace)):
-        raise ValueError(f"the pace {list(pace)} is no way from W_0 to W_T: its knots must rise from (0, 0) to (1, 1)")
+    k = task.checkpoint_interval
+    if spoof_steps < k:
+        raise ValueError(f"T' = {spoof_steps} steps are fewer than one checkpoint interval of k = {k}")
+    if spoof_steps % k:
+        raise ValueError(f"T' = {spoof_steps} is not a multiple of the checkpoint interval k = {k}")
     check_weights(final, task)
-    seed = derive_seed(seed, "adversary")  # an adversary who picks the prover's number must not draw the same
-    first = sorted_initialisation(task, final, seed)
-    if calibration is None:
-        known = distances(first.weights, on_the_path(first, final, interval / spoof_steps))
-    else:
-        known = calibration.thresholds["weights"]
+    own = derive_seed(seed, "adversary")  # an adversary who picks the prover's number must not draw the same
     return Plan(
         task=task,
-        seed=seed,
+        seed=own,
         conditions=conditions,
-        first=first,
+        meter=Meter(unit_costs(task)),
+        first=sorted_initialisation(task, final, own),
         final=final,
         points=training_points(task),
-        batches=_drawn_batches(task, spoof_steps, seed),
-        seeds=augmentation_order(task, seed, spoof_steps),
-        limits={name: movement_limit * value for name, value in known.items()},
-        meter=meter,
-        off_path=off_path,
-        pace=tuple(pace),
+        batches=original_batches(task, spoof_steps, seed),
+        seeds=augmentation_order(task, own, spoof_steps),
+        out=Path(out) if out else None,
+        progress=progress,
     )
 
 
 def original_batches(task: Task, steps: int, seed: int) -> np.ndarray:
     """int32 (T', B): which training images the adversary of this seed takes for each step, before any noise."""
-    return _drawn_batches(task, steps, derive_seed(seed, "adversary"))
-
-
-def _drawn_batches(task: Task, steps: int, seed: int) -> np.ndarray:
-    epochs = -(-steps // task.steps_per_epoch)
-    return np.concatenate([epoch_batches(task, seed, epoch) for epoch in range(epochs)])[:steps]
+    own, epochs = derive_seed(seed, "adversary"), -(-steps // task.steps_per_epoch)
+    return np.concatenate([epoch_batches(task, own, epoch) for epoch in range(epochs)])[:steps]
 
 
 def original_batch(task: Task, step: int, seed: int) -> Points:
@@ -167,8 +192,8 @@ def original_batch(task: Task, step: int, seed: int) -> Points:
 def check_weights(final: Checkpoint, task: Task) -> None:
     """ValueError unless these are the weights and buffers of the task's model."""
     wanted = {key: tuple(shape) for key, shape in tensor_shapes(task).items() if not key.startswith("momentum.")}
-    named = [(f"{part}.{name}", value) for part in PARTS for name, value in final.parts()[part].items()]
-    found = {key: tuple(value.shape) for key, value in named}
+    parts = final.parts()
+    found = {f"{part}.{name}": tuple(value.shape) for part in PARTS for name, value in parts[part].items()}
     if wanted != found:
         odd = min(key for key in wanted | found if wanted.get(key) != found.get(key))
         raise ValueError(

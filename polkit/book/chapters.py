@@ -3,7 +3,6 @@
 import ast
 import base64
 import difflib
-import json
 import os
 import shutil
 import tempfile
@@ -22,7 +21,8 @@ from polkit.book.report import REPORT_TYPE, shown
 from polkit.experiments.published import find_notebooks
 from polkit.proof import write_text_whole
 
-CHAPTER_SECONDS = 3600
+KERNEL = {"kernel_name": "python3", "execution_timeout": 3600}  # seconds a cell may take
+KERNEL |= {"extra_arguments": ["--log-level=40"]}  # the kernel's notes on its transport are not the book's
 GUIDE = "00_start_here.ipynb"  # the course guide: a page to read, not a chapter to run
 PLOTLY_TYPE = "application/vnd.plotly.v1+json"
 WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
@@ -47,75 +47,62 @@ def chapter_parameters(file: Path) -> dict[str, object]:
 def checked_parameters(files: Sequence[Path], given: Mapping[str, str]) -> dict[Path, dict[str, object]]:
     """What each chapter is to be run with. Raises ValueError for a name that no chapter has, or a wrong type."""
     known = {file: chapter_parameters(file) for file in files}
-    names = sorted({name for parameters in known.values() for name in parameters})
-    chosen: dict[Path, dict[str, object]] = {file: {} for file in files}
-    for name, text in given.items():
+    names = sorted(set().union(*known.values()))
+    for name in given:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {near[0]}? The" if near else "the"
             raise ValueError(f"no chapter has a parameter {name!r}; {hint} parameters are {', '.join(names)}")
-        for file, parameters in known.items():
-            if name in parameters:
-                chosen[file][name] = typed(name, text, parameters[name])
-    return chosen
+    return {
+        file: {name: typed(name, text, defaults[name]) for name, text in given.items() if name in defaults}
+        for file, defaults in known.items()
+    }
 
 
 def typed(name: str, text: str, default: object) -> object:
     """The text of a parameter as a value of its default's type; ValueError if it is not one."""
-    if isinstance(default, str):
-        return text
+    kind = type(default)
     try:
-        value = json.loads(text.lower() if isinstance(default, bool) else text)
-    except ValueError:
-        value = None
-    if isinstance(default, float) and type(value) is int:
-        value = float(value)
-    if type(value) is not type(default):
-        raise ValueError(f"the parameter {name} is of type {type(default).__name__}, {text!r} is not")
-    return value
+        return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        raise ValueError(f"the parameter {name} is of type {kind.__name__}, {text!r} is not") from None
 
 
 def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | None = None, store: bool = False) -> int:
-    """Runs the chapters, keeps executed copies in `out`, prints the summary; how many chapters failed.
+    """Runs the chapters one after the other, keeps executed copies, prints the summary; how many chapters failed.
 
-    store: the copies also become the chapters' stored outputs, without what papermill noted of this run.
+    out: folder of the copies
+    only: parts of chapters' names; without any, all are run
+    given: name of a parameter -> its value as text
+    store: whether the copies become the chapters' stored outputs too, without what papermill noted of this run
     """
     if store and given:
         raise ValueError("only a run with the chapters' own parameters can be stored: leave out -p or --store")
     runs = checked_parameters(chapters(only), given or {})
     out.mkdir(parents=True, exist_ok=True)
-    failed, executed, begun = 0, [], time.perf_counter()
+    executed, begun = [], time.perf_counter()
     for file, parameters in runs.items():
-        start = time.perf_counter()
+        copy, start = out / file.name, time.perf_counter()
         print(f"{file.stem:24}", end="", flush=True)
         try:
-            papermill.execute_notebook(
-                str(file),
-                str(out / file.name),
-                parameters=parameters,
-                kernel_name="python3",
-                progress_bar=False,
-                execution_timeout=CHAPTER_SECONDS,
-                extra_arguments=["--log-level=40"],  # the kernel's notes on its transport are not the book's
-            )
+            papermill.execute_notebook(str(file), str(copy), parameters, progress_bar=False, **KERNEL)
         except PapermillExecutionError as error:
-            failed += 1
-            print(f" FAILED: {error.ename}: {error.evalue} (see {out / file.name})", flush=True)
+            print(f" FAILED: {error.ename}: {error.evalue} (see {copy})", flush=True)
             continue
-        executed.append(out / file.name)
-        tidy(out / file.name, out / file.name)
+        executed.append(copy)
+        tidy(copy, copy)
         if store:
-            tidy(out / file.name, file, keep_notes=False)
+            tidy(copy, file, keep_notes=False)
         print(f" {time.perf_counter() - start:6.1f} s", flush=True)
     print_summary(executed)
     print(f"\n{len(executed)} of {len(runs)} chapters in {time.perf_counter() - begun:.0f} s; copies in {out}")
-    return failed
+    return len(runs) - len(executed)
 
 
 def tidy(executed: Path, target: Path, keep_notes: bool = True) -> None:
     """Copies an executed notebook so that it reads without a kernel: figures as pictures too, panels in words.
 
-    The tracks of progress bars go, and so do widget state and, if asked, papermill's notes.
+    The tracks of progress bars go, and so do widget state and, unless they are kept, papermill's notes.
     """
     notebook = nbformat.read(executed, as_version=4)
     notebook.metadata.pop("widgets", None)
@@ -154,8 +141,7 @@ def add_pictures(figures: Sequence[dict]) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, f"{number}.png") for number in range(len(figures))]
-        plots = [go.Figure(data[PLOTLY_TYPE]) for data in figures]
-        pio.write_images(plots, files, width=820, scale=1.3)
+        pio.write_images([go.Figure(data[PLOTLY_TYPE]) for data in figures], files, width=820, scale=1.3)
         for data, file in zip(figures, files, strict=True):
             data["image/png"] = base64.b64encode(file.read_bytes()).decode()
 
@@ -181,10 +167,8 @@ def collected(files: Sequence[Path], kind: str) -> pd.DataFrame:
 def print_summary(files: Sequence[Path]) -> None:
     outcome, claimed = collected(files, "outcomes"), collected(files, "claims")
     if len(outcome):
-        columns = [name for name in outcome.columns if name != "chapter"]
         print("\nVerdicts, largest error / d_ref in each distance, cost relative to the proof's\n")
-        unique = outcome.drop_duplicates("folder")
-        print(shown("outcomes", unique[columns]).to_string(index=False))
+        print(shown("outcomes", outcome.drop_duplicates("folder").drop(columns="chapter")).to_string(index=False))
     if len(claimed):
         print("\nClaims\n")
         for row in shown("claims", claimed).itertuples():

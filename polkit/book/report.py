@@ -14,38 +14,30 @@ REPORT_TYPE = "application/vnd.polkit.report+json"
 
 @dataclass(frozen=True)
 class Claim:
-    """claim: what is said · paper: where, or what value · here: what was measured · holds: whether it did here."""
-
-    claim: str
-    paper: str
-    here: str
-    holds: bool
+    claim: str  # what is said
+    paper: str  # where in the paper, or which value there
+    here: str  # what was measured
+    holds: bool  # whether it did here
 
 
 @dataclass(frozen=True)
 class Report:
-    """A table that shows itself in a notebook and leaves its rows in the executed copy.
+    """A table that shows itself in a notebook and leaves its rows in the executed copy."""
 
-    kind: `claims` or `outcomes` · rows: dicts with the same keys.
-    """
-
-    kind: str
-    rows: tuple[dict, ...]
-
-    def frame(self) -> pd.DataFrame:
-        return pd.DataFrame(self.rows)
+    kind: str  # `claims` or `outcomes`
+    rows: tuple[dict, ...]  # with the same keys
 
     def held(self) -> str:
         """Each claim and whether it holds, without a measured number: what must not change from run to run."""
         return "\n".join(f"{'yes' if row['holds'] else 'NO':3}  {row['claim']}" for row in self.rows)
 
     def __str__(self) -> str:
-        return shown(self.kind, self.frame()).to_string(index=False)
+        return shown(self.kind, pd.DataFrame(self.rows)).to_string(index=False)
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         return {
             "text/plain": str(self),
-            "text/html": shown(self.kind, self.frame()).to_html(index=False, border=0),
+            "text/html": shown(self.kind, pd.DataFrame(self.rows)).to_html(index=False, border=0),
             # A notebook file sorts the keys of an object, so the columns' order goes along.
             REPORT_TYPE: {"kind": self.kind, "columns": list(self.rows[0]), "rows": list(self.rows)},
         }

@@ -6,42 +6,39 @@ from dataclasses import dataclass
 import numpy as np
 from pymerkle import InclusionProof, InmemoryTree, InvalidProof, verify_inclusion
 
-from polkit.defences.checks import Finding
 from polkit.proof import Proof, proof_points
 from polkit.training import Points, derive_seed, signature
+from polkit.verifier import Reason
 
 HASH = "sha256"
 
 
 @dataclass(frozen=True)
 class Commitment:
-    """What the prover publishes, with a date, before the first update: the Merkle root over its points, in hex, and
-    their number."""
+    """What the prover publishes, with a date, before the first update."""
 
-    root: str
-    size: int
+    root: str  # the Merkle root over its points, in hex
+    size: int  # their number
 
 
 def seed_of(commitment: Commitment) -> int:
-    """The 63-bit seed that belongs to these data (after Choi et al. 2023): of W_0, batches and augmentation, so that
-    nobody chooses it: `prove(task, seed_of(commitment))`.
+    """The 63-bit seed of W_0, batches and augmentation that belongs to these data: nobody chooses it.
 
-    A prover may still try: a permuted or an added point gives another root and so another seed, at the price of one
-    hash (and of drawing W_0, to see what it got). That buys initialisations by lot. Over a thousand of them
-    d(W_0, W_T) on `digits` varies by 0.5 % (data/results/digits/seeds_by_lot.csv); the sorted W_0 of the attacks is
-    four times nearer, more than a hundred standard deviations away: no number of tries leads there. It also buys
-    a choice among honest trainings, such as the one of the best model; a date before the data, or a public random
-    number hashed along, takes that too. Raises ValueError if the root is not written in hex.
+    After Choi et al. 2023, `prove(task, seed_of(commitment))`. A prover may still try: a permuted or an added point
+    gives another root and so another seed, at the price of one hash (and of drawing W_0, to see what it got). That buys
+    random initialisations. Over a thousand of them d(W_0, W_T) on `digits` varies by 0.5 %
+    (data/results/digits/seeds_by_lot.csv); the sorted W_0 of the attacks is four times nearer, more than a hundred
+    standard deviations away: no number of tries leads there. It also buys a choice among honest trainings, such as the
+    one of the best model; a date before the data, or a public random number hashed along, takes that too.
+
+    Raises ValueError if the root is not written in hex.
     """
     root = int.from_bytes(bytes.fromhex(commitment.root), "big")
     return derive_seed(root, "the data", commitment.size)
 
 
 class CommittedData:
-    """The prover's side: the Merkle tree over training points, one leaf for each image with its label.
-
-    points: n images uint8 (n, channels, height, width) and labels int64 (n,), in any order.
-    """
+    """The prover's side: the Merkle tree over training points in any order, a leaf for each image with its label."""
 
     def __init__(self, points: Points):
         self._tree, self._leaves = InmemoryTree(algorithm=HASH), {}
@@ -61,21 +58,20 @@ class CommittedData:
 
 def uncommitted(points: Points, openings: Sequence[InclusionProof | None], commitment: Commitment) -> list[int]:
     """The verifier's side: the positions of the points that no opening leads to the published root."""
-    # A leaf's hash is computed as the tree computes it, from the point that the verifier was shown.
-    hasher = InmemoryTree(algorithm=HASH)
+    shown = [signature(points.take([number])) for number in range(len(openings))]
     return [
         number
-        for number, opening in enumerate(openings)
-        if opening is None or not _included(hasher, signature(points.take([number])), opening, commitment)
+        for number, (entry, opening) in enumerate(zip(shown, openings, strict=True))
+        if opening is None or not _included(entry, opening, commitment)
     ]
 
 
-def _included(hasher: InmemoryTree, entry: bytes, opening: InclusionProof, commitment: Commitment) -> bool:
+def _included(entry: bytes, opening: InclusionProof, commitment: Commitment) -> bool:
+    # The leaf's hash is computed as the tree computes it, from the point that the verifier was shown.
+    leaf, root = InmemoryTree(algorithm=HASH).hash_buff(entry), bytes.fromhex(commitment.root)
     try:
         # An opening is the prover's: neither its hash nor its idea of the tree's size may count.
-        verify_inclusion(
-            hasher.hash_buff(entry), bytes.fromhex(commitment.root), opening, size=commitment.size, algorithm=HASH
-        )
+        verify_inclusion(leaf, root, opening, size=commitment.size, algorithm=HASH)
     except InvalidProof:
         return False
     return True
@@ -83,23 +79,24 @@ def _included(hasher: InmemoryTree, entry: bytes, opening: InclusionProof, commi
 
 def committed_data(
     proof: Proof, data: CommittedData, commitment: Commitment, starts: Sequence[int] | None = None
-) -> list[Finding]:
+) -> list[Reason]:
     """Every point of the challenged intervals (default: all) must lie under the published root.
 
-    data: the prover's tree, which opens what it can · commitment: what it published.
+    data: the prover's tree, which opens what it can
+    commitment: what it published
     """
     points, batches, k = proof_points(proof), proof.batches(), proof.checkpoint_interval
     used = {
         start: np.unique(batches[start : start + k])
         for start in (proof.checkpoint_steps[:-1] if starts is None else starts)
     }
-    # A point is opened once, however many intervals use it: with 80 intervals of `digits` 1,408 times, not 49,000.
+    # A point is opened once, however many intervals use it.
     every = np.unique(np.concatenate([*used.values(), []])).astype(np.int64)
     shown = points.take(every)
     strange = every[uncommitted(shown, data.openings(shown), commitment)]
     counts = {start: int(np.isin(indices, strange).sum()) for start, indices in used.items()}
     return [
-        Finding("data", f"steps {start} to {start + k}: {count} of {len(used[start])} points were not committed", start)
+        Reason("data", f"steps {start} to {start + k}: {count} of {len(used[start])} points were not committed", start)
         for start, count in counts.items()
         if count
     ]

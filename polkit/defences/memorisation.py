@@ -9,28 +9,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from polkit.defences.checks import Finding
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Conditions, Learner, Task, applied, augment, derive_seed, normalise
-from polkit.verifier import Recorded, recorded_data
+from polkit.verifier import Reason, Recorded, recorded_data
 
 EARLY = 14  # intervals; later a training of `digits` has learnt all its points, and one batch leaves hardly a trace
 MOST_OTHERS = 2000  # points to compare with
+SIGNIFICANCE = 1e-4  # how often batches chosen without regard to the path pass
 
 
-def memorisation(
-    proof: Proof, task: Task, conditions: Conditions, starts: Sequence[int] | None = None, seed: int = 0
-) -> pd.DataFrame:
+def memorisation(proof: Proof, task: Task, conditions: Conditions, starts: Sequence[int] | None = None) -> pd.DataFrame:
     """How much more the loss fell on what an interval was trained on than on other training points.
 
     One row per interval (default: the first 14): start, used (samples), others (points), share of the used ones whose
     loss L(W_t) - L(W_{t+k}) fell by more than the median of the others, and z, the statistic of Mann and Whitney's rank
     test between the two groups: standard normal if the batches have nothing to do with the update.
 
-    Samples are augmented as recorded, the others by draws of `seed`; normalisation takes the statistics of both groups
-    together, since running means lag behind. Choi et al. compare the whole training set with held-back data over many
-    checkpoints; here both groups are training data, for a straight path too leads to a model that knows those better.
-    Raises ProofError if no augmentation was recorded. With no point left to compare with, z is NaN.
+    Samples are augmented as recorded, the others by draws of their own; normalisation takes the statistics of both
+    groups together, since running means lag behind. Choi et al. compare the whole training set with held-back data over
+    many checkpoints; here both groups are training data, for a straight path too leads to a model that knows those
+    better. Raises ProofError if no augmentation was recorded. With no point left to compare with, z is NaN.
     """
     conditions = conditions.replace(augmentation="replay")
     data, rows = recorded_data(proof, conditions), []
@@ -44,43 +42,32 @@ def memorisation(
                 rows.append((start, used.size, 0, math.nan, math.nan))
                 continue
             if len(others) > MOST_OTHERS:
-                generator = np.random.default_rng(derive_seed(seed, "others", start))
+                generator = np.random.default_rng(derive_seed(0, "others", start))
                 others = np.sort(generator.choice(others, MOST_OTHERS, replace=False))
-            images, labels = _shown(learner, data, start, used, others, derive_seed(seed, "others shifted", start))
+            images, labels = _shown(learner, data, start, used, others)
             before, after = (_losses(learner, proof.checkpoint(step, task), images, labels) for step in (start, end))
-            fall = before - after
-            trained, rest = fall[: used.size], fall[used.size :]
+            trained, rest = np.split(before - after, [used.size])
             share = float((trained > np.median(rest)).mean())
             rows.append((start, used.size, len(others), share, _rank_statistic(trained, rest)))
     return pd.DataFrame(rows, columns=["start", "used", "others", "share", "z"])
 
 
-def memorised(
-    proof: Proof,
-    task: Task,
-    conditions: Conditions,
-    starts: Sequence[int] | None = None,
-    *,
-    seed: int = 0,
-    significance: float = 1e-4,
-) -> list[Finding]:
-    """The early intervals together must show, at this significance, that their batches were learnt from.
+def memorised(proof: Proof, task: Task, conditions: Conditions) -> list[Reason]:
+    """The early intervals together must show that their batches were learnt from: Σz / √n above chance.
 
-    Batches chosen without regard to the path pass once in 1 / significance. On `digits` the first 14 intervals of 21
-    honest trainings had Σz / √14 from 11.7 to 16.4, and 3.7 is needed; after some 100 steps an interval leaves less,
-    late in training nothing that one could rely on. Whoever really trains at the beginning passes, and whoever chooses
-    the batches after the path (`fitted_batches`), unless the data decide the batches (`start_of_the_data`).
+    On `digits` the first 14 intervals of 21 honest trainings had 11.7 to 16.4, and 3.7 is needed; later intervals leave
+    less. An adversary passes who really trains at the beginning, or who chooses the batches after the path
+    (`fitted_batches`), unless the data decide the batches (`start_of_the_data`).
     """
-    from scipy import stats  # takes 1 s to import
+    from scipy import stats  # slow to import
 
-    rows = memorisation(proof, task, conditions, starts, seed)
-    found = float(rows["z"].sum(skipna=False) / math.sqrt(len(rows)))
-    needed = float(stats.norm.isf(significance))
+    rows = memorisation(proof, task, conditions)
+    found, needed = rows["z"].sum(skipna=False) / math.sqrt(len(rows)), stats.norm.isf(SIGNIFICANCE)
     if found >= needed:  # NaN does not pass
         return []
     why = "" if math.isfinite(found) else " (an interval that uses every point leaves none to compare with)"
     detail = f"the batches of {len(rows)} intervals are remembered with z = {found:.2f}, {needed:.2f} is needed"
-    return [Finding("memorised", detail + why, int(rows["start"].iloc[0]))]
+    return [Reason("memorised", detail + why, int(rows["start"].iloc[0]))]
 
 
 def losses_taken(proof: Proof) -> int:
@@ -90,16 +77,12 @@ def losses_taken(proof: Proof) -> int:
     return 2 * intervals * (used + min(MOST_OTHERS, proof.task.train_size))
 
 
-def _shown(
-    learner: Learner, data: Recorded, start: int, used: np.ndarray, others: np.ndarray, seed: int
-) -> tuple[Tensor, Tensor]:
+def _shown(learner: Learner, data: Recorded, start: int, used: np.ndarray, others: np.ndarray) -> tuple[Tensor, Tensor]:
     """The samples of the interval as training saw them, then the others, shifted by draws of their own."""
-    seeds = [int(data.augmentation_seeds[step]) for step in range(start, start + len(used))]
+    seeds = [*data.augmentation_seeds[start : start + len(used)].tolist(), derive_seed(0, "others shifted", start)]
     chosen = [data.points.take(batch) for batch in (*used, others)]
-    images = [
-        augment(learner.task, learner.unit_pixels(points.images), drawn)
-        for points, drawn in zip(chosen, (*seeds, seed), strict=True)
-    ]
+    pixels = (learner.unit_pixels(points.images) for points in chosen)
+    images = [augment(learner.task, shown, seed) for shown, seed in zip(pixels, seeds, strict=True)]
     return torch.cat(images), torch.cat([points.labels for points in chosen])
 
 
@@ -114,8 +97,6 @@ def _rank_statistic(left: np.ndarray, right: np.ndarray) -> float:
     """How far Mann and Whitney's U lies above its mean, in standard deviations; NaN if a loss is."""
     from scipy import stats
 
-    if np.isnan(left).any() or np.isnan(right).any():
-        return math.nan
     pairs = len(left) * len(right)
     above = stats.mannwhitneyu(left, right, method="asymptotic").statistic
     return float((above - pairs / 2) / math.sqrt(pairs * (len(left) + len(right) + 1) / 12))

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polkit.defences.checks import Finding
 from polkit.defences.commitment import Commitment, seed_of
 from polkit.proof import Proof, proof_points, seed_commitment
 from polkit.training import (
@@ -18,42 +17,42 @@ from polkit.training import (
     epoch_batches,
     initial_checkpoint,
 )
-from polkit.verifier import test_initialisation
+from polkit.verifier import Reason, test_initialisation
 
 
-def derived_start(proof: Proof, seed: int) -> list[Finding]:
+def derived_start(proof: Proof, seed: int) -> list[Reason]:
     """W_0, the order of the data and the augmentation must be those of a seed (after Choi et al. 2023).
 
-    seed: the one that the prover committed to and now reveals. Whoever may choose it may look for a good one; see
-    `start_of_the_data`.
+    seed: the one that the prover committed to and now reveals; a prover who may choose it may look for a good one, see
+        `start_of_the_data`
     """
     if proof.manifest["seed_commitment"] != seed_commitment(seed):
-        return [Finding("start", "this is not the seed that the manifest commits to")]
+        return [Reason("start", "this is not the seed that the manifest commits to")]
     task, steps, found = proof.task, proof.steps, []
     drawn, claimed = initial_checkpoint(task, seed).weights, proof.checkpoint(0).weights
     apart = distances(drawn, claimed)["linf"]
     if not apart <= 0:  # NaN is apart too
-        found.append(Finding("start", f"W_0 is up to {apart:.3g} away from what its seed draws", 0))
+        found.append(Reason("start", f"W_0 is up to {apart:.3g} away from what its seed draws", 0))
     epochs = range(-(-steps // task.steps_per_epoch))
     order = np.concatenate([epoch_batches(task, seed, epoch) for epoch in epochs])[:steps]
     other = np.flatnonzero((order != proof.batches()).any(axis=1))
     if len(other):
-        found.append(Finding("start", f"{len(other)} batches from step {other[0]} on are not those of its seed"))
+        found.append(Reason("start", f"{len(other)} batches from step {other[0]} on are not those of its seed"))
     recorded = proof.augmentation_seeds()
     if recorded is not None and not np.array_equal(recorded, augmentation_order(task, seed, steps)):
-        found.append(Finding("start", "the augmentation is not that of its seed"))
+        found.append(Reason("start", "the augmentation is not that of its seed"))
     return found
 
 
-def start_of_the_data(proof: Proof, commitment: Commitment) -> list[Finding]:
-    """The same with the seed that belongs to the committed data: nothing is revealed, and nobody has chosen it."""
+def start_of_the_data(proof: Proof, commitment: Commitment) -> list[Reason]:
+    """`derived_start` with the seed that belongs to the committed data: nothing is revealed, nobody has chosen it."""
     seed = seed_of(commitment)
     if proof.manifest["seed_commitment"] != seed_commitment(seed):
-        return [Finding("start", "the manifest commits to another seed than that of the committed data")]
+        return [Reason("start", "the manifest commits to another seed than that of the committed data")]
     return derived_start(proof, seed)
 
 
-def ends_at(proof: Proof, disputed: Checkpoint) -> list[Finding]:
+def ends_at(proof: Proof, disputed: Checkpoint) -> list[Reason]:
     """The last checkpoint must be the model that the dispute is about, in weights and buffers.
 
     Algorithm 2 judges a proof without it, and so passes an honest training of another model, such as a distilled one.
@@ -61,54 +60,60 @@ def ends_at(proof: Proof, disputed: Checkpoint) -> list[Finding]:
     last = proof.checkpoint(proof.steps).parts()
     apart = {part: distances(last[part], disputed.parts()[part])["linf"] for part in PARTS}
     return [
-        Finding("model", f"the {part} end up to {gap:.3g} away from the disputed model's", proof.steps)
+        Reason("model", f"the {part} end up to {gap:.3g} away from the disputed model's", proof.steps)
         for part, gap in apart.items()
         if not gap <= 0
     ]
 
 
-def exact_initial_values(proof: Proof) -> list[Finding]:
-    """What starts at a constant starts exactly there: weights and biases of the normalisation layers, their running
-    means and variances, the momentum. A sorted W_0 that keeps the trained ones is nearer to W_T, and shows."""
+def exact_initial_values(proof: Proof) -> list[Reason]:
+    """What starts at a constant starts exactly there.
+
+    That is the normalisation layers' weights, biases, running means and variances, and the momentum. A sorted W_0 that
+    keeps the trained ones is nearer to W_T, and shows.
+    """
     rows = test_initialisation(proof.task, proof.checkpoint(0))
     wrong = rows[rows["required"].str.startswith("constant") & (rows["p_value"] < 1)]
-    return [Finding("initial", f"W_0: {row.part}.{row.tensor} is not {row.required}", 0) for row in wrong.itertuples()]
+    return [Reason("initial", f"W_0: {row.part}.{row.tensor} is not {row.required}", 0) for row in wrong.itertuples()]
 
 
-def accuracy_trend(
-    proof: Proof, points: Points, conditions: Conditions, *, share: float, least: float
-) -> list[Finding]:
-    """Figure 10 as a check: after `share` of its steps an honest training already gets `least` of the points right.
+def accuracy_trend(proof: Proof, points: Points, conditions: Conditions, *, share: float, least: float) -> list[Reason]:
+    """Figure 10 as a check: after `share` of its steps an honest training already gets `least` of the test points.
 
-    points: test points · conditions: of the verifier's machine.
+    conditions: of the verifier's machine
     """
     step = proof.checkpoint_steps[round(share * (len(proof.checkpoint_steps) - 1))]
     found = accuracy(proof.task, proof.checkpoint(step), points, conditions)
     if found >= least:
         return []
     return [
-        Finding("trend", f"the model of step {step} is right on {found:.1%}, at least {least:.0%} was expected", step)
+        Reason("trend", f"the model of step {step} is right on {found:.1%}, at least {least:.0%} was expected", step)
     ]
 
 
-def perturbed_points(proof: Proof, committed: Points, share: float = 0.5) -> list[Finding]:
+NEAR = 0.5  # of the way to the nearest neighbour
+
+
+def perturbed_points(proof: Proof, committed: Points) -> list[Reason]:
     """Data perturbation (Section V): no point may lie suspiciously near to a committed one without being that one.
 
-    Near is nearer than `share` of the way from that committed image to its own nearest neighbour, in l2 over pixels.
+    Near is nearer than half of the way from that committed image to its own nearest neighbour, in l2 over pixels.
     An adversary with images of its own (Figures 8 and 9) perturbs points that have no such neighbour, and is not seen.
     """
     used = proof_points(proof).take(np.unique(proof.batches()))
     own, _ = _nearest(committed.images, committed.images, least=1)  # another image is a grey level away or more
     gaps, nearest = _nearest(used.images, committed.images)
-    near = (gaps > 0) & (gaps < share * own[nearest])
+    near = (gaps > 0) & (gaps < NEAR * own[nearest])
     if not near.any():
         return []
-    return [Finding("perturbed", f"{int(near.sum())} of {len(used)} points lie beside a committed one")]
+    return [Reason("perturbed", f"{int(near.sum())} of {len(used)} points lie beside a committed one")]
 
 
 def _nearest(images: Tensor, known: Tensor, least: float = 0.0) -> tuple[Tensor, Tensor]:
-    """float32 (n,), int64 (n,): the distance in l2 of each image to the nearest known one that is `least` away or more,
-    and which that is."""
+    """The l2 distance of each image to the nearest known one that is `least` away or more, and which that is.
+
+    Returns float32 (n,) and int64 (n,).
+    """
     known, found = known.flatten(1).float(), []
     for piece in images.flatten(1).float().split(500):  # all at once, 50,000 images would take 10 GB
         # By matrix products two equal colour images would come out some grey levels apart.

@@ -1,11 +1,14 @@
-"""Thresholds by stage of training (Section V): plain functions over a verdict."""
+"""Thresholds by stage of training (Section V)."""
 
 from collections.abc import Sequence
 from itertools import pairwise
 
-from polkit.defences.checks import Finding, above
+import numpy as np
+import pandas as pd
+
 from polkit.training import Task
-from polkit.verifier import Calibration, Evidence, Verdict, worst_ratios
+from polkit.verifier import Calibration, Reason, Verdict, error_reasons, worst_ratios
+from polkit.verifier.replay import compared, looked_up
 
 
 def stage_edges(task: Task) -> tuple[float, ...]:
@@ -19,8 +22,10 @@ def stage_scales(
 ) -> tuple[float, ...]:
     """For each stage, `margin` times the largest error of the weights in it, as a multiple of the calibrated δ.
 
-    verdict: on an honest proof. At most 1, and at least 1e-4: no multiple of an error of exactly 0 forgives anything.
-    A stage in which nothing was replayed has the multiple of the stage before it.
+    verdict: on an honest proof
+
+    At most 1, and at least 1e-4: no multiple of an error of exactly 0 forgives anything. A stage in which nothing was
+    replayed has the multiple of the stage before it.
     """
     worst = worst_ratios(verdict, calibration, ("weights",))
     shares = worst["start"] / worst["end"].max()
@@ -42,22 +47,25 @@ def rejected_at(
 ) -> list[float]:
     """The shares 0 … 1 of its own steps at which a proof's replayed intervals exceed their stage's δ (weights)."""
     worst = worst_ratios(verdict, calibration, ("weights",))
-    last = worst["end"].max()
+    shares = worst["start"] / worst["end"].max()
     return [
-        row.start / last
-        for row in worst.itertuples()
-        if not row.ratio <= stage_threshold(edges, scales, row.start / last)  # NaN does not pass
+        share
+        for share, ratio in zip(shares, worst["ratio"], strict=True)
+        if not ratio <= stage_threshold(edges, scales, share)  # NaN does not pass
     ]
 
 
 def within_stages(
-    evidence: Evidence, calibration: Calibration, edges: Sequence[float], scales: Sequence[float]
-) -> list[Finding]:
-    """The same for what a verifier has replayed by itself: each interval within its own stage's δ (weights)."""
-    rows = evidence.intervals[evidence.intervals["part"] == "weights"]
-    factors = [stage_threshold(edges, scales, start / evidence.proof.steps) for start in rows["start"]]
-    allowed = rows["distance"].map(calibration.thresholds["weights"]).to_numpy(float) * factors
-    return above("stages", rows, allowed, "its stage's δ")
+    rows: pd.DataFrame, steps: int, calibration: Calibration, edges: Sequence[float], scales: Sequence[float]
+) -> list[Reason]:
+    """Every interval that was replayed must stay within its own stage's δ (weights).
+
+    rows: of a replay under the calibration's Conditions
+    steps: of the proof
+    """
+    rows = rows[rows["part"] == "weights"]
+    factors = np.array([stage_threshold(edges, scales, start / steps) for start in rows["start"]])
+    return error_reasons(compared(rows, looked_up(calibration.thresholds, rows) * factors), "stages", "its stage's δ")
 
 
 def cost_of_stages(edges: Sequence[float], scales: Sequence[float]) -> float:

@@ -1,59 +1,43 @@
-"""Every spoof of the book for one model, at the length that suits it: the rows of the matrix."""
+"""Every spoof of the book for one model, at the length that suits it: the rows of the matrix, and what they cost."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Sequence
+from dataclasses import fields
 from itertools import pairwise
-from pathlib import Path
 
 import pandas as pd
 
-from polkit.adversary import (
-    RETRAINING,
-    blindfold_top_q,
-    borrowed_momentum,
-    concatenation,
-    crossing_length,
-    distil,
-    hidden_crossing,
-    infinitesimal_update,
-    interpolation_only,
-    non_finite,
-    retrain,
-    shortest_blindfold,
-    staged_pace,
-)
-from polkit.adversary.attack_1 import attack_1
-from polkit.adversary.attack_2 import attack_2
-from polkit.adversary.attack_3 import attack_3
-from polkit.experiments.published import read_matrix
+from polkit import adversary
+from polkit.experiments.published import published
 from polkit.proof import Proof
-from polkit.training import Checkpoint, Conditions, Cost
+from polkit.training import Checkpoint, Conditions, Cost, Task
 from polkit.verifier import Calibration
 
-SPOOFS = (
-    "Attack I",
-    "Attack II",
-    "Attack III",
-    "interpolation only",
-    "infinitesimal update",
-    "borrowed momentum",
-    "blindfold top-Q",
-    "concatenation",
-    "NaN checkpoints",
-    "distillation",
-    "borrowed momentum, many intervals",
-    "borrowed momentum, zigzag",
-    "borrowed momentum, fresh start",
-    "borrowed momentum, arriving early",
-    "infinitesimal update, by stages",
-    "hidden crossing",
-    "hidden crossing, full length",
-)
-
-
-ZIGZAG = 0.6  # such a way on `digits` is 0.18 straight, and an honest proof's 0.14
-EARLY = 40  # intervals: one trains, one crosses, two let the buffers settle, all before a tenth of them is over
+ZIGZAG = {"off_path": 0.6}  # such a way on `digits` is 0.18 straight, and an honest proof's 0.14
+# Of 40 intervals one trains, one crosses, two let the buffers settle, all before a tenth of them is over.
+EARLY = {"rest": 38, "corrections": 1}
+TABLE = {  # name -> attack, which of `lengths`, what `every_spoof` is given that it takes, settings of its own
+    "Attack I": (adversary.attack_1, "usual", ("calibration",), {}),
+    "Attack II": (adversary.attack_2, "usual", ("calibration", "workers"), {}),
+    "Attack III": (adversary.attack_3, "usual", ("calibration", "workers"), {}),
+    "interpolation only": (adversary.interpolation_only, "usual", ("workers",), {}),
+    "infinitesimal update": (adversary.infinitesimal_update, "usual", ("workers",), {}),
+    "borrowed momentum": (adversary.borrowed_momentum, "short", (), {}),
+    "blindfold top-Q": (adversary.blindfold_top_q, "blindfold", (), {}),
+    "concatenation": (adversary.concatenation, "usual", (), {}),
+    "NaN checkpoints": (adversary.non_finite, "usual", (), {}),
+    "distillation": (adversary.distil, "usual", (), {}),
+    # Each of these answers a defence: by more intervals, by a path that is not straight, by a W_0 that nobody sorted,
+    # by arriving early, by walking as the stages allow, by a real jump between two intervals that are not.
+    "borrowed momentum, many intervals": (adversary.borrowed_momentum, "usual", (), {}),
+    "borrowed momentum, zigzag": (adversary.borrowed_momentum, "usual", (), ZIGZAG),
+    "borrowed momentum, fresh start": (adversary.borrowed_momentum, "usual", (), {"fresh_start": True}),
+    "borrowed momentum, arriving early": (adversary.borrowed_momentum, "early", (), EARLY),
+    "infinitesimal update, by stages": (adversary.infinitesimal_update, "staged", ("workers", "pace"), {}),
+    "hidden crossing": (adversary.hidden_crossing, "crossing", (), {}),
+    "hidden crossing, full length": (adversary.hidden_crossing, "whole", (), {}),
+}
+SPOOFS = tuple(TABLE)
 
 
 def every_spoof(
@@ -69,110 +53,60 @@ def every_spoof(
 ) -> dict[str, Proof]:
     """Name -> spoof of f_{W_T}, all of them adversaries of this seed; what is kept in the cache is not made again.
 
-    intervals: T'/k of the spoofs that need a fine path · stages: edges and scales of the verifier's thresholds by
-    stage of training · prover_seed: for `retraining`, if the adversary has come to know it. The last ones answer a
-    defence: by more intervals, by a path that is not straight, by a W_0 that nobody sorted, by arriving early, by
-    walking as the stages allow, by a jump that is real and stands between two intervals that are not.
+    intervals: T'/k of the spoofs that need a fine path
+    stages: edges and scales of the verifier's thresholds by stage of training
+    prover_seed: for `retraining`, if the adversary has come to know it
     """
-    task, k = calibration.task, calibration.task.checkpoint_interval
-    long = {
-        "spoof_steps": intervals * k,
-        "seed": seed,
-        "calibration": calibration,
-        "conditions": conditions,
-        "progress": False,
-    }
-    short = long | {"spoof_steps": 4 * k}
-    made = {
-        "Attack I": attack_1(final, task, **long),
-        "Attack II": attack_2(final, task, **long, workers=workers),
-        "Attack III": attack_3(final, task, **long, workers=workers),
-        "interpolation only": interpolation_only(final, task, **long, workers=workers),
-        "infinitesimal update": infinitesimal_update(final, task, **long, workers=workers),
-        "borrowed momentum": borrowed_momentum(final, task, **short),
-    }
-    if length := shortest_blindfold(task):
-        made["blindfold top-Q"] = blindfold_top_q(final, task, **long | {"spoof_steps": length})
-    made |= {
-        "concatenation": concatenation(final, task, **long),
-        "NaN checkpoints": non_finite(final, task, **long),
-        "distillation": distil(
-            final, task, spoof_steps=intervals * k, seed=seed, conditions=conditions, progress=False
-        ),
-        "borrowed momentum, many intervals": borrowed_momentum(final, task, **long),
-        "borrowed momentum, zigzag": borrowed_momentum(final, task, **long, off_path=ZIGZAG),
-        "borrowed momentum, fresh start": borrowed_momentum(final, task, **long, fresh_start=True),
-        "borrowed momentum, arriving early": borrowed_momentum(
-            final, task, **long | {"spoof_steps": EARLY * k}, rest=EARLY - 2, corrections=1
-        ),
-    }
-    if stages:
-        pace = staged_pace(*stages)
-        fastest = max((right[1] - left[1]) / (right[0] - left[0]) for left, right in pairwise(pace))
-        length = math.ceil(intervals * fastest) * k  # so that no interval is longer than those of the even path
-        made["infinitesimal update, by stages"] = infinitesimal_update(
-            final, task, **long | {"spoof_steps": length}, pace=pace, workers=workers
-        )
-    drop = min(task.milestones, default=0) * task.steps_per_epoch  # a jump is real enough once the rate has fallen
-    # At full length T itself, since a verifier may ask for it; where that is no crossing, the longest that nearly is.
-    whole = crossing_length(task, task.steps) or crossing_length(task, task.steps - 3 * k)
-    early = crossing_length(task, drop + 2 * k)
-    for name, length in {"hidden crossing": early, "hidden crossing, full length": whole}.items():
-        if length:
-            made[name] = hidden_crossing(final, task, **long | {"spoof_steps": length})
+    task, pace = calibration.task, adversary.staged_pace(*stages) if stages else ()
+    given = {"calibration": calibration, "workers": workers, "pace": pace}
+    common = {"seed": seed, "conditions": conditions, "progress": False}
+    steps, made = lengths(task, intervals, pace), {}
+    for name, (attack, length, taken, settings) in TABLE.items():
+        if steps[length]:
+            settings = settings | {key: given[key] for key in taken}
+            made[name] = attack(final, task, spoof_steps=steps[length], **settings, **common)
     if prover_seed is not None:
-        made[RETRAINING] = retrain(task, prover_seed, conditions=conditions, progress=False)
+        made[adversary.RETRAINING] = adversary.retrain(task, prover_seed, conditions=conditions, progress=False)
     return made
 
 
+def lengths(task: Task, intervals: int, pace: Sequence[tuple[float, float]]) -> dict[str, int | None]:
+    """T' of each kind of spoof in the table; none or 0 where there is no room for it."""
+    k, crossing = task.checkpoint_interval, adversary.crossing_length
+    fastest = max(((right[1] - left[1]) / (right[0] - left[0]) for left, right in pairwise(pace)), default=0)
+    drop = min(task.milestones, default=0) * task.steps_per_epoch
+    return {
+        "short": 4 * k,
+        "usual": intervals * k,
+        "early": 40 * k,
+        "staged": math.ceil(intervals * fastest) * k,  # so that no interval is longer than those of the even path
+        "blindfold": adversary.shortest_blindfold(task),
+        "crossing": crossing(task, drop + 2 * k),  # a jump is real enough once the learning rate has fallen
+        # T itself, since a verifier may ask for it; where that is no crossing, the longest that nearly is.
+        "whole": crossing(task, task.steps) or crossing(task, task.steps - 3 * k),
+    }
+
+
 METERS = tuple(meter.name for meter in fields(Cost))
-
-
 DIGITS, COLOUR = "8x8 digits", "32x32 colour"
 
 
-def spoof_costs(proof: Proof, spoofs: Mapping[str, Proof]) -> pd.DataFrame:
-    """A row per spoof: folder, steps (T'), the four meters, and `share.METER` of what the proof spent."""
-    rows = []
-    for name, spoof in spoofs.items():
-        shares = spoof.cost().relative_to(proof.cost())
-        rows.append(
-            {"folder": name, "steps": spoof.steps}
-            | asdict(spoof.cost())
-            | {f"share.{meter}": shares[meter] for meter in METERS}
-        )
-    return pd.DataFrame(rows)
+def costs_of_matrix(costs: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Of `digits`: `share.METER` as the matrix has it, and each meter, which is the share of the mean proof's."""
+    known = costs[costs["task"] == "digits"]
+    honest = runs[(runs["experiment"] == "honest") & (runs["task"] == "digits")]
+    spent = {meter: known[meter] * honest[f"cost.{meter}"].mean() for meter in METERS}
+    return known[["folder", "steps"]].assign(**spent, **{f"share.{meter}": known[meter] for meter in METERS})
 
 
-def costs_of_runs(runs: pd.DataFrame, attacks: Mapping[str, str], steps: int) -> pd.DataFrame:
-    """The same from finished runs of `polkit reproduce`. attacks: as a run names them -> folder · steps: T'."""
-    made = runs[runs["attack"].isin(attacks) & (runs["spoof_steps"] == steps)]
-    columns = {"folder": made["attack"].map(attacks), "steps": made["spoof_steps"]}
-    columns |= {meter: made[f"cost.{meter}"] for meter in METERS}
-    return pd.DataFrame(columns | {f"share.{meter}": made[f"share.{meter}"] for meter in METERS})
-
-
-def costs_of_matrix(costs: pd.DataFrame, runs: pd.DataFrame, task: str = "digits") -> pd.DataFrame:
-    """The same from the matrix, which recorded shares (means over its trainings): times the proof's own mean cost."""
-    known = costs[costs["task"] == task]
-    honest = runs[(runs["experiment"] == "honest") & (runs["task"] == task)]
-    columns = {"folder": known["folder"], "steps": known["steps"]}
-    columns |= {meter: known[meter] * honest[f"cost.{meter}"].mean() for meter in METERS}
-    return pd.DataFrame(columns | {f"share.{meter}": known[meter] for meter in METERS})
-
-
-def forging_costs(results: Path) -> pd.DataFrame:
-    """Both scales in one table, `data` first, spoofs in the order of the book. results: the folder that holds `digits`
-    and `folder-32x32`. Raises FileNotFoundError if a published table is missing."""
-    digits, colour = results / "digits", results / "folder-32x32" / "forge_costs.csv"
-    if not colour.is_file():
-        raise FileNotFoundError(f"{colour} is missing: `spoof_costs` of a training on 32x32 images makes it")
-    runs = pd.read_csv(digits / "runs.csv")
-    small = costs_of_matrix(read_matrix(digits)["matrix_costs"], runs).assign(data=DIGITS)
-    table = pd.concat([small, pd.read_csv(colour).assign(data=COLOUR)])
+def forging_costs() -> pd.DataFrame:
+    """Both published scales in one table, `data` first, spoofs in the order of the book."""
+    small = costs_of_matrix(published("digits/matrix_costs"), published("digits/runs")).assign(data=DIGITS)
+    table = pd.concat([small, published("folder-32x32/forge_costs").assign(data=COLOUR)])
     order = {name: number for number, name in enumerate(SPOOFS)}
-    table = table.assign(order=table["folder"].map(order)).sort_values(["data", "order"], ascending=[False, True])
-    return table[["data", "folder", "steps", *METERS, *(f"share.{meter}" for meter in METERS)]].reset_index(drop=True)
+    turn = {"data": (DIGITS, COLOUR).index, "folder": order}
+    table = table.sort_values(["data", "folder"], key=lambda column: column.map(turn[column.name]), ignore_index=True)
+    return table[["data", "folder", "steps", *METERS, *(f"share.{meter}" for meter in METERS)]]
 
 
 def shown_costs(table: pd.DataFrame) -> pd.DataFrame:

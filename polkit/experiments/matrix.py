@@ -1,63 +1,107 @@
 """Spoofs against defences: each defence by itself on top of the paper's verifier, each cell from a replay."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
 from polkit.adversary import RETRAINING
-from polkit.defences import (
-    PRESETS,
-    RECORDED,
-    REDRAWN,
-    STRAIGHTEST,
-    STRETCHED,
-    TREND,
-    Case,
-    Dispute,
-    Finding,
-    Standards,
-    accuracy_trend,
-    adaptive_threshold,
-    derived_start,
-    ends_at,
-    errors_against,
-    everything,
-    exact_initial_values,
-    looked_at,
-    of_any_length,
-    open_case,
-    paper,
-    perturbed_points,
-    random_starts,
-    recommended,
-    relative_error,
-    straight_path,
-    too_fast,
-    whole_training,
-    within_limits,
-    within_stages,
-)
+from polkit.defences import RECORDED, REDRAWN, Check, Dispute, Evidence, Standards, check, gather, presets
+from polkit.defences.checks import adaptive_threshold, within_limits
 from polkit.defences.memorisation import losses_taken, memorised
 from polkit.experiments.gallery import SPOOFS
 from polkit.proof import Proof
 from polkit.training import Conditions, Progress, derive_seed, reported
-from polkit.verifier import OPTIMISER, STATE, Calibration, Evidence
+from polkit.verifier import OPTIMISER, Calibration, Reason
+from polkit.verifier.replay import Table, compared, looked_up
 
 HONEST, PUBLISHED, RECOMMENDED = "honest proof", "as published", "recommended"
+OTHER_KERNELS = "other kernels"
 
 
-BY_LOT = 20
-Check = Callable[[Case], list]
+@check("η decided by the verifier")
+def own_optimiser(seen: Evidence, _) -> list[Reason]:
+    """Learning rate and its schedule, momentum, weight decay."""
+    same = seen.inspection.task == seen.calibration.task
+    return [] if same else [Reason("task", "the optimiser is not the verifier's")]
+
+
+@check("buffers compared", *presets.TOP_1)
+def buffers_compared(seen: Evidence, rows: pd.DataFrame) -> list[Reason]:
+    return within_limits(rows, seen.calibration.thresholds, ("buffers",))
+
+
+@check("momentum chained", *presets.TOP_1)
+def momentum_chained(seen: Evidence, rows: pd.DataFrame) -> list[Reason]:
+    return within_limits(rows, seen.standards.redrawn, ("momentum",))
+
+
+@check("adaptive threshold", *presets.TOP_1)
+def adaptive_redrawn(_, rows: pd.DataFrame) -> list[Reason]:
+    return adaptive_threshold(rows)
+
+
+@check("memorised", samples=lambda seen: losses_taken(seen.proof))
+def learnt_from(seen: Evidence, _) -> list[Reason]:
+    if seen.proof.augmentation_seeds() is None:
+        return [Reason("memorised", "augmentation.npy is missing: nobody knows what the model was shown")]
+    return memorised(seen.proof, seen.inspection.task, seen.standards.conditions)
+
+
+@check("augmentation recorded", RECORDED, presets.recommended_intervals)
+def augmentation_recorded(seen: Evidence, rows: pd.DataFrame) -> list[Reason]:
+    return within_limits(rows, seen.standards.loose, ("weights",))
+
+
+def half(seen: Evidence) -> list[int]:
+    return seen.random(-(-len(seen.every_interval()) // 2))
+
+
+ON_THE_RECORD = (augmentation_recorded, presets.relative, presets.adaptive, presets.state_chained)
+ADDED = (  # to the paper's check, in the order in which the book speaks of them
+    own_optimiser,
+    presets.whole_training,
+    presets.stretched_intervals,
+    buffers_compared,
+    momentum_chained,
+    presets.stages,
+    adaptive_redrawn,
+    presets.path_not_straight,
+    presets.speed,
+    presets.trend,
+    learnt_from,
+    presets.initial_values,
+    presets.revealed_seed,
+    presets.disputed_model,
+    presets.data_committed,
+    presets.nothing_perturbed,
+    replace(presets.as_published.over(REDRAWN, Evidence.every_interval), name="every interval"),
+    replace(presets.as_published.over(REDRAWN, half), name="half of them by lot"),
+    *(each.over(RECORDED, Evidence.largest_of_each_epoch) for each in ON_THE_RECORD),
+)
+ON_TOP = {each.name: (presets.as_published, each) for each in ADDED}
+ALONE = {
+    "paper": presets.PAPER,
+    "recommended, any T'": presets.RECOMMENDED_ANY_LENGTH,
+    RECOMMENDED: presets.RECOMMENDED,
+    "all": presets.EVERYTHING,
+}
+COLUMNS = [*ON_TOP, *ALONE]
+VERIFIERS: dict[str, tuple[Check, ...]] = {
+    PUBLISHED: (presets.as_published,),
+    **ON_TOP,
+    **{name: (own_optimiser, *checks) for name, checks in ALONE.items()},
+}
+EVERY_CHECK = [each for checks in VERIFIERS.values() for each in checks]
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """accepted: a row per folder, the honest proof first, a column per verifier, True or False · errors: folder -> how
-    its errors stand to the limits of `recommended`, for those that are not refused without a replay."""
+    """Which folder is accepted by which verifier."""
 
-    accepted: pd.DataFrame
-    errors: dict[str, dict[str, float]]
+    accepted: pd.DataFrame  # a row per folder, the honest proof first, a column per verifier, True or False
+    errors: dict[str, dict[str, float]]  # folder -> `errors_against`, of those that are not refused without a replay
 
 
 def defence_matrix(
@@ -69,147 +113,50 @@ def defence_matrix(
     seed: int = 0,
     adversary_seed: int = 1,
     workers: int = 1,
-    remember: bool = False,
     progress: Progress = False,
 ) -> Matrix:
     """Which folder is accepted under which defence.
 
     The first column is the paper's verifier at Q = 1: it compares the weights alone and takes the prover's optimiser,
     as the public code does. Each other column adds one defence to it; the last ones are the presets, with the
-    verifier's optimiser. standards: of the verifier, from `set_standards`, which replays 94 intervals of the honest
-    proof; that is then judged like any other folder · seed, adversary_seed: of the proof and of the spoofs.
+    verifier's optimiser. What is refused without a replay, no defence looks at.
+
+    standards: of the verifier, set on the honest proof, which is then judged like any other folder
+    seed, adversary_seed: of the proof and of the spoofs
     """
-    folders = {HONEST: (proof, seed)}
-    folders |= {
-        name: (spoof, seed if name == RETRAINING else derive_seed(adversary_seed, "adversary"))
-        for name, spoof in spoofs.items()
-    }
-    model, lots, accepted, errors = proof.final_weights(), derive_seed(seed, "lots"), {}, {}
-    for name, (folder, revealed) in reported(folders.items(), total=len(folders), title="judging", progress=progress):
-        case = open_case(
-            folder,
-            calibration,
-            standards,
-            Dispute(model, revealed, lots),
-            prover_decides=OPTIMISER,
-            workers=workers,
-            remember=remember,
-        )
-        # What is refused without a replay, no defence looks at.
-        accepted[name] = {each: not case.reasons and not check(case) for each, check in VERIFIERS.items()}
-        errors |= {} if case.reasons else {name: errors_against(case)}
+    model, verifier_seed, accepted, errors = proof.final_weights(), derive_seed(seed, "lots"), {}, {}
+    folders = {HONEST: proof, **spoofs}
+    for name, folder in reported(folders.items(), total=len(folders), title="judging", progress=progress):
+        revealed = seed if name in (HONEST, RETRAINING) else derive_seed(adversary_seed, "adversary")
+        dispute = Dispute(model, revealed, verifier_seed)
+        how = {"prover_decides": OPTIMISER, "workers": workers}
+        seen = gather(folder, EVERY_CHECK, calibration, standards, dispute, **how)
+        accepted[name] = {each: seen.verdict(checks).accepted for each, checks in VERIFIERS.items()}
+        errors |= {} if seen.inspection.reasons else {name: errors_against(seen)}
     return Matrix(pd.DataFrame(accepted).T.astype(bool), errors)
 
 
-def as_published(case: Case) -> list:
-    return within_limits(_redrawn(case), case.calibration.thresholds, ("weights",))
+def errors_against(seen: Evidence) -> dict[str, float]:
+    """How the errors of what `recommended` replays stand to its limits, where that was replayed.
+
+    loose: the largest of all, as a multiple of the loose δ
+    tight: that of the median random interval, of the tight δ
+    above_tight: the share of the random intervals that are above it
+    """
+    loose = _largest_ratios(seen.rows(presets.state_chained), seen.standards.loose)
+    tight = _largest_ratios(seen.rows(presets.mostly_tight), seen.standards.tight)
+    above = float((~(tight <= 1)).mean())
+    return {"loose": float(loose.max()), "tight": float(tight.median()), "above_tight": above}
 
 
-def _redrawn(case: Case) -> Evidence:
-    return case.replayed(REDRAWN, case.largest_of_each_epoch())
+def _largest_ratios(rows: pd.DataFrame, limits: Table) -> pd.Series:
+    """Each interval's largest error as a multiple of its limit, NaN if one is NaN.
 
-
-def _optimiser(case: Case) -> list[str]:
-    """Learning rate and its schedule, momentum, weight decay."""
-    return [] if case.task == case.calibration.task else ["the optimiser is not the verifier's"]
-
-
-def _buffers(case: Case) -> list:
-    return within_limits(_redrawn(case), case.calibration.thresholds, ("buffers",))
-
-
-def _momentum(case: Case) -> list:
-    return within_limits(_redrawn(case), case.standards.redrawn, ("momentum",))
-
-
-def _stages(case: Case) -> list:
-    standards = case.standards
-    return within_stages(_redrawn(case), case.calibration, standards.stage_edges, standards.stage_scales)
-
-
-def _stretched(case: Case) -> list:
-    return within_limits(case.replayed(STRETCHED, case.by_lot(BY_LOT)), case.standards.stretched, ("weights",))
-
-
-def _trend(case: Case) -> list:
-    return accuracy_trend(case.folder, case.tests(), case.calibration.conditions, **TREND)
-
-
-def _memorised(case: Case) -> list:
-    case.bill_forwards(losses_taken(case.folder))
-    if case.folder.augmentation_seeds() is None:
-        return [Finding("memorised", "augmentation.npy is missing: nobody knows what the model was shown")]
-    return memorised(case.folder, case.task, case.standards.conditions)
-
-
-def _of(case: Case, starts: list[int]) -> list:
-    """The paper's check of these intervals."""
-    return within_limits(case.replayed(REDRAWN, starts), case.calibration.thresholds, ("weights",))
-
-
-def _half(case: Case) -> list:
-    return _of(case, random_starts(case.folder, -(-len(case.starts) // 2), case.dispute.lots))
-
-
-ON_THE_RECORD: dict[str, Callable[[Evidence, Standards], list]] = {  # of a replay with the recorded augmentation
-    "augmentation recorded": lambda seen, standards: within_limits(seen, standards.loose, ("weights",)),
-    "recorded, relative": lambda seen, standards: relative_error(seen, standards.relative),
-    "recorded, adaptive": lambda seen, _: adaptive_threshold(seen),
-    "recorded, state chained": lambda seen, standards: within_limits(seen, standards.loose, STATE),
-}
-
-
-def _where_it_is_largest(check: Callable[[Evidence, Standards], list]) -> Check:
-    return lambda case: check(case.replayed(RECORDED, case.largest_of_each_epoch()), case.standards)
-
-
-ON_TOP: dict[str, Check] = {  # of the paper's check, in the order in which the book speaks of them
-    "η decided by the verifier": _optimiser,
-    "T decided by the verifier": lambda case: whole_training(case.folder, case.calibration.task),
-    "k decided by the verifier": _stretched,
-    "buffers compared": _buffers,
-    "momentum chained": _momentum,
-    "stage thresholds": _stages,
-    "adaptive threshold": lambda case: adaptive_threshold(_redrawn(case)),
-    "path not straight": lambda case: straight_path(case.folder, STRAIGHTEST),
-    "nothing too fast": lambda case: too_fast(case.magnitudes, case.calibration.task, case.standards.speed),
-    "accuracy trend": _trend,
-    "memorised": _memorised,
-    "exact initial values": lambda case: exact_initial_values(case.folder),
-    "start from the seed": lambda case: derived_start(case.folder, case.dispute.revealed_seed),
-    "ends at the model": lambda case: ends_at(case.folder, case.dispute.model),
-    "data committed": lambda case: case.uncommitted(case.largest_of_each_epoch()),
-    "nothing perturbed": lambda case: perturbed_points(case.folder, case.committed),
-    "every interval": lambda case: _of(case, case.starts),
-    "half of them by lot": _half,
-    **{name: _where_it_is_largest(check) for name, check in ON_THE_RECORD.items()},
-}
-
-
-ALONE: dict[str, Check] = {
-    "paper": paper,
-    "recommended, any T'": of_any_length,
-    RECOMMENDED: recommended,
-    "all": everything,
-}
-
-
-COLUMNS = [*ON_TOP, *ALONE]
-
-
-def _together(first: Check, second: Check) -> Check:
-    return lambda case: first(case) + second(case)
-
-
-VERIFIERS: dict[str, Check] = {
-    PUBLISHED: as_published,
-    **{name: _together(as_published, check) for name, check in ON_TOP.items()},
-    **{name: _together(_optimiser, check) for name, check in ALONE.items()},
-}
-
-
-COLUMNS = ["conditions", "verifier", "accepted", "operations", "seconds", "loose", "tight", "above_tight"]
-OTHER_KERNELS = "other kernels"
+    Of a cosine distance the square root of the multiple, so that all of them grow with a small difference alike.
+    """
+    ratios = compared(rows, looked_up(limits, rows))["ratio"]
+    ratios = ratios.where(rows["distance"] != "cos", np.sqrt(ratios.clip(lower=0)))  # rounding may leave -1e-16
+    return ratios.groupby(rows["start"]).agg(lambda each: np.max(each.to_numpy()))
 
 
 def machines(standards: Standards) -> dict[str, Conditions]:
@@ -222,56 +169,40 @@ def machines(standards: Standards) -> dict[str, Conditions]:
     }
 
 
-def honest_rulings(
+def honest_verdicts(
     proof: Proof,
     calibration: Calibration,
     standards: Standards,
     dispute: Dispute,
-    own_limits: dict[str, Standards] | None = None,
+    own_limits: Mapping[str, Standards],
     *,
     workers: int = 1,
-    remember: bool = False,
 ) -> pd.DataFrame:
-    """Every verifier's ruling on an honest proof: conditions, verifier, accepted, operations, seconds, and for
-    `recommended` the errors beside its limits, as in `errors_against`.
+    """Every verifier's verdict on an honest proof: conditions, verifier, accepted, operations and seconds.
 
-    Under the standards' own Conditions every verifier of the matrix, presets among them; on every other of `machines`
-    with the same limits the checks of a recorded replay, over the intervals that `recommended` looks at, and that
-    preset. own_limits: names of further Conditions -> standards that were set under them, for that preset.
+    Under the standards' own Conditions judge all verifiers of the matrix; on every other of `machines`, with the same
+    limits, the checks of a recorded replay over the intervals that `recommended` looks at, and that preset. Its rows
+    have `errors_against`, too.
+
+    own_limits: names of further Conditions -> standards that were set under them, for that preset
     """
-
-    def case_of(under: Standards) -> Case:
-        return open_case(proof, calibration, under, dispute, workers=workers, remember=remember)
-
-    case = case_of(standards)
-    if case.reasons:
-        raise ValueError(f"{proof.folder} is refused without a replay: {case.reasons[0]}")
+    preset = {RECOMMENDED: presets.RECOMMENDED}
+    others = {each.name: (each,) for each in ON_THE_RECORD} | preset
+    trials = [(OTHER_KERNELS, standards, VERIFIERS | preset)]
+    trials += [(name, replace(standards, conditions=under), others) for name, under in machines(standards).items()]
+    trials += [(name, under, preset) for name, under in own_limits.items()]
     rows = []
-
-    def note(case: Case, conditions: str, verifier: str, check) -> None:
-        found, cost = case.bill(check)
-        errors = errors_against(case) if check is recommended else {}
-        rows.append(
-            {
-                "conditions": conditions,
-                "verifier": verifier,
-                "accepted": not found,
-                **errors,
-                "operations": cost.floating_point_operations,
-                "seconds": cost.wall_seconds,
-            }
-        )
-
-    for verifier, check in (VERIFIERS | {RECOMMENDED: recommended}).items():
-        note(case, OTHER_KERNELS, verifier, check)
-    for name, conditions in machines(standards).items():
-        other = case_of(replace(standards, conditions=conditions))
-        for verifier, check in ON_THE_RECORD.items():
-            note(other, name, verifier, lambda case, check=check: check(looked_at(case), case.standards))
-        note(other, name, RECOMMENDED, recommended)
-    for name, under in (own_limits or {}).items():
-        note(case_of(under), name, RECOMMENDED, recommended)
-    return pd.DataFrame(rows, columns=COLUMNS)
+    for conditions, under, verifiers in trials:
+        asked = [each for checks in verifiers.values() for each in checks]
+        seen = gather(proof, asked, calibration, under, dispute, workers=workers)
+        if seen.inspection.reasons:
+            raise ValueError(f"{proof.folder} is refused without a replay: {seen.inspection.reasons[0]}")
+        for verifier, checks in verifiers.items():
+            verdict = seen.verdict(checks)
+            row = {"conditions": conditions, "verifier": verifier, "accepted": verdict.accepted}
+            row |= {"operations": verdict.cost.floating_point_operations, "seconds": verdict.cost.wall_seconds}
+            rows.append(row | (errors_against(seen) if verifier == RECOMMENDED else {}))
+    return pd.DataFrame(rows)
 
 
 def matrix_counts(cells: pd.DataFrame, task: str = "digits") -> pd.DataFrame:
@@ -334,20 +265,3 @@ def costs_of_verifiers(verifiers: pd.DataFrame, task: str = "digits") -> pd.Data
     costs = chosen.groupby("verifier", sort=False)[["operations", "seconds"]].first()
     order = [name for name in VERIFIERS if name in costs.index]
     return costs.join(counts[list(dict.fromkeys(chosen["conditions"]))]).loc[order].rename_axis(index=None).fillna("")
-
-
-def presets_table(verifiers: pd.DataFrame, cells: pd.DataFrame, task: str = "digits") -> str:
-    """Markdown: what each preset costs, how many honest proofs it rejects, and how many spoofs it ever accepts.
-
-    cells: the matrix, whose rows are the spoofs.
-    """
-    costs = costs_of_verifiers(verifiers, task)
-    machines = [name for name in costs.columns if name not in ("operations", "seconds")]
-    head = ["preset", "operations", "seconds", *(f"honest rejected, {name}" for name in machines), "spoofs accepted"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for preset in PRESETS:
-        row, mine = costs.loc[preset], cells[(cells["task"] == task) & (cells["defence"] == preset)]
-        passed = [name for name in spoof_names(cells) if (mine.loc[mine["folder"] == name, "accepted"] > 0).any()]
-        words = [preset, f"{row['operations']:.2f}", f"{row['seconds']:.2f}", *(row[name] or "–" for name in machines)]
-        lines.append("| " + " | ".join([*words, f"{len(passed)} of {len(spoof_names(cells))}"]) + " |")
-    return "\n".join(lines)

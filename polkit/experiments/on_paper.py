@@ -8,9 +8,8 @@ import pandas as pd
 from polkit.proof import checkpoint_steps, tensor_shapes
 from polkit.training import CIFAR10, CIFAR100, IMAGENET10, Task, unit_costs
 
-PAPER_INTERVALS = (10, 100)
 # torchvision's ResNet-50 on all of ImageNet: 1,281,167 images of 224 pixels, batch 256, 90 epochs.
-IMAGENET = Task(
+IMAGENET = IMAGENET10.replace(
     data="imagenet",
     model="resnet50",
     classes=1000,
@@ -18,32 +17,26 @@ IMAGENET = Task(
     train_size=1_281_167,
     batch_size=256,
     epochs=90,
-    checkpoint_interval=100,
-    learning_rate=0.1,
-    momentum=0.9,
-    weight_decay=1e-4,
     milestones=(30, 60),
-    learning_rate_drop=10.0,
     shift=28,
-    flip=True,
 )
+PARAMETERS, TOKENS, TOKENS_A_STEP = 10**9, 20 * 10**9, 2**19  # 20 tokens a parameter (Hoffmann et al. 2022)
 
 
 @dataclass(frozen=True)
 class Training:
-    """A training on paper. weights, buffers: elements of one checkpoint · states: of the optimiser, per weight ·
-    update_operations: floating-point operations of one step, where they are asked for."""
+    """A training on paper."""
 
     name: str
-    steps: int
-    weights: int
+    steps: int  # T
+    weights: int  # elements of one checkpoint
     buffers: int
-    states: int
-    update_operations: float = math.nan
+    states: int  # of the optimiser, per weight
+    update_operations: float = math.nan  # floating-point operations of one step
 
     def stored_bytes(self, interval: int, with_states: bool = True) -> int:
         """All float32 checkpoints 0, k, 2k, …, T."""
-        elements = self.weights * (1 + (self.states if with_states else 0)) + self.buffers
+        elements = self.weights * (1 + with_states * self.states) + self.buffers
         return 4 * elements * len(set(checkpoint_steps(self.steps, interval)))
 
 
@@ -55,12 +48,10 @@ def training_of(name: str, task: Task, update_operations: float = math.nan) -> T
     return Training(name, task.steps, elements["weights"], elements["buffers"], 1, update_operations)
 
 
-def language_model(parameters: int = 10**9, tokens: int = 20 * 10**9, tokens_per_step: int = 2**19) -> Training:
-    """A language model trained on 20 tokens a parameter (Hoffmann et al. 2022), 6 operations for each (Kaplan et al.
-    2020), Adam with its two states, no normalisation buffers."""
-    return Training(
-        f"{parameters:,} parameters", tokens // tokens_per_step, parameters, 0, 2, 6.0 * parameters * tokens_per_step
-    )
+def language_model() -> Training:
+    """6 operations a parameter and token (Kaplan et al. 2020), Adam with its two states, no normalisation buffers."""
+    operations = 6.0 * PARAMETERS * TOKENS_A_STEP
+    return Training(f"{PARAMETERS:,} parameters", TOKENS // TOKENS_A_STEP, PARAMETERS, 0, 2, operations)
 
 
 def paper_trainings() -> list[Training]:
@@ -68,22 +59,14 @@ def paper_trainings() -> list[Training]:
     return [training_of(f"{name}, {task.model}", task) for name, task in named]
 
 
-def paper_storage(intervals: tuple[int, ...] = PAPER_INTERVALS) -> pd.DataFrame:
+def paper_storage() -> pd.DataFrame:
     """Gigabytes (10^9 bytes) of the paper's own proofs: with the weights and buffers alone, and with momentum."""
-    return pd.DataFrame(
-        [
-            {
-                "training": each.name,
-                "steps": each.steps,
-                "weights": each.weights,
-                "k": interval,
-                "weights_gigabytes": each.stored_bytes(interval, with_states=False) / 1e9,
-                "gigabytes": each.stored_bytes(interval) / 1e9,
-            }
-            for each in paper_trainings()
-            for interval in intervals
-        ]
-    )
+    rows = [
+        (each.name, each.steps, each.weights, k, *(each.stored_bytes(k, states) / 1e9 for states in (False, True)))
+        for each in paper_trainings()
+        for k in (10, 100)
+    ]
+    return pd.DataFrame(rows, columns=["training", "steps", "weights", "k", "weights_gigabytes", "gigabytes"])
 
 
 def at_scale(
@@ -94,19 +77,11 @@ def at_scale(
     Columns: days of training, terabytes of checkpoints every k steps (all pass through the verifier's hash), hours
     to replay so many intervals, days of a spoof that takes this share of the operations.
     """
-    rows = []
-    operations = unit_costs(IMAGENET, ["update"])["update"].floating_point_operations
+    rows, operations = [], unit_costs(IMAGENET, ["update"])["update"].floating_point_operations
     for each in (training_of("ImageNet, ResNet-50", IMAGENET, operations), language_model()):
-        step_seconds = each.update_operations / operations_per_second
-        rows.append(
-            {
-                "training": each.name,
-                "steps": each.steps,
-                "weights": each.weights,
-                "training_days": each.steps * step_seconds / 86400,
-                "terabytes": each.stored_bytes(interval) / 1e12,
-                "verifying_hours": intervals_replayed * interval * step_seconds / 3600,
-                "spoof_days": spoof_share * each.steps * step_seconds / 86400,
-            }
-        )
-    return pd.DataFrame(rows)
+        seconds = each.update_operations / operations_per_second
+        days, terabytes = each.steps * seconds / 86400, each.stored_bytes(interval) / 1e12
+        hours = intervals_replayed * interval * seconds / 3600
+        rows.append((each.name, each.steps, each.weights, days, terabytes, hours, spoof_share * days))
+    columns = ["training", "steps", "weights", "training_days", "terabytes", "verifying_hours", "spoof_days"]
+    return pd.DataFrame(rows, columns=columns)

@@ -34,7 +34,6 @@ from polkit.proof.storage import (
     made_alone,
     partial_path,
     remembered,
-    stands,
     sweep,
     sync,
     sync_all,

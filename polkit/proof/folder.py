@@ -20,6 +20,7 @@ from polkit.proof.checkpoints import (
     checkpoint_bytes,
     checkpoint_name,
     checkpoint_steps,
+    in_parts,
     parse_checkpoint,
     tensor_shapes,
 )
@@ -41,6 +42,7 @@ MANIFEST_BYTES = 16 * 2**20  # 780 checkpoints take 0.1 MB; parsed, the worst su
 RECORD_BYTES = 256 * 2**20
 ROUNDING_LOG = "rounding.safetensors"  # how doubtful roundings went, see polkit.defences.exact
 MOST_LOGGED = 2.0**-5  # of a step's values may stand in it; by chance 2^-8 do
+OPTIONAL_FILES = frozenset({"points.safetensors", "augmentation.npy", ROUNDING_LOG})
 MANIFEST_FIELDS = {
     "format": str,
     "format_version": int,
@@ -52,27 +54,20 @@ MANIFEST_FIELDS = {
     "versions": dict,
     "files": dict,
 }
-
-
 FILE_FIELDS = {"bytes": int, "sha256": str}
 
 
 @dataclass(frozen=True)
 class Proof:
-    """A folder that claims to be a proof. Reading a file of it checks that file, and raises ProofError.
-
-    steps: T (T' of a spoof) · checkpoint_interval: k · digest: SHA-256 of the manifest, which names the digest of every
-    other file, and so identifies the proof · bound: whether a file whose bytes have another digest than the manifest
-    names is refused wherever it is read. The verifier's is, once it has checked them all: it uses what it has hashed.
-    """
+    """A folder that claims to be a proof. Reading a file of it checks that file, and raises ProofError."""
 
     folder: Path
     task: Task
-    steps: int
-    checkpoint_interval: int
+    steps: int  # T, or T' of a spoof
+    checkpoint_interval: int  # k
     manifest: dict
-    digest: str = ""
-    bound: bool = False
+    digest: str = ""  # SHA-256 of the manifest, which names that of every other file, and so identifies the proof
+    bound: bool = False  # whether every file is refused that has another digest than the manifest names
 
     @property
     def checkpoint_steps(self) -> list[int]:
@@ -99,21 +94,20 @@ class Proof:
 
     def augmentation_seeds(self) -> np.ndarray | None:
         """int64 (T,), the seed of each step's augmentation, or None if they were not recorded."""
-        if not os.path.lexists(self.folder / "augmentation.npy"):
-            return None
-        return self._array("augmentation.npy", np.int64, (self.steps,))
+        return self._array("augmentation.npy", np.int64, (self.steps,)) if self._has("augmentation.npy") else None
 
     def points(self) -> Points | None:
         """The data points that travel with the proof, or None: then they are the named data set's own."""
-        if not os.path.lexists(self.folder / "points.safetensors"):
+        name = "points.safetensors"
+        if not self._has(name):
             return None
-        tensors = self.tensors("points.safetensors", {"images": torch.uint8, "labels": torch.int64})
+        tensors = self.tensors(name, {"images": torch.uint8, "labels": torch.int64})
         images, labels = tensors["images"], tensors["labels"]
         if labels.dim() != 1 or images.shape != (len(labels), *self.task.image_shape):
             shapes = f"labels of shape {tuple(labels.shape)} and images of shape {tuple(images.shape)}"
-            raise ProofError(f"points.safetensors: {shapes} are not points of {self.task.image_shape}")
+            raise ProofError(f"{name}: {shapes} are not points of {self.task.image_shape}")
         if not 0 <= int(labels.min()) <= int(labels.max()) < self.task.classes:
-            raise ProofError(f"points.safetensors: a label lies outside 0 to {self.task.classes - 1}")
+            raise ProofError(f"{name}: a label lies outside 0 to {self.task.classes - 1}")
         return Points(images, labels)
 
     def tensors(self, name: str, dtypes: Mapping[str, torch.dtype]) -> dict[str, torch.Tensor]:
@@ -123,32 +117,34 @@ class Proof:
 
     def cost(self) -> Cost:
         """What its maker noted beside the folder about its own expense; the verifier never looks there."""
-        return self._record(lambda note: Cost(**note["cost"]))
+        return self._noted(lambda note: Cost(**note["cost"]))
 
     def trace(self) -> pd.DataFrame:
-        """What an adversary noted beside the folder: one row per batch it treated (empty for a prover)."""
-        return self._record(lambda note: pd.DataFrame(note["trace"]))
+        """What an adversary noted there: one row per batch that was treated (empty for a prover)."""
+        return self._noted(lambda note: pd.DataFrame(note["trace"]))
 
     def counts(self) -> dict[str, int]:
-        """How often its maker did each kind of computation, from the same note."""
-        return self._record(lambda note: {str(kind): int(times) for kind, times in note["counts"].items()})
+        """How often its maker did each kind of computation."""
+        return self._noted(lambda note: {str(kind): int(times) for kind, times in note["counts"].items()})
 
     def missed(self) -> str:
-        """By how much an adversary's optimisation missed its aim, in a sentence of that note; empty if it did not."""
-        return self._record(lambda note: str(note.get("missed", "")))
+        """By how much an adversary's optimisation missed its aim, in a sentence; empty if it did not."""
+        return self._noted(lambda note: str(note.get("missed", "")))
 
     def size_limit(self, name: str, task: Task) -> int:
         """The most bytes that a file may have in a proof of these steps for a task, whatever it declares."""
-        rows = {"batches.npy": 4 * task.batch_size, "signatures.npy": 32, "augmentation.npy": 8}
-        if name in rows:
-            return rows[name] * self.steps + ARRAY_HEADER_BYTES
+        if name.endswith(".npy"):
+            return self.steps * max(4 * task.batch_size, 32) + ARRAY_HEADER_BYTES
         if name == ROUNDING_LOG:
             return self.steps * (8 + 4 * most_logged(task)) + HEADER_BYTES
         if name == "points.safetensors":
             return most_points(task) * (math.prod(task.image_shape) + 8) + HEADER_BYTES
         return checkpoint_bytes(task)
 
-    def _record(self, read: Callable[[dict], Any]) -> Any:
+    def _has(self, name: str) -> bool:
+        return os.path.lexists(self.folder / name)
+
+    def _noted(self, read: Callable[[dict], Any]) -> Any:
         file = record_path(self.folder)
         raw = read_plain(file, file.name, RECORD_BYTES)
         try:
@@ -171,8 +167,8 @@ class Proof:
 
 
 def most_points(task: Task) -> int:
-    """How many points may travel with a proof: for each place in a training's batches three. An honest proof has fewer
-    than two, and Attack I adds its own to them."""
+    """How many points may travel with a proof."""
+    # An honest proof has fewer than two for each place in a training's batches, and Attack I adds its own to them.
     return 3 * task.steps * task.batch_size
 
 
@@ -206,17 +202,13 @@ def open_proof(folder: str | Path) -> Proof:
     return Proof(folder, task, steps, interval, manifest, bytes_digest(raw)["sha256"])
 
 
-def file_digest(file: Path) -> dict:
-    with file.open("rb") as opened:
-        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
-
-
 def expected_files(proof: Proof) -> set[str]:
     """Every file that a proof of these many steps must have, beside its manifest and the optional ones."""
     return {checkpoint_name(step) for step in proof.checkpoint_steps} | {"batches.npy", "signatures.npy"}
 
 
-OPTIONAL_FILES = frozenset({"points.safetensors", "augmentation.npy", ROUNDING_LOG})
+def file_digest(file: Path) -> dict:
+    return bytes_digest(file.read_bytes())
 
 
 def seal(
@@ -243,19 +235,17 @@ def seal(
         stored_points = save({"images": points.images, "labels": points.labels})
         write_whole(partial / "points.safetensors", stored_points, durable=False)
     sync_all(partial)
-    write_manifest(
-        partial,
-        {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "task": task.without_place().to_json(),  # its points travel along: their place tells on its maker
-            "steps": len(batches),
-            "checkpoint_interval": checkpoint_interval,
-            "seed_commitment": seed_commitment(seed),
-            "conditions": conditions.to_json(),
-            "versions": versions(),
-        },
-    )
+    facts = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "task": task.without_place().to_json(),  # its points travel along: their place tells on its maker
+        "steps": len(batches),
+        "checkpoint_interval": checkpoint_interval,
+        "seed_commitment": seed_commitment(seed),
+        "conditions": conditions.to_json(),
+        "versions": versions(),
+    }
+    write_manifest(partial, facts)
 
 
 def write_manifest(folder: Path, facts: dict) -> None:
@@ -268,18 +258,13 @@ def write_manifest(folder: Path, facts: dict) -> None:
 def publish(
     partial: Path, folder: Path, cost: Cost, counts: dict[str, int], trace: list[dict], missed: str = ""
 ) -> Proof:
-    """Moves a sealed proof into place, with its maker's own note of the expense beside it, which must come first:
-    whoever finds the proof looks for it."""
-    spent = cost + Cost(stored_bytes=folder_bytes(partial))
-    note = {"cost": asdict(spent), "counts": counts, "trace": trace, "missed": missed}
+    """Moves a sealed proof into place, after its maker's own note of the expense: with the proof there is its note."""
+    stored = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file())
+    note = {"cost": asdict(cost + Cost(stored_bytes=stored)), "counts": counts, "trace": trace, "missed": missed}
     write_text_whole(record_path(folder), json.dumps(note))
     os.replace(partial, folder)
     sync(folder.parent)
     return open_proof(folder)
-
-
-def folder_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def seed_commitment(seed: int) -> str:
@@ -301,7 +286,7 @@ def proof_points(proof: Proof) -> Points:
     points = proof.points()
     if points is not None:
         return points
-    if proof.task.data not in NAMED_TASKS:
+    if needs_points(proof.task):
         raise ProofError(f"points.safetensors is missing, and {proof.task.data!r} is not a named data set")
     try:
         points = training_points(proof.task)
@@ -319,12 +304,9 @@ def read_weights(source: str | Path, task: Task) -> Checkpoint:
     Raises ProofError if it is neither, or not a model of the task.
     """
     source = Path(source)
-    if source.is_dir():
-        read = open_proof(source).final_weights(task)
-    elif not source.exists():
+    if not source.exists():
         raise ProofError(f"{source} is neither a proof nor a safetensors file")
-    else:
-        read = _state_dict(source, task)
+    read = open_proof(source).final_weights(task) if source.is_dir() else _state_dict(source, task)
     for part, tensors in read.parts().items():
         for name, value in tensors.items():
             if not bool(value.isfinite().all()):
@@ -335,14 +317,11 @@ def read_weights(source: str | Path, task: Task) -> Checkpoint:
 def _state_dict(source: Path, task: Task) -> Checkpoint:
     shapes = {key: shape for key, shape in tensor_shapes(task).items() if not key.startswith("momentum.")}
     raw = read_plain(source.resolve(), source.name, checkpoint_bytes(task))
-    whole = f'"{next(iter(shapes))}"'.encode() in raw[:HEADER_BYTES]
-    stored = {key if whole else key.partition(".")[2]: (FLOATS, shape) for key, shape in shapes.items()}
+    whole = f'"{next(iter(shapes))}"'.encode() in raw[:HEADER_BYTES]  # a checkpoint, whose names begin with their part
+    stored = {key: key if whole else key.partition(".")[2] for key in shapes}
     try:
-        tensors = parse_tensors(raw, source.name, stored, others=True)
+        wanted = {stored[key]: (FLOATS, shape) for key, shape in shapes.items()}
+        tensors = parse_tensors(raw, source.name, wanted, others=True)
     except ProofError as error:
         raise ProofError(f"{source} does not hold the weights of task {task.name} ({error})") from error
-    parts: dict[str, dict[str, torch.Tensor]] = {"weights": {}, "buffers": {}}
-    for key, value in zip(shapes, tensors.values(), strict=True):
-        part, _, name = key.partition(".")
-        parts[part][name] = value
-    return Checkpoint(**parts, momentum={})
+    return in_parts({key: tensors[name] for key, name in stored.items()})

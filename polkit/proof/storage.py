@@ -1,14 +1,15 @@
-"""Files that are there whole or not at all, and places where only one process works at a time."""
+"""Files that are there whole or not at all, places in the cache, and places where one process works at a time."""
 
 import glob
 import hashlib
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,14 +19,15 @@ from filelock import FileLock, Timeout
 from polkit.training import polkit_home
 
 UNFINISHED = ".unfinished"
+FORMAT_VERSION = 1  # of a proof; another one makes nothing of what the cache holds
 
 
 def write_whole(file: Path, data: bytes | memoryview, durable: bool = True) -> None:
     """Replaces a file at once: a reader sees the old bytes or the new, never a part, whenever the writer is killed.
 
-    Each write has a name of its own until then: of two processes that shared one, the faster would move the other's
-    half into place. durable: on the disk before it returns, for a loss of power. Raises OSError, with the file's name.
+    durable: whether it is on the disk before this returns, for a loss of power
     """
+    # A name of its own: of two writers that shared one, the faster would move the other's half into place.
     unfinished = file.with_name(f"{file.name}.{uuid.uuid4().hex[:12]}{UNFINISHED}")
     try:
         with unfinished.open("xb") as opened:
@@ -34,24 +36,23 @@ def write_whole(file: Path, data: bytes | memoryview, durable: bool = True) -> N
                 opened.flush()
                 os.fsync(opened.fileno())
         os.replace(unfinished, file)
-    except BaseException as error:
+    except OSError as error:  # that of a full disk does not say which file
+        raise OSError(error.errno, error.strerror, str(file)) from error
+    finally:
         if unfinished.exists():
             unfinished.unlink()
-        if isinstance(error, OSError):  # the error of a full disk does not say which
-            raise OSError(error.errno, error.strerror, str(file)) from error
-        raise
     if durable:
         sync(file.parent)
+
+
+def write_text_whole(file: Path, text: str) -> None:
+    write_whole(file, text.encode())
 
 
 def sweep(folder: Path) -> None:
     """Removes what killed writers have left in a folder where nobody writes now."""
     for left in folder.rglob(f"*{UNFINISHED}"):
         left.unlink()
-
-
-def write_text_whole(file: Path, text: str) -> None:
-    write_whole(file, text.encode())
 
 
 def sync(path: Path) -> None:
@@ -67,54 +68,53 @@ def sync(path: Path) -> None:
 
 
 def sync_all(folder: Path) -> None:
-    """`sync` of everything in a folder. 442 checkpoints of `digits`: 0.2 s of a proof's 25 s; one by one, as they
-    are written, 0.3 s here and the disk's own delay for each of them elsewhere."""
     for path in [*folder.rglob("*"), folder]:
         sync(path)
-
-
-def stands(place: Path) -> bool:
-    """Whether something is at its place and its maker gone: then it can be read without a lock, even where nobody may
-    write. A lock beside it is its maker's, who is about to be done, or was killed just before."""
-    return place.exists() and not Path(f"{place}.lock").exists()
 
 
 @contextmanager
 def made_alone(place: Path, wait: bool = True) -> Iterator[None]:
     """Holds a place, so that two processes do not make something there at once; a process that dies lets go of it.
 
-    What killed writers have left beside the place goes. wait: for another process to be done; otherwise
-    BlockingIOError. Raises OSError if the folder cannot be written.
+    What killed writers have left beside the place goes. Raises OSError if the folder cannot be written.
+    wait: for another process to be done; otherwise BlockingIOError
     """
     place.parent.mkdir(parents=True, exist_ok=True)
-    lock = Path(f"{place}.lock")
+    tempfile.TemporaryFile(dir=place.parent).close()  # before anything is computed: can it be written?
+    locks, name = polkit_home() / "locks", hashlib.sha256(os.path.realpath(place).encode()).hexdigest()
+    locks.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(lock, timeout=-1 if wait else 0):
+        with FileLock(locks / name, timeout=-1 if wait else 0):
             for left in place.parent.glob(f"{glob.escape(place.name)}.*{UNFINISHED}"):
                 left.unlink()
-            try:
-                yield
-            finally:
-                # While it is held: whoever waits for it sees that it is gone, and makes another (filelock from 3.21).
-                lock.unlink(missing_ok=True)
+            yield
     except Timeout as error:
         raise BlockingIOError(f"another process is working at {place}: wait until it is done") from error
 
 
-FORMAT_VERSION = 1  # of a proof; another one makes nothing of what the cache holds
+installed_version = cache(version)  # which looks through every folder of sys.path
 
 
 def versions() -> dict[str, str]:
     return {name: installed_version(name) for name in ("polkit", "torch", "numpy")}
 
 
-installed_version = lru_cache(version)  # searched for in every folder of sys.path: 1.2 ms for the three of them
-
-
 def cache_folder(kind: str, **facts) -> Path:
     """Where the result of these facts is kept; other facts, or another torch, give another place."""
     text = json.dumps({"format": FORMAT_VERSION, "versions": versions(), **facts}, sort_keys=True)
     return polkit_home() / kind / hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def remembered(compute: Callable[[], pd.DataFrame], kind: str, **facts) -> pd.DataFrame:
+    """The table that `compute` makes, kept in the cache under the facts that decide it."""
+    file = cache_folder(kind, **facts).with_suffix(".json")
+    if not file.exists():
+        with made_alone(file):
+            if not file.exists():  # another process may have made it meanwhile
+                table = compute()
+                rows = {"data": table.to_numpy(dtype=object).tolist(), "columns": table.columns.tolist()}
+                write_text_whole(file, json.dumps(rows))
+    return pd.DataFrame(**json.loads(file.read_text()))
 
 
 def partial_path(folder: Path) -> Path:
@@ -136,16 +136,3 @@ def fresh_folder(folder: Path) -> Path:
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
     return partial
-
-
-def remembered(compute: Callable[[], pd.DataFrame], kind: str, **facts) -> pd.DataFrame:
-    """The table that `compute` makes, kept in the cache under the facts that decide it."""
-    file = cache_folder(kind, **facts).with_suffix(".json")
-    if not stands(file):
-        with made_alone(file):
-            if not file.exists():  # another process may have made it meanwhile
-                table = compute()
-                columns = table.columns.tolist()
-                write_text_whole(file, json.dumps({"data": table.to_numpy(dtype=object).tolist(), "columns": columns}))
-                return table
-    return pd.DataFrame(**json.loads(file.read_text()))

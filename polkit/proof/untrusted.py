@@ -9,11 +9,11 @@ import math
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from safetensors import SafetensorError, deserialize
 
 HEADER_BYTES = 2**20  # of a safetensors file; a ResNet-50's checkpoint has 42 kB
 ARRAY_HEADER_BYTES = 4096  # of an .npy file; ours have 128
-BYTES_PER_LIST = 16  # or object, on average; a manifest has 100, and 16 MB of `[],` would take 5 s to read
+BYTES_PER_LIST = 16  # or object, on average, since each takes long to read; a manifest has 100
 NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 DEEPEST = 100  # of lists in lists; a manifest has 5
 SHOWN = 400  # characters of a message
@@ -42,39 +42,36 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def open_plain(file: Path, name: str, limit: int) -> BinaryIO:
+@contextmanager
+def open_plain(file: Path, name: str, limit: int) -> Iterator[BinaryIO]:
     """A file opened for reading, if it is a plain one of at most `limit` bytes; ProofError otherwise.
 
     `lstat` first, since to open a pipe is to wait and to open a device may be to act; then the same of what was
     opened, which another process may have put there since.
     """
     never_wait = sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+    missing = f"{name} is missing, or not a file"
     try:
-        plain = stat.S_ISREG(os.lstat(file).st_mode)
-        opened = os.fdopen(os.open(file, os.O_RDONLY | never_wait), "rb") if plain else None
+        if not stat.S_ISREG(os.lstat(file).st_mode):
+            raise ProofError(missing)
+        with os.fdopen(os.open(file, os.O_RDONLY | never_wait), "rb") as opened:
+            found = os.fstat(opened.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise ProofError(missing)
+            if found.st_size > limit:
+                raise ProofError(f"{name} has {found.st_size} bytes, it may have {limit} at most")
+            yield opened
     except FileNotFoundError as error:
-        raise ProofError(f"{name} is missing, or not a file") from error
+        raise ProofError(missing) from error
     except OSError as error:
         raise ProofError(f"{name} cannot be read ({error.strerror})") from error
-    if opened is None:
-        raise ProofError(f"{name} is missing, or not a file")
-    found = os.fstat(opened.fileno())
-    if stat.S_ISREG(found.st_mode) and found.st_size <= limit:
-        return opened
-    opened.close()
-    if not stat.S_ISREG(found.st_mode):
-        raise ProofError(f"{name} is missing, or not a file")
-    raise ProofError(f"{name} has {found.st_size} bytes, it may have {limit} at most")
 
 
 def read_plain(file: Path, name: str, limit: int) -> bytes:
     """The bytes of a plain file of at most `limit` bytes."""
     with open_plain(file, name, limit) as opened:
         declared = os.fstat(opened.fileno()).st_size
-        try:
-            raw = opened.read(declared + 1)
-        except OSError as error:
-            raise ProofError(f"{name} cannot be read ({error.strerror})") from error
+        raw = opened.read(declared + 1)
     if len(raw) != declared:
         raise ProofError(f"{name} changed while it was being read")
     return raw
@@ -93,8 +90,10 @@ def read_json(file: str | Path, limit: int) -> Any:
 def parse_facts(
     raw: bytes, name: str, fields: Mapping[str, type | tuple[type, ...]], kind: str, version: int
 ) -> dict[str, Any]:
-    """ProofError unless `parse_json` finds an object of exactly these fields, each of its type or one of several, and
-    its `format` and `format_version` are this kind and version."""
+    """The object that `parse_json` finds, of exactly these fields, and of this format in this version.
+
+    fields: name -> its type, or one of several
+    """
     facts = parse_json(raw, name)
     if not isinstance(facts, dict) or set(facts) != set(fields):
         raise ProofError(f"{name} must have the fields {', '.join(fields)} and no others")
@@ -109,32 +108,32 @@ def parse_facts(
 
 def parse_json(raw: bytes, name: str) -> Any:
     """ProofError unless this is UTF-8 JSON in which no object names a key twice and every number is a finite one."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-            raise ValueError(f"it names {twice!r} twice")
-        return found
-
-    def refused(word: str) -> None:
-        raise ValueError(f"{word} is no JSON number")
-
-    def finite(text: str) -> float:
-        return float(text) if math.isfinite(float(text)) else refused(text)
-
     try:
         text = raw.decode()
         if text.count("[") + text.count("{") > 10_000 + len(text) // BYTES_PER_LIST:
             raise ValueError("it is made of little but lists and objects")
         if _depth(raw) > DEEPEST:  # Python 3.11's parser gives up at some 1,000, that of 3.12 goes on
             raise ValueError(f"it is nested more than {DEEPEST} deep")
-        values = json.loads(text, object_pairs_hook=once, parse_constant=refused, parse_float=finite)
+        values = json.loads(text, object_pairs_hook=_named_once, parse_constant=_finite, parse_float=_finite)
         if "\\u" in text:
             json.dumps(values, ensure_ascii=False).encode()  # half of a surrogate pair, which no terminal can show
     except ValueError as error:
         raise ProofError(f"{name} is not JSON ({error})") from error
     return values
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"it names {twice!r} twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(float(text)):
+        raise ValueError(f"{text} is no JSON number")
+    return float(text)
 
 
 def _depth(raw: bytes) -> int:
@@ -162,59 +161,44 @@ def parse_array(raw: bytes, name: str, dtype: type, shape: tuple[int, ...]) -> n
 def parse_tensors(
     raw: bytes, name: str, wanted: Mapping[str, tuple[Iterable[torch.dtype], tuple | None]], *, others: bool = False
 ) -> dict[str, torch.Tensor]:
-    """The named tensors of a safetensors file, each of one of its types and of its shape (None: any).
+    """Tensors of a safetensors file, each with memory of its own.
 
-    others: whether the file may hold more than these. ProofError names the file and the tensor.
+    wanted: name of a tensor -> the types that it may have, and its shape (None: any)
+    others: whether the file may hold more than these
+    Raises ProofError, which names the file and the tensor.
     """
-    header = int.from_bytes(raw[:8], "little")
-    if header > HEADER_BYTES:
-        raise ProofError(f"{name} is not a safetensors file (its header claims {header} bytes, {HEADER_BYTES} at most)")
+    begin = 8 + int.from_bytes(raw[:8], "little")
+    if begin > 8 + HEADER_BYTES:
+        raise ProofError(
+            f"{name} is not a safetensors file (its header claims {begin - 8} bytes, {HEADER_BYTES} at most)"
+        )
     try:
-        found = _stored(raw[: 8 + header], len(raw))
+        found = dict(deserialize(raw))
+        _check_header(raw[8:begin])
     except (SafetensorError, ValueError) as error:
         raise ProofError(f"{name} is not a safetensors file ({error})") from error
     odd = wanted.keys() - found.keys() if others else wanted.keys() ^ found.keys()
     if odd:
         raise ProofError(f"{name} lacks or adds the tensor {min(odd)!r}")
-    tensors, body = {}, memoryview(raw)[8 + header :]
-    for key, (dtypes, shape) in wanted.items():
-        stored = found[key]
-        dtype = DTYPES.get(stored.dtype)
-        if dtype not in dtypes:
-            named = " or ".join(str(each).removeprefix("torch.") for each in dtypes)
-            raise ProofError(f"{name}: {key} is of type {stored.dtype}, it must be {named}")
-        if shape is not None and stored.shape != tuple(shape):
-            raise ProofError(f"{name}: {key} has shape {stored.shape}, not {tuple(shape)}")
-        if stored.begin == stored.end:
-            raise ProofError(f"{name}: {key} is empty, of shape {stored.shape}")
-        # A copy of its own: what is read may be written to, and lies where its type wants it whatever the file says.
-        values = torch.frombuffer(bytearray(body[stored.begin : stored.end]), dtype=dtype)
-        # Two in three tensors are vectors already, and a view takes longer than the rest of this loop.
-        tensors[key] = values if len(stored.shape) == 1 else values.view(stored.shape)
-    return tensors
+    return {key: _tensor(found[key], f"{name}: {key}", *kinds) for key, kinds in wanted.items()}
 
 
-class Stored(NamedTuple):
-    """A tensor of a safetensors file: its bytes begin and end there behind the header."""
+@lru_cache(maxsize=8)  # the headers of all checkpoints of a proof are alike
+def _check_header(header: bytes) -> None:
+    """Raises ProofError for what the library takes: the last of two tensors of one name, a list for an object."""
+    for key, place in parse_json(header, "its header").items():
+        if not isinstance(place, dict):
+            raise ProofError(f"its header has no object for {key!r}")
 
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
 
-
-@lru_cache(maxsize=8)  # all checkpoints of a proof begin alike, and the library takes 0.13 ms for one of `digits`
-def _stored(head: bytes, size: int) -> Mapping[str, Stored]:
-    """The tensors of a safetensors file of `size` bytes that begins with `head`; the library judges whether it is one.
-
-    It takes the last of two tensors of one name, and a list in place of an object; this raises ProofError, as it does
-    for a header that `parse_json` refuses.
-    """
-    found = dict(deserialize(head + bytes(size - len(head))))
-    places = parse_json(head[8:], "its header")
-    odd = [key for key in found if not isinstance(places[key], dict)]
-    if odd:
-        raise ProofError(f"its header has no object for {odd[0]!r}")
-    return MappingProxyType(
-        {key: Stored(each["dtype"], tuple(each["shape"]), *places[key]["data_offsets"]) for key, each in found.items()}
-    )
+def _tensor(stored: dict, name: str, dtypes: Iterable[torch.dtype], shape: tuple | None) -> torch.Tensor:
+    """A tensor that the library has read, if it is of one of these types, of this shape (None: any) and not empty."""
+    dtype, found = DTYPES.get(stored["dtype"]), tuple(stored["shape"])
+    if dtype not in dtypes:
+        named = " or ".join(str(each).removeprefix("torch.") for each in dtypes)
+        raise ProofError(f"{name} is of type {stored['dtype']}, it must be {named}")
+    if shape is not None and found != tuple(shape):
+        raise ProofError(f"{name} has shape {found}, not {tuple(shape)}")
+    if not stored["data"]:
+        raise ProofError(f"{name} is empty, of shape {found}")
+    return torch.frombuffer(stored["data"], dtype=dtype).view(found)

@@ -1,25 +1,29 @@
 """A batch of runs: papermill executions on a dask cluster, one record each, none of them ever made twice."""
 
+import json
 import os
+import shutil
 import tempfile
 import time
 import uuid
-from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
 import papermill
 import torch
 from distributed import Client, LocalCluster, as_completed, get_worker
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from polkit.book.chapters import drop_progress
 from polkit.experiments.published import find_notebooks
 from polkit.proof import made_alone, sweep, write_text_whole
-from polkit.reproduce.records import read_record, record_of, write_record
+from polkit.reproduce.records import Record, measured, read_record, write_record
 from polkit.reproduce.runs import Run, planned_runs
+from polkit.training import polkit_home
 
 
 def reproduce(
@@ -35,50 +39,31 @@ def reproduce(
     force: bool = False,
     dry_run: bool = False,
 ) -> int:
-    """Makes the runs behind these results that have no finished record in `out` yet; how many of all have failed.
+    """Makes the runs behind these results that have no finished record in `out` yet; returns how many have failed.
 
-    scheduler: the address of a running dask cluster, whose workers need polkit and one `$POLKIT_HOME` in common;
-    default, a cluster of this machine · workers: processes of that cluster (default: one per core, or per GPU) ·
-    force: make runs again that have a finished record · dry_run: only print what would be done.
-    Other arguments as in `planned_runs`. Raises BlockingIOError if another batch is writing to `out`.
+    results, task, repeats, common, lengths: as in `planned_runs`
+    scheduler: the address of a running dask cluster, whose workers need polkit and one `$POLKIT_HOME` in common
+    workers: processes of a cluster of this machine, where there is no scheduler (default: one per core, or per GPU)
+    force: make runs again that have a finished record
+    dry_run: only print what would be done
+    Raises BlockingIOError if another batch is writing to `out`.
     """
-    # A run has its core to itself; proofs are made before the spoofs that need them.
-    runs = planned_runs(results, task, repeats, common=dict(common or {}) | {"workers": 1}, lengths=lengths)
-    on_gpu = str(dict(common or {}).get("device", "")).startswith("cuda")
-    finished = set() if force else {run.name for run in runs if is_finished(out, run)}
-    todo = [run for run in runs if run.name not in finished]
+    common = {**(common or {}), "workers": 1}  # a run has its core to itself
+    runs = planned_runs(results, task, repeats, common=common, lengths=lengths)
+    records = {} if force else {run.name: read_record(out, run.name) for run in runs}
+    finished = {name for name, record in records.items() if record and record.finished}
     print(f"{len(runs)} runs, {len(finished)} of them finished before; records in {out}")
     if dry_run:
         for run in runs:
             print(f"  {'finished' if run.name in finished else 'to do':8}  {run.name}")
         return 0
+    todo = [run for run in runs if run.name not in finished]
     with made_alone(out, wait=False):
         sweep(out)
-        return len(_made(todo, out, scheduler, workers, on_gpu)) if todo else 0
-
-
-def _made(todo: Sequence[Run], out: Path, scheduler: str | None, workers: int | None, on_gpu: bool) -> list[Run]:
-    """Makes these runs, and tells of each as it ends; those that have failed."""
-    begun, failed = time.perf_counter(), []
-    with connected(scheduler, workers, on_gpu) as client:
-        for number, (run, record) in enumerate(_executed(client, todo, out), 1):
-            left = (time.perf_counter() - begun) / number * (len(todo) - number)
-            word = "FAILED" if record["status"] == "failed" else f"{record['run_seconds']:.1f} s"
-            print(f"[{number}/{len(todo)}] {run.name}: {word}; about {spoken_time(left)} left", flush=True)
-            if record["status"] == "failed":
-                failed.append(run)
-                print(f"    {run.experiment}.ipynb: {record['error']}", flush=True)
-    print(f"{len(todo) - len(failed)} of {len(todo)} runs in {spoken_time(time.perf_counter() - begun)}")
-    return failed
-
-
-def is_finished(out: Path, run: Run) -> bool:
-    record = read_record(out, run.name)
-    return record is not None and record["status"] == "finished"
-
-
-def spoken_time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+        if not todo:
+            return 0
+        with connected(scheduler, workers, on_gpu=str(common.get("device")).startswith("cuda")) as client:
+            return _run_all(client, todo, out)
 
 
 @contextmanager
@@ -90,116 +75,96 @@ def connected(scheduler: str | None, workers: int | None, on_gpu: bool) -> Itera
         return
     count = workers or (torch.cuda.device_count() if on_gpu else os.cpu_count()) or 1
     # No memory limit: a worker over its share would be killed, and the notebook's kernel does not count in it anyway.
-    with (
-        LocalCluster(
-            n_workers=count, threads_per_worker=1, processes=True, dashboard_address=":0", memory_limit=0
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    settings = {"n_workers": count, "threads_per_worker": 1, "dashboard_address": ":0", "memory_limit": 0}
+    with LocalCluster(**settings) as cluster, Client(cluster) as client:
         yield client
 
 
-def _executed(client: Client, runs: Sequence[Run], out: Path) -> Iterator[tuple[Run, dict]]:
-    """Each run with its record, written as soon as it is there; so is the executed copy of its notebook.
-
-    A spoof is handed out only when its proof's record is written here: a worker that dies then takes nothing with it
-    that anybody waits for.
-    """
-    folder = find_notebooks() / "experiments"
-    sources = {run.experiment: (folder / f"{run.experiment}.ipynb").read_text() for run in runs}
+def _run_all(client: Client, runs: Sequence[Run], out: Path) -> int:
+    """Writes a record of each run and the executed copy of its notebook as soon as they are there; counts failures."""
+    folder, begun, failed = find_notebooks() / "experiments", time.perf_counter(), 0
     batch = uuid.uuid4().hex  # a cluster may still remember the runs of another batch
-    going, named, waiting = as_completed(), {}, defaultdict(list)
-    places = {run.name: number for number, run in enumerate(runs)}
-
-    def hand_out(run: Run) -> None:
-        key = f"{run.name}-{batch}"
-        named[key] = run
-        # One that had to wait keeps its place in the plan, which has the longest first.
-        going.add(
-            client.submit(
-                execute,
-                run.experiment,
-                dict(run.parameters),
-                sources[run.experiment],
-                key=key,
-                priority=-places[run.name],
-            )
-        )
-
-    def failure(run: Run, error: str) -> dict:
-        return record_of(run.experiment, dict(run.parameters), None, error, 0.0)
-
-    for run in runs:
-        if run.needs in places:
-            waiting[run.needs].append(run)
-        else:
-            hand_out(run)
-    for future in going:
+    named, futures = {f"{run.name}-{batch}": run for run in runs}, {}
+    for place, (key, run) in enumerate(named.items()):
+        source = (folder / f"{run.experiment}.ipynb").read_text()
+        needed = futures.get(run.needs)
+        futures[run.name] = client.submit(execute_once, run, source, batch, needed, key=key, priority=-place)
+    for number, future in enumerate(as_completed(list(futures.values())), 1):
         run = named[future.key]
-        problem = future.exception()  # a dead kernel or worker: no cell of the notebook's is to blame
-        if problem is None:
-            record, executed = future.result()
-            copy = out / "notebooks" / f"{run.name}.ipynb"
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            write_text_whole(copy, executed)
-        else:
-            record = failure(run, f"{type(problem).__name__}: {problem}")
-        future.release()
-        ended = deque([(run, record)])
-        while ended:
-            run, record = ended.popleft()
-            write_record(out, run.name, record)
-            yield run, record
-            for later in waiting.pop(run.name, []):
-                if record["status"] == "finished":
-                    hand_out(later)
-                else:
-                    ended.append((later, failure(later, f"{run.name}, which it needs, failed: {record['error']}")))
+        problem = future.exception()  # of a worker that died several times, say: no cell of the notebook is to blame
+        record, executed = (failure(run, repr(problem)), "") if problem else future.result()
+        del futures[run.name]
+        write_record(out, run.name, record)
+        if executed:
+            (out / "notebooks").mkdir(exist_ok=True)
+            write_text_whole(out / "notebooks" / f"{run.name}.ipynb", executed)
+        left = (time.perf_counter() - begun) / number * (len(runs) - number)
+        word = f"{record.run_seconds:.1f} s" if record.finished else "FAILED"
+        print(f"[{number}/{len(runs)}] {run.name}: {word}; about {spoken_time(left)} left", flush=True)
+        if not record.finished:
+            failed += 1
+            print(f"    {run.experiment}.ipynb: {record.error}", flush=True)
+    shutil.rmtree(polkit_home() / "runs" / batch, ignore_errors=True)
+    print(f"{len(runs) - failed} of {len(runs)} runs in {spoken_time(time.perf_counter() - begun)}")
+    return failed
 
 
-def execute(experiment: str, parameters: dict, source: str) -> tuple[dict, str]:
-    """In a worker: one notebook through papermill. Returns its record and its executed copy.
+def failure(run: Run, error: str) -> Record:
+    return Record(run.experiment, dict(run.parameters), "failed", error, {}, 0.0)
 
-    A cell that fails gives a failed record, not an exception: the batch goes on.
+
+def spoken_time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def execute_once(run: Run, source: str, batch: str, needed: tuple[Record, str] | None = None) -> tuple[Record, str]:
+    """`execute`, in a worker, unless the run that this one needs has failed.
+
+    The result is kept in $POLKIT_HOME while the batch lasts: dask asks again for what was lost with a worker.
+    """
+    if needed and not needed[0].finished:
+        return failure(run, f"{run.needs}, which it needs, failed: {needed[0].error}"), ""
+    kept = polkit_home() / "runs" / batch / f"{run.name}.json"
+    if not kept.exists():
+        record, executed = execute(run, source)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_text_whole(kept, json.dumps([asdict(record), executed]))
+    record, executed = json.loads(kept.read_text())
+    return Record(**record), executed
+
+
+def execute(run: Run, source: str) -> tuple[Record, str]:
+    """One notebook through papermill: its record and its executed copy.
+
+    A cell that fails, or kills its kernel, gives a failed record and no exception: the batch goes on.
     """
     begun, error = time.perf_counter(), None
-    with tempfile.TemporaryDirectory() as folder, own_gpu(parameters):
+    show_own_gpu(run)
+    with tempfile.TemporaryDirectory() as folder:
         given, executed = Path(folder, "given.ipynb"), Path(folder, "executed.ipynb")
         given.write_text(source)
+        settings = {"kernel_name": "python3", "progress_bar": False, "extra_arguments": ["--log-level=40"]}
         try:
-            papermill.execute_notebook(
-                str(given),
-                str(executed),
-                parameters=parameters,
-                kernel_name="python3",
-                progress_bar=False,
-                extra_arguments=["--log-level=40"],
-            )
+            papermill.execute_notebook(given, executed, dict(run.parameters), **settings)
         except PapermillExecutionError as problem:
             error = f"{problem.ename}: {problem.evalue}"
-        text = without_progress(executed.read_text())
-    return record_of(experiment, parameters, text, error, time.perf_counter() - begun), text
+        except DeadKernelError as problem:
+            error = f"DeadKernelError: {problem}"
+        notebook = nbformat.read(executed, as_version=4)
+    drop_progress(notebook)
+    values = None if error else measured(notebook)
+    if values is None:
+        error = error or "the notebook ended without a measurement"
+    seconds, status = time.perf_counter() - begun, "failed" if error else "finished"
+    record = Record(run.experiment, dict(run.parameters), status, error, values or {}, seconds)
+    return record, nbformat.writes(notebook)
 
 
-@contextmanager
-def own_gpu(parameters: Mapping[str, object]) -> Iterator[None]:
-    """Shows a run on `cuda` the one GPU of its worker: the n-th worker of a machine has the n-th.
+def show_own_gpu(run: Run) -> None:
+    """Shows a run on `cuda` the one GPU of its worker: the n-th worker of a LocalCluster, named n, has the n-th.
 
     A worker of a cluster whose scheduler has assigned GPUs (Slurm does) keeps those.
     """
-    name, before = "CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = torch.cuda.device_count() if parameters.get("device") == "cuda" else 0
-    if before is not None or count < 2:
-        yield
-        return
-    os.environ[name] = str(int(get_worker().name) % count)  # a LocalCluster calls its workers 0, 1, 2, …
-    try:
-        yield
-    finally:
-        del os.environ[name]
-
-
-def without_progress(text: str) -> str:
-    notebook = nbformat.reads(text, as_version=4)
-    drop_progress(notebook)
-    return nbformat.writes(notebook)
+    count = torch.cuda.device_count() if run.parameters.get("device") == "cuda" else 0
+    if count > 1 and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(int(get_worker().name) % count)

@@ -1,34 +1,74 @@
 """What one run of an experiment leaves behind: plain numbers under dotted names, which `polkit reproduce` collects."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-import numpy as np
 import pandas as pd
 
 from polkit.adversary import original_batches
 from polkit.experiments.matrix import Matrix
 from polkit.proof import Proof
-from polkit.training import DISTANCES, Conditions, Points, Task, accuracy, test_points, training_points
+from polkit.training import DISTANCES, Conditions, Task, accuracy, test_points, training_points
 from polkit.verifier import Calibration, Verdict
 
 MEASUREMENT_TYPE = "application/vnd.polkit.measurement+json"
-SHARES = tuple(number / 10 for number in range(11))
+Values = dict[str, float | bool | str | None]
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """values: name -> number, truth value or text; shows itself in a notebook and can be read out of the copy."""
+    """Names and their values; shows itself in a notebook and can be read out of the executed copy."""
 
-    values: dict[str, float | bool | str | None]
+    values: Values
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        return {"text/plain": str(self), MEASUREMENT_TYPE: self.values}
+        return {"text/plain": pd.Series(self.values, dtype=object).to_string(), MEASUREMENT_TYPE: self.values}
 
-    def __str__(self) -> str:
-        width = max(map(len, self.values))
-        shown = {name: f"{v:.5g}" if isinstance(v, float) else str(v) for name, v in self.values.items()}
-        return "\n".join(f"{name:{width}}  {value}" for name, value in shown.items())
+
+def honest_measurement(proof: Proof, calibration: Calibration, verdict: Verdict, conditions: Conditions) -> Measurement:
+    """An honest proof before its verifier. verdict: at Q = ⌊S/k⌋ or more."""
+    levels = {name: top_q for name, top_q in levels_of_q(proof.task).items() if name != "all"}
+    values = spent(proof) | judged(verdict, levels) | accuracies(proof, conditions)
+    for part, thresholds in calibration.thresholds.items():
+        normalised = calibration.normalised(thresholds, part)
+        values |= {f"threshold.{part}.{distance}": finite(value) for distance, value in normalised.items()}
+    return Measurement(values | {"false_rejection_rate": calibration.false_rejection_rate})
+
+
+def spoof_measurement(
+    spoof: Proof, verdict: Verdict, proof: Proof, *, seed: int, conditions: Conditions
+) -> Measurement:
+    """A spoof before the same verifier, with every interval replayed. seed: the adversary's."""
+    values = spent(spoof) | shares(spoof, proof, "share") | judged(verdict, levels_of_q(proof.task))
+    return Measurement(values | treatment(spoof.trace()) | image_changes(spoof, seed) | accuracies(spoof, conditions))
+
+
+def matrix_measurement(matrix: Matrix, proof: Proof, spoofs: Mapping[str, Proof]) -> Measurement:
+    """Spoofs against defences: `accepted.FOLDER.DEFENCE`, `errors.FOLDER.LIMIT`, and each spoof's cost."""
+    cells = matrix.accepted.stack()
+    values: Values = {f"accepted.{folder}.{defence}": bool(accepted) for (folder, defence), accepted in cells.items()}
+    for name, found in matrix.errors.items():
+        values |= {f"errors.{name}.{limit}": finite(value) for limit, value in found.items()}
+    for name, spoof in spoofs.items():
+        values |= {f"steps.{name}": spoof.steps} | shares(spoof, proof, f"share.{name}")
+    return Measurement(values)
+
+
+def presets_measurement(rulings: pd.DataFrame, proof: Proof) -> Measurement:
+    """An honest proof before every verifier, from `honest_verdicts`: `CONDITIONS.VERIFIER.…`, costs as shares of the
+    proof's."""
+    values, cost = {"steps": proof.steps}, proof.cost()
+    for row in rulings.itertuples():
+        found = {
+            "accepted": bool(row.accepted),
+            "floating_point_operations": row.operations / cost.floating_point_operations,
+            "wall_seconds": row.seconds / cost.wall_seconds,
+        }
+        limits = {name: finite(getattr(row, name)) for name in ("loose", "tight", "above_tight")}
+        found |= {name: value for name, value in limits.items() if value is not None}
+        values |= {f"{row.conditions}.{row.verifier}.{name}": value for name, value in found.items()}
+    return Measurement(values)
 
 
 def levels_of_q(task: Task) -> dict[str, int | str]:
@@ -36,113 +76,51 @@ def levels_of_q(task: Task) -> dict[str, int | str]:
     return {"one": 1, "most": max(1, task.steps_per_epoch // task.checkpoint_interval), "all": "all"}
 
 
-def verdict_values(verdict: Verdict, levels: Mapping[str, int | str]) -> dict:
+def judged(verdict: Verdict, levels: Mapping[str, int | str]) -> Values:
     """Verdict and largest normalised errors at each Q, read off one with more intervals.
 
-    accepted: by this verifier · within: by the paper's, which compares the errors of the weights with δ and no more.
+    accepted: by this verifier; within: by the paper's, which compares the errors of the weights with δ and no more.
     """
-    values = {}
+    values: Values = {}
     for name, top_q in levels.items():
-        judged = verdict.at(top_q)
-        values[f"accepted.{name}"] = judged.accepted
-        weights = judged.intervals[judged.intervals["part"] == "weights"]
-        values[f"within.{name}"] = bool(len(weights)) and bool(weights["passed"].all())
+        at = verdict.at(top_q)
+        weights = at.intervals[at.intervals["part"] == "weights"]
+        within = bool(len(weights)) and bool(weights["passed"].all())
+        values |= {f"accepted.{name}": at.accepted, f"within.{name}": within}
         for part in ("weights", "buffers"):
-            errors = judged.largest_errors(part)
+            errors = at.largest_errors(part)
             values |= {f"{part}.{name}.{distance}": finite(errors.get(distance)) for distance in DISTANCES}
-    values["reasons"] = ", ".join(sorted({reason.kind for reason in verdict.reasons}))
-    return values
+    return values | {"reasons": ", ".join(sorted({reason.kind for reason in verdict.reasons}))}
 
 
-def cost_values(proof: Proof, other: Proof | None = None) -> dict:
-    """The four meters, and what they are beside another proof's."""
-    values: dict = {f"cost.{meter}": value for meter, value in asdict(proof.cost()).items()}
-    if other is not None:
-        values |= {f"share.{meter}": finite(v) for meter, v in proof.cost().relative_to(other.cost()).items()}
-    return values
+def spent(proof: Proof) -> Values:
+    meters = {f"cost.{meter}": value for meter, value in asdict(proof.cost()).items()}
+    return {"steps": proof.steps, "interval": proof.checkpoint_interval} | meters
 
 
-def accuracy_values(proof: Proof, conditions: Conditions, points: Points) -> dict:
+def shares(spoof: Proof, proof: Proof, name: str) -> Values:
+    """The four meters of a spoof, as shares of the proof's."""
+    return {f"{name}.{meter}": finite(v) for meter, v in spoof.cost().relative_to(proof.cost()).items()}
+
+
+def accuracies(proof: Proof, conditions: Conditions) -> Values:
     """Figure 10: the share of test images that the intermediate models get right, at 0, 0.1, …, 1 of the steps."""
-    known = proof.checkpoint_steps
-    values = {}
-    for share in SHARES:
-        step = known[round(share * (len(known) - 1))]
-        values[f"accuracy.{share:.1f}"] = accuracy(proof.task, proof.checkpoint(step), points, conditions)
+    points, known, values = test_points(proof.task), proof.checkpoint_steps, {}
+    for tenth in range(11):
+        model = proof.checkpoint(known[round(tenth / 10 * (len(known) - 1))])
+        values[f"accuracy.{tenth / 10}"] = accuracy(proof.task, model, points, conditions)
     return values
 
 
-def honest_measurement(proof: Proof, calibration: Calibration, verdict: Verdict, conditions: Conditions) -> Measurement:
-    """An honest proof before its verifier. verdict: at Q = ⌊S/k⌋ or more."""
-    task = proof.task
-    levels = {name: top_q for name, top_q in levels_of_q(task).items() if name != "all"}
-    values: dict = {"steps": proof.steps, "interval": proof.checkpoint_interval}
-    values |= verdict_values(verdict, levels) | cost_values(proof)
-    for part, thresholds in calibration.thresholds.items():
-        normalised = calibration.normalised(thresholds, part)
-        values |= {f"threshold.{part}.{distance}": finite(value) for distance, value in normalised.items()}
-    values["false_rejection_rate"] = calibration.false_rejection_rate
-    return Measurement(values | accuracy_values(proof, conditions, test_points(task)))
-
-
-def spoof_measurement(
-    spoof: Proof, verdict: Verdict, proof: Proof, *, seed: int, conditions: Conditions
-) -> Measurement:
-    """A spoof before the same verifier. verdict: with every interval replayed · seed: the adversary's."""
-    values: dict = {"steps": spoof.steps, "interval": spoof.checkpoint_interval}
-    values |= verdict_values(verdict, levels_of_q(proof.task)) | cost_values(spoof, proof)
-    values |= trace_values(spoof.trace()) | image_values(spoof, seed)
-    return Measurement(values | accuracy_values(spoof, conditions, test_points(proof.task)))
-
-
-def matrix_measurement(matrix: Matrix, proof: Proof, spoofs: Mapping[str, Proof]) -> Measurement:
-    """Spoofs against defences: `accepted.FOLDER.DEFENCE`, `errors.FOLDER.LIMIT`, and each spoof's cost."""
-    accepted = matrix.accepted
-    values: dict = {
-        f"accepted.{folder}.{defence}": bool(accepted.loc[folder, defence])
-        for folder in accepted.index
-        for defence in accepted.columns
-    }
-    values |= {
-        f"errors.{name}.{limit}": finite(value)
-        for name, found in matrix.errors.items()
-        for limit, value in found.items()
-    }
-    for name, spoof in spoofs.items():
-        shares = spoof.cost().relative_to(proof.cost())
-        values[f"steps.{name}"] = spoof.steps
-        values |= {f"share.{name}.{meter}": finite(value) for meter, value in shares.items()}
-    return Measurement(values)
-
-
-def presets_measurement(rulings: pd.DataFrame, proof: Proof) -> Measurement:
-    """An honest proof before every verifier, from `honest_rulings`: `CONDITIONS.VERIFIER.…`, costs as shares of the
-    proof's."""
-    values: dict = {"steps": proof.steps}
-    spent = proof.cost()
-    for row in rulings.itertuples():
-        place = f"{row.conditions}.{row.verifier}"
-        values[f"{place}.accepted"] = bool(row.accepted)
-        values[f"{place}.floating_point_operations"] = row.operations / spent.floating_point_operations
-        values[f"{place}.wall_seconds"] = row.seconds / spent.wall_seconds
-        known = {name: finite(getattr(row, name)) for name in ("loose", "tight", "above_tight")}
-        values |= {f"{place}.{name}": value for name, value in known.items() if value is not None}
-    return Measurement(values)
-
-
-def trace_values(trace: pd.DataFrame) -> dict:
+def treatment(trace: pd.DataFrame) -> Values:
     """Table II: mean and deviation of loss and squared gradient norm over the treated batches, before and after."""
     if "missed_after" in trace:  # Attack I optimises one batch, and towards W_T
-        row = trace.iloc[0]
-        return {"missed_before": float(row["missed_before"]), "missed_after": float(row["missed_after"])}
+        return {name: float(trace[name].iloc[0]) for name in ("missed_before", "missed_after")}
     if "evaluations" not in trace:
         return {}
     treated = trace[trace["evaluations"] > 0]
-    values: dict = {
-        "batches.treated": len(treated),
-        "batches.all": len(trace),
-        "evaluations": int(trace["evaluations"].sum()),
-    }
+    counts = {"batches.treated": len(treated), "batches.all": len(trace)}
+    values: Values = counts | {"evaluations": int(trace["evaluations"].sum())}
     for quantity in ("loss", "gradient_squared"):
         for when in ("before", "after"):
             column = treated[f"{quantity}_{when}"]
@@ -151,21 +129,20 @@ def trace_values(trace: pd.DataFrame) -> dict:
     return values
 
 
-def image_values(spoof: Proof, seed: int) -> dict:
+def image_changes(spoof: Proof, seed: int) -> Values:
     """Figure 12 in numbers: how far the pixels of a spoof lie from the data set's own, in grey levels of 255."""
     points = spoof.points()
     if points is None:
         return {}
-    original = training_points(spoof.task)
-    planned = original_batches(spoof.task, spoof.steps, seed)
-    changes = []
-    for step, batch in enumerate(spoof.batches()):
-        shown, source = points.take(batch).images, original.take(planned[step]).images
-        changes.append((shown.int() - source.int()).abs().float())
-    worst = max(float(change.max()) for change in changes)
-    return {"grey_levels.mean": float(np.mean([float(c.mean()) for c in changes])), "grey_levels.largest": worst}
+    original, planned = training_points(spoof.task), original_batches(spoof.task, spoof.steps, seed)
+    means, largest = [], []
+    for batch, source in zip(spoof.batches(), planned, strict=True):
+        change = (points.take(batch).images.int() - original.take(source).images.int()).abs().float()
+        means.append(float(change.mean()))
+        largest.append(float(change.max()))
+    return {"grey_levels.mean": sum(means) / len(means), "grey_levels.largest": max(largest)}
 
 
 def finite(value: float | None) -> float | None:
     """A number as JSON can hold it: None for one that is missing, NaN or infinite."""
-    return None if value is None or not np.isfinite(value) else float(value)
+    return None if value is None or not math.isfinite(value) else float(value)

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,66 +19,57 @@ from polkit.training import shown_task
 
 def machine() -> dict[str, str | int]:
     """What a reader needs to know about the computer that a run was made on."""
-    name = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as file:
-            name = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), name)
+    name, facts = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
+    if facts.exists():
+        models = [line.split(":", 1)[1].strip() for line in facts.open() if line.startswith("model name")]
+        name = models[0] if models else name
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
     return {"processor": name, "cores": os.cpu_count() or 1, "gpu": gpu, "system": platform.system()}
 
 
-def record_of(experiment: str, parameters: dict, executed: str | None, error: str | None, run_seconds: float) -> dict:
-    """status: finished or failed · values: what the experiment measured · error: why it has none, in a sentence."""
-    values = measured(executed) if executed and error is None else None
-    if values is None and error is None:
-        error = "the notebook ended without a measurement"
-    return {
-        "experiment": experiment,
-        "parameters": parameters,
-        "status": "failed" if error else "finished",
-        "error": error,
-        "values": values or {},
-        "run_seconds": run_seconds,
-        "machine": machine(),
-        "versions": versions() | {"python": platform.python_version()},
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+@dataclass(frozen=True)
+class Record:
+    """What came of one run, made where this is called."""
+
+    experiment: str
+    parameters: dict[str, object]
+    status: str  # finished or failed
+    error: str | None  # why it failed, in a sentence
+    values: dict[str, float | bool | str | None]  # what the experiment measured
+    run_seconds: float
+    machine: dict[str, str | int] = field(default_factory=machine)
+    versions: dict[str, str] = field(default_factory=lambda: versions() | {"python": platform.python_version()})
+    ended: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    @property
+    def finished(self) -> bool:
+        return self.status == "finished"
 
 
-def measured(executed: str) -> dict | None:
+def measured(executed: nbformat.NotebookNode) -> dict | None:
     """The measurement in an executed notebook, or None."""
-    shown = shown_data(nbformat.reads(executed, as_version=4))
-    return next((dict(data[MEASUREMENT_TYPE]) for data in shown if MEASUREMENT_TYPE in data), None)
+    return next((dict(data[MEASUREMENT_TYPE]) for data in shown_data(executed) if MEASUREMENT_TYPE in data), None)
 
 
-def record_file(out: Path, name: str) -> Path:
-    return out / "records" / f"{name}.json"
-
-
-def read_record(out: Path, name: str) -> dict | None:
-    """The record of a run, or None if there is none. Raises ValueError if the file is none."""
-    file = record_file(out, name)
+def read_record(out: Path, name: str) -> Record | None:
+    """The record of a run, or None if there is none. Raises ValueError if the file is not a record."""
+    file = out / "records" / f"{name}.json"
     if not file.is_file():
         return None
     try:
-        record = json.loads(file.read_text())
-        if record["status"] not in ("finished", "failed") or not isinstance(record["values"], dict):
-            raise ValueError("its status or its values are missing")
-        return record
-    except (ValueError, KeyError, TypeError) as error:
+        return Record(**json.loads(file.read_text()))
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{file} is not the record of a run ({error}): remove it") from error
 
 
-def write_record(out: Path, name: str, record: dict) -> None:
-    file = record_file(out, name)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_text_whole(file, json.dumps(record, indent=1, ensure_ascii=False))
+def write_record(out: Path, name: str, record: Record) -> None:
+    (out / "records").mkdir(parents=True, exist_ok=True)
+    write_text_whole(out / "records" / f"{name}.json", json.dumps(asdict(record), indent=1, ensure_ascii=False))
 
 
-def read_records(out: Path) -> dict[str, dict]:
+def read_records(out: Path) -> dict[str, Record]:
     """name -> record, of all runs that left one."""
-    files = sorted((out / "records").glob("*.json"))
-    return {file.stem: record for file in files if (record := read_record(out, file.stem)) is not None}
+    return {file.stem: read_record(out, file.stem) for file in sorted((out / "records").glob("*.json"))}
 
 
 COMMON = {"epochs": 0, "checkpoint_interval": 0, "train_size": 0, "device": "cpu", "precision": "float32", "threads": 1}
@@ -92,52 +84,23 @@ PARAMETERS = COMMON | {
     "adversary_precision": "",
     "adversary_threads": 0,
 }
+SETTING = ["experiment", "task", "adversary_half", "attack", "spoof_steps", "off_path"]
+SETTING += ["adversary_device", "adversary_precision", "adversary_threads"]
 
 
-def tidy_runs(records: dict[str, dict]) -> pd.DataFrame:
+def tidy_runs(records: dict[str, Record]) -> pd.DataFrame:
     """One row per finished run: `experiment`, its parameters (defaults where it has none), its values, `run_seconds`.
 
     A folder of images is named by its last part alone.
     """
     rows = []
     for name, record in records.items():
-        if record["status"] != "finished":
-            continue
-        parameters = PARAMETERS | {key: v for key, v in record["parameters"].items() if key in PARAMETERS}
-        parameters["task"] = shown_task(str(parameters["task"]))
-        rows.append(
-            {"name": name, "experiment": record["experiment"]}
-            | parameters
-            | record["values"]
-            | {"run_seconds": record["run_seconds"]}
-        )
-    order = [
-        "experiment",
-        "task",
-        "adversary_half",
-        "attack",
-        "spoof_steps",
-        "off_path",
-        "adversary_device",
-        "adversary_precision",
-        "adversary_threads",
-        "seed",
-    ]
-    frame = pd.DataFrame(rows)
-    return frame.sort_values(order, ignore_index=True) if len(frame) else frame
-
-
-SETTING = [
-    "experiment",
-    "task",
-    "adversary_half",
-    "attack",
-    "spoof_steps",
-    "off_path",
-    "adversary_device",
-    "adversary_precision",
-    "adversary_threads",
-]
+        if record.finished:
+            given = {key: value for key, value in record.parameters.items() if key in PARAMETERS}
+            parameters = PARAMETERS | given | {"task": shown_task(str(given.get("task", PARAMETERS["task"])))}
+            rows.append({"name": name, "experiment": record.experiment, **parameters, **record.values})
+            rows[-1]["run_seconds"] = record.run_seconds
+    return pd.DataFrame(rows).sort_values([*SETTING, "seed"], ignore_index=True) if rows else pd.DataFrame()
 
 
 def averaged(runs: pd.DataFrame) -> pd.DataFrame:
@@ -151,5 +114,4 @@ def averaged(runs: pd.DataFrame) -> pd.DataFrame:
     numbers = runs[named].apply(lambda column: pd.to_numeric(column, errors="coerce").astype(float))
     long = runs[SETTING].join(numbers).melt(SETTING, var_name="value", value_name="number").dropna(subset="number")
     grouped = long.groupby([*SETTING, "value"], sort=False)["number"]
-    table = grouped.agg(mean="mean", deviation="std", least="min", most="max", repeats="count")
-    return table.reset_index()
+    return grouped.agg(mean="mean", deviation="std", least="min", most="max", repeats="count").reset_index()

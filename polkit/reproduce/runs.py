@@ -4,53 +4,89 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from polkit.training import Task, shown_task
 from polkit.training.task import task
 
-# What each result shows: the attack, and the paper's task for it. `momentum` is a spoof that the paper does not know.
-RESULTS = {
-    "table-2": ("attack_2", ("cifar10",)),
-    "table-3": ("attack_1", ("cifar10", "cifar100")),
-    "figure-2": ("attack_2", ("cifar10",)),
-    "figure-3": ("attack_2", ("cifar100",)),
-    "figure-4": ("attack_2", ("imagenet10",)),
-    "figure-5": ("attack_3", ("cifar10",)),
-    "figure-6": ("attack_3", ("cifar100",)),
-    "figure-7": ("attack_3", ("imagenet10",)),
-    "figure-8": ("attack_2", ("cifar10",)),
-    "figure-9": ("attack_3", ("cifar10",)),
-    "figure-10": ("attack_3", ("cifar10", "cifar100", "imagenet10")),
-    "figure-11": ("attack_2 and attack_3", ("cifar10", "cifar100", "imagenet10")),
-    "figure-12": ("attack_3", ("cifar10", "cifar100", "imagenet10")),
-    "momentum": ("borrowed_momentum", ("cifar10",)),
-    "matrix": ("every spoof", ("cifar10",)),
-    "presets": ("no spoof", ("cifar10",)),
-}
-
-
-# Not the paper's, and not among `all`: every spoof against every defence, an honest proof before every verifier
-# (chapter 9). On `digits` a matrix takes 10 minutes of one core, and all others together 15 minutes a training.
-APART = ("matrix", "presets")
 # T / T' of the lengths tried: on CIFAR-10 700 to 5,200 steps. 1,600 lies in the narrow window of Figure 3.
 DIVISORS = (110, 63, 50, 31, 22, 15)
-USUAL = 31  # 2,500 steps on CIFAR-10: the break-even length of Attack II's cost formula
+USUAL = (31,)  # 2,500 steps on CIFAR-10: the break-even length of Attack II's cost formula
+
+
+def tried_lengths(chosen: Task, divisors: Sequence[int] = DIVISORS) -> list[int]:
+    """T' for a task: multiples of k near T / divisor, from the shortest to the longest."""
+    k = chosen.checkpoint_interval
+    return sorted({max(k, round(chosen.steps / divisor / k) * k) for divisor in divisors})
+
+
+def usual_length(chosen: Task) -> list[int]:
+    return tried_lengths(chosen, USUAL)
+
+
+def whole_length(chosen: Task) -> list[int]:
+    return [chosen.steps // chosen.checkpoint_interval * chosen.checkpoint_interval]
+
+
+def momentum_lengths(chosen: Task) -> list[int]:
+    return [4 * chosen.checkpoint_interval, *usual_length(chosen)]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a table or figure shows: every attack at every length under every variant."""
+
+    tasks: tuple[str, ...]  # the paper's own
+    attacks: tuple[str, ...] = ()
+    lengths: Callable[[Task], list[int]] = tried_lengths  # T' for a task
+    variants: tuple[Mapping[str, object], ...] = ({},)  # parameters of the spoof besides attack and T'
+    halves: tuple[str, ...] = ("",)  # of the task, that the prover trains on; of the paper's own tasks only the first
+
+
+CIFAR10, CIFAR100, IMAGENET10 = ("cifar10",), ("cifar100",), ("imagenet10",)
+PAPER = CIFAR10 + CIFAR100 + IMAGENET10
+SECOND = ("attack_2", "interpolation_only")  # each attack beside its ablation
+THIRD = ("attack_3", "interpolation_only")
+FIRST_HALF = (":first-half",)
+OTHER_IMAGES = ({"adversary_half": "second-half"},)
 # Figure 10: how far the first checkpoints leave the path, as a share of the weights' size. On `digits` δ is 0.06.
-OFF_PATH = (0.03, 0.25)
+OFF_PATH = ({}, {"off_path": 0.03}, {"off_path": 0.25})
 # Figure 11: float64 stands in for slower hardware, bf16 for other hardware.
-OTHER_CONDITIONS = ({"adversary_precision": "float64"}, {"adversary_precision": "bf16"})
+OTHER_CONDITIONS = ({}, {"adversary_precision": "float64"}, {"adversary_precision": "bf16"})
+
+RESULTS = {
+    "table-2": Result(CIFAR10, ("attack_2",), usual_length),
+    # Where all results share one task, its first half is the second data set of Table III.
+    "table-3": Result(CIFAR10 + CIFAR100, ("attack_1",), whole_length, halves=("", *FIRST_HALF)),
+    "figure-2": Result(CIFAR10, SECOND),
+    "figure-3": Result(CIFAR100, SECOND),
+    "figure-4": Result(IMAGENET10, SECOND),
+    "figure-5": Result(CIFAR10, THIRD),
+    "figure-6": Result(CIFAR100, THIRD),
+    "figure-7": Result(IMAGENET10, THIRD),
+    "figure-8": Result(CIFAR10, SECOND, variants=OTHER_IMAGES, halves=FIRST_HALF),
+    "figure-9": Result(CIFAR10, THIRD, variants=OTHER_IMAGES, halves=FIRST_HALF),
+    "figure-10": Result(PAPER, ("attack_3",), usual_length, OFF_PATH),
+    "figure-11": Result(PAPER, ("attack_2", "attack_3"), usual_length, OTHER_CONDITIONS),
+    "figure-12": Result(PAPER, ("attack_3",), usual_length),
+    "momentum": Result(CIFAR10, ("borrowed_momentum",), momentum_lengths),  # a spoof that the paper does not know
+    "matrix": Result(CIFAR10),
+    "presets": Result(CIFAR10),
+}
+# Not the paper's, and not among `all`: every spoof against every defence, an honest proof before every verifier.
+APART = ("matrix", "presets")
+SIZES = ("epochs", "checkpoint_interval", "train_size")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One execution of an experiment notebook. experiment: its name · parameters: what differs from its own ·
-    needs: the name of the run that must be over before, if it is in the batch, for what it leaves in the cache."""
+    """One execution of an experiment notebook."""
 
-    experiment: str
-    parameters: Mapping[str, object]
-    needs: str | None = None
+    experiment: str  # the notebook's name
+    parameters: Mapping[str, object]  # those that differ from the notebook's own
+    needs: str | None = None  # the run that must be over before, if it is in the batch, for what it leaves in the cache
 
     @property
     def name(self) -> str:
@@ -62,19 +98,15 @@ class Run:
         return re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(map(str, told))) + "-" + digest.hexdigest()[:8]
 
 
-def tried_lengths(chosen: Task, divisors: Sequence[int] = DIVISORS) -> list[int]:
-    """T' for a task: multiples of k near T / divisor, from the shortest to the longest."""
-    k = chosen.checkpoint_interval
-    return sorted({max(k, round(chosen.steps / divisor / k) * k) for divisor in divisors})
-
-
 def planned_runs(
     results: Sequence[str], task_name: str, repeats: int, *, common: Mapping[str, object], lengths: Sequence[int] = ()
 ) -> list[Run]:
-    """The runs behind these results, each once, a proof before the spoofs that need it.
+    """The runs behind these results, each once, a run after the one that it needs.
 
-    results: names of RESULTS; `all`, or none, for those that are not APART · task_name: one task for all, or `paper`
-    for each result's own · common: parameters of all runs (epochs, device, …) · lengths: T', instead of the task's.
+    results: names of RESULTS; `all`, or none, for those that are not APART
+    task_name: one task for all, or `paper` for each result's own
+    common: parameters of all runs (epochs, device, …)
+    lengths: T', instead of the task's own
     Raises ValueError for an unknown result or task.
     """
     unknown = sorted(set(results) - set(RESULTS) - {"all"})
@@ -85,63 +117,30 @@ def planned_runs(
         )
     if repeats < 1:
         raise ValueError(f"{repeats} repeats: an average needs at least 1")
-    together = "all" in results or not results
-    wanted = [name for name in RESULTS if name in results or (together and name not in APART)]
+    every = "all" in results or not results
+    wanted = [name for name in RESULTS if name in results or (every and name not in APART)]
     found: dict[str, Run] = {}
-    for seed in range(repeats):
-        for result in wanted:
-            for name in RESULTS[result][1] if task_name == "paper" else (task_name,):
-                for parameters in _spoofs_of(result, name, task_name == "paper", common, lengths):
-                    shared = {"task": parameters["task"], "seed": seed} | dict(common)
-                    honest = Run("honest", shared)
-                    if result == "presets":
-                        # The first makes the standards by which all are judged; beside it the others would only wait.
-                        first = Run("presets", shared | {"seed": 0})
-                        judged = Run("presets", shared, needs=first.name if seed else honest.name)
-                        found |= {judged.name: judged}
-                        continue
-                    kind = "matrix" if result == "matrix" else "spoof"
-                    spoof = Run(kind, shared | parameters, needs=honest.name)
-                    found |= {honest.name: honest, spoof.name: spoof}
+    for seed, result in product(range(repeats), wanted):
+        for name in RESULTS[result].tasks if task_name == "paper" else (task_name,):
+            halves = RESULTS[result].halves[: 1 if task_name == "paper" else None]
+            for half in halves:
+                prover = {"task": name + half, "seed": seed, **common}
+                found |= {run.name: run for run in _runs_of(result, prover, lengths)}
     # The longest first, so that no worker is left with a long one at the end: a matrix (all spoofs) before any spoof.
     return sorted(found.values(), key=lambda run: (run.needs is not None, -run.parameters.get("spoof_steps", math.inf)))
 
 
-def _spoofs_of(
-    result: str, name: str, paper: bool, common: Mapping[str, object], lengths: Sequence[int]
-) -> Iterator[dict]:
-    sizes = {key: value for key, value in common.items() if key in ("epochs", "checkpoint_interval", "train_size")}
-    chosen = task(name, **sizes)
-    usual = tried_lengths(chosen, [USUAL])
-    if result == "table-3":
-        for of in (name,) if paper else (name, f"{name}:first-half"):
-            known = task(of, **sizes)
-            whole = known.steps // known.checkpoint_interval * known.checkpoint_interval
-            yield {"task": of, "attack": "attack_1", "spoof_steps": whole}
-    elif result in ("matrix", "presets"):
-        yield {"task": name}
-    elif result == "momentum":
-        for steps in lengths or (4 * chosen.checkpoint_interval, *usual):
-            yield {"task": name, "attack": "borrowed_momentum", "spoof_steps": steps}
-    elif result in ("table-2", "figure-12"):
-        for steps in lengths or usual:
-            yield {"task": name, "attack": RESULTS[result][0], "spoof_steps": steps}
-    elif result in ("figure-8", "figure-9"):
-        half = f"{name}:first-half"
-        for steps in lengths or tried_lengths(task(half, **sizes)):
-            for attack in (RESULTS[result][0], "interpolation_only"):
-                yield {"task": half, "attack": attack, "spoof_steps": steps, "adversary_half": "second-half"}
-    elif result == "figure-10":
-        for steps in lengths or usual:
-            for off_path in (0.0, *OFF_PATH):
-                extra = {"off_path": off_path} if off_path else {}
-                yield {"task": name, "attack": "attack_3", "spoof_steps": steps, **extra}
-    elif result == "figure-11":
-        for steps in lengths or usual:
-            for attack in ("attack_2", "attack_3"):
-                for other in ({}, *OTHER_CONDITIONS):
-                    yield {"task": name, "attack": attack, "spoof_steps": steps, **other}
-    else:
-        for steps in lengths or tried_lengths(chosen):
-            for attack in (RESULTS[result][0], "interpolation_only"):
-                yield {"task": name, "attack": attack, "spoof_steps": steps}
+def _runs_of(result: str, prover: Mapping[str, object], lengths: Sequence[int]) -> Iterator[Run]:
+    shown, honest = RESULTS[result], Run("honest", prover)
+    chosen = task(prover["task"], **{name: value for name, value in prover.items() if name in SIZES})
+    if result == "presets":
+        # The first makes the standards by which all are judged; beside it the others would only wait.
+        first = Run("presets", {**prover, "seed": 0})
+        yield Run("presets", prover, needs=first.name if prover["seed"] else honest.name)
+        return
+    yield honest
+    if result == "matrix":
+        yield Run("matrix", prover, needs=honest.name)
+    tried = shown.lengths(chosen) if shown.lengths is whole_length else lengths or shown.lengths(chosen)
+    for steps, attack, variant in product(tried, shown.attacks, shown.variants):
+        yield Run("spoof", {**prover, "attack": attack, "spoof_steps": steps, **variant}, needs=honest.name)

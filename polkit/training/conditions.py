@@ -1,4 +1,4 @@
-"""What steps need of their process and machine, outside torch: memory that stays, a compiler that is there."""
+"""Where and how steps are computed, and the process-wide settings that this takes."""
 
 import ctypes
 import os
@@ -13,57 +13,25 @@ from pathlib import Path
 
 import torch
 
-
-@cache
-def keep_freed_memory() -> None:
-    """Has glibc keep what torch frees, where it would give it back to the system and fetch it again at every step.
-
-    One step of ResNet-20 on 128 colour images takes 114 ms in place of 129 (two cores). No bit changes.
-    """
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if set_option:
-        m_trim_threshold, m_mmap_threshold = -1, -3
-        set_option(m_mmap_threshold, 2**25)  # bytes; glibc's own limit
-        set_option(m_trim_threshold, 2**31 - 1)
-
-
-def require_compiler() -> None:
-    """Raises ValueError where torch.compile would find no C++ compiler, or not the headers of this Python."""
-    named = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    if not shutil.which(named):
-        raise ValueError(f"compiled steps need a C++ compiler, and {named} is not found on this machine")
-    header = Path(sysconfig.get_paths()["include"], "Python.h")
-    if not header.exists():
-        raise ValueError(f"compiled steps need Python's C headers, and {header} does not exist")
-
-
 PRECISIONS = ("float32", "bf16", "float64")
 AUGMENTATIONS = ("replay", "redraw")
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """Where and how steps are computed: everything that moves a reproduction error away from zero.
+    """Where and how steps are computed: everything that moves a reproduction error away from zero."""
 
-    device: a torch device · precision: float32, bf16 (autocast over float32 weights) or float64 ·
-    threads: of the CPU, fixed so that a run can be repeated · onednn: use the oneDNN kernels ·
-    augmentation: `replay` uses the seeds a proof recorded, `redraw` draws fresh ones ·
-    compiled: torch.compile fuses what stands between the convolutions of the steps that `prove` and a replay take, on a
-    CPU with a C++ compiler; attacks differentiate twice, which it cannot, and stay eager.
-    """
-
-    device: str = "cpu"
-    precision: str = "float32"
-    threads: int = 1
-    onednn: bool = True
-    augmentation: str = "replay"
-    compiled: bool = False
+    device: str = "cpu"  # a torch device
+    precision: str = "float32"  # or bf16 (autocast over float32 weights), or float64
+    threads: int = 1  # of the CPU, fixed so that a run can be repeated
+    onednn: bool = True  # whether the oneDNN kernels are used
+    augmentation: str = "replay"  # of the seeds that a proof recorded; `redraw` draws fresh ones
+    compiled: bool = False  # by torch.compile; on a CPU, and never an attack's steps: it cannot differentiate twice
 
     def __post_init__(self):
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"the precision {self.precision!r} must be one of {', '.join(PRECISIONS)}")
-        if self.augmentation not in AUGMENTATIONS:
-            raise ValueError(f"the augmentation {self.augmentation!r} must be one of {', '.join(AUGMENTATIONS)}")
+        for name, known in (("precision", PRECISIONS), ("augmentation", AUGMENTATIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"the {name} {getattr(self, name)!r} must be one of {', '.join(known)}")
         try:
             torch.device(self.device)
         except (RuntimeError, TypeError) as error:
@@ -77,7 +45,7 @@ class Conditions:
         return replace(self, **changes)
 
     def to_json(self) -> dict:
-        """Without `compiled` where steps are not: so it was before there was the choice, and digests stay."""
+        """Without `compiled` where steps are not, so that digests are those from before there was the choice."""
         return {name: value for name, value in asdict(self).items() if name != "compiled" or value}
 
     @property
@@ -90,24 +58,39 @@ class Conditions:
 def applied(conditions: Conditions) -> Iterator[None]:
     """Puts process-wide settings in force and takes them back: threads, oneDNN, deterministic CUDA kernels.
 
-    What glibc keeps of freed memory stays set.
+    Raises ValueError if this machine lacks the GPU, or what compiled steps need.
     """
-    keep_freed_memory()
-    if conditions.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"the device {conditions.device} is not to be had on this machine; cpu is")
+    if conditions.device.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise ValueError(f"the device {conditions.device} is not to be had on this machine; cpu is")
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
     if conditions.compiled:
         require_compiler()
-    threads = torch.get_num_threads()
-    cudnn = (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark)
-    onednn = torch.backends.mkldnn.enabled
-    if conditions.device.startswith("cuda"):
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
+    keep_freed_memory()
+    cudnn, onednn, threads = torch.backends.cudnn, torch.backends.mkldnn, torch.get_num_threads()
+    before = cudnn.deterministic, cudnn.benchmark, onednn.enabled
     torch.set_num_threads(conditions.threads)
-    torch.backends.mkldnn.enabled = conditions.onednn
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    cudnn.deterministic, cudnn.benchmark, onednn.enabled = True, False, conditions.onednn
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.backends.mkldnn.enabled = onednn
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
+        cudnn.deterministic, cudnn.benchmark, onednn.enabled = before
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Has glibc keep what torch frees: otherwise every step gives memory back to the system and fetches it again."""
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
+        ctypes.CDLL(None).mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, in bytes: glibc's own limit
+        ctypes.CDLL(None).mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
+def require_compiler() -> None:
+    """Raises ValueError where torch.compile would find no C++ compiler, or not the headers of this Python."""
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if not shutil.which(compiler):
+        raise ValueError(f"compiled steps need a C++ compiler, and {compiler} is not found on this machine")
+    header = Path(sysconfig.get_paths()["include"], "Python.h")
+    if not header.exists():
+        raise ValueError(f"compiled steps need Python's C headers, and {header} does not exist")

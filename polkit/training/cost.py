@@ -3,48 +3,44 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from polkit.training.conditions import Conditions
 from polkit.training.step import Learner
 from polkit.training.task import Task
 
-Result = TypeVar("Result")
+# Gradient evaluations, as the paper counts them: of one update, and of one evaluation of the adversarial objective.
+GRADIENTS = {"forward": 0, "update": 1, "objective": 3}
 
 
 @dataclass(frozen=True)
 class Cost:
-    """gradient_evaluations: in the paper's currency, where an `update` is 1, one evaluation of the adversarial
-    objective is 3, and a joint gradient over k batches counts as one · floating_point_operations: of
-    convolutions and matrix products, counted per shape by torch, the same on every machine · wall_seconds:
-    elapsed, and of work that several workers shared the sum of theirs · stored_bytes: of the folder that was written.
-    """
+    """What was spent."""
 
-    gradient_evaluations: float = 0.0
-    floating_point_operations: int = 0
-    wall_seconds: float = 0.0
-    stored_bytes: int = 0
+    gradient_evaluations: float = 0.0  # as in GRADIENTS; a joint gradient over k batches counts as one
+    floating_point_operations: int = 0  # of convolutions and matrix products, the same on every machine
+    wall_seconds: float = 0.0  # elapsed; of work that several workers shared, the sum of theirs
+    stored_bytes: int = 0  # of the folder that was written
 
     def __add__(self, other: "Cost") -> "Cost":
-        mine, theirs = asdict(self), asdict(other)
-        return Cost(**{meter: mine[meter] + theirs[meter] for meter in mine})
+        return Cost(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
 
     def relative_to(self, other: "Cost") -> dict[str, float]:
         """Each meter as a fraction of `other`'s; NaN where the other spent nothing."""
-        mine, theirs = asdict(self), asdict(other)
-        return {meter: mine[meter] / theirs[meter] if theirs[meter] else float("nan") for meter in mine}
+        theirs = asdict(other)
+        return {meter: mine / (theirs[meter] or float("nan")) for meter, mine in asdict(self).items()}
 
 
 class Meter:
     """Counts what one party computes, from the moment it is made.
 
-    units: the Cost of one batch's `forward`, `update` and `objective` (see `training.unit_costs`).
+    units: kind of computation -> Cost of one batch (see `unit_costs`)
+    counts: kind of computation -> how often it was made
     """
 
     def __init__(self, units: Mapping[str, Cost]):
@@ -57,73 +53,48 @@ class Meter:
         """`times` computations of one kind, each jointly over `batches` batches."""
         unit = self.units[kind]
         self.counts[kind] += times
-        operations = unit.floating_point_operations * times * batches
-        self._spent += Cost(unit.gradient_evaluations * times, operations)
+        self._spent += Cost(unit.gradient_evaluations * times, unit.floating_point_operations * times * batches)
 
-    def collect(self, made: Iterable[tuple[Result, Cost, Counter[str]]]) -> Iterator[Result]:
-        """What workers made, one by one; what each of them spent and counted is charged here.
+    def collect(self, made: Iterable[tuple[Any, Cost, Counter[str]]]) -> Iterator[Any]:
+        """What workers made, one by one, while what each of them spent and counted is charged here.
 
-        Their own seconds count in place of those that went by while waiting: two workers are no cheaper than one.
+        Their own seconds count in place of the wait for them: two workers are no cheaper than one.
         """
-        results = iter(made)
-        while True:
-            asked = time.perf_counter()
-            found = next(results, None)
-            self._spent += Cost(wall_seconds=asked - time.perf_counter())
-            if found is None:
-                return
-            result, spent, counts = found
+        asked = self.elapsed()
+        for result, spent, counts in made:
+            self._spent += spent + Cost(wall_seconds=asked - self.elapsed())
             self.counts += counts
-            self._spent += spent
             yield result
+            asked = self.elapsed()
 
     def elapsed(self) -> float:
+        """Seconds since the meter was made."""
         return time.perf_counter() - self._start
 
     def cost(self) -> Cost:
         return self._spent + Cost(wall_seconds=self.elapsed())
 
 
-# What the paper counts for each (Section III-B, "Cost comparison").
-GRADIENTS = {"forward": 0, "update": 1, "objective": 3, "difference": 2}
-
-
 def unit_costs(task: Task, kinds: Sequence[str] = tuple(GRADIENTS)) -> dict[str, Cost]:
-    """The computation of one batch's `forward` pass, `update`, and adversarial `objective`: by a double backward, or
-    by the `difference` of two gradients in the images."""
+    """What one batch costs: a `forward` pass, an `update`, the adversarial `objective` with its gradient."""
     alike = task.replace(data="", half="", epochs=1, checkpoint_interval=1)
     return {kind: _counted_cost(alike, kind) for kind in kinds}
 
 
 @lru_cache(maxsize=64)
 def _counted_cost(task: Task, kind: str) -> Cost:
-    """Counted by running it once on torch's `meta` device, which computes shapes only: 1 s for all of `digits`."""
-    from torch.utils.flop_counter import FlopCounterMode  # takes 0.07 s to import, by way of triton
+    """Counted, per shape, by running it once on torch's `meta` device, which computes shapes only."""
+    from torch.utils.flop_counter import FlopCounterMode  # imports triton, which no other part of polkit waits for
 
     with torch.device("meta"):
         learner = Learner(task, Conditions(device="meta"))
     images = torch.empty((task.batch_size, *task.image_shape), device="meta", requires_grad=True)
     labels = torch.zeros(task.batch_size, dtype=torch.int64, device="meta")
-    weights = list(learner.model.parameters())
-
-    def forward() -> Tensor:
-        # The counter cannot hook a leaf that is a module's own input.
-        return F.cross_entropy(learner.model(images.clone()), labels)
-
-    def objective() -> None:
-        gradient = torch.autograd.grad(forward(), weights, create_graph=True)
-        torch.autograd.grad(sum((part**2).sum() for part in gradient), images)
-
-    def difference() -> None:
-        torch.autograd.grad(forward(), [*weights, images])
-        torch.autograd.grad(forward(), images)
-
-    runs = {
-        "forward": forward,
-        "update": lambda: torch.autograd.grad(forward(), weights),
-        "objective": objective,
-        "difference": difference,
-    }
     with FlopCounterMode(display=False) as counter:
-        runs[kind]()
+        # A clone, since the counter cannot hook a leaf that is a module's own input.
+        loss = F.cross_entropy(learner.model(images.clone()), labels)
+        if kind != "forward":
+            gradient = torch.autograd.grad(loss, [*learner.model.parameters()], create_graph=kind == "objective")
+        if kind == "objective":
+            torch.autograd.grad(sum((part**2).sum() for part in gradient), images)
     return Cost(GRADIENTS[kind], counter.get_total_flops())

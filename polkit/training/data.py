@@ -18,35 +18,45 @@ PIXEL_STATISTICS = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
 }
-
-
-IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # of any other data
 
 
 @dataclass(frozen=True)
 class Points:
-    """Data points: images uint8 (n, channels, height, width), labels int64 (n,)."""
+    """Data points."""
 
-    images: Tensor
-    labels: Tensor
+    images: Tensor  # uint8 (n, channels, height, width)
+    labels: Tensor  # int64 (n,)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices) -> "Points":
-        # Not images[chosen], which asks a second thread even for one batch of `digits`: 8 ms in place of 4 µs while
-        # other processes have the cores.
         if not isinstance(indices, Tensor):
             indices = torch.from_numpy(np.asarray(indices, dtype=np.int64))
         chosen = indices.to(self.labels.device)
+        # Not images[chosen], which waits for a second thread even for one small batch.
         return Points(self.images.index_select(0, chosen), self.labels.index_select(0, chosen))
 
-    def to(self, device: str) -> "Points":
-        parts = (self.images, self.labels)
-        if torch.device(device).type == "cuda" and not self.labels.is_cuda:
-            # From pinned memory the copy runs while the CPU goes on.
-            parts = tuple(part.pin_memory() for part in parts)
-        return Points(*(part.to(device, non_blocking=True) for part in parts))
+    def to(self, device: str | torch.device) -> "Points":
+        return Points(*_moved(device, self.images, self.labels))
+
+
+@dataclass(frozen=True)
+class Shifts:
+    """What is drawn to augment n images."""
+
+    offsets: Tensor  # int64 (2, n, 1), of rows and of columns
+    flipped: Tensor  # bool (n, 1)
+
+    def to(self, device: str | torch.device) -> "Shifts":
+        return Shifts(*_moved(device, self.offsets, self.flipped))
+
+
+def _moved(device: str | torch.device, *parts: Tensor) -> list[Tensor]:
+    if torch.device(device).type == "cuda" and not parts[0].is_cuda:
+        parts = [part.pin_memory() for part in parts]  # from pinned memory the copy runs while the CPU goes on
+    return [part.to(device, non_blocking=True) for part in parts]
 
 
 def derive_seed(seed: int, *purpose) -> int:
@@ -55,15 +65,15 @@ def derive_seed(seed: int, *purpose) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def data_home() -> Path:
-    """Where image files are looked for: $POLKIT_DATA, or `data` in the user's cache folder of polkit."""
-    return Path(os.environ.get("POLKIT_DATA") or polkit_home() / "data")
-
-
 def polkit_home() -> Path:
     """Where proofs and calibrations are kept: $POLKIT_HOME, or `polkit` in the user's cache folder."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("POLKIT_HOME") or Path(cache) / "polkit")
+
+
+def data_home() -> Path:
+    """Where image files are looked for: $POLKIT_DATA, or `data` in `polkit_home`."""
+    return Path(os.environ.get("POLKIT_DATA") or polkit_home() / "data")
 
 
 def training_points(task: Task) -> Points:
@@ -92,7 +102,7 @@ test_points.__test__ = False  # its name follows training_points; pytest must no
 
 def _load(task: Task, train: bool) -> Points:
     if task.data == "digits":
-        return _digits(train)
+        return _digits().take(range(1408) if train else range(1408, 1797))
     if task.data == "cifar10":
         files = [f"data_batch_{number}.bin" for number in range(1, 6)] if train else ["test_batch.bin"]
         return _cifar(data_home() / "cifar-10-batches-bin", files, "cifar-10-binary.tar.gz", label_bytes=1)
@@ -101,14 +111,13 @@ def _load(task: Task, train: bool) -> Points:
         return _cifar(data_home() / "cifar-100-binary", [file], "cifar-100-binary.tar.gz", label_bytes=2)
     if task.data == "imagenet10":
         path = data_home() / "imagenet"
-        wanted = path / ("train" if train else "val")
-        for folder in (path / "train", wanted):  # the training set numbers the classes
-            if not folder.is_dir():
-                raise FileNotFoundError(
-                    f"ImageNet is not at {folder}: put the ILSVRC 2012 images there, one folder per class, "
-                    "or set POLKIT_DATA to the folder that holds `imagenet`"
-                )
-        return _image_folder(wanted, task, _class_folders(path / "train")[:10])
+        numbered, wanted = path / "train", path / ("train" if train else "val")
+        if missing := [folder for folder in (numbered, wanted) if not folder.is_dir()]:
+            raise FileNotFoundError(
+                f"ImageNet is not at {missing[0]}: put the ILSVRC 2012 images there, one folder per class, "
+                "or set POLKIT_DATA to the folder that holds `imagenet`"
+            )
+        return _image_folder(wanted, task, _class_folders(numbered)[:10])
     path = Path(task.data.removeprefix("folder:"))
     wanted, classes = split_folder(path, train), _class_folders(split_folder(path, train=True))
     unknown = sorted(set(_class_folders(wanted)) - set(classes))
@@ -117,25 +126,15 @@ def _load(task: Task, train: bool) -> Points:
     return _image_folder(wanted, task, classes)
 
 
-def _class_folders(path: Path) -> list[str]:
-    return sorted(entry.name for entry in path.iterdir() if entry.is_dir())
-
-
-def _digits(train: bool) -> Points:
-    images, labels = _all_digits()
-    chosen = slice(None, 1408) if train else slice(1408, None)
-    return Points(torch.tensor(images[chosen])[:, None], torch.tensor(labels[chosen]))
-
-
-@lru_cache(maxsize=1)  # scikit-learn parses their text at every call, 7 ms; a verification needs them five times
-def _all_digits() -> tuple[np.ndarray, np.ndarray]:
-    """uint8 (1797, 8, 8) images and int64 (1797,) labels, in a random order that is always the same."""
+@lru_cache(maxsize=1)  # scikit-learn parses their text at every call
+def _digits() -> Points:
+    """All of them, in a random order that is always the same."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
     images = np.rint(digits.images[order] * (255 / 16)).astype(np.uint8)  # the pixels are 0 to 16
-    return images, digits.target[order].astype(np.int64)
+    return Points(torch.from_numpy(images)[:, None], torch.from_numpy(digits.target[order].astype(np.int64)))
 
 
 def _cifar(path: Path, files: list[str], archive: str, label_bytes: int) -> Points:
@@ -155,24 +154,21 @@ def _cifar(path: Path, files: list[str], archive: str, label_bytes: int) -> Poin
     return Points(torch.from_numpy(images), torch.from_numpy(rows[:, label_bytes - 1].astype(np.int64)))
 
 
-def _list_images(path: Path, classes: list[str]) -> list[tuple[str, int]]:
-    from torchvision.datasets import folder as image_folder  # takes 2 s to import, and only image folders need it
-
-    numbering = {name: number for number, name in enumerate(classes)}
-    return image_folder.make_dataset(str(path), numbering, extensions=IMAGE_SUFFIXES, allow_empty=True)
+def _class_folders(path: Path) -> list[str]:
+    return sorted(entry.name for entry in path.iterdir() if entry.is_dir())
 
 
 def _image_folder(path: Path, task: Task, classes: list[str]) -> Points:
-    from torchvision.datasets import folder as image_folder
+    from torchvision.datasets import folder  # slow to import, and only image folders need it
     from torchvision.transforms.functional import pil_to_tensor
 
+    numbering = {name: number for number, name in enumerate(classes)}
+    found = folder.make_dataset(str(path), numbering, extensions=IMAGE_SUFFIXES, allow_empty=True)
     # Shuffled, since folders come class by class: a smaller `train_size` must not mean fewer classes.
-    found = _list_images(path, classes)
     listed = [found[row] for row in np.random.default_rng(0).permutation(len(found))]
     images = torch.empty((len(listed), *task.image_shape), dtype=torch.uint8)
     for row, (file, _) in enumerate(listed):
-        picture = image_folder.default_loader(file).resize(task.image_shape[:0:-1])
-        images[row] = pil_to_tensor(picture)
+        images[row] = pil_to_tensor(folder.default_loader(file).resize(task.image_shape[:0:-1]))
     return Points(images, torch.tensor([label for _, label in listed], dtype=torch.int64))
 
 
@@ -183,11 +179,26 @@ def epoch_batches(task: Task, seed: int, epoch: int) -> np.ndarray:
     return order[:used].reshape(task.steps_per_epoch, task.batch_size).astype(np.int32)
 
 
+def batch_order(task: Task, seed: int) -> np.ndarray:
+    """𝕀: int32 (T, B), the batches of all epochs (Algorithm 1, lines 3-4)."""
+    return np.concatenate([epoch_batches(task, seed, epoch) for epoch in range(task.epochs)])
+
+
+def augmentation_order(task: Task, seed: int, steps: int) -> np.ndarray:
+    """int64 (steps,): the seed of each step, from which that batch's shifts and flips are drawn."""
+    return np.array([derive_seed(seed, "augmentation", step) for step in range(steps)], dtype=np.int64)
+
+
 def signature(batch: Points) -> bytes:
     """h(), Algorithm 1 line 9: SHA-256 over every byte of the pixels, then of the labels (32 bytes)."""
     digest = hashlib.sha256(batch.images.cpu().contiguous().numpy())
     digest.update(batch.labels.cpu().contiguous().numpy().astype("<i8", copy=False))
     return digest.digest()
+
+
+def signatures_of(points: Points, batches: np.ndarray) -> np.ndarray:
+    """ℍ: uint8 (T, 32), the signature of each batch (Algorithm 1, line 9)."""
+    return np.stack([np.frombuffer(signature(points.take(batch)), np.uint8) for batch in batches])
 
 
 def normalise(task: Task, images: Tensor) -> Tensor:
@@ -199,22 +210,7 @@ def normalise(task: Task, images: Tensor) -> Tensor:
 @lru_cache(maxsize=16)  # made at every step, they would make a GPU wait for the CPU
 def _pixel_statistics(data: str, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     mean, deviation = PIXEL_STATISTICS.get(data, IMAGENET_STATISTICS)
-    shape = (1, -1, 1, 1)
-    return tuple(torch.tensor(values, dtype=dtype, device=device).view(shape) for values in (mean, deviation))
-
-
-@dataclass(frozen=True)
-class Shifts:
-    """What is drawn to augment n images. offsets: int64 (2, n, 1), of rows and of columns · flipped: bool (n, 1)."""
-
-    offsets: Tensor
-    flipped: Tensor
-
-    def to(self, device: str | torch.device) -> "Shifts":
-        parts = (self.offsets, self.flipped)
-        if torch.device(device).type == "cuda":  # from pinned memory the GPU need not wait
-            parts = tuple(part.pin_memory() for part in parts)
-        return Shifts(*(part.to(device, non_blocking=True) for part in parts))
+    return tuple(torch.tensor(each, dtype=dtype, device=device).view(1, -1, 1, 1) for each in (mean, deviation))
 
 
 def draw_shifts(task: Task, count: int, seed: int) -> Shifts:
@@ -242,22 +238,5 @@ def shifted(task: Task, images: Tensor, shifts: Shifts) -> Tensor:
         columns = torch.where(shifts.flipped, columns.flip(1), columns)
     columns = offsets[1] + columns
     padded = torch.nn.functional.pad(images, [task.shift] * 4)
-    width_padded = width + 2 * task.shift
-    flat = (rows[:, :, None] * width_padded + columns[:, None, :]).view(count, 1, -1)
-    gathered = padded.flatten(2).gather(2, flat.expand(-1, images.shape[1], -1))
-    return gathered.view_as(images)
-
-
-def batch_order(task: Task, seed: int) -> np.ndarray:
-    """𝕀: int32 (T, B), the batches of all epochs (Algorithm 1, lines 3-4)."""
-    return np.concatenate([epoch_batches(task, seed, epoch) for epoch in range(task.epochs)])
-
-
-def augmentation_order(task: Task, seed: int, steps: int) -> np.ndarray:
-    """int64 (T,): one seed per step, from which that batch's shifts and flips are drawn."""
-    return np.array([derive_seed(seed, "augmentation", step) for step in range(steps)], dtype=np.int64)
-
-
-def signatures_of(points: Points, batches: np.ndarray) -> np.ndarray:
-    """ℍ: uint8 (T, 32), the signature of each batch (Algorithm 1, line 9)."""
-    return np.stack([np.frombuffer(signature(points.take(batch)), np.uint8) for batch in batches])
+    flat = (rows[:, :, None] * padded.shape[3] + columns[:, None, :]).view(count, 1, -1)
+    return padded.flatten(2).gather(2, flat.expand(-1, images.shape[1], -1)).view_as(images)

@@ -1,4 +1,4 @@
-"""How a long computation tells how far it is, and how it is stopped from outside."""
+"""Long computations: how far they are, how they are stopped from outside, and who shares their work."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -8,8 +8,9 @@ from threading import Event
 
 from tqdm import tqdm
 
-# True: a bar on stderr · False: nothing · a function: told (done, total) before each item and after the last.
+# True: a bar on stderr. False: nothing. A function: told (done, total) before each item and after the last.
 Progress = bool | Callable[[int, int], None]
+JOBS_FOR_PROCESSES = 10  # fewer are done before processes have started
 
 
 class Cancelled(Exception):
@@ -19,24 +20,14 @@ class Cancelled(Exception):
 def reported(
     items: Iterable, *, total: int, title: str, progress: Progress, unit: str = "it", initial: int = 0
 ) -> Iterator:
-    """The items, one by one, while `progress` is told how many of `total` are done."""
+    """The items, one by one, while `progress` is told how many of `total` are done, counted from `initial`."""
     if not callable(progress):
-        yield from tqdm(
-            items,
-            initial=initial,
-            total=total,
-            desc=title,
-            unit=unit,
-            leave=False,
-            disable=not progress,
-            mininterval=0.5,
-        )
+        bar = {"desc": title, "unit": unit, "initial": initial, "total": total, "mininterval": 0.5}
+        yield from tqdm(items, **bar, leave=False, disable=not progress)
         return
-    done = initial
-    progress(done, total)
-    for item in items:
+    progress(initial, total)
+    for done, item in enumerate(items, initial + 1):
         yield item
-        done += 1
         progress(done, total)
 
 
@@ -44,9 +35,9 @@ def reported(
 def in_background(work: Callable[..., None], ahead: int = 2) -> Iterator[Callable[..., None]]:
     """Gives a function that hands its arguments to `work` in another thread, and returns at once.
 
-    At most `ahead` calls wait; with more to do the caller waits too, so that memory stays bounded. The first error of
-    `work` ends it: no later call is made, and the error is raised at one of the next calls, or where the block ends.
-    Whatever was handed over before the block is left, even by an error of its own, is done first.
+    ahead: calls that may wait; with more to do the caller waits too, so that memory stays bounded.
+    The first error of `work` ends it: later calls do nothing, and the error is raised at one of the next calls or where
+    the block ends. All that was handed over before the block is left, even by an error of its own, is done first.
     """
     failed, waiting = Event(), deque[Future]()
 
@@ -70,20 +61,17 @@ def in_background(work: Callable[..., None], ahead: int = 2) -> Iterator[Callabl
             future.result()
 
 
-JOBS_FOR_PROCESSES = 10
-
-
 def run_jobs(jobs: Sequence[tuple], workers: int, title: str, progress: Progress, *, threads: bool = False) -> Iterator:
-    """The result of each job (function, arguments), in the jobs' order, with a progress bar.
+    """The result of each job, in the jobs' order.
 
-    Few jobs share threads, since torch lets go of the interpreter while it computes: on `digits` two threads do 1.6
-    times the steps of one. Two processes do 1.9 times as many, but take 5 s to start. threads: never start processes;
-    for a job that sends its result back whole, as a forged interval does, they are no faster. Settings that are the
-    process's own (`applied`) must be the same for all jobs, and be in force around them: a thread that ends takes back
-    its own.
+    jobs: (function, arguments) each; process-wide settings (`applied`) must be the same for all, and in force around
+        them, since a thread that ends takes back its own
+    workers: that share the jobs: threads if there are few, since torch lets go of the interpreter while it computes
+        and processes take seconds to start; otherwise processes, which share nothing
+    threads: never start processes, as for jobs whose results are large
     """
     if workers > 1 and len(jobs) > 1:
-        import joblib  # takes 0.03 s to import
+        import joblib  # only here: not every run has workers
 
         backend = "threading" if threads or len(jobs) < JOBS_FOR_PROCESSES else "loky"
         parallel = joblib.Parallel(n_jobs=min(workers, len(jobs)), backend=backend, return_as="generator")

@@ -1,5 +1,6 @@
 """What is trained, and how: the auxiliary information 𝔸 of a proof (Definition 1, Section IV-A)."""
 
+import sys
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -9,30 +10,24 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tif
 
 @dataclass(frozen=True)
 class Task:
-    """A training task: data set, model, optimiser, schedule, and how often to record a checkpoint.
+    """A training task: data set, model, optimiser, schedule, and how often to record a checkpoint."""
 
-    epochs: E · steps_per_epoch: S · steps: T = E·S · checkpoint_interval: k (all in steps or epochs).
-    learning_rate: η, divided by `learning_rate_drop` at each epoch in `milestones`.
-    image_shape: (channels, height, width) in pixels · shift: largest random shift, in pixels.
-    half: "" for the whole training set, or one of the two disjoint halves (Figures 8 and 9).
-    """
-
-    data: str
+    data: str  # a name in NAMED_TASKS, or `folder:PATH`
     model: str
     classes: int
-    image_shape: tuple[int, int, int]
-    train_size: int
-    batch_size: int
-    epochs: int
-    checkpoint_interval: int
-    learning_rate: float
+    image_shape: tuple[int, int, int]  # channels, height, width, in pixels
+    train_size: int  # images used
+    batch_size: int  # B
+    epochs: int  # E
+    checkpoint_interval: int  # k, in steps
+    learning_rate: float  # η, before any drop
     momentum: float
     weight_decay: float
-    milestones: tuple[int, ...]
+    milestones: tuple[int, ...]  # epochs at whose start η is divided by `learning_rate_drop`
     learning_rate_drop: float
-    shift: int
-    flip: bool
-    half: str = ""
+    shift: int  # largest random shift, in pixels
+    flip: bool  # whether images are mirrored at random
+    half: str = ""  # one of the two disjoint halves of the training set (Figures 8 and 9); "" for the whole
 
     def __post_init__(self):
         for name in ("classes", "train_size", "batch_size", "epochs", "checkpoint_interval"):
@@ -41,13 +36,12 @@ class Task:
         if self.half and self.half not in HALVES:
             raise ValueError(f"task {self.data}: the half {self.half!r} must be one of {', '.join(HALVES)}")
         if self.train_size < self.batch_size:
-            raise ValueError(
-                f"task {self.name}: {self.train_size} training images do not fill one batch of {self.batch_size}"
-            )
+            images = f"{self.train_size} training images"
+            raise ValueError(f"task {self.name}: {images} do not fill one batch of {self.batch_size}")
         if self.checkpoint_interval > self.steps:
+            interval, steps = f"k = {self.checkpoint_interval}", f"training steps T = {self.steps}"
             raise ValueError(
-                f"task {self.name}: the checkpoint interval k = {self.checkpoint_interval} must not exceed "
-                f"the number of training steps T = {self.steps}"
+                f"task {self.name}: the checkpoint interval {interval} must not exceed the number of {steps}"
             )
 
     @property
@@ -69,7 +63,7 @@ class Task:
         return self.learning_rate / self.learning_rate_drop**drops
 
     def differs(self, other: "Task") -> list[str]:
-        """The fields by which a proof for `other` is none for this task; its data are its own affair."""
+        """The fields in which a proof of `other` does not suit this task; a proof may bring data of its own."""
         mine, theirs = self.to_json(), other.to_json()
         return [name for name in mine if name not in ("data", "half", "train_size") and mine[name] != theirs[name]]
 
@@ -84,7 +78,7 @@ class Task:
         return replace(self, **changes)
 
     def without_place(self) -> "Task":
-        """As a proof names it: a folder of images by its last part alone, wherever on a machine it lies."""
+        """As a proof names it: a folder of images by its last part alone, which says nothing about its maker."""
         if not self.data.startswith("folder:"):
             return self
         return replace(self, data=f"folder:{Path(self.data.removeprefix('folder:')).resolve().name}")
@@ -95,42 +89,25 @@ class Task:
     @staticmethod
     def from_json(values: dict) -> "Task":
         """Raises ValueError if a field is missing, unknown, or of another type than the task's own."""
-        expected = {field.name: field.type for field in fields(Task)}
-        if not isinstance(values, dict) or set(values) != set(expected):
-            raise ValueError(f"a task is an object with the fields {', '.join(expected)}")
-        for name, kind in expected.items():
-            value = values[name]
-            listed = kind in (tuple[int, int, int], tuple[int, ...])
-            if listed and not (isinstance(value, list) and all(type(item) is int for item in value)):
-                raise ValueError(f"the task's {name} must be a list of whole numbers, not {value!r}")
-            if not listed and type(value) is not kind and not (kind is float and type(value) is int):
-                raise ValueError(f"the task's {name} must be of type {kind.__name__}, not {value!r}")
-        if len(values["image_shape"]) != 3:
+        kinds = {field.name: field.type for field in fields(Task)}
+        if not isinstance(values, dict) or set(values) != set(kinds):
+            raise ValueError(f"a task is an object with the fields {', '.join(kinds)}")
+        return Task(**{name: _typed(name, kind, values[name]) for name, kind in kinds.items()})
+
+
+def _typed(name: str, kind: type, value: object) -> object:
+    """A JSON value as a field of a task: a list as a tuple, a whole number as a float where one is due."""
+    if kind in (tuple[int, int, int], tuple[int, ...]):
+        if not isinstance(value, list) or any(type(item) is not int for item in value):
+            raise ValueError(f"the task's {name} must be a list of whole numbers, not {value!r}")
+        if name == "image_shape" and len(value) != 3:
             raise ValueError("the task's image_shape must be [channels, height, width]")
-        try:
-            values = values | {name: float(values[name]) for name, kind in expected.items() if kind is float}
-        except OverflowError as error:
-            raise ValueError(f"a number of the task is too large ({error})") from error
-        return Task(**values | {"image_shape": tuple(values["image_shape"]), "milestones": tuple(values["milestones"])})
-
-
-DIGITS = Task(
-    data="digits",
-    model="resnet8",
-    classes=10,
-    image_shape=(1, 8, 8),
-    train_size=1408,
-    batch_size=64,
-    epochs=200,
-    checkpoint_interval=10,
-    learning_rate=0.05,
-    momentum=0.9,
-    weight_decay=1e-4,
-    milestones=(100, 150),
-    learning_rate_drop=10.0,
-    shift=1,
-    flip=False,
-)
+        return tuple(value)
+    if kind is float and type(value) is int and abs(value) <= sys.float_info.max:
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"the task's {name} must be of type {kind.__name__}, not {value!r}")
+    return value
 
 
 CIFAR10 = Task(
@@ -151,16 +128,25 @@ CIFAR10 = Task(
     flip=True,
 )
 
-
 CIFAR100 = CIFAR10.replace(
     data="cifar100", model="resnet50", classes=100, weight_decay=5e-4, milestones=(60, 120, 160), learning_rate_drop=5.0
 )
-
 
 IMAGENET10 = CIFAR10.replace(
     data="imagenet10", model="resnet18", image_shape=(3, 128, 128), train_size=13_000, shift=16
 )
 
+DIGITS = CIFAR10.replace(
+    data="digits",
+    model="resnet8",
+    image_shape=(1, 8, 8),
+    train_size=1408,
+    batch_size=64,
+    checkpoint_interval=10,
+    learning_rate=0.05,
+    shift=1,
+    flip=False,
+)
 
 NAMED_TASKS = {named.data: named for named in (DIGITS, CIFAR10, CIFAR100, IMAGENET10)}
 
@@ -169,23 +155,21 @@ def task(name: str, *, epochs: int = 0, checkpoint_interval: int = 0, train_size
     """The task of a name: `digits`, `cifar10`, `cifar100`, `imagenet10` or `folder:PATH`.
 
     `:first-half` or `:second-half` at the end names one of the two disjoint halves of its training set.
-    epochs: E · checkpoint_interval: k · train_size: images used; 0 leaves the task's own.
+    Of `epochs`, `checkpoint_interval` and `train_size`, 0 leaves the task's own.
     Raises ValueError for an unknown name and FileNotFoundError for a folder without images.
     """
-    wanted = {"train_size": train_size, "epochs": epochs, "checkpoint_interval": checkpoint_interval}
-    return _named(name).replace(**{field: value for field, value in wanted.items() if value})
-
-
-def _named(name: str) -> Task:
-    base, _, last = name.rpartition(":")
-    base, half = (base, last) if last in HALVES and base else (name, "")
+    base, _, half = name.rpartition(":")
+    if not base or half not in HALVES:
+        base, half = name, ""
     if base.startswith("folder:"):
         whole = _folder_task(base)
     elif base in NAMED_TASKS:
         whole = NAMED_TASKS[base]
     else:
         raise ValueError(f"there is no task {name!r}; the tasks are {', '.join(NAMED_TASKS)} and folder:PATH")
-    return whole.replace(half=half, train_size=whole.train_size // 2) if half else whole
+    changes = {"half": half, "train_size": train_size or (whole.train_size // 2 if half else 0)}
+    changes |= {"epochs": epochs, "checkpoint_interval": checkpoint_interval}
+    return whole.replace(**{field: value for field, value in changes.items() if value})
 
 
 def _folder_task(data: str) -> Task:
@@ -198,10 +182,10 @@ def _folder_task(data: str) -> Task:
 def split_folder(path: Path, train: bool) -> Path:
     """PATH/train, or PATH/test (else PATH/val), each with one folder of images per class."""
     names = ["train"] if train else ["test", "val"]
-    for name in names:
-        if (path / name).is_dir():
-            return path / name
-    raise FileNotFoundError(f"{path} has no folder {' or '.join(names)} with one folder of images per class")
+    found = [path / name for name in names if (path / name).is_dir()]
+    if not found:
+        raise FileNotFoundError(f"{path} has no folder {' or '.join(names)} with one folder of images per class")
+    return found[0]
 
 
 def shown_task(name: str) -> str:

@@ -3,24 +3,13 @@
 from polkit.verifier.calibration import CALIBRATION_BYTES, Calibration, calibrate, load_calibration, prepare
 from polkit.verifier.inspection import (
     OPTIMISER,
+    Inspection,
     Reason,
     check_checkpoints,
     check_claims,
-    check_data,
     check_files,
-    check_optimiser,
-    replayed_task,
+    inspect_proof,
     test_initialisation,
 )
-from polkit.verifier.replay import (
-    STATE,
-    Evidence,
-    Recorded,
-    gather,
-    interval_errors,
-    reached_after,
-    recorded_data,
-    select_intervals,
-    spread_starts,
-)
-from polkit.verifier.verdict import Verdict, verify, worst_ratios
+from polkit.verifier.replay import STATE, Recorded, interval_errors, reached_after, recorded_data, select_intervals
+from polkit.verifier.verdict import Verdict, error_reasons, verify, worst_ratios

@@ -6,13 +6,15 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from polkit.proof import Proof, cache_folder, made_alone, read_json, shown, stands, tensor_shapes, write_text_whole
+from polkit.proof import Proof, cache_folder, made_alone, read_json, shown, tensor_shapes, write_text_whole
 from polkit.prover import cached_proof, prove, train
 from polkit.training import (
     DISTANCES,
@@ -31,39 +33,32 @@ from polkit.training import (
     training_points,
     unit_costs,
 )
-from polkit.verifier.replay import interval_jobs
+from polkit.verifier.replay import Table, compared, interval_jobs, looked_up
 
 CALIBRATION_BYTES = 2**20  # ours have 3 kB
-NUMBERS = ("margin", "replays", "false_rejection_rate", "interval_false_rejection_rate")
-LARGEST = sys.float_info.max
-CONDITION_TYPES = {field.name: field.type for field in fields(Conditions)}
 DEVICES = re.compile(r"cpu|mps|(cuda|xpu)(:\d{1,3})?")
 MOST_THREADS = 4096
 MOST_ELEMENTS = 2 * 10**9  # of a checkpoint; a ResNet-50's has 47 million
-Table = Mapping[str, Mapping[str, float]]  # part -> distance -> value
+RATES = ("margin", "replays", "false_rejection_rate", "interval_false_rejection_rate")
+Reference = tuple[Checkpoint, float]  # an independently trained model, and the seconds that it took
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a verifier knows before it sees a proof: the task, its own Conditions, and δ in each distance.
+    """What a verifier knows before it sees a proof. Tables: part -> distance -> value.
 
-    thresholds: δ; ∞ where no δ exists for a distance of the buffers, which then decides nothing ·
-    honest_maximum: max_t ε_repr(t) over all replays · reference: d_ref, the distance between two models trained
-    independently; each part -> distance -> value. The weights' tables are the paper's; the buffers' hold the running
-    means and variances of the normalisation layers to the same standard.
-    margin: δ is the honest maximum times this · false_rejection_rate: the share of replays that would be
-    rejected by a δ calibrated on the other replays alone · interval_false_rejection_rate: likewise, of intervals.
+    The weights' thresholds are the paper's; the buffers' hold running means and variances to the same standard.
     """
 
     task: Task
-    conditions: Conditions
-    thresholds: Table
-    honest_maximum: Table
-    reference: Table
-    margin: float
-    replays: int
-    false_rejection_rate: float
-    interval_false_rejection_rate: float
+    conditions: Conditions  # of the verifier's own replays
+    thresholds: Table  # δ; ∞ where none exists for a distance of the buffers, which then decides nothing
+    honest_maximum: Table  # max_t ε_repr(t) over all replays
+    reference: Table  # d_ref, the distance between two models that were trained independently
+    margin: float  # δ is the honest maximum times this
+    replays: int  # how often each interval was replayed
+    false_rejection_rate: float  # the share of replays that a δ calibrated on the others alone would reject
+    interval_false_rejection_rate: float  # the share of their intervals
     cost: Cost
 
     def normalised(self, values: Mapping[str, float], part: str = "weights") -> dict[str, float]:
@@ -72,56 +67,69 @@ class Calibration:
 
     def scaled(self, factor: float) -> "Calibration":
         """The same calibration with every δ multiplied by `factor`."""
-        thresholds = {
-            part: {name: value * factor for name, value in table.items()} for part, table in self.thresholds.items()
-        }
-        return Calibration(**{**self.__dict__, "thresholds": thresholds})
-
-    @property
-    def undecided(self) -> list[str]:
-        """The distances of the buffers that have no δ, because honest replays come as far as d_ref."""
-        return [name for name, value in self.thresholds["buffers"].items() if math.isinf(value)]
+        tables = self.thresholds.items()
+        scaled = {part: {name: value * factor for name, value in table.items()} for part, table in tables}
+        return replace(self, thresholds=scaled)
 
     def save(self, file: str | Path) -> None:
         values = asdict(self) | {"task": self.task.to_json(), "conditions": self.conditions.to_json()}
-        # JSON has no ∞.
-        values["thresholds"]["buffers"] |= dict.fromkeys(self.undecided)
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
-        write_text_whole(Path(file), json.dumps(values, indent=1, allow_nan=False))
+        buffers = values["thresholds"]["buffers"]
+        buffers |= {name: None for name, value in buffers.items() if math.isinf(value)}  # JSON has no ∞
+        save_settings(file, values)
+
+
+def save_settings(file: str | Path, values: dict) -> None:
+    """Writes what a verifier has measured as JSON."""
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    write_text_whole(Path(file), json.dumps(values, indent=1, allow_nan=False))
+
+
+def load_settings(file: str | Path, wanted: str, read: Callable[[dict], Any]) -> Any:
+    """What `read` makes of a file that somebody else may have written; ValueError, in one sentence, if it cannot."""
+    try:
+        return read(read_json(file, CALIBRATION_BYTES))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(shown(f"{file} {wanted} ({error})")) from error
 
 
 def load_calibration(file: str | Path) -> Calibration:
     """Raises ValueError, in one sentence, if the file is not a calibration; it may come from somebody else."""
-    try:
-        values = read_json(file, CALIBRATION_BYTES)
-        buffers = values["thresholds"]["buffers"]
-        undecided = [name for name in DISTANCES if buffers[name] is None]
-        buffers |= dict.fromkeys(undecided, 0.0)
-        tables = {name: values[name] for name in ("thresholds", "honest_maximum", "reference")}
-        for name, table in tables.items():
-            if set(table) != set(PARTS) or any(set(table[part]) != set(DISTANCES) for part in PARTS):
-                raise ValueError(f"{name} must have the parts {', '.join(PARTS)}, each with {', '.join(DISTANCES)}")
-            if not all(_is_number(number) for part in PARTS for number in table[part].values()):
-                raise ValueError(f"{name} holds something other than distances")
-        if not all(_is_number(values[name]) for name in NUMBERS) or not all(map(_is_number, values["cost"].values())):
-            raise ValueError("its margin, replays, rates and cost must be numbers")
-        buffers |= dict.fromkeys(undecided, math.inf)
-        task, conditions = Task.from_json(values["task"]), Conditions(**values["conditions"])
-        if {name: type(value) for name, value in asdict(conditions).items()} != CONDITION_TYPES:
-            raise ValueError(f"its conditions must be {', '.join(CONDITION_TYPES)}, each of its own type")
-        if not DEVICES.fullmatch(conditions.device) or conditions.threads > MOST_THREADS:
-            raise ValueError(f"it asks for {conditions.threads} threads on {conditions.device!r}")
-        if sum(shape.numel() for shape in tensor_shapes(task).values()) > MOST_ELEMENTS:
-            raise ValueError(f"the model of task {task.name} has more than {MOST_ELEMENTS} numbers")
-        return Calibration(**values | {"task": task, "conditions": conditions, "cost": Cost(**values["cost"])})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        text = f"{file} is not a calibration that `polkit calibrate` wrote ({error})"
-        raise ValueError(shown(text)) from error
+    return load_settings(file, "is not a calibration that `polkit calibrate` wrote", _read_calibration)
 
 
-def _is_number(value: object) -> bool:
-    """A finite one that is not negative: no bool, and no whole number that a float cannot hold."""
-    return type(value) in (int, float) and 0 <= value <= LARGEST
+def _read_calibration(values: dict) -> Calibration:
+    task, buffers = Task.from_json(values["task"]), values["thresholds"]["buffers"]
+    if sum(shape.numel() for shape in tensor_shapes(task).values()) > MOST_ELEMENTS:
+        raise ValueError(f"the model of task {task.name} has more than {MOST_ELEMENTS} numbers")
+    buffers |= {name: math.inf for name, value in buffers.items() if value is None}
+    read = {name: read_table(name, values[name], PARTS) for name in ("thresholds", "honest_maximum", "reference")}
+    read |= {name: read_number(name, values[name]) for name in RATES}
+    read |= {"task": task, "conditions": read_conditions(values["conditions"])}
+    read["cost"] = Cost(**{meter: read_number(meter, value) for meter, value in values["cost"].items()})
+    return Calibration(**values | read)
+
+
+def read_table(name: str, values: Table, parts: Sequence[str]) -> Table:
+    """part -> distance -> number, with all these parts and distances and no others."""
+    if set(values) != set(parts) or any(set(values[part]) != set(DISTANCES) for part in parts):
+        raise ValueError(f"{name} must have the parts {', '.join(parts)}, each with {', '.join(DISTANCES)}")
+    return {part: {each: read_number(name, value) for each, value in values[part].items()} for part in parts}
+
+
+def read_number(name: str, value: object) -> float:
+    """A number that is not negative: no bool, and no whole number that a float cannot hold."""
+    if type(value) not in (int, float) or not (0 <= value <= sys.float_info.max or value == math.inf):
+        raise ValueError(f"{name} holds {value!r}, where a number from 0 up must be")
+    return value
+
+
+def read_conditions(values: dict) -> Conditions:
+    conditions, types = Conditions(**values), {field.name: field.type for field in fields(Conditions)}
+    if {name: type(value) for name, value in asdict(conditions).items()} != types:
+        raise ValueError(f"its conditions must be {', '.join(types)}, each of its own type")
+    if not DEVICES.fullmatch(conditions.device) or conditions.threads > MOST_THREADS:
+        raise ValueError(f"it asks for {conditions.threads} threads on {conditions.device!r}")
+    return conditions
 
 
 def calibrate(
@@ -135,24 +143,96 @@ def calibrate(
     workers: int | None = None,
     out: str | Path | None = None,
     progress: Progress = True,
+    reference: Iterator[Reference] | None = None,
 ) -> Calibration:
-    """δ for the task of an honest proof, as its verifier's own Conditions make it.
+    """δ = margin · max ε_repr in each distance, over replays of an honest proof under the verifier's own Conditions.
 
-    Replays every interval (or those of the `first_epochs`, where errors are largest) `replays` times with
-    independent draws, trains a second model from another seed for d_ref, its distance to the proof's, and sets
-    δ = margin · max ε_repr in each distance. Kept in the cache, or in `out`.
-    workers: threads or processes to spread the work over (default: one per core).
-    A δ that would not lie below d_ref decides nothing: that of a distance of the buffers becomes ∞.
+    d_ref is the distance to a second model, trained from another seed. A δ of the buffers that would not lie below it
+    decides nothing, and becomes ∞.
+
+    replays: of each interval, with independent draws
+    first_epochs: replay the intervals of these alone, where errors are largest
+    seed: of the draws and of the second model
+    workers: threads or processes to spread the work over (default: one per core)
+    out: the file to keep it in (default: one in the cache, read if it is there)
+    reference: gives the second model, if somebody else trains it
+
     Raises ValueError if replays < 2, margin <= 1, or if some δ of the weights would not lie below d_ref.
     """
-    settings = {"replays": replays, "first_epochs": first_epochs, "margin": margin, "seed": seed}
-    file = _calibration_file(proof, conditions, settings, out)
-    if not out and stands(file):
+    if replays < 2:
+        raise ValueError(f"{replays} replay cannot show a false rejection: use at least 2")
+    if margin <= 1:
+        raise ValueError(f"the margin is {margin}: δ lies above honest errors only if greater than 1")
+    facts = {"replays": replays, "first_epochs": first_epochs, "margin": margin, "seed": seed}
+    facts |= {"proof": proof.digest, "conditions": conditions.to_json()}
+    file = Path(out) if out else cache_folder("calibrations", **facts).with_suffix(".json")
+    if not out and file.exists():
         return load_calibration(file)
     with made_alone(file):
-        if not out and file.exists():
+        if not out and file.exists():  # another process has made it meanwhile
             return load_calibration(file)
-        return _measure(proof, conditions, **settings, workers=workers, file=file, progress=progress)
+        task, meter = proof.task, Meter(unit_costs(proof.task, ["update"]))
+        last = task.steps if first_epochs is None else first_epochs * task.steps_per_epoch
+        starts = [start for start in proof.checkpoint_steps[:-1] if start < last]
+        jobs = [] if reference else [(train_reference, (task, seed, conditions, proof.points()))]
+        for number in range(replays):
+            jobs += interval_jobs(proof, task, conditions, starts, derive_seed(seed, "replay", number))
+        with applied(conditions):
+            workers = workers or max(1, (os.cpu_count() or 1) // conditions.threads)
+            found = list(run_jobs(jobs, workers, "calibrating", progress))
+        second, seconds = next(reference) if reference else (found.pop(0)[0], 0.0)
+        errors = pd.DataFrame([row for rows in found for row in rows])
+        errors["replay"] = np.arange(replays).repeat(len(errors) // replays)
+        replayed = sum(min(start + proof.checkpoint_interval, proof.steps) - start for start in starts)
+        meter.charge("update", replays * replayed + task.steps)
+        own = proof.checkpoint(proof.steps).parts()
+        d_ref = {part: distances(own[part], second.parts()[part]) for part in PARTS}
+        cost = meter.cost() + Cost(wall_seconds=seconds)
+        calibration = Calibration(task, conditions, margin=margin, cost=cost, **thresholds_of(errors, d_ref, margin))
+        calibration.save(file)
+        return calibration
+
+
+def train_reference(task: Task, seed: int, conditions: Conditions, points: Points | None = None) -> Reference:
+    """W_T of a training with other initial weights and batches. points: the honest proof's, if they travel with it."""
+    begun = time.perf_counter()
+    points = training_points(task) if points is None else points
+    return train(task, derive_seed(seed, "reference"), conditions, points), time.perf_counter() - begun
+
+
+def thresholds_of(errors: pd.DataFrame, reference: Table, margin: float) -> dict:
+    """The fields of a Calibration that follow from the errors of honest replays and from d_ref.
+
+    errors: rows of `interval_errors` with a column `replay`, the number of the replay
+    """
+    apart = pd.Series({(part, name): reference[part][name] for part in PARTS for name in DISTANCES})
+    maxima = errors.pivot_table(index=["part", "distance"], columns="replay", values="error", aggfunc="max")
+    maxima = maxima.loc[apart.index]
+    highest = maxima.max(axis=1)
+    undecided = ~(highest * margin < apart)
+    for part, name in undecided.index[undecided]:
+        if part == "weights":
+            raise ValueError(
+                f"no threshold exists for the weights in {name}: the honest errors reach {highest[part, name]:.3g}, "
+                f"times {margin} that is not below d_ref = {apart[part, name]:.3g}"
+            )
+    rejected = []
+    for held_out, rows in errors.groupby("replay"):
+        others = maxima.drop(columns=held_out).max(axis=1) * margin
+        passed = compared(rows, looked_up(_table(others.mask(undecided, math.inf)), rows))["passed"]
+        rejected.append((~passed).groupby(rows["start"]).any())
+    return {
+        "thresholds": _table((highest * margin).mask(undecided, math.inf)),
+        "honest_maximum": _table(highest),
+        "reference": reference,
+        "replays": len(rejected),
+        "false_rejection_rate": float(np.mean([each.any() for each in rejected])),
+        "interval_false_rejection_rate": float(np.mean([each.mean() for each in rejected])),
+    }
+
+
+def _table(values: pd.Series) -> Table:
+    return {part: {name: float(values[part, name]) for name in DISTANCES} for part in PARTS}
 
 
 def prepare(
@@ -160,133 +240,22 @@ def prepare(
     seed: int = 0,
     *,
     conditions: Conditions = Conditions(),
-    replays: int = 4,
     workers: int | None = None,
     progress: Progress = True,
 ) -> tuple[Proof, Calibration]:
     """What every chapter after the second starts from: `prove`, then `calibrate` with redrawn augmentation.
 
-    So that an empty cache costs a reader about a minute on two cores, the model for d_ref is trained in a second
-    process while the proof is being made, and only the first 25 epochs are replayed. A shortcut: in
-    six trainings of `digits`, other replays of the later epochs reached 0.66 δ at most, and the largest error of the
-    first 25 lies at δ / 1.5 = 0.67 δ.
+    So that an empty cache costs a reader little, the model for d_ref is trained in a second process while the proof is
+    being made, and only the first 25 epochs are replayed. A shortcut: in six trainings of `digits`, other replays of
+    the later epochs reached 0.66 δ at most, and the largest error of the first 25 lies at δ / 1.5 = 0.67 δ.
     """
-    redrawn = conditions.replace(augmentation="redraw")
-    settings = {"replays": replays, "first_epochs": 25, "margin": 1.5, "seed": 1}
-    if cached_proof(task, seed, conditions).exists() or workers == 1:
-        proof = prove(task, seed, conditions=conditions, progress=progress)
-        return proof, calibrate(proof, conditions=redrawn, workers=workers, progress=progress, **settings)
-    import joblib  # takes 0.03 s to import
+    redrawn, reference, draws = conditions.replace(augmentation="redraw"), None, 1
+    if workers != 1 and not cached_proof(task, seed, conditions).exists():
+        import joblib  # here, for a fast start
 
-    # A process, not a thread: the proof's own seconds must not be those of a shared interpreter.
-    beside = joblib.Parallel(n_jobs=2, return_as="generator")(
-        [joblib.delayed(_reference)(task, settings["seed"], redrawn)]
-    )
+        # A process, not a thread: the proof's own seconds must not be those of a shared interpreter.
+        beside = joblib.Parallel(n_jobs=2, return_as="generator")
+        reference = beside([joblib.delayed(train_reference)(task, draws, redrawn)])
     proof = prove(task, seed, conditions=conditions, progress=progress)
-    file = _calibration_file(proof, redrawn, settings, out=None)
-    with made_alone(file):
-        if file.exists():  # another process has made both meanwhile
-            return proof, load_calibration(file)
-        return proof, _measure(
-            proof, redrawn, **settings, workers=workers, file=file, progress=progress, reference=next(beside)
-        )
-
-
-def _calibration_file(proof: Proof, conditions: Conditions, settings: dict, out: str | Path | None) -> Path:
-    if settings["replays"] < 2:
-        raise ValueError(f"{settings['replays']} replay cannot show a false rejection: use at least 2")
-    if settings["margin"] <= 1:
-        raise ValueError(f"the margin is {settings['margin']}: δ lies above honest errors only if greater than 1")
-    facts = {"proof": proof.digest, "conditions": conditions.to_json(), **settings}
-    return Path(out) if out else cache_folder("calibrations", **facts).with_suffix(".json")
-
-
-def _measure(
-    proof: Proof,
-    conditions: Conditions,
-    *,
-    replays: int,
-    first_epochs: int | None,
-    margin: float,
-    seed: int,
-    workers: int | None,
-    file: Path,
-    progress: Progress,
-    reference: tuple[Checkpoint, float] | None = None,
-) -> Calibration:
-    task, meter = proof.task, Meter(unit_costs(proof.task, ["update"]))
-    last = task.steps if first_epochs is None else first_epochs * task.steps_per_epoch
-    starts = [start for start in proof.checkpoint_steps[:-1] if start < last]
-    steps_replayed = sum(min(start + proof.checkpoint_interval, proof.steps) - start for start in starts)
-    jobs = [] if reference else [(_reference, (task, seed, conditions, proof.points()))]
-    seeds = [derive_seed(seed, "replay", number) for number in range(replays)]
-    repeats = [interval_jobs(proof, task, conditions, starts, each) for each in seeds]
-    jobs += [job for repeat in repeats for job in repeat]
-    workers = workers or max(1, (os.cpu_count() or 1) // conditions.threads)
-    with applied(conditions):
-        found = list(run_jobs(jobs, workers, "calibrating", progress))
-    second, seconds_before = reference or (found.pop(0)[0], 0.0)
-    meter.charge("update", replays * steps_replayed + task.steps)
-    results = iter(found)
-    replayed = [pd.DataFrame([row for _ in repeat for row in next(results)]) for repeat in repeats]
-    own = proof.checkpoint(proof.steps)
-    d_ref = {part: distances(own.parts()[part], second.parts()[part]) for part in PARTS}
-    spent = meter.cost() + Cost(wall_seconds=seconds_before)
-    calibration = _calibration(task, conditions, d_ref, replayed, margin, spent)
-    calibration.save(file)
-    return calibration
-
-
-def _reference(task: Task, seed: int, conditions: Conditions, points: Points | None = None) -> tuple[Checkpoint, float]:
-    """W_T of another training, with other initial weights and other batches, and the seconds that it took.
-
-    points: those of the honest proof, if they travel with it.
-    """
-    begun = time.perf_counter()
-    points = training_points(task) if points is None else points
-    return train(task, derive_seed(seed, "reference"), conditions, points), time.perf_counter() - begun
-
-
-def _calibration(
-    task: Task, conditions: Conditions, reference: Table, replayed: list[pd.DataFrame], margin: float, cost: Cost
-) -> Calibration:
-    errors = pd.concat(replayed, keys=range(len(replayed)), names=["replay"]).reset_index("replay")
-    maxima = errors.groupby(["replay", "part", "distance"])["error"].max()
-    honest = maxima.groupby(["part", "distance"]).max()
-    thresholds = honest * margin
-    undecided = []
-    for part in PARTS:
-        for name in DISTANCES:
-            if thresholds[part, name] < reference[part][name]:
-                continue
-            if part == "weights":
-                raise ValueError(
-                    f"no threshold exists for the {part} in {name}: the honest errors reach "
-                    f"{honest[part, name]:.3g}, times {margin} that is not below d_ref = {reference[part][name]:.3g}"
-                )
-            undecided.append((part, name))
-    thresholds.loc[undecided] = math.inf
-    rejected_runs, rejected_intervals = [], []
-    for held_out in range(len(replayed)):
-        others = maxima.drop(index=held_out, level="replay").groupby(["part", "distance"]).max() * margin
-        others.loc[undecided] = math.inf
-        tested = errors[errors["replay"] == held_out].set_index(["part", "distance"])
-        above = tested["error"] > others.reindex(tested.index)
-        rejected_runs.append(bool(above.any()))
-        rejected_intervals.append(above.groupby(tested["start"].to_numpy()).any().mean())
-
-    def table(values: pd.Series) -> dict[str, dict[str, float]]:
-        return {part: {name: float(values[part, name]) for name in DISTANCES} for part in PARTS}
-
-    return Calibration(
-        task=task,
-        conditions=conditions,
-        thresholds=table(thresholds),
-        honest_maximum=table(honest),
-        reference=reference,
-        margin=margin,
-        replays=len(replayed),
-        false_rejection_rate=float(pd.Series(rejected_runs).mean()),
-        interval_false_rejection_rate=float(pd.Series(rejected_intervals).mean()),
-        cost=cost,
-    )
+    settings = {"first_epochs": 25, "seed": draws, "workers": workers, "progress": progress}
+    return proof, calibrate(proof, conditions=redrawn, reference=reference, **settings)

@@ -1,15 +1,16 @@
-"""What a verifier looks at before it computes a step: the claims, the files, the data, the checkpoints, one by one."""
+"""All that a verifier looks at before it computes a step: the claims, the files, the data, the checkpoints."""
 
 import hashlib
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from polkit.proof import (
     OPTIONAL_FILES,
@@ -19,6 +20,7 @@ from polkit.proof import (
     expected_files,
     most_points,
     open_plain,
+    open_proof,
     proof_points,
     shown,
 )
@@ -37,22 +39,67 @@ from polkit.training import (
 OPTIMISER = ("learning_rate", "momentum", "weight_decay", "milestones", "learning_rate_drop")
 MOST_MILESTONES = 1000  # each is looked at in each step
 NAMED_FILES = 20  # reasons of one kind that name a file; an adversary can add a million files
+# An honest W_0 fails one of its Kolmogorov-Smirnov tests once in a thousand proofs, however many layers it has.
+FAMILY_SIGNIFICANCE = 1e-3
+MAGNITUDES = ["start", "end", "epoch", "magnitude"]
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a proof was rejected, in one line of printable text. kind: unusable, task, missing, extra, digest, malformed,
-    not finite, initialisation, signature or error · step: the first of the interval, for an error."""
+    """Why a proof was rejected, in one line of printable text."""
 
-    kind: str
+    kind: str  # unusable, task, missing, extra, digest, malformed, not finite, initialisation, signature, error, …
     detail: str
-    step: int | None = None
+    step: int | None = None  # the first of the interval that it is about; None for the proof as a whole
 
     def __post_init__(self):
         object.__setattr__(self, "detail", shown(self.detail))
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a verifier knows of a folder before it computes a step."""
+
+    proof: Proof | None  # None if there is none; if every file has its digest, bound to the files as they are
+    task: Task  # the verifier's, with what the prover decides of its optimiser
+    reasons: list[Reason]  # to reject it
+    magnitudes: pd.DataFrame  # how far each interval moved the weights (start, end, epoch, magnitude: l2)
+    initialisation: pd.DataFrame  # the table of `test_initialisation`
+
+    @property
+    def replayable(self) -> bool:
+        """Whether every file has the form that a replay takes for granted."""
+        return not any(reason.kind in ("unusable", "task", "malformed") for reason in self.reasons)
+
+
+def inspect_proof(
+    source: Proof | str | Path, task: Task, *, needs_seeds: bool = False, prover_decides: Iterable[str] = ()
+) -> Inspection:
+    """All of Algorithm 2 that replays nothing. Never raises on a bad proof.
+
+    source: the folder, or a proof, whose manifest is read again
+    task: the verifier's
+    needs_seeds: whether the replay needs the recorded augmentation
+    prover_decides: those of `OPTIMISER` that are taken from the proof
+    """
+    magnitudes, initial = pd.DataFrame(columns=MAGNITUDES), pd.DataFrame()
+    try:
+        proof = open_proof(source.folder if isinstance(source, Proof) else source)
+        task = replayed_task(proof, task, prover_decides)
+        reasons = check_claims(proof, task) + check_optimiser(task)
+    except ProofError as error:
+        return Inspection(None, task, [Reason("unusable", str(error))], magnitudes, initial)
+    if not reasons:
+        reasons = check_files(proof, task)
+        if not any(reason.kind == "malformed" for reason in reasons):
+            # From here on, no file may change; where one was not what the manifest names, nothing is accepted anyway.
+            proof = replace(proof, bound=not reasons)
+            magnitudes, initial, found = check_checkpoints(proof, task)
+            reasons += check_data(proof, needs_seeds) + found
+    return Inspection(proof, task, reasons, magnitudes, initial)
 
 
 def replayed_task(proof: Proof, task: Task, prover_decides: Iterable[str] = OPTIMISER) -> Task:
@@ -63,22 +110,25 @@ def replayed_task(proof: Proof, task: Task, prover_decides: Iterable[str] = OPTI
 def check_optimiser(task: Task) -> list[Reason]:
     """No update can be computed with a negative or infinite rate, or a rate divided by nothing."""
     numbers = {name: getattr(task, name) for name in OPTIMISER if name != "milestones"}
-    odd = {name: value for name, value in numbers.items() if not 0 <= value < math.inf}
-    odd |= {"learning_rate_drop": 0} if task.learning_rate_drop == 0 else {}
-    detail = "manifest.json claims {} = {}, no optimiser has that"
-    reasons = [Reason("task", detail.format(name, value)) for name, value in odd.items()]
-    if (count := len(task.milestones)) > MOST_MILESTONES:
-        reasons.append(Reason("task", f"manifest.json claims {count} milestones, more than {MOST_MILESTONES}"))
-    if not reasons and not all(map(_has_a_rate, [task] * task.epochs, range(task.epochs))):
-        reasons.append(Reason("task", "manifest.json claims a learning rate that becomes no number after its drops"))
-    return reasons
+    odd = [
+        name
+        for name, value in numbers.items()
+        if not 0 <= value < math.inf or (name, value) == ("learning_rate_drop", 0)
+    ]
+    details = [f"{name} = {numbers[name]}, no optimiser has that" for name in odd]
+    if len(task.milestones) > MOST_MILESTONES:
+        details.append(f"{len(task.milestones)} milestones, more than {MOST_MILESTONES}")
+    if not details and not math.isfinite(_last_rate(task)):
+        details.append("a learning rate that becomes no number after its drops")
+    return [Reason("task", f"manifest.json claims {detail}") for detail in details]
 
 
-def _has_a_rate(task: Task, epoch: int) -> bool:
+def _last_rate(task: Task) -> float:
+    """The learning rate of the last step, after the most drops; ∞ if they overflow."""
     try:
-        return math.isfinite(task.learning_rate_at(epoch * task.steps_per_epoch))
+        return task.learning_rate_at(task.steps - 1)
     except (OverflowError, ZeroDivisionError):  # of the drop, raised to the number of milestones
-        return False
+        return math.inf
 
 
 def check_claims(proof: Proof, task: Task) -> list[Reason]:
@@ -106,7 +156,7 @@ def check_files(proof: Proof, task: Task) -> list[Reason]:
     if os.path.lexists(inner) and (inner.is_symlink() or not inner.is_dir()):
         return [Reason("malformed", "checkpoints is a link or a file, not a folder")]
     try:
-        present = set(islice(_present(proof.folder), most + 1))
+        present = set(islice(_present(proof.folder), most + 2)) - {"manifest.json"}
     except OSError as error:
         return [Reason("malformed", f"the folder cannot be read ({error.strerror})")]
     extra = _named("extra", present - expected - OPTIONAL_FILES)
@@ -127,17 +177,17 @@ def check_files(proof: Proof, task: Task) -> list[Reason]:
     return reasons
 
 
-def _present(folder: Path) -> Iterator[str]:
-    """Everything in a proof's folder but its manifest, and in its checkpoints; of other folders only their name."""
-    for place in ("", "checkpoints/"):
-        if place and not (folder / place.rstrip("/")).is_dir():
-            continue
-        with os.scandir(folder / place) as entries:
-            for entry in entries:
-                is_folder = entry.is_dir(follow_symlinks=False)
-                if not place and (entry.name == "manifest.json" or (is_folder and entry.name == "checkpoints")):
-                    continue
-                yield f"{place}{entry.name}{'/' if is_folder else ''}"
+def _present(folder: Path, inside: str = "") -> Iterator[str]:
+    """Everything in a proof's folder, and in its checkpoints; of other folders only their name."""
+    with os.scandir(folder / inside) as entries:
+        for entry in entries:
+            name = inside + entry.name
+            if not entry.is_dir(follow_symlinks=False):
+                yield name
+            elif name == "checkpoints":
+                yield from _present(folder, "checkpoints/")
+            else:
+                yield f"{name}/"
 
 
 def _named(kind: str, names: set[str], ending: str = "") -> list[Reason]:
@@ -194,11 +244,7 @@ def check_checkpoints(proof: Proof, task: Task) -> tuple[pd.DataFrame, pd.DataFr
             magnitude = distances(current.weights, previous[1].weights)["l2"]
             rows.append((previous[0], step, previous[0] // task.steps_per_epoch, magnitude))
         previous = (step, current)
-    return pd.DataFrame(rows, columns=["start", "end", "epoch", "magnitude"]), initial, reasons
-
-
-# An honest W_0 fails one of its Kolmogorov-Smirnov tests once in a thousand proofs, however many layers it has.
-FAMILY_SIGNIFICANCE = 1e-3
+    return pd.DataFrame(rows, columns=MAGNITUDES), initial, reasons
 
 
 def test_initialisation(task: Task, first: Checkpoint) -> pd.DataFrame:
@@ -211,16 +257,15 @@ def test_initialisation(task: Task, first: Checkpoint) -> pd.DataFrame:
     model = build_model(task)
     drawn = weight_distributions(model)
     tested = sum(required.kind != "constant" for required in drawn.values())
-    rows = []
-    for name, required in drawn.items():
-        p_value = _p_value(first.weights[name], required)
-        rows.append(("weights", name, f"{required.kind} {required.scale:.3g}", p_value))
-    for name, value in initial_buffers(model).items():
-        rows.append(
-            ("buffers", name, f"constant {value.flatten()[0]:.0f}", float((first.buffers[name] == value).all()))
-        )
-    for name, value in first.momentum.items():
-        rows.append(("momentum", name, "constant 0", float((value == 0).all())))
+    rows = [
+        ("weights", name, f"{required.kind} {required.scale:.3g}", _p_value(first.weights[name], required))
+        for name, required in drawn.items()
+    ]
+    constants = [("buffers", name, value) for name, value in initial_buffers(model).items()]
+    constants += [("momentum", name, torch.zeros_like(value)) for name, value in first.momentum.items()]
+    for part, name, value in constants:
+        same = float((first.parts()[part][name] == value).all())
+        rows.append((part, name, f"constant {value.flatten()[0]:.0f}", same))
     frame = pd.DataFrame(rows, columns=["part", "tensor", "required", "p_value"])
     frame["passed"] = frame["p_value"] > FAMILY_SIGNIFICANCE / max(tested, 1)  # NaN does not pass
     return frame
@@ -230,7 +275,7 @@ test_initialisation.__test__ = False  # not a test for pytest
 
 
 def _p_value(value, required: Distribution) -> float:
-    from scipy import stats  # takes 1 s to import
+    from scipy import stats  # here, for a fast start
 
     if required.kind == "constant":
         return float((value == required.scale).all())

@@ -1,6 +1,5 @@
 """Algorithm 2: one verifier that judges every proof, real or forged, from what is on disk."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -8,36 +7,28 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from polkit.proof import Proof, ProofError, open_proof
+from polkit.proof import Proof, ProofError
 from polkit.training import DISTANCES, PARTS, Cost, Meter, Progress, applied, unit_costs
 from polkit.verifier.calibration import Calibration
-from polkit.verifier.inspection import (
-    OPTIMISER,
-    Reason,
-    check_checkpoints,
-    check_claims,
-    check_data,
-    check_files,
-    check_optimiser,
-    replayed_task,
-)
-from polkit.verifier.replay import replay, select_intervals
+from polkit.verifier.inspection import MAGNITUDES, OPTIMISER, Reason, inspect_proof
+from polkit.verifier.replay import compared, looked_up, replay, select_intervals
+
+INTERVAL_COLUMNS = [*MAGNITUDES, "part", "distance", "error", "normalised_error", "threshold", "passed"]
+SHOWN_REASONS = 8
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """accepted: no reason was found to reject · usable: False if there was no proof to judge at all.
+    """What a verifier says of a folder."""
 
-    intervals: one row per replayed interval, part and distance (start, end, epoch, magnitude, part, distance,
-    error, normalised_error, threshold, passed) · initialisation: one row per tensor of W_0.
-    """
-
-    accepted: bool
-    usable: bool
+    accepted: bool  # whether nothing was found against it
+    usable: bool  # False if there was no proof to judge at all
     reasons: tuple[Reason, ...]
-    intervals: pd.DataFrame
-    initialisation: pd.DataFrame
-    cost: Cost
+    intervals: pd.DataFrame  # a row per replayed interval, part and distance, with `INTERVAL_COLUMNS`
+    initialisation: pd.DataFrame  # a row per tensor of W_0, as `test_initialisation` returns them
+    cost: Cost  # of the verification
+    replayed: float = 0.0  # updates replayed, as a share of the task's T
+    preset: str = ""  # the defences that judged; empty for Algorithm 2
 
     def largest_errors(self, part: str = "weights") -> dict[str, float]:
         """max_t ‖ε_repr(t)‖ over the replayed intervals in each distance, normalised by d_ref; NaN if one is NaN."""
@@ -50,21 +41,22 @@ class Verdict:
 
         Its cost is counted, so it has no seconds.
         """
-        known = self.intervals.drop_duplicates("start")[["start", "end", "epoch", "magnitude"]]
+        known = self.intervals.drop_duplicates("start")[MAGNITUDES]
         selected = select_intervals(known, top_q)
-        chosen = set(selected["start"])
-        whole = int((known["end"] - known["start"]).sum())
-        share = int((selected["end"] - selected["start"]).sum()) / whole if whole else 0.0
+        whole, kept = (int((rows["end"] - rows["start"]).sum()) for rows in (known, selected))
+        share = kept / whole if whole else 0.0
         cost = Cost(self.cost.gradient_evaluations * share, round(self.cost.floating_point_operations * share))
+        chosen = set(selected["start"])
         reasons = tuple(reason for reason in self.reasons if reason.kind != "error" or reason.step in chosen)
-        intervals = self.intervals[self.intervals["start"].isin(chosen)]
-        return replace(self, accepted=not reasons, reasons=reasons, intervals=intervals, cost=cost)
+        intervals, replayed = self.intervals[self.intervals["start"].isin(chosen)], self.replayed * share
+        changes = {"reasons": reasons, "intervals": intervals, "cost": cost, "replayed": replayed}
+        return replace(self, accepted=not reasons, **changes)
 
     def under(self, calibration: Calibration) -> "Verdict":
         """The verdict that other thresholds δ would have given on the same errors, in every distance and part."""
         if self.intervals.empty:
             return self
-        intervals = judge(self.intervals, calibration)
+        intervals = beside_delta(self.intervals, calibration)
         reasons = tuple(reason for reason in self.reasons if reason.kind != "error")
         reasons += tuple(error_reasons(intervals))
         return replace(self, accepted=not reasons, reasons=reasons, intervals=intervals)
@@ -73,34 +65,24 @@ class Verdict:
         """The verdict without its tables, as plain JSON: an error that is no finite number is null."""
         errors = self.largest_errors()
         return {
+            **({"preset": self.preset} if self.preset else {}),
             "accepted": self.accepted,
             "usable": self.usable,
             "reasons": [asdict(reason) for reason in self.reasons],
             "largest_normalised_errors": {name: e if np.isfinite(e) else None for name, e in errors.items()},
             "replayed_intervals": int(self.intervals["start"].nunique()),
+            "replayed": self.replayed,
             "cost": asdict(self.cost),
         }
 
     def __str__(self) -> str:
         word = "accepted" if self.accepted else "rejected" if self.usable else "not a usable proof"
-        shown = [f"  {reason}" for reason in self.reasons[:8]]
-        if len(self.reasons) > 8:
-            shown.append(f"  and {len(self.reasons) - 8} more")
-        return "\n".join([f"{word} ({self.intervals['start'].nunique()} intervals replayed)", *shown])
-
-
-INTERVAL_COLUMNS = [
-    "start",
-    "end",
-    "epoch",
-    "magnitude",
-    "part",
-    "distance",
-    "error",
-    "normalised_error",
-    "threshold",
-    "passed",
-]
+        how = f"{self.intervals['start'].nunique()} intervals replayed"
+        if self.preset:
+            how = f"{self.preset}: {self.replayed:.0%} of the training replayed"
+        lines = [f"{word} ({how})", *(f"  {reason}" for reason in self.reasons[:SHOWN_REASONS])]
+        more = len(self.reasons) - SHOWN_REASONS
+        return "\n".join([*lines, f"  and {more} more"] if more > 0 else lines)
 
 
 def verify(
@@ -118,124 +100,80 @@ def verify(
 ) -> Verdict:
     """PoL verification (Algorithm 2) under the calibration's task, Conditions and thresholds δ.
 
-    top_q: Q, how many of each epoch's largest updates are replayed, or "all" · distances, parts: those that must
-    stay within δ; the paper's verifier compares the weights alone, this one the running means and variances of
-    the normalisation layers too · seed: the verifier's own draws · remember: do not replay again what was replayed
-    before from these very files under the same Conditions and draws; everything else is checked anyway ·
-    prover_decides: those of `OPTIMISER` that the replay takes from the proof in place of the verifier's task. The
-    public code of Jia et al. loads the prover's optimiser, and so lets it decide all of them.
+    proof: the folder itself may be a link; nothing inside may
+    top_q: Q, how many of each epoch's largest updates are replayed, or "all"
+    distances, parts: those that must stay within δ; the paper's verifier compares the weights alone, this one the
+        running means and variances of the normalisation layers too
+    seed: the verifier's own draws
+    workers: threads or processes that share the replay
+    remember: do not replay again what was replayed before from these very files under the same Conditions and draws;
+        everything else is checked anyway
+    prover_decides: those of `OPTIMISER` that the replay takes from the proof in place of the verifier's task; the
+        public code of Jia et al. loads the prover's optimiser, and so lets it decide all of them
 
     Every file's digest, every checkpoint and the signature of every batch are checked whatever Q is. The printed
     algorithm never replays the last epoch, and checks only the first signature of an interval; this one does both.
-    What is hashed is what is used: the manifest is read once, and a file with other bytes than it names is refused at
-    each reading. `proof` itself may be a link; nothing inside may.
 
     Never raises on a bad proof. Raises ValueError on a caller's mistake, FileNotFoundError if the claimed data set
     is not on this machine.
     """
     if top_q != "all" and (type(top_q) is not int or top_q < 1):
         raise ValueError(f"top_q is {top_q!r}: Q is a whole number of intervals per epoch from 1 up, or 'all'")
-    if not distances or set(distances) - set(DISTANCES):
-        raise ValueError(f"distances is {list(distances)}: choose from {', '.join(DISTANCES)}")
-    if not parts or set(parts) - set(PARTS):
-        raise ValueError(f"parts is {list(parts)}: choose from {', '.join(PARTS)}")
-    if set(prover_decides) - set(OPTIMISER):
-        raise ValueError(f"prover_decides is {list(prover_decides)}: choose from {', '.join(OPTIMISER)}")
-    # The checks too: with two threads, the path of 440 checkpoints took 27 s where one thread took 1 s, while two other
-    # processes had the cores.
-    with applied(calibration.conditions):
-        return _verified(proof, calibration, top_q, distances, parts, seed, workers, remember, prover_decides, progress)
-
-
-def _verified(
-    proof: Proof | str | Path,
-    calibration: Calibration,
-    top_q: int | str,
-    distances: Sequence[str],
-    parts: Sequence[str],
-    seed: int,
-    workers: int,
-    remember: bool,
-    prover_decides: Sequence[str],
-    progress: Progress,
-) -> Verdict:
-    task, meter = calibration.task, Meter(unit_costs(calibration.task, ["update"]))
-    intervals, initial, usable = pd.DataFrame(columns=INTERVAL_COLUMNS), pd.DataFrame(), True
-    try:
-        proof = open_proof(proof.folder if isinstance(proof, Proof) else proof)
-        task = replayed_task(proof, task, prover_decides)
-        reasons = check_claims(proof, task) + check_optimiser(task)
-    except ProofError as error:
-        reasons, usable = [Reason("unusable", str(error))], False
-    if not reasons:
-        reasons = check_files(proof, task)
-        if not malformed(reasons):
-            # From here on, no file may change; where one was not what the manifest names, nothing is accepted anyway.
-            proof = replace(proof, bound=not reasons)
-            magnitudes, initial, found = check_checkpoints(proof, task)
-            reasons += check_data(proof, calibration.conditions.augmentation == "replay") + found
-        if not malformed(reasons):
-            starts = select_intervals(magnitudes, top_q)
+    for name, chosen, known, least in (
+        ("distances", distances, DISTANCES, 1),
+        ("parts", parts, PARTS, 1),
+        ("prover_decides", prover_decides, OPTIMISER, 0),
+    ):
+        if len(chosen) < least or set(chosen) - set(known):
+            raise ValueError(f"{name} is {list(chosen)}: choose from {', '.join(known)}")
+    conditions, meter = calibration.conditions, Meter(unit_costs(calibration.task, ["update"]))
+    intervals, steps = pd.DataFrame(columns=INTERVAL_COLUMNS), 0
+    with applied(conditions):  # the inspection too: with more threads it may wait long for other processes
+        needs_seeds = conditions.augmentation == "replay"
+        seen = inspect_proof(proof, calibration.task, needs_seeds=needs_seeds, prover_decides=prover_decides)
+        reasons = list(seen.reasons)
+        if seen.replayable:
+            selected = select_intervals(seen.magnitudes, top_q)
+            how = {"workers": workers, "progress": progress, "remember": remember and not reasons}
             try:
-                replayed = replay(
-                    proof,
-                    task,
-                    calibration.conditions,
-                    starts["start"].tolist(),
-                    seed,
-                    workers=workers,
-                    progress=progress,
-                    remember=remember and not reasons,
-                )
+                rows = replay(seen.proof, seen.task, conditions, selected["start"].tolist(), seed, **how)
+                intervals = beside_delta(rows.merge(selected, on=["start", "end"]), calibration)
             except ProofError as error:  # of a file that changed after it was checked
                 reasons.append(Reason("malformed", str(error)))
             else:
-                meter.charge("update", int((starts["end"] - starts["start"]).sum()))
-                intervals = judge(replayed.merge(starts, on=["start", "end"]), calibration)
-                compared = intervals["distance"].isin(distances) & intervals["part"].isin(parts)
-                reasons += error_reasons(intervals[compared])
-    return Verdict(not reasons, usable, tuple(reasons), intervals, initial, meter.cost())
+                steps = int((selected["end"] - selected["start"]).sum())
+                demanded = intervals["distance"].isin(distances) & intervals["part"].isin(parts)
+                reasons += error_reasons(intervals[demanded])
+    meter.charge("update", steps)
+    usable, share = seen.proof is not None, steps / calibration.task.steps
+    return Verdict(not reasons, usable, tuple(reasons), intervals, seen.initialisation, meter.cost(), share)
 
 
-def malformed(reasons: Sequence[Reason]) -> bool:
-    """Whether some file is not of the form that the next check would have to take for granted."""
-    return any(reason.kind == "malformed" for reason in reasons)
+def beside_delta(replayed: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
+    """Replayed intervals beside the calibration's δ and d_ref, with the columns `INTERVAL_COLUMNS`."""
+    rows = compared(replayed, looked_up(calibration.thresholds, replayed))
+    return rows.assign(normalised_error=rows["error"] / looked_up(calibration.reference, rows))[INTERVAL_COLUMNS]
 
 
-def judge(replayed: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
-    """Each replayed distance beside its δ; written so that NaN does not pass (line 30)."""
-    keys = list(zip(replayed["part"], replayed["distance"], strict=True))
-    replayed = replayed.assign(
-        threshold=[calibration.thresholds[part][name] for part, name in keys],
-        normalised_error=replayed["error"] / [calibration.reference[part][name] for part, name in keys],
-    )
-    return replayed.assign(passed=replayed["error"] <= replayed["threshold"])[INTERVAL_COLUMNS]
+def error_reasons(rows: pd.DataFrame, kind: str = "error", limit: str = "δ") -> list[Reason]:
+    """A reason for each row of `compared` that did not pass. limit: what was allowed, in words."""
+    return [
+        Reason(
+            kind,
+            f"steps {row.start} to {row.end}: {row.distance} of the {row.part} is {row.error:.4g}, "
+            f"above {limit} = {row.threshold:.4g}",
+            row.start,
+        )
+        for row in rows[~rows["passed"].astype(bool)].itertuples()
+    ]
 
 
 def worst_ratios(verdict: Verdict, calibration: Calibration, parts: Sequence[str] = PARTS) -> pd.DataFrame:
     """One row per replayed interval: its largest error as a multiple of the calibrated δ, and where that was.
 
-    Columns start, end, epoch, ratio, distance, part.
+    Columns start, end, epoch, ratio, distance, part. A NaN is the worst of all.
     """
     rows = verdict.intervals[verdict.intervals["part"].isin(parts)]
-    keys = list(zip(rows["part"], rows["distance"], strict=True))
-    allowed = np.array([calibration.thresholds[part][name] for part, name in keys], dtype=float)
-    errors = rows["error"].to_numpy(float)
-    without_limit = np.where(np.isnan(errors), math.nan, np.where(errors > 0, math.inf, 0.0))  # where δ is 0
-    ratio = np.divide(errors, allowed, out=without_limit, where=allowed > 0)
-    rows = rows[["start", "end", "epoch", "distance", "part"]].assign(ratio=ratio)
-    # A NaN is the worst of all.
-    order = rows.assign(rank=rows["ratio"].fillna(math.inf)).sort_values("rank", ascending=False, kind="stable")
+    rows = compared(rows, looked_up(calibration.thresholds, rows))
+    order = rows.sort_values("ratio", ascending=False, na_position="first", kind="stable")
     return order.drop_duplicates("start").sort_values("start")[["start", "end", "epoch", "ratio", "distance", "part"]]
-
-
-def error_reasons(intervals: pd.DataFrame) -> list[Reason]:
-    return [
-        Reason(
-            "error",
-            f"steps {row.start} to {row.end}: {row.distance} of the {row.part} is {row.error:.4g}, "
-            f"above δ = {row.threshold:.4g}",
-            step=row.start,
-        )
-        for row in intervals[~intervals["passed"].astype(bool)].itertuples()
-    ]

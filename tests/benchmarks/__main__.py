@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from polkit.experiments.published import published
+from polkit.experiments.published import published_folder
 from polkit.proof.storage import versions
 from polkit.reproduce.records import machine
 from polkit.training.conditions import Conditions
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda", help="of `steps` (default: cuda)")
     options = parser.parse_args(arguments)
     trainings = options.trainings if options.kind == "optimum" else 1
-    out = options.out or published("gpu" if options.kind == "steps" else "digits")
+    out = options.out or published_folder() / ("gpu" if options.kind == "steps" else "digits")
     out.mkdir(parents=True, exist_ok=True)
     for name, table in tables(options.kind, DIGITS, trainings, options.device).items():
         print(table.to_string(index=False))

@@ -5,7 +5,7 @@ from statistics import median
 import pandas as pd
 import pytest
 
-from polkit.experiments.published import published
+from polkit.experiments.published import published_folder
 from tests.benchmarks.__main__ import made_here
 
 COLUMNS = ["what", "unit", "value", "at_most", "holds", "seconds", "against_seconds", "repeats"]
@@ -28,7 +28,7 @@ def noted(measured):
         holds = at_most is None or value <= at_most
         measured.append({"what": what, "unit": unit, "value": value, "at_most": at_most, "holds": holds, **more})
         row = made_here(pd.DataFrame(measured[-1:], columns=COLUMNS))
-        file = published().parent / "bench.csv"
+        file = published_folder() / "bench.csv"
         kept = pd.read_csv(file).query("what != @what") if file.exists() else row.head(0)
         pd.DataFrame([*kept.to_dict("records"), *row.to_dict("records")]).sort_values("what").to_csv(
             file, index=False, float_format="%.4g"

@@ -9,7 +9,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import nbformat
-import pandas as pd
 import pytest
 from chapter import PICTURES, Panel, violations, wait_until
 from lecture import SPOOFS
@@ -19,8 +18,9 @@ import polkit as pk
 from polkit.book.figures import standing_figure, verdict_figure
 from polkit.book.panels.debate import SWITCHES, verifiers_of
 from polkit.experiments.matrix import accepted_by_all
-from polkit.experiments.published import published, read_matrix, read_paths
-from polkit.experiments.window import closed_window, judged_spoofs, spoof_lengths, spoof_rows, window_edges
+from polkit.experiments.published import published
+from polkit.experiments.window import closed_window, spoof_lengths, spoof_rows, window_edges
+from polkit.training import PARTS
 
 pytestmark = [pytest.mark.ui, pytest.mark.filterwarnings("default")]
 HALL, PHONE = {"width": 1920, "height": 1080}, {"width": 390, "height": 844}
@@ -34,15 +34,15 @@ import time
 from pathlib import Path
 
 import ipywidgets as w
-import pandas as pd
 
 import polkit as pk
 from polkit.book.figures.primer import size_figure
 import lecture
-from polkit.book.panels.parts import delta_slider, panel
+from polkit.book.panels.parts import Panel
+from polkit.book.panels.sliders import delta_slider
 from waiting import Stage, in_turn
 
-def draw(data, *, guess, threshold_scale):
+def draw(data, *, threshold_scale):
     if threshold_scale < 1:
         raise ValueError("δ must not fall below 1 here")
     return size_figure(pd.DataFrame({"checkpoint_interval": [1, 10], "stored_bytes": [1e6, threshold_scale * 1e5]}))
@@ -58,7 +58,7 @@ def fail(progress):
     raise OSError("the disk is full")
 """,
     """
-panel("failing", {"threshold_scale": delta_slider()}, draw)
+Panel("failing", {"threshold_scale": delta_slider()}, draw)
 """,
     """
 in_turn("slow", [Stage("something slow", wait, lambda found: found)])
@@ -134,11 +134,11 @@ def spelt(summary):
 
 def test_the_window_follows_the_keyboard(panel):
     window = panel("window")
-    runs, paths = pd.read_csv(published() / "runs.csv"), read_paths(published())
+    runs, paths = published("digits/runs"), published("digits/paths")
     spoofs = spoof_rows(runs)
 
     def expect(attack, scale, steps, replayed="all"):
-        judged = judged_spoofs(runs, replayed=replayed, threshold_scale=scale)
+        judged = spoof_rows(runs, replayed=replayed, parts=PARTS, threshold_scale=scale)
         judged = judged[judged["attack"] == attack]
         even = (judged["spoof_steps"] / judged["cost"]).mean()
         table = closed_window(spoofs, paths, spoof_lengths(10, 4400, 120), break_even=even, threshold_scale=scale)
@@ -219,9 +219,8 @@ def test_the_explorer_shows_the_verdicts_that_the_verifier_gives(panel):
 
 def test_switches_of_the_debate_change_what_stands(panel):
     debate = panel("debate")
-    tables = read_matrix(published())
-    trainings = tables["matrix_trainings"]
-    shares = tables["matrix_costs"].set_index("folder")["floating_point_operations"]
+    trainings = published("digits/matrix_trainings")
+    shares = published("digits/matrix_costs").set_index("folder")["floating_point_operations"]
     start = {switch.name: next(iter(switch.options)) for switch in SWITCHES}
 
     def expect(answers):

@@ -263,16 +263,17 @@ def test_a_proof_is_recorded_with_another_k(opened):
 
 def test_a_failing_callback_says_so_in_place(page, lab, tmp_path):
     source = """
-from polkit.book.panels.parts import delta_slider, panel
+from polkit.book.panels.parts import Panel
+from polkit.book.panels.sliders import delta_slider
 from polkit.book.figures.primer import size_figure
 import pandas as pd
 
-def draw(data, *, guess, threshold_scale):
+def draw(data, *, threshold_scale):
     if threshold_scale < 1:
         raise ValueError("δ must not fall below 1 here")
     return size_figure(pd.DataFrame({"checkpoint_interval": [1, 10], "stored_bytes": [1e6, threshold_scale * 1e5]}))
 
-panel("failing", {"threshold_scale": delta_slider()}, draw)
+Panel("failing", {"threshold_scale": delta_slider()}, draw)
 """
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
     notebook.cells = [nbformat.v4.new_code_cell(source)]

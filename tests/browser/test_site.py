@@ -180,11 +180,9 @@ def test_every_link_inside_leads_to_a_page_and_a_place(site, pages):
     assert broken == []
 
 
-def test_references_are_linked_where_a_chapter_first_names_them(pages):
-    by_name = {file.name: page for file, page in pages.items()}
-    links = by_name["01_primer.html"].select("article a[href^='references.html#']")
-    assert ("Jia et al. 2021", "references.html#jia2021") in [(link.get_text(), link["href"]) for link in links]
-    addresses = [link["href"] for link in by_name["references.html"].select("article a[href^='http']")]
+def test_references_lead_to_their_publishers(pages):
+    (references,) = [page for file, page in pages.items() if file.name == "references.html"]
+    addresses = [link["href"] for link in references.select("article a[href^='http']")]
     assert "https://doi.org/10.1109/SP46214.2022.9833596" in addresses
 
 

@@ -9,22 +9,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from polkit.book.figures.drawing import (
-    BLUE,
-    COLOURS,
-    GREEN,
-    GREY,
-    LOOK,
-    ORANGE,
-    PURPLE,
-    SHAPES,
-    Figure,
-    drawable,
-    level,
-    logarithmic,
-    spoken,
-    styled,
-)
+from polkit.book.figures.drawing import Figure, drawable, level, line, logarithmic, points, spoken, star, styled
+from polkit.book.figures.look import BLUE, COLOURS, GREEN, GREY, LOOK, ORANGE
 from polkit.training import Cost
 
 METERS = {
@@ -35,16 +21,15 @@ METERS = {
 }
 
 
-def images_figure(originals: Tensor, forged: Tensor, *, magnify: float | None = None) -> Figure:
+def images_figure(originals: Tensor, forged: Tensor) -> Figure:
     """Figure 12: original images, the same after the attack, and the difference magnified around grey.
 
-    originals, forged: uint8 (n, channels, height, width). magnify: default, so that the largest difference fills
-    the scale.
+    originals, forged: uint8 (n, channels, height, width).
     """
     before, after = originals.numpy().astype(int), forged.numpy().astype(int)
     change = after - before
     largest = int(np.abs(change).max())
-    magnify = magnify or (127 / largest if largest else 1.0)
+    magnify = 127 / largest if largest else 1.0
     rows = {"original": before, "perturbed": after, f"difference × {magnify:.3g}": 127 + change * magnify}
     plot = make_subplots(rows=3, cols=1, vertical_spacing=0.06, subplot_titles=list(rows))
     for number, pictures in enumerate(rows.values(), 1):
@@ -52,24 +37,18 @@ def images_figure(originals: Tensor, forged: Tensor, *, magnify: float | None = 
     plot.update_xaxes(showticklabels=False)
     plot.update_yaxes(showticklabels=False)
     plot.update_layout(template=LOOK, height=420, margin={"l": 10, "r": 10, "t": 40, "b": 10})
-    moved = float((change != 0).mean())
-    mean = spoken(float(np.abs(change).mean()))
     summary = (
         f"{len(before)} images before and after; the largest change of a pixel is {largest} of 255 grey levels, "
-        f"the mean {mean}; {moved:.0%} of the pixels changed."
+        f"the mean {spoken(np.abs(change).mean())}; {(change != 0).mean():.0%} of the pixels changed."
     )
     return Figure(plot, summary)
 
 
-def _strip(pictures: np.ndarray, zoom: int = 4) -> np.ndarray:
-    """Pictures side by side with a gap, as RGB, each pixel enlarged so that small images are seen as squares."""
-    shown = np.clip(pictures, 0, 255).astype(np.uint8)
-    if shown.shape[1] == 1:
-        shown = np.repeat(shown, 3, axis=1)
-    zoom = zoom if shown.shape[-1] <= 32 else 1
-    shown = shown.repeat(zoom, axis=2).repeat(zoom, axis=3).transpose(0, 2, 3, 1)
-    gap = np.full((shown.shape[1], zoom, 3), 255, np.uint8)
-    return np.concatenate([part for picture in shown for part in (picture, gap)], axis=1)
+def _strip(pictures: np.ndarray) -> np.ndarray:
+    """Pictures side by side, a white gap after each, as RGB."""
+    shown = np.clip(pictures, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    shown = np.broadcast_to(shown, (*shown.shape[:3], 3))
+    return np.concatenate(np.pad(shown, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=255), axis=1)
 
 
 def trace_figure(trace: pd.DataFrame) -> Figure:
@@ -78,84 +57,53 @@ def trace_figure(trace: pd.DataFrame) -> Figure:
     plot = make_subplots(rows=1, cols=2, subplot_titles=("loss", "squared norm of the gradient"))
     for column, quantity in enumerate(("loss", "gradient_squared"), 1):
         for when, colour, symbol in (("before", BLUE, "circle-open"), ("after", ORANGE, "x")):
-            plot.add_trace(
-                go.Scatter(
-                    x=list(treated["step"]),
-                    y=drawable(treated[f"{quantity}_{when}"]),
-                    mode="markers",
-                    name=when,
-                    marker={"color": colour, "symbol": symbol, "size": 8},
-                    showlegend=column == 1,
-                ),
-                row=1,
-                col=column,
-            )
+            values, place = drawable(treated[f"{quantity}_{when}"]), {"row": 1, "col": column}
+            points(plot, when, treated["step"], values, colour, symbol, showlegend=column == 1, **place)
     styled(plot, "What the optimisation does to each batch it treats", "step", "before and after")
     logarithmic(plot)
     if treated.empty:
         return Figure(plot, "no batch needed treatment: every update moved less than γ as it was.")
-    means = treated.mean(numeric_only=True)
+    mean = {name: spoken(value) for name, value in treated.mean(numeric_only=True).items()}
     summary = (
-        f"over {len(treated)} treated batches the mean loss goes from {spoken(means['loss_before'])} to "
-        f"{spoken(means['loss_after'])}, the mean squared gradient norm from "
-        f"{spoken(means['gradient_squared_before'])} to {spoken(means['gradient_squared_after'])}."
+        f"over {len(treated)} treated batches the mean loss goes from {mean['loss_before']} to {mean['loss_after']}, "
+        f"the mean squared gradient norm from {mean['gradient_squared_before']} to {mean['gradient_squared_after']}."
     )
     return Figure(plot, summary)
 
 
 def cost_figure(costs: Mapping[str, Cost], proof: Cost) -> Figure:
     """The four meters of each spoof, as a share of the honest proof's."""
-    plot = go.Figure()
-    said = []
+    plot, said = go.Figure(), []
     for (name, cost), colour, pattern in zip(costs.items(), COLOURS, ("", "/", "x", ".", "-", "+"), strict=False):
         shares = cost.relative_to(proof)
-        plot.add_bar(
-            x=list(METERS.values()),
-            y=[shares[meter] for meter in METERS],
-            name=name,
-            marker_color=colour,
-            marker_pattern_shape=pattern,
-            texttemplate="%{y:.3g}",
-        )
-        said.append(
-            f"{name} "
-            + ", ".join(f"{spoken(shares[meter])} of the {meter.replace('_', ' ')}" for meter in asdict(cost))
-        )
+        look = {"marker_color": colour, "marker_pattern_shape": pattern, "texttemplate": "%{y:.3g}"}
+        plot.add_bar(x=list(METERS.values()), y=[shares[meter] for meter in METERS], name=name, **look)
+        told = [f"{spoken(shares[meter])} of the {meter.replace('_', ' ')}" for meter in asdict(cost)]
+        said.append(f"{name} {', '.join(told)}")
     level(plot, 1, "the honest proof")
     styled(plot, "What forging costs, in four meters", "meter", "share of the proof's")
     logarithmic(plot)
     return Figure(plot, "; ".join(said) + ".")
 
 
-def corollary_figure(table: pd.DataFrame, *, threshold: float | None = None, guess: float | None = None) -> Figure:
-    """Corollary 1: the measured gap and both bounds as k grows. table: from `corollary_table` · threshold: δ in l2 ·
-    guess: the reader's gap at the largest k."""
+def corollary_figure(table: pd.DataFrame, *, threshold: float, guess: float | None = None) -> Figure:
+    """Corollary 1: the measured gap and both bounds as k grows.
+
+    table: from `corollary_table`
+    threshold: δ in l2
+    guess: the reader's gap at the largest k
+    """
     plot = go.Figure()
-    lines = (
-        ("measured gap", "measured_gap", BLUE, "solid"),
-        ("bound, corrected", "bound", GREEN, "dash"),
-        ("bound, as printed", "bound_as_printed", ORANGE, "dot"),
-    )
-    for (name, column, colour, dash), symbol in zip(lines, SHAPES, strict=False):
+    for name, column, colour, dash, symbol in (
+        ("measured gap", "measured_gap", BLUE, "solid", "circle"),
+        ("bound, corrected", "bound", GREEN, "dash", "x"),
+        ("bound, as printed", "bound_as_printed", ORANGE, "dot", "square"),
+    ):
         shown = table[table[column] > 0]
-        plot.add_scatter(
-            x=list(shown["k"]),
-            y=list(shown[column]),
-            mode="lines+markers",
-            name=name,
-            line={"color": colour, "dash": dash},
-            marker={"symbol": symbol, "size": 9},
-        )
-    if threshold is not None:
-        level(plot, threshold, "δ (l2)")
+        line(plot, name, shown["k"], shown[column], colour, dash, symbol, marker_size=9)
+    level(plot, threshold, "δ (l2)")
     if guess is not None:
-        plot.add_scatter(
-            x=[table["k"].max()],
-            y=drawable([guess]),
-            mode="markers",
-            name="your prediction",
-            marker={"symbol": "star", "size": 15, "color": PURPLE},
-        )
+        star(plot, table["k"].max(), guess)
     styled(plot, "Corollary 1 against the measured gap", "k, batches optimised together", "gap in l2")
     plot.update_xaxes(type="log", tickvals=list(table["k"]))
     logarithmic(plot)
@@ -171,24 +119,15 @@ def corollary_figure(table: pd.DataFrame, *, threshold: float | None = None, gue
 
 def order_figure(first: Tensor, fresh: Tensor, final: Tensor, tensor: str) -> Figure:
     """One tensor's elements of W_T against the sorted W_0 and against a fresh draw, both from the same ζ."""
-    plot = go.Figure()
-    target = final.flatten().numpy()
+    target, plot, correlation = final.flatten().numpy(), go.Figure(), {}
     chosen = np.linspace(0, len(target) - 1, min(len(target), 400)).astype(int)
-    for name, start, colour, symbol in (("fresh draw", fresh, GREY, "x"), ("sorted draw", first, BLUE, "circle-open")):
-        plot.add_scatter(
-            x=target[chosen],
-            y=start.flatten().numpy()[chosen],
-            mode="markers",
-            name=name,
-            marker={"color": colour, "symbol": symbol, "size": 6},
-        )
-    both = {
-        name: float(np.corrcoef(target, start.flatten().numpy())[0, 1])
-        for name, start in (("sorted", first), ("fresh", fresh))
-    }
+    for name, start, colour, symbol in (("fresh", fresh, GREY, "x"), ("sorted", first, BLUE, "circle-open")):
+        values = start.flatten().numpy()
+        points(plot, f"{name} draw", target[chosen], values[chosen], colour, symbol, 6)
+        correlation[name] = float(np.corrcoef(target, values)[0, 1])
     styled(plot, f"{tensor}: the same kind of draw, dealt out in another order", "value in W_T", "value in W_0")
     return Figure(
         plot,
-        f"the correlation with W_T is {both['sorted']:.2f} for the sorted draw and {both['fresh']:.2f} "
+        f"the correlation with W_T is {correlation['sorted']:.2f} for the sorted draw and {correlation['fresh']:.2f} "
         "for a fresh one, although both hold values from the same distribution.",
     )

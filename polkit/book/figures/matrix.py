@@ -1,9 +1,11 @@
 """Spoofs against defences, at one look."""
 
 import pandas as pd
+import plotly.express as px
 import plotly.graph_objects as go
 
-from polkit.book.figures.drawing import BLUE, LOOK, ORANGE, Figure, spoken, styled
+from polkit.book.figures.drawing import Figure, spoken, styled
+from polkit.book.figures.look import BLUE, LOOK, ORANGE
 
 
 def matrix_figure(counts: pd.DataFrame, repeats: int) -> Figure:
@@ -11,24 +13,16 @@ def matrix_figure(counts: pd.DataFrame, repeats: int) -> Figure:
 
     counts: in how many of the `repeats` each folder was accepted.
     """
-    words = counts.map(lambda accepted: str(accepted) if accepted else "–")
-    plot = go.Figure(
-        go.Heatmap(
-            z=counts.to_numpy() / repeats,
-            x=list(counts.columns),
-            y=list(counts.index),
-            text=words.to_numpy(),
-            texttemplate="%{text}",
-            xgap=2,
-            ygap=2,
-            zmin=0,
-            zmax=1,
-            colorscale=[[0, "#F2F2F2"], [1, ORANGE]],
-            showscale=False,
-            hovertemplate=f"%{{y}}, %{{x}}: accepted in %{{text}} of {repeats}<extra></extra>",
-        )
+    look = {"color_continuous_scale": ["#F2F2F2", ORANGE], "template": LOOK, "aspect": "auto"}
+    plot = px.imshow(counts / repeats, zmin=0, zmax=1, labels={"x": "", "y": ""}, **look)
+    hover = f"%{{y}}, %{{x}}: accepted in %{{text}} of {repeats}<extra></extra>"
+    plot.update_traces(
+        text=counts.astype(str).replace("0", "–"), texttemplate="%{text}", xgap=2, ygap=2, hovertemplate=hover
     )
-    plot.update_layout(template=LOOK, height=160 + 28 * len(counts), margin={"l": 260, "r": 70, "t": 150, "b": 10})
+    margin = {"l": 260, "r": 70, "t": 150, "b": 10}
+    plot.update_layout(
+        template=LOOK, height=160 + 28 * len(counts), margin=margin, font_size=12, coloraxis_showscale=False
+    )
     plot.update_xaxes(side="top", tickangle=-50, showgrid=False)
     plot.update_yaxes(autorange="reversed", showgrid=False)
     spoofs = counts.iloc[1:].astype(bool)
@@ -47,27 +41,13 @@ def standing_figure(counts: pd.Series, repeats: int, shares: pd.Series) -> Figur
     shares: folder -> operations as a share of the proof's, of the spoofs.
     """
     honest, spoofs = counts.iloc[0], counts.iloc[1:]
-    labels = [f"{name} ({shares[name]:.2g})" if name in shares.index else name for name in counts.index]
-    colours = [BLUE, *[ORANGE] * len(spoofs)]
-    plot = go.Figure(
-        go.Bar(
-            x=counts.to_list(),
-            y=labels,
-            orientation="h",
-            marker={"color": colours},
-            text=[str(count) if count else "rejected" for count in counts],
-            textposition="outside",
-            cliponaxis=False,
-            hovertemplate=f"%{{y}}: accepted in %{{x}} of {repeats}<extra></extra>",
-        )
-    )
-    styled(
-        plot,
-        "",
-        "accepted in so many trainings<br>(in brackets: operations / the proof's)",
-        "",
-        height=170 + 24 * len(counts),
-    )
+    names = [f"{name} ({shares[name]:.2g})" if name in shares.index else name for name in counts.index]
+    text = [str(count) if count else "rejected" for count in counts]
+    hover = f"%{{y}}: accepted in %{{x}} of {repeats}<extra></extra>"
+    plot = go.Figure(go.Bar(x=counts.to_list(), y=names, orientation="h", text=text, hovertemplate=hover))
+    plot.update_traces(marker_color=[BLUE, *[ORANGE] * len(spoofs)], textposition="outside", cliponaxis=False)
+    across = "accepted in so many trainings<br>(in brackets: operations / the proof's)"
+    styled(plot, "", across, "", height=170 + 24 * len(counts))
     plot.update_layout(margin={"l": 110, "t": 20, "b": 80, "r": 60}, showlegend=False)
     plot.update_xaxes(range=[0, repeats], dtick=1)
     plot.update_yaxes(autorange="reversed", title_text=None, automargin="left")  # the longest name is 40 letters long

@@ -6,23 +6,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from polkit.book.figures.drawing import (
-    BLUE,
-    COLOURS,
-    DASHES,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SHAPES,
-    Figure,
-    drawable,
-    level,
-    logarithmic,
-    mark,
-    spoken,
-    styled,
-)
+from polkit.book.figures.drawing import Figure, drawable, level, line, logarithmic, mark, points, spoken, star, styled
+from polkit.book.figures.look import BLUE, COLOURS, DASHES, GREEN, GREY, ORANGE, SHAPES
 
 
 def surface_figure(
@@ -35,158 +20,90 @@ def surface_figure(
     threshold: float,
     forged_errors: np.ndarray,
 ) -> Figure:
-    """grid: w_1 (m,), w_2 (n,), loss (n, m) · path: (T + 1, 2), the training · replayed: (T/k, 2), where each replay
-    from W_t ends · forged: (intervals + 1, 2), the adversary's checkpoints · threshold: δ in l2, drawn as a ring
-    around every forged checkpoint · forged_errors: (intervals,), their errors. The second weight, along which the
-    valley runs, is drawn across."""
+    """A training of two weights, its replay and a forgery; weight 2, along which the valley runs, is drawn across.
+
+    grid: w_1 (m,), w_2 (n,) and the loss (n, m)
+    path: the training (T + 1, 2)
+    replayed: where the replay from each checkpoint ends (T/k, 2)
+    forged: the adversary's checkpoints (pieces + 1, 2)
+    threshold: δ in l2, drawn as a ring around every forged checkpoint
+    forged_errors: reproduction errors of the forged path (pieces,)
+    """
     first, second, height = grid
-    recorded = path[::interval]
-    missed = forged_errors > threshold
-    plot = go.Figure()
-    plot.add_contour(
-        x=second,
-        y=first,
-        z=height.T,
-        showscale=False,
-        ncontours=25,
-        hoverinfo="skip",
-        colorscale=[[0, "#F4F4F4"], [1, "#C9C9C9"]],
-        line={"width": 0.5, "color": GREY},
-    )
-    plot.add_scatter(x=path[:, 1], y=path[:, 0], mode="lines", line={"color": BLUE, "width": 1.5}, name="training")
-    plot.add_scatter(
-        x=recorded[:, 1],
-        y=recorded[:, 0],
-        mode="markers",
-        name="checkpoints W<sub>t</sub>",
-        marker={"color": BLUE, "size": 8},
-    )
-    plot.add_scatter(
-        x=replayed[:, 1],
-        y=replayed[:, 0],
-        mode="markers",
-        name="replays W'<sub>t+k</sub>",
-        marker={"size": 9, "symbol": "cross-thin", "line": {"width": 2, "color": GREEN}},
-    )
-    plot.add_scatter(
-        x=forged[:, 1],
-        y=forged[:, 0],
-        mode="lines+markers",
-        name="forged straight path",
-        line={"color": ORANGE, "width": 1.5, "dash": "dash"},
-        marker={"color": ORANGE, "size": 8, "symbol": "diamond"},
-    )
-    turn = np.linspace(0, 2 * np.pi, 40)
-    rings = [
-        np.append(centre + threshold * np.stack([np.cos(turn), np.sin(turn)], 1), [[np.nan, np.nan]], axis=0)
-        for centre in forged
-    ]
-    rings = np.concatenate(rings)
-    plot.add_scatter(
-        x=rings[:, 1],
-        y=rings[:, 0],
-        mode="lines",
-        hoverinfo="skip",
-        line={"color": ORANGE, "width": 1, "dash": "dot"},
-        name="δ around each forged checkpoint",
-    )
+    recorded, missed, plot = path[::interval], int((forged_errors > threshold).sum()), go.Figure()
+    shades = {"colorscale": [[0, "#F4F4F4"], [1, "#C9C9C9"]], "line": {"width": 0.5, "color": GREY}}
+    plot.add_contour(x=second, y=first, z=height.T, showscale=False, ncontours=25, hoverinfo="skip", **shades)
+    line(plot, "training", *path.T[::-1], BLUE, line_width=1.5)
+    points(plot, "checkpoints W<sub>t</sub>", *recorded.T[::-1], BLUE, "circle")
+    crosses = {"symbol": "cross-thin-open", "size": 9, "marker_line_width": 2}
+    points(plot, "replays W'<sub>t+k</sub>", *replayed.T[::-1], GREEN, **crosses)
+    line(plot, "forged straight path", *forged.T[::-1], ORANGE, "dash", "diamond", line_width=1.5)
+    turn = np.append(np.linspace(0, 2 * np.pi, 40), np.nan)  # NaN lifts the pen from one ring to the next
+    rings = (forged[:, None] + threshold * np.stack([np.cos(turn), np.sin(turn)], 1)).reshape(-1, 2)
+    thin = {"line_width": 1, "hoverinfo": "skip"}
+    line(plot, "δ around each forged checkpoint", *rings.T[::-1], ORANGE, "dot", **thin)
     plot.update_layout(yaxis={"scaleanchor": "x", "constrain": "domain"}, xaxis={"constrain": "domain"})
+    styled(plot, "A model with two weights: one proof, its replay, one forgery", "weight 2", "weight 1", height=460)
     honest = np.linalg.norm(replayed - recorded[1:], axis=1)
     above = int((honest > threshold).sum())
-    found = "all within" if not above else f"{above} of {len(honest)} above"
-    word = "every forged step stays within δ" if not missed.any() else f"{int(missed.sum())} of {len(missed)} exceed δ"
+    found = f"{above} of {len(honest)} above" if above else "all within"
+    word = f"{missed} of {len(forged_errors)} exceed δ" if missed else "every forged step stays within δ"
     summary = (
-        f"training bends its way down from its own start; its replays end up to {spoken(float(honest.max()))} from the "
+        f"training bends its way down from its own start; its replays end up to {spoken(honest.max())} from the "
         f"recorded checkpoints, {found} δ = {spoken(threshold)}; the forged path is a straight line of "
         f"{len(forged) - 1} steps to the same end, and {word}."
     )
-    styled(plot, "A model with two weights: one proof, its replay, one forgery", "weight 2", "weight 1", height=460)
     return Figure(plot, summary)
 
 
 def growth_figure(
-    growth: pd.DataFrame,
-    *,
-    distance: str = "l2",
-    reference: float | None = None,
-    chosen: int | None = None,
-    guess: float | None = None,
-    guess_at: int | None = None,
+    growth: pd.DataFrame, *, reference: float, chosen: int | None = None, guess: float | None = None
 ) -> Figure:
-    """How far replays drift with the number of steps, for each source of noise; the largest over all starts.
+    """How far replays drift in l2 with the number of steps, for each source of noise; the largest over all starts.
 
-    growth: from `error_growth` · reference: d_ref, divides every error if given · chosen: a k to mark ·
-    guess: the reader's own, at `guess_at` steps (default: the most).
+    growth: from `error_growth`
+    reference: d_ref, which divides every error
+    chosen: a k to mark
+    guess: the reader's own, at the most steps
     """
-    rows = growth[(growth["part"] == "weights") & (growth["distance"] == distance)]
-    largest = rows.groupby(["source", "steps"], sort=False)["error"].agg(
-        lambda errors: float(np.max(errors.to_numpy()))
-    )
-    table = largest.unstack(sort=False) / (reference or 1.0)
-    plot = go.Figure()
-    for number, (source, errors) in enumerate(table.iterrows()):
-        plot.add_scatter(
-            x=list(errors.index),
-            y=drawable(errors),
-            name=str(source),
-            mode="lines+markers",
-            line={"color": COLOURS[number % 6], "dash": DASHES[number % 6]},
-            marker={"symbol": SHAPES[number % 6], "size": 8},
-            customdata=list(errors),
-            hovertemplate="k = %{x}: %{customdata:.3g}",
-        )
+    rows = growth[(growth["part"] == "weights") & (growth["distance"] == "l2")]
+    largest = rows.groupby(["source", "steps"], sort=False)["error"].agg(lambda errors: errors.max(skipna=False))
+    table, plot = largest.unstack(sort=False) / reference, go.Figure()
+    for (source, errors), colour, dash, symbol in zip(table.iterrows(), COLOURS, DASHES, SHAPES, strict=False):
+        hover = {"customdata": errors, "hovertemplate": "k = %{x}: %{customdata:.3g}"}
+        line(plot, source, table.columns, drawable(errors), colour, dash, symbol, **hover)
     marked = chosen if chosen in table.columns else table.columns[-1]
     if chosen is not None:
         mark(plot, chosen, f"k = {chosen}")
     if guess is not None:
-        plot.add_scatter(
-            x=[guess_at or table.columns[-1]],
-            y=drawable([guess]),
-            mode="markers",
-            name="your prediction",
-            marker={"symbol": "star", "size": 15, "color": PURPLE},
-        )
-    parts = ", ".join(
-        f"{source} {'exactly 0' if table[marked][source] == 0 else spoken(table[marked][source])}"
-        for source in table.index
-    )
-    unit = "share of d_ref" if reference else "as it is"
-    styled(plot, f"Reproduction error ({distance}) after k replayed steps", "k, steps", f"error, {unit}")
+        star(plot, table.columns[-1], guess)
+    styled(plot, "Reproduction error (l2) after k replayed steps", "k, steps", "error, share of d_ref")
     plot.update_xaxes(type="log", tickvals=list(table.columns))
     logarithmic(plot)
-    return Figure(plot, f"after {marked} steps the largest errors in {distance} ({unit}) are: {parts}.")
+    told = [f"{source} {spoken(error) if error else 'exactly 0'}" for source, error in table[marked].items()]
+    return Figure(plot, f"after {marked} steps the largest errors in l2 (share of d_ref) are: {', '.join(told)}.")
 
 
 def size_figure(
     sizes: pd.DataFrame, *, chosen: int | None = None, guess: float | None = None, measured: Sequence[Mapping] = ()
 ) -> Figure:
-    """sizes: columns checkpoint_interval (k), stored_bytes · measured: dicts with the same two keys, from proofs
-    that were really recorded · guess: the reader's, in MB at `chosen`."""
-    plot = go.Figure()
-    megabytes = sizes["stored_bytes"] / 1e6
-    plot.add_scatter(
-        x=list(sizes["checkpoint_interval"]),
-        y=list(megabytes),
-        mode="lines+markers",
-        name="(T/k + 1) · one checkpoint",
-        line={"color": BLUE},
-        marker={"size": 7},
-    )
-    plot.add_scatter(
-        x=[row["checkpoint_interval"] for row in measured],
-        y=[row["stored_bytes"] / 1e6 for row in measured],
-        mode="markers",
-        name="recorded here",
-        marker={"symbol": "x", "size": 12, "color": ORANGE},
-    )
+    """What a proof weighs against k.
+
+    sizes: columns checkpoint_interval (k), stored_bytes
+    chosen: a k to mark
+    guess: the reader's, in MB at `chosen`
+    measured: mappings with the same two keys, from proofs that were really recorded
+    """
+    recorded = pd.DataFrame(measured, columns=sizes.columns)
+    intervals, megabytes, plot = sizes["checkpoint_interval"], sizes["stored_bytes"] / 1e6, go.Figure()
+    line(plot, "(T/k + 1) · one checkpoint", intervals, megabytes, BLUE, symbol="circle", marker_size=7)
+    points(plot, "recorded here", recorded["checkpoint_interval"], recorded["stored_bytes"] / 1e6, ORANGE, "x", 12)
     if chosen is not None:
         mark(plot, chosen, f"k = {chosen}")
     if guess is not None:
         level(plot, guess, "your prediction", guess=True)
     styled(plot, "What a proof weighs", "k, steps between checkpoints", "size, MB")
-    plot.update_xaxes(type="log", tickvals=list(sizes["checkpoint_interval"]))
+    plot.update_xaxes(type="log", tickvals=list(intervals))
     logarithmic(plot)
-    ends = sizes.iloc[[0, -1]]
-    weights = zip(ends["stored_bytes"] / 1e6, ends["checkpoint_interval"], strict=True)
-    shown = " and ".join(f"{megabytes:.3g} MB at k = {interval}" for megabytes, interval in weights)
-    return Figure(plot, f"the size falls as 1/k: {shown}.")
+    ends = [f"{megabytes.iloc[end]:.3g} MB at k = {intervals.iloc[end]}" for end in (0, -1)]
+    return Figure(plot, f"the size falls as 1/k: {' and '.join(ends)}.")

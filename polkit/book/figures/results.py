@@ -1,26 +1,13 @@
-"""Figures 2-11 of the paper, drawn from the averages that `polkit reproduce` leaves."""
+"""Figures 2-11 of the paper, drawn from the averages that `polkit reproduce` leaves, and how costs grow."""
 
-from collections.abc import Sequence
+import itertools
 
 import pandas as pd
+import plotly.express as px
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from polkit.book.figures.drawing import (
-    BLACK,
-    BLUE,
-    COLOURS,
-    DASHES,
-    GREEN,
-    GREY,
-    ORANGE,
-    SHAPES,
-    Figure,
-    drawable,
-    logarithmic,
-    spoken,
-    styled,
-)
+from polkit.book.figures.drawing import Figure, drawable, logarithmic, spoken, styled
+from polkit.book.figures.look import BLACK, BLUE, COLOURS, DASHES, GREEN, GREY, LOOK, ORANGE, SHAPES
 from polkit.training import DISTANCES
 
 NAMES = {
@@ -30,8 +17,6 @@ NAMES = {
     "interpolation_only": "interpolation only",
     "borrowed_momentum": "borrowed momentum",
 }
-
-
 QS = {"one": "1", "most": "⌊S/k⌋"}
 SHOWN = {
     "l1": "error in l1 / d_ref",
@@ -41,88 +26,70 @@ SHOWN = {
     "wall_seconds": "seconds / the proof's",
     "stored_bytes": "bytes / the proof's",
 }
+LINES = {  # of the attack, interpolation only, the proof and δ
+    "color_discrete_sequence": (BLUE, GREEN, BLACK, ORANGE),
+    "line_dash_sequence": ("solid", "dot", "dash", "dash"),
+    "symbol_sequence": ("circle", "diamond"),
+}
+COUNTED = {"floating_point_operations": "operations", "stored_bytes": "bytes", "wall_seconds": "seconds"}
+USUAL = {"off_path": 0.0, "adversary_threads": 0}  # the adversary who works as the prover does
+USUAL |= {"adversary_half": "", "adversary_device": "", "adversary_precision": ""}
 
 
 def chosen(averages: pd.DataFrame, value: str, **setting) -> pd.DataFrame:
     """The rows of one value in one setting; what the setting does not name is the prover's own."""
-    usual = {
-        "adversary_half": "",
-        "off_path": 0.0,
-        "adversary_device": "",
-        "adversary_precision": "",
-        "adversary_threads": 0,
-    }
-    kept = averages["value"] == value
-    for name, wanted in (usual | setting).items():
-        kept &= averages[name] == wanted
-    return averages[kept]
+    wanted = {"value": value} | USUAL | setting
+    return averages[(averages[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+
+
+def curves(rows: pd.DataFrame, x: str, y: str, by: str, **settings) -> go.Figure:
+    """A line for each value of the column `by`; with facet_col, in several plots that each have their own heights.
+
+    settings: of `plotly.express.line`
+    """
+    looks = {"color_discrete_sequence": COLOURS, "line_dash_sequence": DASHES, "symbol_sequence": SHAPES} | settings
+    plot = px.line(rows, x=x, y=y, color=by, line_dash=by, symbol=by, template=LOOK, **looks)
+    plot.for_each_annotation(lambda title: title.update(text=title.text.partition("=")[2], font_size=16))
+    plot.update_yaxes(matches=None, showticklabels=True)
+    return plot.update_traces(marker_size=7, hovertemplate=None)
 
 
 def lengths_figure(averages: pd.DataFrame, attack: str, task: str, *, half: str = "", top_q: str = "most") -> Figure:
     """Figures 2-9, (a) to (f): four errors, seconds and bytes over T', with the proof's as a line.
 
-    half: of the adversary, where it has other images than the prover · top_q: `one`, or `most` for ⌊S/k⌋.
     Bars span the deviation over the repeats. Seconds and bytes are divided by the proof's.
+
+    half: of the adversary, where they have other images than the prover
+    top_q: `one`, or `most` for ⌊S/k⌋
     """
-    plot = make_subplots(rows=3, cols=2, subplot_titles=list(SHOWN.values()), vertical_spacing=0.09, shared_xaxes=True)
-    said = []
-    for number, quantity in enumerate(SHOWN):
-        row, column = divmod(number, 2)
-        place = {"row": row + 1, "col": column + 1}
-        error = quantity in DISTANCES
-        value = f"weights.{top_q}.{quantity}" if error else f"share.{quantity}"
-        for kind, colour, symbol, dash in (
-            (attack, BLUE, "circle", "solid"),
-            ("interpolation_only", GREEN, "diamond", "dot"),
-        ):
-            rows = chosen(averages, value, experiment="spoof", attack=kind, task=task, adversary_half=half)
-            rows = rows.sort_values("spoof_steps")
-            plot.add_scatter(
-                x=list(rows["spoof_steps"]),
-                y=drawable(rows["mean"]),
-                name=NAMES[kind],
-                showlegend=number == 0,
-                error_y={"type": "data", "array": list(rows["deviation"].fillna(0)), "thickness": 1},
-                line={"color": colour, "dash": dash},
-                marker={"symbol": symbol, "size": 7},
-                **place,
-            )
-            if kind == attack:
-                mine = rows
-        lines = {"the proof": 1.0}
-        if error:
-            proof, delta = (
-                chosen(averages, name, experiment="honest", task=task)["mean"]
-                for name in (value, f"threshold.weights.{quantity}")
-            )
-            lines = {"the proof": proof.iloc[0], "δ": delta.iloc[0]}
-            below = mine.loc[mine["mean"] <= proof.iloc[0], "spoof_steps"].tolist()
-            said.append((quantity, mine, below))
-        lengths = averages.loc[(averages["attack"] == attack) & (averages["task"] == task), "spoof_steps"]
-        for name, level in lines.items():
-            plot.add_scatter(
-                x=[lengths.min(), lengths.max()],
-                y=[level, level],
-                mode="lines",
-                name=name,
-                line={"color": BLACK if name == "the proof" else ORANGE, "dash": "dash"},
-                showlegend=number == 0,
-                **place,
-            )
+    mine = averages[(averages["attack"] == attack) & (averages["task"] == task)]
+    lengths, parts, said = sorted(set(mine["spoof_steps"])), [], []
+    spoof, honest = {"experiment": "spoof", "task": task}, {"experiment": "honest", "task": task}
+    for quantity, title in SHOWN.items():
+        value = f"weights.{top_q}.{quantity}" if quantity in DISTANCES else f"share.{quantity}"
+        for kind in (attack, "interpolation_only"):
+            rows = chosen(averages, value, attack=kind, adversary_half=half, **spoof).sort_values("spoof_steps")
+            parts.append(rows.fillna({"deviation": 0}).assign(name=NAMES[kind], shown=title))
+        levels = {"the proof": 1.0}
+        if quantity in DISTANCES:
+            rows, wanted = parts[-2], {"the proof": value, "δ": f"threshold.weights.{quantity}"}
+            levels = {name: chosen(averages, each, **honest)["mean"].iloc[0] for name, each in wanted.items()}
+            below = rows.loc[rows["mean"] <= levels["the proof"], "spoof_steps"]
+            said.append(f"{quantity} at " + (f"T' = {', '.join(map(str, below))}" if len(below) else "no T' tried"))
+        for name, height in levels.items():
+            ends = {"spoof_steps": [lengths[0], lengths[-1]], "mean": height}
+            parts.append(pd.DataFrame(ends).assign(name=name, shown=title))
+    drawn = pd.concat(parts).assign(mean=lambda rows: drawable(rows["mean"]))
+    facets = {"facet_col": "shown", "facet_col_wrap": 2, "facet_row_spacing": 0.09, "facet_col_spacing": 0.1}
+    plot = curves(drawn, "spoof_steps", "mean", "name", error_y="deviation", **facets, **LINES)
+    plot.update_traces(error_y_thickness=1)
+    plot.for_each_trace(lambda trace: trace.update(mode="lines" if trace.line.dash == "dash" else "lines+markers"))
     title = f"{NAMES[attack]} over T' on {task}, Q = {QS[top_q]}" + (", disjoint halves" if half else "")
     styled(plot, title, "", "", height=760)
-    plot.update_xaxes(type="log", tickvals=sorted(set(lengths)))
-    plot.update_xaxes(title_text="T', steps", row=3)
-    logarithmic(plot)
-    repeats = int(said[0][1]["repeats"].min())
-    lower = [
-        f"{quantity} at " + (f"T' = {', '.join(map(str, below))}" if below else "no T' tried")
-        for quantity, _, below in said
-    ]
-    return Figure(
-        plot,
-        f"{NAMES[attack]} errs at most as much as the proof in {'; in '.join(lower)} (means of {repeats} repeats).",
-    )
+    plot.update_xaxes(type="log", tickvals=lengths)
+    plot.update_xaxes(title_text="T', steps", row=1)  # counted from below
+    told = f"in {'; in '.join(said)} (means of {parts[0]['repeats'].min():.0f} repeats)"
+    return Figure(logarithmic(plot), f"{NAMES[attack]} errs at most as much as the proof {told}.")
 
 
 def accuracy_figure(averages: pd.DataFrame, task: str) -> Figure:
@@ -131,94 +98,73 @@ def accuracy_figure(averages: pd.DataFrame, task: str) -> Figure:
     One line per extent of the perturbation that takes the first checkpoints off the straight path.
     """
     rows = averages[averages["value"].str.startswith("accuracy.") & (averages["task"] == task)]
-    rows = rows.assign(share=rows["value"].str.removeprefix("accuracy.").astype(float))
-    proof = rows[rows["experiment"] == "honest"].sort_values("share")
-    plot = go.Figure()
-    plot.add_scatter(
-        x=list(proof["share"]),
-        y=list(proof["mean"]),
-        name="the proof",
-        line={"color": BLACK},
-        marker={"symbol": "circle"},
-    )
+    rows = rows.assign(share=rows["value"].str.removeprefix("accuracy.").astype(float)).sort_values("share")
+    proof = rows[rows["experiment"] == "honest"].assign(name="the proof")
     spoofs = rows[(rows["attack"] == "attack_3") & (rows["adversary_half"] == "") & (rows["adversary_precision"] == "")]
-    usual = spoofs.loc[spoofs["off_path"] > 0, "spoof_steps"]
-    length = usual.iloc[0] if len(usual) else spoofs["spoof_steps"].median()
-    said = []
-    for number, (off_path, curve) in enumerate(spoofs[spoofs["spoof_steps"] == length].groupby("off_path")):
-        curve = curve.sort_values("share")
+    perturbed = spoofs.loc[spoofs["off_path"] > 0, "spoof_steps"]
+    length = perturbed.iloc[0] if len(perturbed) else spoofs["spoof_steps"].median()
+    drawn, said = [proof], []
+    for off_path, curve in spoofs[spoofs["spoof_steps"] == length].groupby("off_path"):
         name = f"perturbed by {off_path:.0%}" if off_path else "straight path"
-        plot.add_scatter(
-            x=list(curve["share"]),
-            y=list(curve["mean"]),
-            name=f"Attack III, {name}",
-            line={"color": COLOURS[number], "dash": DASHES[number]},
-            marker={"symbol": SHAPES[number]},
-        )
-        gap = (curve["mean"].to_numpy() - proof["mean"].to_numpy()).tolist()
-        accepted = chosen(
-            averages, "accepted.all", attack="attack_3", task=task, spoof_steps=length, off_path=off_path
-        )["mean"].iloc[0]
-        said.append(
-            f"{name}: {spoken(sum(map(abs, gap)) / len(gap))} from the proof's on average, accepted in "
-            f"{accepted:.0%} of the repeats"
-        )
+        drawn.append(curve.assign(name=f"Attack III, {name}"))
+        made = {"attack": "attack_3", "task": task, "spoof_steps": length, "off_path": off_path}
+        accepted = chosen(averages, "accepted.all", **made)["mean"].iloc[0]
+        gap = (proof["mean"] - curve["mean"].to_numpy()).abs().mean()
+        said.append(f"{name}: {spoken(gap)} from the proof's on average, accepted in {accepted:.0%} of the repeats")
+    looks = {"color_discrete_sequence": (BLACK, *COLOURS), "line_dash_sequence": ("solid", *DASHES)}
+    plot = curves(pd.concat(drawn), "share", "mean", "name", symbol_sequence=("circle", *SHAPES), **looks)
     styled(plot, f"Accuracy of intermediate models on {task}", "share of the steps", "accuracy on test images")
     return Figure(plot, "; ".join(said) + ".")
 
 
 def conditions_figure(averages: pd.DataFrame, task: str) -> Figure:
     """Figure 11: seconds of a spoof as a share of the proof's, where the adversary computes in another way."""
-    rows = averages[
-        (averages["value"] == "share.wall_seconds")
-        & (averages["task"] == task)
-        & (averages["adversary_half"] == "")
-        & (averages["off_path"] == 0)
-    ]
-    other = rows[(rows["adversary_precision"] != "") | (rows["adversary_device"] != "")]
-    lengths = set(other["spoof_steps"])
-    rows = rows[rows["spoof_steps"].isin(lengths) & rows["attack"].isin(["attack_2", "attack_3"])]
-    plot, said = go.Figure(), []
-    for (attack, found), colour, pattern in zip(rows.groupby("attack"), COLOURS, ("", "/"), strict=False):
-        names = [
-            " ".join(filter(None, pair)) or "as the prover"
-            for pair in zip(found["adversary_device"], found["adversary_precision"], strict=True)
-        ]
-        plot.add_bar(
-            x=names,
-            y=list(found["mean"]),
-            name=NAMES[attack],
-            marker_color=colour,
-            marker_pattern_shape=pattern,
-            error_y={"type": "data", "array": list(found["deviation"].fillna(0))},
-        )
-        said += [f"{NAMES[attack]}, {name}: {spoken(v)}" for name, v in zip(names, found["mean"], strict=True)]
-    styled(
-        plot, f"Spoof time under other conditions on {task}", "the adversary computes", "share of the proof's seconds"
-    )
+    rows = averages.query(
+        "value == 'share.wall_seconds' and task == @task and adversary_half == '' and off_path == 0"
+        " and attack in ('attack_2', 'attack_3')"
+    ).sort_values("attack", kind="stable")
+    way = (rows["adversary_device"] + " " + rows["adversary_precision"]).str.strip()
+    rows = rows.assign(way=way.replace("", "as the prover"), name=rows["attack"].map(NAMES)).fillna({"deviation": 0})
+    rows = rows[rows["spoof_steps"].isin(rows.loc[way != "", "spoof_steps"])]
+    looks = {"color_discrete_sequence": COLOURS, "pattern_shape_sequence": ("", "/"), "template": LOOK}
+    bars = {"color": "name", "pattern_shape": "name", "error_y": "deviation", "barmode": "group"}
+    plot = px.bar(rows, x="way", y="mean", **bars, **looks)
+    title = f"Spoof time under other conditions on {task}"
+    styled(plot, title, "the adversary computes", "share of the proof's seconds")
     plot.add_hline(y=1, line={"color": GREY, "dash": "dash"})
+    said = [f"{row.name}, {row.way}: {spoken(row.mean)}" for row in rows.itertuples()]
     return Figure(plot, "share of the proof's seconds: " + "; ".join(said) + ".")
+
+
+def scaling_figure(table: pd.DataFrame, slopes: pd.DataFrame, variable: str) -> Figure:
+    """Operations, bytes and seconds of each party over one variable (T, k, Q, T' or parameters), both logarithmic.
+
+    table, slopes: growth.csv and growth_slopes.csv. A party that stores nothing has no line there.
+    """
+    rows = table[table["variable"] == variable].sort_values("value", kind="stable").replace({"party": NAMES})
+    drawn = rows.rename(columns=COUNTED).melt(["party", "value"], list(COUNTED.values()), "meter", "cost")
+    fitted = slopes[slopes["variable"] == variable].replace({"party": NAMES, "meter": COUNTED})
+    plot = curves(drawn.query("cost > 0"), "value", "cost", "party", facet_col="meter", facet_col_spacing=0.09)
+    logarithmic(logarithmic(styled(plot, f"Growth with {variable}", variable, "")), "x")
+    said = [
+        f"{party}: " + ", ".join(f"{row.meter} {row.slope:.2f}" for row in found.itertuples())
+        for party, found in fitted.groupby("party", sort=False)
+    ]
+    return Figure(plot, f"Exponents of growth with {variable}, fitted: {'; '.join(said)}.")
 
 
 def drawn_figures(averages: pd.DataFrame) -> dict[str, Figure]:
     """Every figure that these averages have the runs for, by name."""
     drawn: dict[str, Figure] = {}
-    spoofs = averages[averages["experiment"] == "spoof"]
-    for task in unique(spoofs["task"]):
-        mine = spoofs[spoofs["task"] == task]
-        for half in unique(mine["adversary_half"]):
-            for attack in ("attack_2", "attack_3"):
-                found = mine[(mine["attack"] == attack) & (mine["adversary_half"] == half)]
-                if found["spoof_steps"].nunique() > 1:
-                    name = f"{attack}-{task}" + ("-halves" if half else "")
-                    drawn[name] = lengths_figure(averages, attack, task, half=half)
-                    drawn[f"{name}-q1"] = lengths_figure(averages, attack, task, half=half, top_q="one")
+    for task, mine in averages[averages["experiment"] == "spoof"].groupby("task", sort=False):
+        for half, attack in itertools.product(mine["adversary_half"].unique(), ("attack_2", "attack_3")):
+            found = mine[(mine["attack"] == attack) & (mine["adversary_half"] == half)]
+            if found["spoof_steps"].nunique() > 1:
+                name = f"{attack}-{task}" + ("-halves" if half else "")
+                drawn[name] = lengths_figure(averages, attack, task, half=half)
+                drawn[f"{name}-q1"] = lengths_figure(averages, attack, task, half=half, top_q="one")
         if (mine["off_path"] > 0).any():
             drawn[f"accuracy-{task}"] = accuracy_figure(averages, task)
-        if (mine["adversary_precision"] != "").any() or (mine["adversary_device"] != "").any():
+        if (mine[["adversary_precision", "adversary_device"]] != "").any(axis=None):
             drawn[f"conditions-{task}"] = conditions_figure(averages, task)
     return drawn
-
-
-def unique(values: pd.Series) -> Sequence[str]:
-    return list(dict.fromkeys(values))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from polkit.book.figures.drawing import BLUE, GREY, ORANGE, Figure, drawable, level, logarithmic, mark, spoken, styled
+from polkit.book.figures.drawing import Figure, drawable, level, logarithmic, mark, points, spoken, styled
+from polkit.book.figures.look import BLUE, GREY, ORANGE
 from polkit.training import PARTS
 from polkit.verifier import Calibration, Verdict, worst_ratios
 
@@ -24,41 +25,36 @@ def verdict_figure(
 ) -> Figure:
     """Every interval's largest error over training, as a multiple of the calibrated δ.
 
-    verdict: with every interval replayed · threshold_scale: what δ is multiplied with · top_q: Q · parts:
-    what is compared · guess: the reader's step, drawn as a line.
+    verdict: with every interval replayed
+    threshold_scale: what δ is multiplied with
+    top_q: Q
+    parts: what is compared
+    guess: the reader's step, drawn as a line
     """
     worst = worst_ratios(verdict, calibration, parts)
-    chosen = set(verdict.at(top_q).intervals["start"])
-    replayed = worst["start"].isin(chosen)
+    replayed = worst["start"].isin(set(verdict.at(top_q).intervals["start"]))
     within = worst["ratio"] <= threshold_scale
-    groups = (
-        ("replayed, within δ", replayed & within, {"color": BLUE, "symbol": "circle-open", "size": 7}),
-        ("replayed, above δ: rejected", replayed & ~within, {"color": ORANGE, "symbol": "x", "size": 10}),
-        ("not replayed at this Q", ~replayed, {"color": GREY, "symbol": "line-ns-open", "size": 6}),
-    )
     plot = go.Figure()
-    for name, mask, marker in groups:
+    for name, mask, colour, symbol, size in (
+        ("replayed, within δ", replayed & within, BLUE, "circle-open", 7),
+        ("replayed, above δ: rejected", replayed & ~within, ORANGE, "x", 10),
+        ("not replayed at this Q", ~replayed, GREY, "line-ns-open", 6),
+    ):
         rows = worst[mask]
-        plot.add_scatter(
-            x=rows["start"].to_numpy(),
-            y=drawable(rows["ratio"], FLOOR),
-            mode="markers",
-            name=name,
-            marker=marker,
-            text=[f"{row.distance} of the {row.part}, epoch {row.epoch}" for row in rows.itertuples()],
-            hovertemplate="steps from %{x}: %{y:.3g} δ (%{text})",
-        )
+        where = [f"{row.distance} of the {row.part}, epoch {row.epoch}" for row in rows.itertuples()]
+        hover = {"text": where, "hovertemplate": "steps from %{x}: %{y:.3g} δ (%{text})"}
+        points(plot, name, rows["start"], drawable(rows["ratio"], FLOOR), colour, symbol, size, **hover)
     level(plot, threshold_scale, f"δ × {threshold_scale:.2f}")
     if guess is not None:
         mark(plot, guess, "your prediction", guess=True, log=False)
     styled(plot, "Every interval against δ", "first step of the interval", "error / δ as calibrated")
     logarithmic(plot)
     others = sorted({reason.kind for reason in verdict.reasons if reason.kind != "error"})
-    return Figure(plot, verdict_in_words(worst[replayed], threshold_scale, len(worst), others))
+    return Figure(plot, _in_words(worst[replayed], threshold_scale, len(worst), others))
 
 
-def verdict_in_words(replayed: pd.DataFrame, threshold_scale: float, intervals: int, others: Sequence[str]) -> str:
-    """replayed: rows of `worst_ratios` · others: what was found besides errors above δ."""
+def _in_words(replayed: pd.DataFrame, threshold_scale: float, intervals: int, others: Sequence[str]) -> str:
+    """replayed: rows of `worst_ratios`; others: what was found besides errors above δ."""
     found = f" (found besides: {', '.join(others)})" if others else ""
     if replayed.empty:
         return f"{'rejected' if others else 'accepted'}{found}: no interval was replayed."

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import ipywidgets as w
 import pandas as pd
 
 from polkit.book.figures.drawing import Figure
 from polkit.book.figures.matrix import standing_figure
-from polkit.book.panels.parts import LABEL, WIDE, Panel, panel
+from polkit.book.panels.parts import Panel
+from polkit.book.panels.sliders import chooser
 from polkit.experiments.matrix import PUBLISHED, accepted_by_all
 
 DATED = "before the model"
@@ -56,20 +56,17 @@ def verifiers_of(answers: Mapping[str, str]) -> list[str]:
 def debate_panel(trainings: pd.DataFrame, costs: pd.DataFrame, *, large: bool = False) -> Panel:
     """Every switch at once: in how many trainings each folder is accepted by all verifiers that are in force.
 
-    trainings, costs: `matrix_trainings` and `matrix_costs` of the published matrix · large: for a hall.
+    trainings, costs: `matrix_trainings` and `matrix_costs` of the published matrix
+    large: for a hall
     """
     repeats = trainings["seed"].nunique()
     shares = costs.set_index("folder")["floating_point_operations"]
-    buttons = {}
-    for switch in SWITCHES:
-        chooser = w.ToggleButtons(options=list(switch.options), description=switch.question, style=LABEL, layout=WIDE)
-        chooser.add_class(f"polkit-{switch.name}")
-        buttons[switch.name] = chooser
+    buttons = {switch.name: chooser(switch.name, switch.options, label=switch.question) for switch in SWITCHES}
 
-    def draw(_: None, *, guess: float | None, **answers: str) -> Figure:
+    def draw(_: None, **answers: str) -> Figure:
         counts = accepted_by_all(trainings, verifiers_of(answers))
         if answers["date"] == DATED:  # by definition, not by a run: what was made after the theft has a later date
             counts = counts.where(counts.index == counts.index[0], 0)
         return standing_figure(counts, repeats, shares)
 
-    return panel("debate", buttons, draw, large=large)
+    return Panel("debate", buttons, draw, large=large)

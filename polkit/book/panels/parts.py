@@ -1,287 +1,206 @@
-"""What every panel is made of: sliders, a prediction, a figure that is redrawn, a Run button that can be cancelled."""
+"""What every panel is made of: a figure that sliders redraw, a Run that can be cancelled, a prediction."""
 
 import html
-import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ipywidgets as w
 import plotly.graph_objects as go
 
 from polkit.book.figures.drawing import Figure, enlarged
-from polkit.book.panels.access import named
+from polkit.book.panels.access import Named
+from polkit.book.panels.sliders import control
 from polkit.training import Cancelled
 
-LABEL = {"description_width": "90px"}
-WIDE = w.Layout(width="460px")
 NARROW = w.Layout(width="110px")
 PATIENCE_SECONDS = 120  # a Run that would take longer is refused, with the reason
 SETTLING_SECONDS = 0.25  # a slider's value takes some hundredths of a second to the kernel, on a busy machine more
 
 
-def delta_slider(value: float = 1.0) -> w.FloatLogSlider:
-    """δ, as a multiple of the calibrated one."""
-    return _named(
-        w.FloatLogSlider(
-            value=value,
-            base=10,
-            min=-1.5,
-            max=1,
-            step=0.02,
-            readout_format=".2f",
-            description="δ (×)",
-            tooltip="verification threshold: × the calibrated one",
-        ),
-        "polkit-delta",
-    )
+class View(w.VBox):
+    """A box of widgets with the class `polkit-KIND`. instead: what a view without a kernel shows."""
 
-
-def top_q_slider(value: int, most: int) -> w.IntSlider:
-    """Q, intervals replayed per epoch."""
-    return _named(
-        w.IntSlider(
-            value=value,
-            min=1,
-            max=max(most, 1),
-            description="Q per epoch",
-            tooltip="how many of each epoch's largest updates are replayed",
-        ),
-        "polkit-q",
-    )
-
-
-def interval_slider(value: int, options: list[int]) -> w.SelectionSlider:
-    """k, in steps."""
-    shown = [(f"{k} steps", k) for k in options]
-    return _named(
-        w.SelectionSlider(value=value, options=shown, description="k", tooltip="checkpoint interval"), "polkit-k"
-    )
-
-
-def steps_slider(value: int, least: int, most: int, step: int) -> w.IntSlider:
-    """T', in steps of the spoof."""
-    return _named(
-        w.IntSlider(
-            value=value, min=least, max=most, step=step, description="T' (steps)", tooltip="length of the spoof"
-        ),
-        "polkit-steps",
-    )
-
-
-def length_slider(value: int, options: Iterable[int]) -> w.SelectionSlider:
-    """T', in steps of the spoof, among lengths too far apart for a slider with even steps."""
-    shown = [(f"{steps:,}", steps) for steps in sorted({value, *map(int, options)})]
-    return _named(
-        w.SelectionSlider(value=value, options=shown, description="T' (steps)", tooltip="length of the spoof"),
-        "polkit-steps",
-    )
-
-
-def number_slider(value: float, least: float, most: float, label: str, name: str) -> w.FloatLogSlider:
-    """Any positive number on a logarithmic scale; least and most are powers of ten.
-
-    The value is rounded up to what the slider can show, or a browser would do so by itself.
-    """
-    value = 10 ** (math.ceil(round(math.log10(value) * 50, 6)) / 50)
-    return _named(
-        w.FloatLogSlider(
-            value=value, base=10, min=least, max=most, step=0.02, readout_format=".3g", description=label, tooltip=label
-        ),
-        name,
-    )
-
-
-def _named(slider: w.Widget, name: str) -> w.Widget:
-    slider.style, slider.layout, slider.continuous_update = LABEL, WIDE, True
-    slider.add_class(name)
-    return slider
-
-
-@dataclass(frozen=True)
-class Panel:
-    """box: what a browser shows · instead: what a view without a kernel shows."""
-
-    box: w.Widget
-    instead: str
+    def __init__(self, kind: str, children: list[w.Widget], instead: str):
+        super().__init__(children)
+        self.instead = instead
+        self.add_class(f"polkit-{kind}")
 
     def _repr_mimebundle_(self, **options) -> dict:
-        return self.box._repr_mimebundle_(**options) | {"text/plain": self.instead}
+        return super()._repr_mimebundle_(**options) | {"text/plain": self.instead}
 
 
-class Prediction:
-    """A reader's guess, kept before the outcome is seen and drawn over it afterwards; `value` is None until then."""
+class Meter(w.HBox):
+    """How far something is. what: the word before the numbers."""
+
+    def __init__(self, what: str):
+        self.bar, self.note, self.what = w.IntProgress(layout=w.Layout(width="200px")), w.HTML(), what
+        self.restart()
+        self.bar.add_class("polkit-progress")
+        self.note.add_class("polkit-note")
+        super().__init__([self.bar, self.note])
+
+    def restart(self, note: str = "") -> None:
+        self.bar.value, self.bar.max, self.note.value, self.told_at = 0, 1, note, 0.0
+
+    def tell(self, done: int, total: int) -> None:
+        """Shows it at most ten times a second, for every message takes time from what is computed."""
+        now = time.perf_counter()
+        if now - self.told_at > 0.1 or done == total:
+            self.told_at, self.bar.max, self.bar.value = now, max(total, 1), done
+            self.note.value = f"{self.what}: {done} of {total}"
+
+
+class Prediction(View):
+    """A reader's guess, kept before the outcome is seen and drawn over it afterwards; `value` is None until then.
+
+    whole: whether it is a whole number
+    listeners: what is called whenever a prediction is kept
+    """
 
     def __init__(self, question: str, *, least: float, most: float, unit: str, whole: bool = False):
-        self.value: float | None = None
-        self._told: list[Callable[[], None]] = []
+        self.value, self.unit, self.listeners = None, unit, []
+        kind, step = (w.IntSlider, 1) if whole else (w.FloatSlider, (most - least) / 100)
         middle = (least + most) / 2
-        kind = w.IntSlider if whole else w.FloatSlider
-        slider = kind(
-            value=round(middle) if whole else middle,
-            min=least,
-            max=most,
-            description=unit,
-            style=LABEL,
-            layout=WIDE,
-            tooltip=question,
-        )
-        if not whole:
-            slider.step = (most - least) / 100
-        button, kept = w.Button(description="Keep", layout=NARROW, tooltip="keep my prediction"), w.HTML()
-        button.add_class("polkit-keep")
+        scale = {"min": least, "max": most, "step": step, "value": round(middle) if whole else middle}
+        self.slider, self.kept = control(kind, "guess", unit, question, **scale), w.HTML()
+        self.keep_button = _button("keep", "keep my prediction", self.keep)
+        row = w.HBox([self.slider, self.keep_button, self.kept])
+        instead = f"Predict: {question} (Run the chapter to note your answer here.)"
+        super().__init__("prediction", [w.HTML(f"<b>Predict.</b> {html.escape(question)}"), row, Named()], instead)
 
-        def keep() -> None:
-            self.value = settled(lambda: slider.value)
-            for tell in self._told:
-                tell()
-            kept.value = f"kept: {self.value:g} {html.escape(unit)}"
+    def keep(self) -> None:
+        threading.Thread(target=self._keep, daemon=True).start()
 
-        button.on_click(lambda _: threading.Thread(target=keep, daemon=True).start())
-        box = w.VBox([w.HTML(f"<b>Predict.</b> {html.escape(question)}"), w.HBox([slider, button, kept]), named()])
-        box.add_class("polkit-prediction")
-        self.panel = Panel(box, f"Predict: {question} (Run the chapter to note your answer here.)")
-
-    def _repr_mimebundle_(self, **options) -> dict:
-        return self.panel._repr_mimebundle_(**options)
-
-    def tell(self, listener: Callable[[], None]) -> None:
-        """Calls the listener whenever a prediction is kept."""
-        self._told.append(listener)
+    def _keep(self) -> None:
+        self.value = settled(lambda: self.slider.value)
+        for listener in self.listeners:
+            listener()
+        self.kept.value = f"kept: {self.value:g} {html.escape(self.unit)}"
 
 
-def panel(
-    name: str,
-    sliders: Mapping[str, w.Widget],
-    draw: Callable[..., Figure],
-    *,
-    data: Any = None,
-    compute: Callable[..., Any] | None = None,
-    on_run: tuple[str, ...] = (),
-    cannot_run: Callable[..., str] = lambda **_: "",
-    prediction: Prediction | None = None,
-    large: bool = False,
-) -> Panel:
-    """Sliders, and the figure that `draw(data, guess=…, **values)` makes of their values.
+class Panel(View):
+    """Sliders above a figure that they redraw. What goes wrong in draw or compute is said in the panel.
 
-    The sliders in `on_run` take effect when Run is pressed: `compute(progress, **values)` then returns new data, in
-    a thread of its own. cannot_run(**values): why it cannot be run with these values, or "" · large: for a hall.
-    Whatever goes wrong is said in the panel.
+    A new panel needs sliders and two functions, of which the second may be left out:
+
+        def draw(data, **values) -> Figure               # whenever a slider moves, so it must be quick
+        def compute(data, progress, **values) -> data    # when Run is pressed; calls progress(done, total) at times
+
+        Panel("size", {"interval": interval_slider(10, [5, 20])}, draw, data=[], compute=compute, on_run=["interval"])
+
+    name: its class is `polkit-panel-NAME`
+    sliders: name of a value -> its widget
+    draw: shows data for these values, and for `guess` (None until it is kept) if there is a prediction
+    data: what draw and compute are given first; later, what compute has returned
+    compute: runs in a thread of its own; returns the new data
+    on_run: values that reach draw only when Run has been pressed
+    cannot_run: takes the values and says why they cannot be run, or ""
+    large: for a hall
     """
-    state = {"data": data, "run": {key: slider.value for key, slider in sliders.items()}}
-    first = draw(data, guess=prediction.value if prediction else None, **state["run"])
-    # Enlarged before it is a widget: what changes before a page has loaded would not be shown there.
-    figure, described = go.FigureWidget(enlarged(first.plot) if large else first.plot), named(first.summary)
-    # No keyboard reaches plotly's buttons, and their links lead nowhere.
-    figure._config = {"displayModeBar": False, "responsive": True}
-    says, error = w.HTML(value=_sentence(first.summary)), w.HTML()
-    says.add_class("polkit-says")
-    error.add_class("polkit-error")
 
-    def values() -> dict:
-        return {key: state["run"][key] if key in on_run else slider.value for key, slider in sliders.items()}
-
-    def redraw(_=None) -> None:
-        try:
-            drawn = draw(state["data"], guess=prediction.value if prediction else None, **values())
-            show(figure, drawn.plot)
-        except Exception as problem:  # an exception in a callback would otherwise be swallowed
-            error.value = said_wrong(problem)
-        else:
-            says.value, error.value, described.said = _sentence(drawn.summary), "", drawn.summary
-
-    for key, slider in sliders.items():
-        if key not in on_run:
-            slider.observe(redraw, names="value")
-    if prediction:
-        prediction.tell(redraw)
-    start = {key: slider.value for key, slider in sliders.items()}
-    reset = w.Button(description="Reset", icon="undo", layout=NARROW, tooltip="all sliders back to where they were")
-    reset.add_class("polkit-reset")
-
-    def put_back(_) -> None:
+    def __init__(
+        self,
+        name: str,
+        sliders: Mapping[str, w.Widget],
+        draw: Callable[..., Figure],
+        *,
+        data: Any = None,
+        compute: Callable[..., Any] | None = None,
+        on_run: Sequence[str] = (),
+        cannot_run: Callable[..., str] = lambda **_: "",
+        prediction: Prediction | None = None,
+        large: bool = False,
+    ):
+        self.sliders, self.draw, self.data, self.prediction = sliders, draw, data, prediction
+        self.compute, self.on_run, self.cannot_run, self.stopped = compute, on_run, cannot_run, threading.Event()
+        self.first = self.shown = self.values()
+        figure = self.drawn()
+        # Enlarged before it is a widget: what changes before a page has loaded would not be shown there.
+        self.plot = go.FigureWidget(enlarged(figure.plot) if large else figure.plot)
+        # No keyboard reaches plotly's buttons, and their links lead nowhere.
+        self.plot._config = {"displayModeBar": False, "responsive": True}
+        self.says, self.error, self.named = w.HTML(_sentence(figure.summary)), w.HTML(), Named(said=figure.summary)
+        self.says.add_class("polkit-says")
+        self.error.add_class("polkit-error")
+        self.meter = Meter("running")
+        self.run_button = _button("run", "compute with these values", self.run, icon="play", button_style="primary")
+        self.cancel_button = _button("cancel", "stop this run", self.stopped.set, icon="stop", disabled=True)
+        last = _button("reset", "all sliders back to where they were", self.reset, icon="undo")
+        if compute:
+            last = w.HBox([self.run_button, self.cancel_button, last, self.meter])
+            self.check()
+        labels = ", ".join(slider.description for slider in sliders.values())
+        instead = f"A panel with sliders stands here ({labels}): run the chapter to move them. {figure.summary}"
+        super().__init__("panel", [*sliders.values(), last, self.error, self.named, self.plot, self.says], instead)
+        self.add_class(f"polkit-panel-{name}")
         for key, slider in sliders.items():
-            slider.value = start[key]
+            slider.observe(self.check, names="value")
+            if key not in on_run:
+                slider.observe(self.redraw, names="value")
+        if prediction:
+            prediction.listeners.append(self.redraw)
 
-    reset.on_click(put_back)
-    box = w.VBox([])
-    rows = [*sliders.values()]
-    if compute:
+    def values(self) -> dict[str, Any]:
+        return {key: slider.value for key, slider in self.sliders.items()}
 
-        def finished(result: Any, used: dict) -> None:
-            state["data"], state["run"] = result, used
-            redraw()
+    def drawn(self) -> Figure:
+        guess = {"guess": self.prediction.value} if self.prediction else {}
+        return self.draw(self.data, **self.values() | {key: self.shown[key] for key in self.on_run}, **guess)
 
-        rows.append(_run_row(box, sliders, compute, cannot_run, finished, error, reset))
-    else:
-        rows.append(reset)
-    box.children = [*rows, error, described, figure, says]
-    box.add_class("polkit-panel")
-    box.add_class(f"polkit-panel-{name}")
-    labels = ", ".join(slider.description for slider in sliders.values())
-    return Panel(box, f"A panel with sliders stands here ({labels}): run the chapter to move them. {first.summary}")
+    def redraw(self, _=None) -> None:
+        try:
+            figure = self.drawn()
+            show(self.plot, figure.plot)
+        except Exception as problem:  # an exception in a callback would otherwise be swallowed
+            self.error.value = said_wrong(problem)
+        else:
+            self.says.value, self.error.value, self.named.said = _sentence(figure.summary), "", figure.summary
+
+    def reset(self) -> None:
+        for key, slider in self.sliders.items():
+            slider.value = self.first[key]
+
+    def check(self, _=None) -> None:
+        """Enables Run, or says why these values cannot be run; while something runs, the note says how far it is."""
+        if self.cancel_button.disabled:
+            reason = self.cannot_run(**self.values())
+            self.run_button.disabled, self.meter.note.value = bool(reason), html.escape(reason)
+
+    def run(self) -> None:
+        """Begins to compute; the figure stays as it is until that has ended."""
+        self.stopped.clear()
+        self.run_button.disabled, self.cancel_button.disabled, self.error.value = True, False, ""
+        self.meter.restart("running")
+        self.add_class("polkit-busy")
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def _work(self) -> None:
+        try:
+            values = settled(self.values)
+            if not (ended := self.cannot_run(**values)):
+                self.data, self.shown = self.compute(self.data, self._progress, **values), values
+                self.redraw()
+        except Cancelled:
+            ended = "cancelled; the figure shows the run before"
+        except Exception as problem:  # in a thread, nobody else would say it
+            self.error.value, ended = said_wrong(problem), "failed"
+        self.cancel_button.disabled = True
+        self.check()
+        self.meter.note.value = self.meter.note.value or html.escape(ended)
+        self.remove_class("polkit-busy")
+
+    def _progress(self, done: int, total: int) -> None:
+        if self.stopped.is_set():
+            raise Cancelled
+        self.meter.tell(done, total)
 
 
-def _run_row(
-    box: w.VBox,
-    sliders: Mapping[str, w.Widget],
-    compute: Callable[..., Any],
-    cannot_run: Callable[..., str],
-    finished: Callable[[Any, dict], None],
-    error: w.HTML,
-    reset: w.Button,
-) -> w.Widget:
-    """Run, Cancel, progress, and why Run cannot be pressed."""
-    run = w.Button(description="Run", icon="play", button_style="primary", layout=NARROW)
-    cancel = w.Button(description="Cancel", icon="stop", disabled=True, layout=NARROW)
-    bar, note, stop = w.IntProgress(value=0, max=1, layout=w.Layout(width="200px")), w.HTML(), threading.Event()
-    for widget, name in ((run, "run"), (cancel, "cancel"), (bar, "progress"), (note, "note")):
-        widget.add_class(f"polkit-{name}")
-
-    def current() -> dict:
-        return {key: slider.value for key, slider in sliders.items()}
-
-    def check(_=None) -> None:
-        if not cancel.disabled:  # something runs, and the note tells how far it is
-            return
-        reason = cannot_run(**current())
-        run.disabled, note.value = bool(reason), html.escape(reason)
-
-    def begin(_) -> None:
-        stop.clear()
-        run.disabled, cancel.disabled, error.value, note.value = True, False, "", "running"
-        tell = meter(bar, note, "running")
-        box.add_class("polkit-busy")
-
-        def progress(done: int, total: int) -> None:
-            if stop.is_set():
-                raise Cancelled
-            tell(done, total)
-
-        def work() -> None:
-            try:
-                used = settled(current)
-                if not (ended := cannot_run(**used)):
-                    finished(compute(progress, **used), used)
-            except Cancelled:
-                ended = "cancelled; the figure shows the run before"
-            except Exception as problem:  # in a thread, nobody else would say it
-                error.value, ended = said_wrong(problem), "failed"
-            cancel.disabled = True
-            check()
-            note.value = note.value or ended
-            box.remove_class("polkit-busy")
-
-        threading.Thread(target=work, daemon=True).start()
-
-    run.on_click(begin)
-    cancel.on_click(lambda _: stop.set())
-    for slider in sliders.values():
-        slider.observe(check, names="value")
-    check()
-    return w.HBox([run, cancel, reset, bar, note])
+def _button(name: str, tooltip: str, press: Callable[[], None], **settings) -> w.Button:
+    button = w.Button(description=name.capitalize(), tooltip=tooltip, layout=NARROW, **settings)
+    button.add_class(f"polkit-{name}").on_click(lambda _: press())
+    return button
 
 
 def settled(read: Callable[[], Any]) -> Any:
@@ -290,27 +209,11 @@ def settled(read: Callable[[], Any]) -> Any:
     A browser sends a click at once, a slider's last value only when the kernel has acknowledged the one before: on a
     busy machine Run overtook two presses of an arrow key.
     """
-    values = read()
-    while True:
+    before, values = None, read()
+    while values != before:
         time.sleep(SETTLING_SECONDS)
         before, values = values, read()
-        if values == before:
-            return values
-
-
-def meter(bar: w.IntProgress, note: w.HTML, what: str) -> Callable[[int, int], None]:
-    """Shows how far something is, at most ten times a second: every message takes time from what is computed."""
-    told = {"at": 0.0}
-    bar.value, bar.max = 0, 1
-
-    def tell(done: int, total: int) -> None:
-        now = time.perf_counter()
-        if now - told["at"] > 0.1 or done == total:
-            told["at"] = now
-            bar.max, bar.value = max(total, 1), done
-            note.value = f"{what}: {done} of {total}"
-
-    return tell
+    return values
 
 
 def too_long(seconds_per_step: float, spoof_steps: int, interval: int) -> str:

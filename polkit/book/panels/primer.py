@@ -9,8 +9,9 @@ import pandas as pd
 from polkit.book.figures.attacks import corollary_figure
 from polkit.book.figures.drawing import Figure, spoken
 from polkit.book.figures.primer import growth_figure, size_figure, surface_figure
-from polkit.book.panels.parts import Panel, Prediction, delta_slider, interval_slider, panel, steps_slider
-from polkit.training import Progress, reported
+from polkit.book.panels.parts import Panel, Prediction
+from polkit.book.panels.sliders import delta_slider, interval_slider, steps_slider
+from polkit.training import Progress
 
 
 def surface_panel(
@@ -21,101 +22,88 @@ def surface_panel(
     intervals: Sequence[int],
     interval: int,
     steps: int,
-    prediction: Prediction | None = None,
+    prediction: Prediction,
 ) -> Panel:
     """The two-weight model: k decides what is recorded and how large δ is, T' how finely the forged path is cut.
 
-    training(k) -> (path, replayed ends, δ) · forgery(intervals) -> (checkpoints, errors).
+    grid: as in `surface_figure`
+    training: k -> (path, replayed ends, δ)
+    forgery: number of pieces -> (checkpoints, errors)
+    intervals: the k to choose from
+    interval, steps: k and the number of pieces at first
     """
     sliders = {
         "threshold_scale": delta_slider(),
-        "interval": interval_slider(interval, list(intervals)),
-        "pieces": steps_slider(steps, 1, 60, 1),
+        "interval": interval_slider(interval, intervals),
+        "pieces": steps_slider(steps, 1, 60, 1, "T'/k (pieces)"),
     }
-    sliders["pieces"].description = "T'/k (pieces)"
 
     def draw(_: None, *, guess: float | None, threshold_scale: float, interval: int, pieces: int) -> Figure:
-        path, replayed, threshold = training(interval)
-        forged, errors = forgery(pieces)
-        figure = surface_figure(
-            grid, path, replayed, forged, interval=interval, threshold=threshold * threshold_scale, forged_errors=errors
-        )
-        said = f"k = {interval}, δ = {spoken(threshold * threshold_scale)}: {figure.summary}"
-        if guess is not None:
-            said += f" You predicted that {guess:.0f} pieces would be needed."
-        return replace(figure, summary=said)
+        (path, replayed, threshold), (forged, errors) = training(interval), forgery(pieces)
+        delta = threshold * threshold_scale
+        shown = {"interval": interval, "threshold": delta, "forged_errors": errors}
+        figure = surface_figure(grid, path, replayed, forged, **shown)
+        guessed = "" if guess is None else f" You predicted that {guess:.0f} pieces would be needed."
+        return replace(figure, summary=f"k = {interval}, δ = {spoken(delta)}: {figure.summary}{guessed}")
 
-    return panel("surface", sliders, draw, prediction=prediction)
+    return Panel("surface", sliders, draw, prediction=prediction)
 
 
-def growth_panel(
-    growth: pd.DataFrame,
-    reference: float,
-    *,
-    interval: int,
-    prediction: Prediction | None = None,
-    predicted_at: int | None = None,
-) -> Panel:
+def growth_panel(growth: pd.DataFrame, reference: float, *, interval: int, prediction: Prediction) -> Panel:
     """Reproduction error against k for every source of noise; k moves the line at which the errors are read.
 
-    predicted_at: the number of steps that the prediction is about (default: the most)."""
-    sliders = {"interval": interval_slider(interval, sorted(growth["steps"].unique().tolist()))}
+    growth: from `error_growth`
+    reference: d_ref
+    prediction: of an error after the most steps
+    """
 
     def draw(rows: pd.DataFrame, *, guess: float | None, interval: int) -> Figure:
-        return growth_figure(rows, reference=reference, chosen=interval, guess=guess, guess_at=predicted_at)
+        return growth_figure(rows, reference=reference, chosen=interval, guess=guess)
 
-    return panel("growth", sliders, draw, data=growth, prediction=prediction)
+    sliders = {"interval": interval_slider(interval, growth["steps"].unique())}
+    return Panel("growth", sliders, draw, data=growth, prediction=prediction)
 
 
-def size_panel(
-    sizes: pd.DataFrame, record: Callable[..., dict], *, interval: int, prediction: Prediction | None = None
-) -> Panel:
-    """Size of a proof against k; Run records a real one. record(k, progress) -> dict of checkpoint_interval
-    and stored_bytes."""
-    sliders = {"interval": interval_slider(interval, sizes["checkpoint_interval"].tolist())}
+def size_panel(sizes: pd.DataFrame, record: Callable[..., dict], *, interval: int, prediction: Prediction) -> Panel:
+    """Size of a proof against k; Run records a real one.
 
-    def compute(progress: Progress, *, interval: int) -> list[dict]:
-        made.append(record(interval, progress))
-        return list(made)
+    sizes: columns checkpoint_interval, stored_bytes
+    record: called as record(k, progress); returns both for the proof that it has made
+    """
+
+    def compute(measured: list[dict], progress: Progress, *, interval: int) -> list[dict]:
+        return [*measured, record(interval, progress)]
 
     def draw(measured: list[dict], *, guess: float | None, interval: int) -> Figure:
         figure = size_figure(sizes, chosen=interval, measured=measured, guess=guess)
-        last = (
-            ""
-            if not measured
-            else (
-                f" Recorded here: {spoken(measured[-1]['stored_bytes'] / 1e6)} MB at k = "
-                f"{measured[-1]['checkpoint_interval']}."
-            )
-        )
-        return replace(figure, summary=figure.summary + last)
+        if not measured:
+            return figure
+        size, k = spoken(measured[-1]["stored_bytes"] / 1e6), measured[-1]["checkpoint_interval"]
+        return replace(figure, summary=f"{figure.summary} Recorded here: {size} MB at k = {k}.")
 
-    made: list[dict] = []
-    return panel("size", sliders, draw, data=[], compute=compute, on_run=("interval",), prediction=prediction)
+    sliders = {"interval": interval_slider(interval, sizes["checkpoint_interval"])}
+    return Panel("size", sliders, draw, data=[], compute=compute, on_run=("interval",), prediction=prediction)
 
 
 def corollary_panel(
-    table: pd.DataFrame,
-    measure: Callable[[int], pd.DataFrame],
-    *,
-    threshold: float,
-    most: int,
-    prediction: Prediction | None = None,
+    table: pd.DataFrame, measure: Callable[[int], pd.DataFrame], *, threshold: float, most: int, prediction: Prediction
 ) -> Panel:
-    """Corollary 1: δ at once; Run measures the gap and both bounds at another k. measure(k) -> rows of
-    `corollary_table`."""
-    sliders = {
-        "threshold_scale": delta_slider(),
-        "interval": interval_slider(max(2, most // 2), list(range(2, most + 1))),
-    }
-    rows = [table]
+    """Corollary 1: δ at once; Run measures the gap and both bounds at another k.
 
-    def compute(progress: Progress, *, interval: int, **_) -> pd.DataFrame:
-        for k in reported([interval], total=1, title="measuring", progress=progress):
-            rows.append(measure(k))
-        return pd.concat(rows).drop_duplicates("k", keep="last").sort_values("k")
+    table: from `corollary_table`
+    measure: k -> rows of such a table
+    threshold: δ in l2
+    most: the largest k
+    """
+
+    def compute(shown: pd.DataFrame, progress: Progress, *, interval: int, **_) -> pd.DataFrame:
+        progress(0, 1)
+        rows = pd.concat([shown, measure(interval)])
+        progress(1, 1)
+        return rows.drop_duplicates("k", keep="last").sort_values("k")
 
     def draw(shown: pd.DataFrame, *, guess: float | None, threshold_scale: float, **_) -> Figure:
         return corollary_figure(shown, threshold=threshold * threshold_scale, guess=guess)
 
-    return panel("corollary", sliders, draw, data=table, compute=compute, on_run=("interval",), prediction=prediction)
+    sliders = {"threshold_scale": delta_slider(), "interval": interval_slider(max(2, most // 2), range(2, most + 1))}
+    return Panel("corollary", sliders, draw, data=table, compute=compute, on_run=("interval",), prediction=prediction)

@@ -3,25 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import ipywidgets as w
 import pandas as pd
 
 from polkit.book.figures.drawing import Figure, spoken
 from polkit.book.figures.stages import editor_figure
 from polkit.book.figures.verification import verdict_figure
-from polkit.book.panels.parts import (
-    LABEL,
-    WIDE,
-    Panel,
-    Prediction,
-    delta_slider,
-    interval_slider,
-    number_slider,
-    panel,
-    steps_slider,
-    too_long,
-    top_q_slider,
-)
+from polkit.book.panels.parts import Panel, Prediction, too_long
+from polkit.book.panels.sliders import delta_slider, interval_slider, number_slider, steps_slider, top_q_slider
 from polkit.experiments.noise import calibration_for_interval, verdict_at_interval
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Progress
@@ -50,50 +38,27 @@ def verdict_panel(
     intervals: Sequence[int],
     prediction: Prediction | None = None,
 ) -> Panel:
-    """δ and Q over one verdict in which every interval was replayed; Run replays some with another, larger k."""
+    """δ and Q over one verdict in which every interval was replayed; Run replays some with another, larger k.
+
+    intervals: the k to choose from; multiples of the proof's are shown
+    """
     k = proof.checkpoint_interval
-    wider = [interval for interval in intervals if interval > k and interval % k == 0]
     sliders = {
         "threshold_scale": delta_slider(),
         "top_q": top_q_slider(1, most_intervals(verdict)),
-        "interval": interval_slider(k, [k, *wider]),
+        "interval": interval_slider(k, [each for each in intervals if each > k and each % k == 0]),
     }
 
-    def compute(progress: Progress, *, interval: int, **_) -> Verdict:
+    def compute(_: Verdict, progress: Progress, *, interval: int, **others) -> Verdict:
         if interval == k:
             return verdict
         return verdict_at_interval(verdict, proof, calibration, interval, progress=progress)
 
-    def draw(judged: Verdict, *, guess: float | None, threshold_scale: float, top_q: int, interval: int) -> Figure:
-        figure = verdict_figure(judged, calibration, threshold_scale=threshold_scale, top_q=top_q, guess=guess)
+    def draw(one: Verdict, *, interval: int, threshold_scale: float, top_q: int, guess: float | None = None) -> Figure:
+        figure = verdict_figure(one, calibration, threshold_scale=threshold_scale, top_q=top_q, guess=guess)
         return replace(figure, summary=f"k = {interval}, δ × {threshold_scale:.2f}, Q = {top_q}: {figure.summary}")
 
-    return panel("verdict", sliders, draw, data=verdict, compute=compute, on_run=("interval",), prediction=prediction)
-
-
-def explorer_panel(judged: dict[str, Judged], *, large: bool = False) -> tuple[Panel, Callable[[str, Judged], None]]:
-    """δ and Q over the verdict on one of several folders, each with every interval replayed; and a function that adds
-    another folder by its name. large: for a hall."""
-    known = dict(judged)
-    chooser = w.ToggleButtons(options=list(known), description="folder", style=LABEL, layout=WIDE)
-    chooser.add_class("polkit-folder")
-    most = max(most_intervals(one.verdict) for one in known.values())
-    sliders = {"folder": chooser, "threshold_scale": delta_slider(), "top_q": top_q_slider(most, most)}
-
-    def draw(_: None, *, guess: float | None, folder: str, threshold_scale: float, top_q: int) -> Figure:
-        one = known[folder]
-        figure = verdict_figure(one.verdict, one.calibration, threshold_scale=threshold_scale, top_q=top_q)
-        return replace(
-            figure,
-            summary=f"{folder}, {one.spoof.steps} steps, δ × {threshold_scale:.2f}, Q = {top_q}: {figure.summary}",
-        )
-
-    def add(name: str, one: Judged) -> None:
-        known[name], chosen = one, chooser.value
-        chooser.options = list(known)  # which chooses the first one
-        chooser.value = chosen
-
-    return panel("explorer", sliders, draw, large=large), add
+    return Panel("verdict", sliders, draw, data=verdict, compute=compute, on_run=("interval",), prediction=prediction)
 
 
 def attack_panel(
@@ -110,9 +75,11 @@ def attack_panel(
 ) -> Panel:
     """δ and Q over the verdict on a spoof; Run forges and judges another one of T' steps with checkpoint interval k.
 
-    forge: an attack, called as forge(final, task, spoof_steps=…, calibration=…, progress=…) · judged: the one that
-    is shown first · intervals: the k to choose from, with the growth of the honest error (`error_growth`) to scale δ
-    by; without them k stays as it is.
+    forge: an attack, called as forge(final, task, spoof_steps=…, calibration=…, progress=…)
+    judged: the spoof that is shown first
+    most_steps: the largest T'
+    intervals: the k to choose from; without them k stays as it is
+    growth: of the honest error with k (`error_growth`), by which δ is scaled
     """
     task = judged.calibration.task
     k = task.checkpoint_interval
@@ -123,33 +90,27 @@ def attack_panel(
         "spoof_steps": steps_slider(judged.spoof.steps, k, most_steps, k),
     }
     if intervals:
-        sliders["interval"] = interval_slider(k, sorted({k, *intervals}))
+        sliders["interval"] = interval_slider(k, intervals)
     seconds = judged.spoof.cost().wall_seconds / judged.spoof.steps
 
     def cannot_run(*, spoof_steps: int, **_) -> str:
         return too_long(seconds, spoof_steps, k)
 
-    def compute(progress: Progress, *, spoof_steps: int, interval: int = k, **_) -> Judged:
+    def compute(_: Judged, progress: Progress, *, spoof_steps: int, interval: int = k, **others) -> Judged:
         known = judged.calibration if interval == k else calibration_for_interval(judged.calibration, growth, interval)
         whole = max(1, round(spoof_steps / interval)) * interval
         spoof = forge(final, known.task, spoof_steps=whole, calibration=known, progress=progress)
         return Judged(spoof, verify(spoof, known, top_q="all", progress=progress), known)
 
-    def draw(shown: Judged, *, guess: float | None, threshold_scale: float, top_q: int, **_) -> Figure:
-        figure = verdict_figure(
-            shown.verdict, shown.calibration, threshold_scale=threshold_scale, top_q=top_q, guess=guess
-        )
-        share = shown.spoof.cost().relative_to(proof.cost())["floating_point_operations"]
-        return replace(
-            figure,
-            summary=f"T' = {shown.spoof.steps}, k = {shown.spoof.checkpoint_interval}, at "
-            f"{spoken(share)} of the proof's operations: {figure.summary}",
-        )
+    def draw(shown: Judged, *, threshold_scale: float, top_q: int, guess: float | None = None, **_) -> Figure:
+        chosen = {"threshold_scale": threshold_scale, "top_q": top_q, "guess": guess}
+        figure = verdict_figure(shown.verdict, shown.calibration, **chosen)
+        share = spoken(shown.spoof.cost().relative_to(proof.cost())["floating_point_operations"])
+        where = f"T' = {shown.spoof.steps}, k = {shown.spoof.checkpoint_interval}, at {share} of the proof's operations"
+        return replace(figure, summary=f"{where}: {figure.summary}")
 
-    on_run = ("spoof_steps", "interval") if intervals else ("spoof_steps",)
-    return panel(
-        name, sliders, draw, data=judged, compute=compute, on_run=on_run, cannot_run=cannot_run, prediction=prediction
-    )
+    run = {"compute": compute, "cannot_run": cannot_run, "on_run": tuple(sliders)[2:]}
+    return Panel(name, sliders, draw, data=judged, prediction=prediction, **run)
 
 
 def stages_panel(
@@ -160,30 +121,26 @@ def stages_panel(
     *,
     shortest: int,
     costs: dict[str, float],
-    prediction: Prediction | None = None,
+    prediction: Prediction,
 ) -> Panel:
     """An editor of stage-dependent thresholds: one multiple of δ for each stage; verdicts, and the path that keeps to
     these thresholds with its length and cost, at once.
 
-    edges: where each stage begins, as a share of the steps · scales: the multiples to start with · shortest: T' of the
-    shortest evenly divided path within the one δ · costs: attack -> c · prediction: of the factor by which T' grows.
+    edges: where each stage begins, as a share of the steps
+    scales: the multiples to start with
+    shortest: T' of the shortest evenly divided path within the one δ
+    costs: attack -> c
+    prediction: of the factor by which T' grows
     """
     sliders = {
-        f"stage_{number}": number_slider(scale, -4, 1, f"δ, stage {number} (×)", f"polkit-stage-{number}")
+        f"stage_{number}": number_slider(scale, -4, 1, f"δ, stage {number} (×)", f"stage-{number}")
         for number, scale in enumerate(scales, 1)
     }
 
     def draw(found: dict[str, Verdict], *, guess: float | None, **chosen: float) -> Figure:
-        figure = editor_figure(
-            found,
-            calibration,
-            edges=edges,
-            scales=list(chosen.values()),
-            shortest=shortest,
-            costs=costs,
-            proof_steps=calibration.task.steps,
-        )
+        path = {"edges": edges, "scales": list(chosen.values()), "shortest": shortest, "costs": costs}
+        figure = editor_figure(found, calibration, **path)
         said = "" if guess is None else f"; you predicted × {guess:g}"
-        return replace(figure, summary=figure.summary.removesuffix(".") + said + ".")
+        return replace(figure, summary=f"{figure.summary.removesuffix('.')}{said}.")
 
-    return panel("stages", sliders, draw, data=verdicts, prediction=prediction)
+    return Panel("stages", sliders, draw, data=verdicts, prediction=prediction)

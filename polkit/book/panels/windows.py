@@ -1,26 +1,21 @@
 """Panels about where spoofing pays: the window over T', and the plane of T' and δ."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import ipywidgets as w
 import numpy as np
 import pandas as pd
 
 from polkit.book.figures.drawing import Figure
 from polkit.book.figures.windows import map_figure, window_figure
-from polkit.book.panels.parts import (
-    LABEL,
-    WIDE,
-    Panel,
-    Prediction,
+from polkit.book.panels.parts import Panel, Prediction, too_long
+from polkit.book.panels.sliders import (
+    chooser,
     delta_slider,
     interval_slider,
     length_slider,
     number_slider,
-    panel,
     steps_slider,
-    too_long,
     top_q_slider,
 )
 from polkit.experiments.noise import calibration_for_interval
@@ -45,123 +40,89 @@ def window_panel(
     proof: Proof,
     final: Checkpoint,
     calibration: Calibration,
-    attempts: list[Attempt],
+    attempts: Sequence[Attempt],
     *,
     growth: pd.DataFrame,
-    intervals: list[int],
-    prediction: Prediction | None = None,
+    intervals: Sequence[int],
+    prediction: Prediction,
 ) -> Panel:
     """Error and cost over T', the feasible range shaded: δ, Q and the attack answer at once; T' and k when Run is
-    pressed, which forges and judges one more spoof and appends it to `attempts`.
+    pressed, which forges and judges one more spoof.
 
-    forgers: attack -> function, called as in `attack_panel` · costs: attack -> c, updates per step of the spoof ·
-    growth: of the honest error with k (`error_growth`), by which δ is scaled for another k.
+    forgers: attack -> function, called as in `attack_panel`
+    costs: attack -> c, updates per step of the spoof
+    attempts: the spoofs that are shown first
+    growth: of the honest error with k (`error_growth`), by which δ is scaled for another k
+    intervals: the k to choose from
     """
     task = calibration.task
-    k, steps = task.checkpoint_interval, task.steps
-    largest_q = max(1, task.steps_per_epoch // k)
-    chooser = w.ToggleButtons(options=list(forgers), description="attack", style=LABEL, layout=WIDE)
-    chooser.add_class("polkit-attack")
+    k, largest_q = task.checkpoint_interval, max(1, task.steps_per_epoch // task.checkpoint_interval)
     sliders = {
         "threshold_scale": delta_slider(),
         "top_q": top_q_slider(largest_q, largest_q),
-        "attack": chooser,
+        "attack": chooser("attack", forgers),
         "spoof_steps": steps_slider(14 * k, k, 40 * k, k),
-        "interval": interval_slider(k, sorted({k, *intervals})),
+        "interval": interval_slider(k, intervals),
     }
-    first = Tried(tuple(attempts), path_errors(task, final, spoof_lengths(k, steps)), calibration)
+    first = Tried(tuple(attempts), path_errors(task, final, spoof_lengths(k, task.steps)), calibration)
 
     def cannot_run(*, attack: str, spoof_steps: int, **_) -> str:
         return too_long(proof.cost().wall_seconds / proof.steps * costs[attack], spoof_steps, k)
 
-    def compute(progress: Progress, *, attack: str, spoof_steps: int, interval: int, **_) -> Tried:
+    def compute(tried: Tried, progress: Progress, *, attack: str, spoof_steps: int, interval: int, **_) -> Tried:
         known = calibration if interval == k else calibration_for_interval(calibration, growth, interval)
         whole = max(1, round(spoof_steps / interval)) * interval
         spoof = forgers[attack](final, known.task, spoof_steps=whole, calibration=known, progress=progress)
         made = attempt(attack, spoof, verify(spoof, known, top_q="all", progress=progress), proof)
-        errors = path_errors(known.task, final, spoof_lengths(interval, steps))
-        shown = Tried((*attempts, made), errors, known)
-        attempts.append(made)
-        return shown
+        errors = path_errors(known.task, final, spoof_lengths(interval, task.steps))
+        return Tried((*tried.attempts, made), errors, known)
 
     def draw(
         tried: Tried, *, guess: float | None, threshold_scale: float, top_q: int, attack: str, spoof_steps: int, **_
     ) -> Figure:
-        table = window(
-            tried.errors,
-            tried.calibration,
-            proof_steps=steps,
-            cost_per_step=costs[attack],
-            threshold_scale=threshold_scale,
-        )
-        figure = window_figure(
-            table,
-            tried.calibration,
-            attempts=tried.attempts,
-            threshold_scale=threshold_scale,
-            top_q=top_q,
-            chosen=spoof_steps,
-            guess=guess,
-            attack=attack,
-        )
-        k_shown = tried.calibration.task.checkpoint_interval
-        return replace(figure, summary=f"{attack}, k = {k_shown}, δ × {threshold_scale:.2f}: {figure.summary}")
+        scale = {"threshold_scale": threshold_scale}
+        known, cost = tried.calibration, costs[attack]
+        table = window(tried.errors, known, proof_steps=task.steps, cost_per_step=cost, **scale)
+        marks = {"attack": attack, "chosen": spoof_steps, "guess": guess}
+        figure = window_figure(table, known, attempts=tried.attempts, top_q=top_q, **scale, **marks)
+        where = f"{attack}, k = {known.task.checkpoint_interval}, δ × {threshold_scale:.2f}"
+        return replace(figure, summary=f"{where}: {figure.summary}")
 
-    return panel(
-        "window",
-        sliders,
-        draw,
-        data=first,
-        compute=compute,
-        on_run=("interval",),
-        cannot_run=cannot_run,
-        prediction=prediction,
-    )
+    run = {"compute": compute, "cannot_run": cannot_run, "on_run": ("interval",)}
+    return Panel("window", sliders, draw, data=first, prediction=prediction, **run)
 
 
-def map_panel(
-    final: Checkpoint, calibration: Calibration, costs: Mapping[str, float], *, growth: pd.DataFrame | None = None
-) -> Panel:
+def map_panel(final: Checkpoint, calibration: Calibration, costs: Mapping[str, float], growth: pd.DataFrame) -> Panel:
     """Whether a spoof passes and pays, over δ, k, the length T of the honest proof and T', all at once. Closed form.
 
-    costs: attack -> c, updates per step of the spoof · growth: of the honest error with k, of one source
-    (`error_growth`): δ for another k is scaled by it, so that only the k that were measured can be chosen.
+    costs: attack -> c, updates per step of the spoof
+    growth: of the honest error with k, of one source (`error_growth`); δ is scaled by it for another k, so that only
+        the k that were measured can be chosen
     """
     task = calibration.task
     k = task.checkpoint_interval
-    measured = [] if growth is None else sorted(set(growth["steps"]))
-    known = {each: calibration_for_interval(calibration, growth, each) for each in measured} | {k: calibration}
+    known = {each: calibration_for_interval(calibration, growth, each) for each in growth["steps"].unique().tolist()}
+    known[k] = calibration
     # A path of T' = n k is as fine for every k: its spacing follows from the number n of its intervals.
-    pieces = spoof_lengths(1, 100 * task.steps // k, 150)
-    errors = path_errors(task, final, pieces * k)
+    errors = path_errors(task, final, spoof_lengths(1, 100 * task.steps // k, 150) * k)
     sliders = {
         "threshold_scale": delta_slider(),
-        "interval": interval_slider(k, sorted(known)),
-        "length_scale": number_slider(1.0, -1, 2, "T (×)", "polkit-length"),
+        "interval": interval_slider(k, known),
+        "length_scale": number_slider(1.0, -1, 2, "T (×)", "length"),
         "spoof_steps": length_slider(14 * k, spoof_lengths(k, 100 * task.steps, 200)),
     }
 
-    def draw(
-        _: None, *, guess: float | None, threshold_scale: float, interval: int, length_scale: float, spoof_steps: int
-    ) -> Figure:
+    def draw(_: None, *, threshold_scale: float, interval: int, length_scale: float, spoof_steps: int) -> Figure:
         length, chosen = round(task.steps * length_scale), max(1, round(spoof_steps / interval))
         paths = with_row(errors, chosen * k)
-        table = window(
-            paths.assign(spoof_steps=paths["spoof_steps"] // k * interval),
-            known[interval],
-            proof_steps=length,
-            cost_per_step=1.0,
-        )
-        figure = map_figure(
-            table,
-            {attack: length / cost for attack, cost in costs.items()},
-            spoof_steps=chosen * interval,
-            threshold_scale=threshold_scale,
-        )
+        paths = paths.assign(spoof_steps=paths["spoof_steps"] // k * interval)
+        table = window(paths, known[interval], proof_steps=length, cost_per_step=1.0)
+        even = {attack: length / cost for attack, cost in costs.items()}
+        figure = map_figure(table, even, spoof_steps=chosen * interval, threshold_scale=threshold_scale)
         where = f"δ × {threshold_scale:.2f}, k = {interval}, T = {length} and T' = {chosen * interval}"
         return replace(figure, summary=f"at {where}, {figure.summary}")
 
-    return panel("map", sliders, draw)
+    return Panel("map", sliders, draw)
 
 
 def with_row(errors: pd.DataFrame, spoof_steps: int) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from polkit.defences.exact import (
     ALLOWED,
     NEAR,
     flat,
-    nearness,
+    placed,
     prove_exactly,
     read_log,
     replay_exactly,
@@ -21,18 +21,18 @@ from polkit.defences.exact import (
     round_and_log,
     round_by_log,
     unflat,
-    units,
 )
-from polkit.proof.folder import ROUNDING_LOG
-from polkit.training import Learner
-from polkit.verifier.replay import interval_errors
+from polkit.proof import ROUNDING_LOG
+from polkit.training import Checkpoint, Learner, applied
+from polkit.verifier import interval_errors, recorded_data
 
+EXACT = pk.Conditions(precision="float64")
 PARTS = ["weights", "buffers", "momentum"]
 
 
 @pytest.fixture(scope="module")
-def exact(small_task, tmp_path_factory):
-    return prove_exactly(small_task, 0, out=tmp_path_factory.mktemp("exact") / "proof")
+def exact(small_task):
+    return prove_exactly(small_task, 0)
 
 
 @pytest.fixture
@@ -45,6 +45,15 @@ def drawn(count, seed=0):
     generator = torch.Generator().manual_seed(seed)
     sizes = 10 ** (torch.rand(count, generator=generator, dtype=torch.float64) * 14 - 12)
     return sizes * torch.randn(count, generator=generator, dtype=torch.float64)
+
+
+def units(values):
+    return placed(values)[0]
+
+
+def nearness(values):
+    """How far each value lies from the middle between its two neighbours, in units."""
+    return (placed(values)[2] - 0.5).abs()
 
 
 def another_machine(values, seed=1, most=0.9 * NEAR):
@@ -125,10 +134,9 @@ def test_another_order_of_sums_reproduces_every_bit(exact, small_task, small_cal
     rows = replay_exactly(exact, small_task, other, reordered=5)
     assert (rows[PARTS] == 0).all(axis=None)
     assert (rows["logged"] > 0).all()
-    assert reproduced_exactly(exact, small_task, other, [4, 8]) == []
-    values, first = [], exact.checkpoint(0)
-    data = exact_room.recorded_data(exact, pk.Conditions())
-    learner = Learner(small_task, pk.Conditions(precision="float64"))
+    assert reproduced_exactly(exact, small_task, other) == []
+    first, data = exact.checkpoint(0), recorded_data(exact, EXACT)
+    learner = Learner(small_task, EXACT)
     values = [exact_room.stepped(learner, first, data, 0, reordered) for reordered in (None, 5)]
     assert not torch.equal(*values)  # the two machines do differ
     assert pk.verify(exact, small_calibration, top_q="all").accepted  # and it is a proof like any other
@@ -166,11 +174,20 @@ def test_a_spoof_is_far_from_exact_whatever_log_it_brings(exact, small_task, sma
     assert "is open to doubt" in str(reproduced_exactly(straight, small_task, pk.Conditions())[0])
 
 
-def test_the_log_cannot_steer(exact, small_task, small_proof, tmp_path):
-    target = pk.initial_checkpoint(small_task, 9)
-    steered = prove_exactly(small_task, 0, out=tmp_path / "steered", towards=target)
-    assert reproduced_exactly(steered, small_task, pk.Conditions()) == []
-    left, right = (proof.checkpoint(4).weights for proof in (exact, steered))
+def test_the_log_cannot_steer(exact, small_task):
+    """An adversary rounds the weights that are open to doubt towards another model; the verifier takes all of it."""
+    target, steered, data = pk.initial_checkpoint(small_task, 9), exact.checkpoint(0), recorded_data(exact, EXACT)
+    model = flat(Checkpoint(target.weights, target.buffers, {}))
+    with applied(EXACT):
+        learner = Learner(small_task, EXACT)
+        for step in range(4):
+            values = exact_room.stepped(learner, steered, data, step)
+            count = len(values) - len(model)  # of weights, and of their momenta, which push the weights
+            aim = torch.cat([model, values[-count:] + (values[:count] - model[:count])])
+            doubtful = (nearness(values) <= ALLOWED).nonzero().flatten()
+            rounded, _ = round_by_log(values, (2 * doubtful + (aim > values)[doubtful]).int())
+            steered = unflat(rounded, steered)
+    left, right = exact.checkpoint(4).weights, steered.weights
     moved = pk.distances(left, right)["l2"]
     way = pk.distances(exact.checkpoint(0).weights, exact.checkpoint(16).weights)["l2"]
     assert 0 < moved < 1e-5 * way
@@ -208,8 +225,9 @@ def test_a_link_is_no_log(logged, exact, small_task):
     assert "not a file" in str(reproduced_exactly(logged, small_task, pk.Conditions())[0])
 
 
-def test_what_is_there_is_not_made_again(exact, small_task):
-    with pytest.raises(FileExistsError, match="exists already"):
-        prove_exactly(small_task, 0, out=exact.folder)
-    first = prove_exactly(small_task, 0)
-    assert prove_exactly(small_task, 0).digest == first.digest == exact.digest
+def test_what_is_there_is_not_made_again_and_would_be_the_same(exact, small_task):
+    before = (exact.folder / "manifest.json").stat().st_mtime_ns
+    assert prove_exactly(small_task, 0).digest == exact.digest
+    assert (exact.folder / "manifest.json").stat().st_mtime_ns == before
+    shutil.rmtree(exact.folder)
+    assert prove_exactly(small_task, 0).digest == exact.digest

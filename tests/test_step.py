@@ -1,13 +1,12 @@
+"""Steps against plain autograd, and what a Learner loads, keeps and gives back."""
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 import polkit as pk
-from polkit.training.conditions import applied
-from polkit.training.cost import Meter
-from polkit.training.models import build_model
-from polkit.training.step import Learner
+from polkit.training import Learner, applied, build_model
 
 EXACT = pk.Conditions(precision="float64")
 
@@ -37,91 +36,12 @@ def test_update_is_a_hand_written_sgd_step(small_task):
         torch.testing.assert_close(reached.momentum[name], momentum[name], rtol=1e-9, atol=1e-12)
 
 
-def test_learning_rate_drops_at_the_milestones():
-    task = pk.task("cifar100")
-    rates = [task.learning_rate_at(epoch * 390) for epoch in (0, 59, 60, 119, 120, 159, 160, 199)]
-    assert rates == pytest.approx([0.1, 0.1, 0.02, 0.02, 0.004, 0.004, 0.0008, 0.0008])
-    assert task.learning_rate_at(60 * 390 - 1) == 0.1
-
-
 def test_a_loaded_checkpoint_comes_back_bit_for_bit(small_proof):
     recorded = small_proof.checkpoint(8)
     learner = Learner(small_proof.task, pk.Conditions())
     learner.load(recorded)
     for part, tensors in learner.snapshot().parts().items():
         assert all(torch.equal(value, recorded.parts()[part][name]) for name, value in tensors.items()), part
-
-
-def test_applied_takes_its_settings_back():
-    threads, onednn = torch.get_num_threads(), torch.backends.mkldnn.enabled
-    with applied(pk.Conditions(threads=threads + 1, onednn=False)):
-        assert torch.get_num_threads() == threads + 1
-        assert not torch.backends.mkldnn.enabled
-    assert (torch.get_num_threads(), torch.backends.mkldnn.enabled) == (threads, onednn)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"precision": "fp8"}, "one of float32, bf16, float64"),
-        ({"augmentation": "off"}, "one of replay, redraw"),
-        ({"threads": 0}, "at least 1"),
-    ],
-)
-def test_impossible_conditions_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
-        pk.Conditions(**settings)
-
-
-@pytest.mark.parametrize(
-    "conditions",
-    [
-        pk.Conditions(precision="bf16"),
-        pk.Conditions(onednn=False),
-        EXACT,
-        pytest.param(
-            pk.Conditions(device="cuda"),
-            marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")],
-        ),
-    ],
-    ids=["bf16", "no oneDNN", "float64", "cuda"],
-)
-def test_other_conditions_differ_a_little(small_task, conditions):
-    def trained(under):
-        return pk.train(small_task.replace(epochs=1), 0, under, pk.training_points(small_task)).weights
-
-    start = pk.initial_checkpoint(small_task, 0).weights
-    usual = trained(pk.Conditions())
-    other = {name: value.float() for name, value in trained(conditions).items()}
-    moved, apart = pk.distances(usual, start)["l2"], pk.distances(usual, other)["l2"]
-    assert 0 < apart < 0.2 * moved
-
-
-def test_operations_of_a_forward_pass_by_hand():
-    # 2 · outputs · inputs per output, for 64 images of 8x8: stem, then stages of 8x8, 4x4 and 2x2 positions.
-    macs = 64 * (72 + 576 * 2) + 16 * (1152 + 2304) + 4 * (4608 + 9216) + 320
-    units = pk.unit_costs(pk.task("digits"))
-    assert units["forward"].floating_point_operations == 2 * 64 * macs
-    assert units["forward"].floating_point_operations * 2 < units["update"].floating_point_operations
-    assert (units["forward"].gradient_evaluations, units["update"].gradient_evaluations) == (0, 1)
-    assert units["objective"].gradient_evaluations == 3
-
-
-def test_a_joint_gradient_counts_once_for_the_paper_and_k_times_in_operations():
-    meter = Meter({"update": pk.Cost(1, 100), "objective": pk.Cost(3, 270)})
-    meter.charge("update", 5)
-    meter.charge("objective", 2, batches=10)
-    cost = meter.cost()
-    assert (cost.gradient_evaluations, cost.floating_point_operations) == (5 + 6, 500 + 5400)
-    assert meter.counts == {"update": 5, "objective": 2}
-    assert cost.wall_seconds > 0
-    assert (cost + cost).floating_point_operations == 11800
-    assert pk.Cost(1, 10, 2.0, 4).relative_to(pk.Cost(2, 20, 8.0, 16)) == {
-        "gradient_evaluations": 0.5,
-        "floating_point_operations": 0.5,
-        "wall_seconds": 0.25,
-        "stored_bytes": 0.25,
-    }
 
 
 def test_update_sees_the_batch_as_its_seed_augments_it(small_task):
@@ -194,35 +114,6 @@ def test_one_value_that_is_not_finite_is_found_wherever_it_stands(small_task, pa
     assert checkpoint.is_finite()
     largest = torch.finfo(torch.float32).max
     assert pk.Checkpoint({"a": torch.tensor([largest, -largest])}, {}, {}).is_finite()
-
-
-def test_every_step_of_an_epoch_has_the_same_rate(small_task):
-    # S = 4 steps an epoch; the milestones of 200 epochs, 100 and 150, have moved to 2 and 3.
-    rates = [small_task.learning_rate_at(step) for step in range(16)]
-    assert rates == pytest.approx([0.05] * 8 + [0.005] * 4 + [0.0005] * 4)
-
-
-def test_applied_takes_its_settings_back_after_an_error():
-    before = (
-        torch.get_num_threads(),
-        torch.backends.mkldnn.enabled,
-        torch.backends.cudnn.deterministic,
-        torch.backends.cudnn.benchmark,
-    )
-
-    def interrupted():
-        with applied(pk.Conditions(threads=before[0] + 1, onednn=not before[1])):
-            raise KeyError(torch.get_num_threads())
-
-    with pytest.raises(KeyError, match=str(before[0] + 1)):
-        interrupted()
-    after = (
-        torch.get_num_threads(),
-        torch.backends.mkldnn.enabled,
-        torch.backends.cudnn.deterministic,
-        torch.backends.cudnn.benchmark,
-    )
-    assert after == before
 
 
 @pytest.mark.parametrize(

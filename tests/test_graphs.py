@@ -1,6 +1,7 @@
-"""What only a GPU can show. Every test here is skipped without one."""
+"""CUDA graphs, and what only a GPU can show: without one all tests but the first are skipped."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,13 +11,44 @@ from polkit.adversary.perturb import passes_of
 from polkit.reproduce.batch import connected, own_gpu
 from polkit.training.conditions import PRECISIONS, applied
 from polkit.training.data import batch_order
+from polkit.training.graphs import Captured
 from polkit.training.step import Learner
 from polkit.verifier.replay import replay
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 GPU = pk.Conditions(device="cuda")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
+class Played(Captured):
+    """On the CPU: a graph whose replay calls the plain function, on the memory that a graph would read."""
+
+    recordings = 0
+
+    def record(self):
+        self.recordings += 1
+        self.graph = SimpleNamespace(replay=lambda: setattr(self, "returned", self.call()))
+
+
+def test_a_graph_is_recorded_for_each_learning_rate_and_fed_every_batch(small_task):
+    points, reached = pk.training_points(small_task), []
+    conditions = pk.Conditions()
+    for captured in (False, True):
+        learner = Learner(small_task, conditions)
+        learner.load(pk.initial_checkpoint(small_task, 0))
+        descend = Played(learner, learner.descend) if captured else learner.descend
+        losses = []
+        for step in (0, 7, 8, 9):  # the learning rate of small_task drops at step 8
+            learner.set_learning_rate(step)
+            batch = points.take(range(step * 8, step * 8 + 64))
+            losses.append(float(descend(batch, learner.draw_shifts(64, None if step == 9 else step))))
+        reached.append((losses, learner.snapshot()))
+    assert descend.recordings == 3  # at steps 0, 8, and 9, where nothing is augmented
+    assert reached[0][0] == reached[1][0]
+    assert pk.distances(reached[0][1].weights, reached[1][1].weights)["l1"] == 0.0
+
+
+@pytest.mark.gpu
+@needs_gpu
 def test_points_lie_on_the_device_whole_and_unchanged(small_task):
     points = pk.training_points(small_task)
     moved = points.to("cuda")
@@ -29,6 +61,8 @@ def test_points_lie_on_the_device_whole_and_unchanged(small_task):
     assert torch.equal(back.labels, points.labels)
 
 
+@pytest.mark.gpu
+@needs_gpu
 def test_a_learner_keeps_its_filters_channels_last(small_task):
     learner = Learner(small_task, GPU)
     filters = [value for value in learner.model.parameters() if value.dim() == 4]
@@ -47,6 +81,8 @@ LEARNERS = (PlainLearner, Learner)
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @pytest.mark.parametrize("kind", LEARNERS)
+@pytest.mark.gpu
+@needs_gpu
 def test_no_step_between_checkpoints_waits_for_the_gpu(small_task, kind):
     points, batches = pk.training_points(small_task).to("cuda"), torch.from_numpy(batch_order(small_task, 0)).to("cuda")
     with applied(GPU):
@@ -64,6 +100,8 @@ def test_no_step_between_checkpoints_waits_for_the_gpu(small_task, kind):
 
 @pytest.mark.parametrize("augmented", [True, False])
 @pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.gpu
+@needs_gpu
 def test_a_captured_update_has_the_bits_of_a_plain_one(small_task, precision, augmented):
     """Over a drop of the learning rate, and a second time after another state was loaded."""
     task = small_task.replace(milestones=(1,))
@@ -91,6 +129,8 @@ def test_a_captured_update_has_the_bits_of_a_plain_one(small_task, precision, au
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.gpu
+@needs_gpu
 def test_captured_passes_have_the_bits_of_plain_ones(small_task, precision):
     """Twice: at the capture, and with another batch from another place."""
     conditions, found_by = GPU.replace(precision=precision), {}
@@ -122,6 +162,8 @@ def test_captured_passes_have_the_bits_of_plain_ones(small_task, precision):
 
 
 @pytest.mark.parametrize("attack", [pk.attack_1, pk.attack_2, pk.attack_3, pk.borrowed_momentum])
+@pytest.mark.gpu
+@needs_gpu
 def test_a_captured_spoof_is_the_plain_one(small_task, small_proof, small_calibration, tmp_path, attack, monkeypatch):
     settings = {pk.attack_3: {"batches_at_once": 1, "iterations": 2}, pk.attack_2: {"iterations": 2}}.get(attack, {})
     spoofs = []
@@ -145,6 +187,8 @@ def test_a_captured_spoof_is_the_plain_one(small_task, small_proof, small_calibr
     assert spoofs[0].counts() == spoofs[1].counts()
 
 
+@pytest.mark.gpu
+@needs_gpu
 def test_threads_that_replay_at_once_find_what_one_finds(small_task, tmp_path):
     proof = pk.prove(small_task, 0, out=tmp_path / "proof", conditions=GPU, progress=False)
     starts = proof.checkpoint_steps[:-1]
@@ -152,6 +196,8 @@ def test_threads_that_replay_at_once_find_what_one_finds(small_task, tmp_path):
     assert errors[0] == errors[1] == [0.0] * len(errors[0])
 
 
+@pytest.mark.gpu
+@needs_gpu
 def test_a_snapshot_holds_what_the_gpu_held(small_task):
     learner = Learner(small_task, GPU)
     first = pk.initial_checkpoint(small_task, 0)
@@ -163,12 +209,16 @@ def test_a_snapshot_holds_what_the_gpu_held(small_task):
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.gpu
+@needs_gpu
 def test_a_proof_can_be_repeated_byte_for_byte(small_task, tmp_path, precision):
     conditions = GPU.replace(precision=precision)
     proofs = [pk.prove(small_task, 0, out=tmp_path / name, conditions=conditions, progress=False) for name in "ab"]
     assert proofs[0].manifest["files"] == proofs[1].manifest["files"]
 
 
+@pytest.mark.gpu
+@needs_gpu
 def test_a_verifier_on_a_gpu_judges_honest_proof_and_spoof(small_task, tmp_path):
     proof = pk.prove(small_task, 0, out=tmp_path / "proof", conditions=GPU, progress=False)
     redrawn = GPU.replace(augmentation="redraw")
@@ -196,6 +246,8 @@ def test_a_verifier_on_a_gpu_judges_honest_proof_and_spoof(small_task, tmp_path)
         assert {reason.kind for reason in verdict.reasons} <= {"error"}
 
 
+@pytest.mark.gpu
+@needs_gpu
 def test_a_cluster_of_this_machine_has_one_worker_for_each_gpu():
     with connected(None, None, on_gpu=True) as client:
         assert len(client.scheduler_info()["workers"]) == torch.cuda.device_count()

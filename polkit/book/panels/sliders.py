@@ -1,0 +1,61 @@
+"""The sliders and buttons of panels. A browser's tests find each by its class, `polkit-NAME`."""
+
+import math
+from collections.abc import Iterable
+
+import ipywidgets as w
+
+LABEL = {"description_width": "90px"}
+WIDE = w.Layout(width="460px")
+
+
+def control(kind: type[w.Widget], name: str, label: str, tooltip: str | None = None, **settings) -> w.Widget:
+    """A widget of this kind with the class `polkit-NAME`. settings: what the kind takes."""
+    widget = kind(description=label, tooltip=tooltip, style=LABEL, layout=WIDE, **settings)
+    return widget.add_class(f"polkit-{name}")
+
+
+def number_slider(value: float, least: float, most: float, label: str, name: str) -> w.Widget:
+    """Any positive number on a logarithmic scale; least and most are powers of ten.
+
+    The value is rounded up to what the slider can show, or a browser would do so by itself.
+    """
+    value = 10 ** (math.ceil(round(math.log10(value) * 50, 6)) / 50)
+    scale = {"min": least, "max": most, "step": 0.02, "readout_format": ".3g"}
+    return control(w.FloatLogSlider, name, label, label, value=value, **scale)
+
+
+def delta_slider() -> w.Widget:
+    """δ, as a multiple of the calibrated one."""
+    scale = {"min": -1.5, "max": 1, "step": 0.02, "readout_format": ".2f"}
+    return control(w.FloatLogSlider, "delta", "δ (×)", "verification threshold: × the calibrated one", value=1, **scale)
+
+
+def top_q_slider(value: int, most: int) -> w.Widget:
+    """Q, intervals replayed per epoch."""
+    meaning = "how many of each epoch's largest updates are replayed"
+    return control(w.IntSlider, "q", "Q per epoch", meaning, value=value, min=1, max=max(most, 1))
+
+
+def steps_slider(value: int, least: int, most: int, step: int, label: str = "T' (steps)") -> w.Widget:
+    """T', in steps of the spoof."""
+    scale = {"min": least, "max": most, "step": step}
+    return control(w.IntSlider, "steps", label, "length of the spoof", value=value, **scale)
+
+
+def length_slider(value: int, options: Iterable[int]) -> w.Widget:
+    """T', in steps of the spoof, among lengths too far apart for a slider with even steps."""
+    shown = [(f"{steps:,}", steps) for steps in sorted({value, *map(int, options)})]
+    return control(w.SelectionSlider, "steps", "T' (steps)", "length of the spoof", value=value, options=shown)
+
+
+def interval_slider(value: int, options: Iterable[int]) -> w.Widget:
+    """k, in steps."""
+    shown = [(f"{k} steps", k) for k in sorted({value, *map(int, options)})]
+    return control(w.SelectionSlider, "k", "k", "checkpoint interval", value=value, options=shown)
+
+
+def chooser(name: str, options: Iterable[str], value: str | None = None, label: str = "") -> w.Widget:
+    """Buttons of which one is pressed; value: default, the first."""
+    options = list(options)
+    return control(w.ToggleButtons, name, label or name, options=options, value=value or options[0])
