@@ -29,10 +29,10 @@ def above_half(answer: object, *, every: Verdict, calibration: Calibration) -> s
         return ""
     failed = int((~every.under(calibration.scaled(0.5)).intervals["passed"].astype(bool)).sum())
     traps = {
-        above(every.at(1)): "So many are above it with Q = 1; let every interval be replayed.",
-        above(every, parts=("weights",)): "So often the weights alone do; the buffers have a δ of their own.",
-        failed: "So many single comparisons fail; count each interval once.",
-        len(every.intervals["start"].unique()) - right: "So many stay within it.",
+        above(every.at(1)): "That is the count with Q = 1; let every interval be replayed.",
+        above(every, parts=("weights",)): "That counts the weights alone; the buffers have a δ of their own.",
+        failed: "That counts single comparisons; count each interval once.",
+        len(every.intervals["start"].unique()) - right: "That many stay within it.",
     }
     return wrong_number(answer, right, "intervals", traps=traps)
 
@@ -47,7 +47,7 @@ def wider_interval(answer: object, *, every: Verdict, proof: Proof, calibration:
     own, right = float(worst_ratios(every, calibration)["ratio"].max()), float((errors["error"] / allowed).max())
     traps = {
         own: f"That is the multiple for k = {proof.checkpoint_interval}; press Run with the larger k.",
-        WIDER * own: "So it would be if the errors of single steps simply added up; measure it.",
+        WIDER * own: "That would be right if the errors of single steps simply added up; measure it.",
         1 / right: "That is how many of the largest errors fit into δ; turn the fraction over.",
     }
     return wrong_number(answer, right, "times δ", within=0.05, traps=traps)
@@ -117,15 +117,15 @@ def wrong_draws(answer: Callable, n: int, m: int, p: float) -> str:
 
 
 @exercise("3.5", 2, "The forger knows where top-Q looks. Chapter 9 replays the largest updates and random ones.")
-def top_q_by_lot(answer: object) -> str:
+def a_choice_that_forgers_cannot_know(answer: object) -> str:
     why_not = {
         "a": "A path may be cut into equal pieces, and a faked interval may be the smallest of its epoch.",
         "b": "Who else can compute which intervals have the largest updates?",
-        "c": "Even if Q were the half of them: it depends on who chooses which.",
+        "c": "Even with half of them it depends on who chooses which.",
         "d": "What must the forger not know while writing the record?",
         "e": "A draw that everybody can make beforehand is as good as an announcement.",
     }
     return wrong_choice(answer, {"b", "d"}, why_not)
 
 
-EXERCISES = (above_half, wider_interval, own_distance, draws_needed, top_q_by_lot)
+EXERCISES = (above_half, wider_interval, own_distance, draws_needed, a_choice_that_forgers_cannot_know)

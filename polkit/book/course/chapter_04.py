@@ -16,7 +16,7 @@ def images_per_weight(answer: object, *, task: Task, final: Checkpoint) -> str:
     pixels = math.prod(task.image_shape)
     right = math.ceil(weights / pixels)
     traps = {
-        weights: "So many pixels there must be; how many images is that?",
+        weights: "That is the number of pixels; how many images is that?",
         weights / pixels: f"{right - 1} images are a few pixels short: a batch holds whole images.",
     }
     return wrong_number(answer, right, "images", traps=traps)

@@ -25,9 +25,9 @@ def halved_threshold(answer: object, *, first: Checkpoint, final: Checkpoint, ca
     deciding = max(coarser, key=coarser.get)
     after = least_pieces(*ends, {**allowed, deciding: allowed[deciding] / 2})
     traps = {
-        2 * before * interval: f"Twice {before * interval} it would be if {deciding} fell like 1/T'.",
+        2 * before * interval: f"It would be twice {before * interval} if {deciding} fell like 1/T'.",
         before * interval: "That is the shortest T' with the whole δ.",
-        after: "So many intervals there are; T' is counted in steps.",
+        after: "That is the number of intervals; T' is counted in steps.",
         after / before: "That is the factor; T' itself is asked.",
     }
     return wrong_number(answer, after * interval, "steps", traps=traps)
@@ -43,7 +43,7 @@ def path_from_a_fresh_draw(answer: object, *, fresh: Checkpoint, final: Checkpoi
     traps = {
         whole["cos"] * interval: "cos is no length, which pieces share evenly. Measure it between neighbours.",
         lengths * interval: "That is enough for l1, l2 and l∞; cos is largest where the way is closest to the origin.",
-        pieces: "So many intervals there are; T' is counted in steps.",
+        pieces: "That is the number of intervals; T' is counted in steps.",
     }
     return wrong_number(answer, pieces * interval, "steps", traps=traps)
 

@@ -105,7 +105,7 @@ def printed_line_23(answer: object, *, spoof: Proof, final: Checkpoint, calibrat
     traps = {
         shortest(1): "That path is fine enough for the verifier's δ; line 23 allows γ - σ.",
         shortest(limit): "That path is fine enough for γ; σ is kept back.",
-        right / interval: "So many intervals there are; T' is counted in steps.",
+        right / interval: "That is the number of intervals; T' is counted in steps.",
     }
     return wrong_number(answer, right, "steps", traps=traps)
 

@@ -58,7 +58,7 @@ def room_in_the_paper(answer: object) -> str:
     right = steps / PAPER_COST / interval
     traps = {
         steps / PAPER_COST: "That is the break-even itself, in steps; in how many intervals does it divide?",
-        steps / interval: "So many intervals has the proof. The spoof may not have as many: c is missing.",
+        steps / interval: "The proof has so many intervals. The spoof may not have as many: c is missing.",
         right / PAPER_COST: "The break-even of 2,516 steps has been divided by c already.",
         1 / right: "That is δ over the way; turn the fraction over.",
     }
@@ -83,10 +83,10 @@ def wrong_length(answer: Callable, scale: float, right: int, k: int) -> str:
 @exercise("7.5", 2, "One gradient for k batches takes k out of the condition; counted in operations it stays.")
 def two_counts(answer: object, *, task: Task) -> str:
     one, each = task.steps / PAPER_COST, task.steps / PAPER_COST / task.checkpoint_interval
-    no_cost = {task.steps / task.checkpoint_interval: "that leaves c out: so it is for interpolation only."}
+    no_cost = {task.steps / task.checkpoint_interval: "that leaves c out: it is right for interpolation only."}
     jointly, singly = "one gradient for k batches", "k gradients for k batches"
     traps = {
-        jointly: {each: "so it is for Attack II; with this count a step costs a k-th of that."} | no_cost,
+        jointly: {each: "that is right for Attack II; with this count a step costs a k-th of that."} | no_cost,
         singly: {one: "with this count a step of Attack III costs what one of Attack II does."} | no_cost,
     }
     swapped = "These two stand in the wrong order: which count makes the spoof cheaper?"

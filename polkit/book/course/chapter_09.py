@@ -31,7 +31,7 @@ def shut_out(answer: object, *, final: Checkpoint, calibration: Calibration, cos
     traps = {name: {1 / value: "that is by how much δ falls; give its multiple."} for name, value in right.items()}
     once = right["with T × 1"]
     traps["with T × 10"] |= {
-        once: "so it is with T as it is; ten times the steps are ten times as many pieces.",
+        once: "that is right with T as it is; ten times the steps are ten times as many pieces.",
         10 * once: "a longer training allows a finer path: δ must fall further.",
     }
     swapped = "These two stand in the wrong order: which training leaves the spoof more steps?"
@@ -59,7 +59,7 @@ def wrong_draws(answer: Callable, n: int, made_up: int, wanted: float) -> str:
     back = n if made_up == n else math.log(max(1 - wanted, 1e-300)) / math.log(1 - made_up / n)
     traps = {right / n: f"{case}: that is a share; how many intervals is it?"}
     if back > right * 1.02:
-        traps[math.ceil(back)] = f"{case}: nobody looks at an interval twice; so the draws are not independent."
+        traps[math.ceil(back)] = f"{case}: nobody looks at an interval twice: the draws are not independent."
     return wrong_number(found, right, f"intervals ({case})", traps=traps)
 
 
