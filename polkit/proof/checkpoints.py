@@ -53,11 +53,19 @@ def read_checkpoint(file: Path, task: Task) -> Checkpoint:
 
 def parse_checkpoint(raw: bytes, name: str, task: Task) -> Checkpoint:
     """A checkpoint of the task's model. Raises ProofError unless names, shapes and types are exactly its own."""
-    return in_parts(parse_tensors(raw, name, {key: (FLOATS, shape) for key, shape in tensor_shapes(task).items()}))
+    return _in_parts(parse_tensors(raw, name, {key: (FLOATS, shape) for key, shape in tensor_shapes(task).items()}))
 
 
-def in_parts(tensors: Mapping[str, torch.Tensor]) -> Checkpoint:
-    """The tensors of a checkpoint file, by the names that they have in it; momentum may be absent."""
+def parse_model(raw: bytes, name: str, task: Task) -> Checkpoint:
+    """Weights and buffers, of a checkpoint or of a model's state dict, whose names do not begin with their part."""
+    shapes = {key: shape for key, shape in tensor_shapes(task).items() if not key.startswith("momentum.")}
+    whole = f'"{next(iter(shapes))}"'.encode() in raw[:HEADER_BYTES]
+    stored = {key: key if whole else key.partition(".")[2] for key in shapes}
+    found = parse_tensors(raw, name, {stored[key]: (FLOATS, shape) for key, shape in shapes.items()}, others=True)
+    return _in_parts({key: found[stored[key]] for key in shapes})
+
+
+def _in_parts(tensors: Mapping[str, torch.Tensor]) -> Checkpoint:
     parts = {"weights": {}, "buffers": {}, "momentum": {}}
     for key, value in tensors.items():
         part, _, name = key.partition(".")

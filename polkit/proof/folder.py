@@ -15,15 +15,7 @@ import pandas as pd
 import torch
 from safetensors.torch import save
 
-from polkit.proof.checkpoints import (
-    FLOATS,
-    checkpoint_bytes,
-    checkpoint_name,
-    checkpoint_steps,
-    in_parts,
-    parse_checkpoint,
-    tensor_shapes,
-)
+from polkit.proof.checkpoints import checkpoint_bytes, checkpoint_name, checkpoint_steps, parse_checkpoint, parse_model
 from polkit.proof.storage import FORMAT_VERSION, sync, sync_all, versions, write_text_whole, write_whole
 from polkit.proof.untrusted import (
     ARRAY_HEADER_BYTES,
@@ -38,22 +30,14 @@ from polkit.proof.untrusted import (
 from polkit.training import NAMED_TASKS, Checkpoint, Conditions, Cost, Points, Task, training_points
 
 FORMAT = "polkit-proof"
-MANIFEST_BYTES = 16 * 2**20  # 780 checkpoints take 0.1 MB; parsed, the worst such JSON takes 0.5 GB
+MANIFEST_BYTES = 16 * 2**20  # 780 checkpoints take 0.1 MB
 RECORD_BYTES = 256 * 2**20
 ROUNDING_LOG = "rounding.safetensors"  # how doubtful roundings went, see polkit.defences.exact
 MOST_LOGGED = 2.0**-5  # of a step's values may stand in it; by chance 2^-8 do
 OPTIONAL_FILES = frozenset({"points.safetensors", "augmentation.npy", ROUNDING_LOG})
-MANIFEST_FIELDS = {
-    "format": str,
-    "format_version": int,
-    "task": dict,
-    "steps": int,
-    "checkpoint_interval": int,
-    "seed_commitment": str,
-    "conditions": dict,
-    "versions": dict,
-    "files": dict,
-}
+MANIFEST_FIELDS = dict.fromkeys(("format", "seed_commitment"), str)
+MANIFEST_FIELDS |= dict.fromkeys(("format_version", "steps", "checkpoint_interval"), int)
+MANIFEST_FIELDS |= dict.fromkeys(("task", "conditions", "versions", "files"), dict)
 FILE_FIELDS = {"bytes": int, "sha256": str}
 
 
@@ -71,7 +55,6 @@ class Proof:
 
     @property
     def checkpoint_steps(self) -> list[int]:
-        """0, k, 2k, …, T."""
         return checkpoint_steps(self.steps, self.checkpoint_interval)
 
     def checkpoint(self, step: int, task: Task | None = None) -> Checkpoint:
@@ -94,12 +77,13 @@ class Proof:
 
     def augmentation_seeds(self) -> np.ndarray | None:
         """int64 (T,), the seed of each step's augmentation, or None if they were not recorded."""
-        return self._array("augmentation.npy", np.int64, (self.steps,)) if self._has("augmentation.npy") else None
+        name = "augmentation.npy"
+        return self._array(name, np.int64, (self.steps,)) if os.path.lexists(self.folder / name) else None
 
     def points(self) -> Points | None:
         """The data points that travel with the proof, or None: then they are the named data set's own."""
         name = "points.safetensors"
-        if not self._has(name):
+        if not os.path.lexists(self.folder / name):
             return None
         tensors = self.tensors(name, {"images": torch.uint8, "labels": torch.int64})
         images, labels = tensors["images"], tensors["labels"]
@@ -141,9 +125,6 @@ class Proof:
             return most_points(task) * (math.prod(task.image_shape) + 8) + HEADER_BYTES
         return checkpoint_bytes(task)
 
-    def _has(self, name: str) -> bool:
-        return os.path.lexists(self.folder / name)
-
     def _noted(self, read: Callable[[dict], Any]) -> Any:
         file = record_path(self.folder)
         raw = read_plain(file, file.name, RECORD_BYTES)
@@ -168,8 +149,7 @@ class Proof:
 
 def most_points(task: Task) -> int:
     """How many points may travel with a proof."""
-    # An honest proof has fewer than two for each place in a training's batches, and Attack I adds its own to them.
-    return 3 * task.steps * task.batch_size
+    return 3 * task.steps * task.batch_size  # an honest proof has fewer than two for each place, Attack I adds its own
 
 
 def most_logged(task: Task) -> int:
@@ -280,8 +260,7 @@ def needs_points(task: Task) -> bool:
 def proof_points(proof: Proof) -> Points:
     """The data points a proof's indices point into: its own, or those of the named data set it claims.
 
-    Raises ProofError if it names no data set of polkit's and brings no points, FileNotFoundError if the
-    named data set is not on this machine.
+    Raises ProofError if there are neither, FileNotFoundError if the named data set is not on this machine.
     """
     points = proof.points()
     if points is not None:
@@ -306,22 +285,16 @@ def read_weights(source: str | Path, task: Task) -> Checkpoint:
     source = Path(source)
     if not source.exists():
         raise ProofError(f"{source} is neither a proof nor a safetensors file")
-    read = open_proof(source).final_weights(task) if source.is_dir() else _state_dict(source, task)
+    if source.is_dir():
+        read = open_proof(source).final_weights(task)
+    else:
+        raw = read_plain(source.resolve(), source.name, checkpoint_bytes(task))
+        try:
+            read = parse_model(raw, source.name, task)
+        except ProofError as error:
+            raise ProofError(f"{source} does not hold the weights of task {task.name} ({error})") from error
     for part, tensors in read.parts().items():
         for name, value in tensors.items():
             if not bool(value.isfinite().all()):
                 raise ProofError(f"{source}: {part}.{name} holds NaN or infinity")
     return read
-
-
-def _state_dict(source: Path, task: Task) -> Checkpoint:
-    shapes = {key: shape for key, shape in tensor_shapes(task).items() if not key.startswith("momentum.")}
-    raw = read_plain(source.resolve(), source.name, checkpoint_bytes(task))
-    whole = f'"{next(iter(shapes))}"'.encode() in raw[:HEADER_BYTES]  # a checkpoint, whose names begin with their part
-    stored = {key: key if whole else key.partition(".")[2] for key in shapes}
-    try:
-        wanted = {stored[key]: (FLOATS, shape) for key, shape in shapes.items()}
-        tensors = parse_tensors(raw, source.name, wanted, others=True)
-    except ProofError as error:
-        raise ProofError(f"{source} does not hold the weights of task {task.name} ({error})") from error
-    return in_parts({key: tensors[name] for key, name in stored.items()})

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polkit.training.task import IMAGE_SUFFIXES, Task, split_folder
+from polkit.training.task import HALVES, IMAGE_SUFFIXES, Task, split_folder
 
 # Mean and standard deviation of the pixels of each training set, in [0, 1], one per channel.
 PIXEL_STATISTICS = {
@@ -84,8 +84,7 @@ def training_points(task: Task) -> Points:
     points = _load(task, train=True)
     if task.half:
         shuffled = np.random.default_rng(derive_seed(0, "halves", task.data)).permutation(len(points))
-        middle = len(points) // 2
-        half = shuffled[:middle] if task.half == "first-half" else shuffled[middle:]
+        half = np.split(shuffled, [len(points) // 2])[HALVES.index(task.half)]
         points = points.take(np.sort(half))
     if len(points) < task.train_size:
         raise ValueError(f"task {task.name} asks for {task.train_size} training images, it has {len(points)}")
@@ -120,8 +119,7 @@ def _load(task: Task, train: bool) -> Points:
         return _image_folder(wanted, task, _class_folders(numbered)[:10])
     path = Path(task.data.removeprefix("folder:"))
     wanted, classes = split_folder(path, train), _class_folders(split_folder(path, train=True))
-    unknown = sorted(set(_class_folders(wanted)) - set(classes))
-    if unknown:
+    if unknown := sorted(set(_class_folders(wanted)) - set(classes)):
         raise ValueError(f"{wanted} has a class {unknown[0]!r} that the training set does not have")
     return _image_folder(wanted, task, classes)
 
@@ -139,8 +137,7 @@ def _digits() -> Points:
 
 def _cifar(path: Path, files: list[str], archive: str, label_bytes: int) -> Points:
     """Reads the binary version of CIFAR, which needs no pickle; the last label byte is the fine label."""
-    missing = [name for name in files if not (path / name).is_file()]
-    if missing:
+    if missing := [name for name in files if not (path / name).is_file()]:
         raise FileNotFoundError(
             f"{path / missing[0]} is missing: unpack https://www.cs.toronto.edu/~kriz/{archive} in {path.parent}, "
             "or set POLKIT_DATA to the folder that holds it"

@@ -1,7 +1,7 @@
 """Steps on a GPU without the CPU's part of them: captured once as CUDA graphs, then replayed for batch after batch.
 
-A step is hundreds of small kernels, and the CPU takes longer to ask for them than the GPU to run them. A graph holds
-the very kernels that the plain function asks for, so that the bits are the same: it is no matter of the Conditions.
+The CPU takes longer to ask for the hundreds of small kernels of a step than the GPU to run them. A graph holds the very
+kernels that the plain function asks for, so that the bits are the same: it is no matter of the Conditions.
 """
 
 from __future__ import annotations

@@ -64,10 +64,8 @@ def in_background(work: Callable[..., None], ahead: int = 2) -> Iterator[Callabl
 def run_jobs(jobs: Sequence[tuple], workers: int, title: str, progress: Progress, *, threads: bool = False) -> Iterator:
     """The result of each job, in the jobs' order.
 
-    jobs: (function, arguments) each; process-wide settings (`applied`) must be the same for all, and in force around
-        them, since a thread that ends takes back its own
-    workers: that share the jobs: threads if there are few, since torch lets go of the interpreter while it computes
-        and processes take seconds to start; otherwise processes, which share nothing
+    jobs: (function, arguments) each, all under the same `applied`, which must be in force around them
+    workers: threads if jobs are few, since processes take seconds to start; otherwise processes, which share nothing
     threads: never start processes, as for jobs whose results are large
     """
     if workers > 1 and len(jobs) > 1:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from polkit.training.task import Task
 
+SMALL = {"resnet8": ((8, 16, 32), 1), "resnet20": ((16, 32, 64), 3)}  # widths of the stages, blocks in each of them
+
 
 @dataclass(frozen=True)
 class Distribution:
@@ -28,11 +30,8 @@ class Distribution:
 
 def build_model(task: Task) -> nn.Module:
     """The task's model on the CPU in float32, in training mode; its weights are to be loaded or drawn."""
-    channels = task.image_shape[0]
-    if task.model == "resnet8":
-        model = SmallResNet(channels, (8, 16, 32), blocks=1, classes=task.classes)
-    elif task.model == "resnet20":
-        model = SmallResNet(channels, (16, 32, 64), blocks=3, classes=task.classes)
+    if task.model in SMALL:
+        model = SmallResNet(task.image_shape[0], *SMALL[task.model], task.classes)
     elif task.model in ("resnet18", "resnet50"):
         model = _torchvision_resnet(task.model, task.classes, small_images=task.image_shape[1] <= 32)
     else:

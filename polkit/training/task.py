@@ -58,8 +58,7 @@ class Task:
 
     def learning_rate_at(self, step: int) -> float:
         """η at a step counted from 0; a claim with fewer steps than T keeps the early, large rates."""
-        epoch = step // self.steps_per_epoch
-        drops = sum(epoch >= milestone for milestone in self.milestones)
+        drops = sum(step // self.steps_per_epoch >= milestone for milestone in self.milestones)
         return self.learning_rate / self.learning_rate_drop**drops
 
     def differs(self, other: "Task") -> list[str]:
@@ -70,8 +69,7 @@ class Task:
     def replace(self, **changes) -> "Task":
         """The same task with other values; milestones move with `epochs` unless they are given too."""
         known = [field.name for field in fields(self)]
-        unknown = sorted(set(changes) - set(known))
-        if unknown:
+        if unknown := sorted(set(changes) - set(known)):
             raise ValueError(f"a task has no {', '.join(unknown)}; it has {', '.join(known)}")
         if "epochs" in changes and "milestones" not in changes:
             changes["milestones"] = tuple(m * changes["epochs"] // self.epochs for m in self.milestones)
