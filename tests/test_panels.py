@@ -24,16 +24,7 @@ from polkit.book.panels.parts import delta_slider, panel, steps_slider
 from polkit.book.panels.windows import with_row
 from polkit.experiments.noise import calibration_for_interval, error_growth, verdict_at_interval
 from polkit.experiments.published import published, read_paths
-from polkit.experiments.window import (
-    Attempt,
-    attempt,
-    closed_window,
-    judged_spoofs,
-    path_errors,
-    spoof_lengths,
-    spoof_rows,
-    window,
-)
+from polkit.experiments.window import Attempt, attempt, closed_window, path_errors, spoof_lengths, spoof_rows, window
 from polkit.training.cost import Cost
 from polkit.training.jobs import reported
 from polkit.training.step import PARTS
@@ -321,7 +312,7 @@ def test_the_published_window_follows_delta_t_attack_q_and_parts():
     shown = panels.published_window_panel(runs, paths, interval=10)
 
     def expect(attack, *, scale=1.0, steps=140, replayed="all", compared=PARTS):
-        judged = judged_spoofs(runs, replayed=replayed, parts=compared, threshold_scale=scale)
+        judged = spoof_rows(runs, replayed=replayed, parts=compared, threshold_scale=scale)
         judged = judged[judged["attack"] == attack]
         even = (judged["spoof_steps"] / judged["cost"]).mean()
         lengths = np.union1d(spoof_lengths(10, 4400, 120), [steps])

@@ -20,7 +20,8 @@ from polkit.book.figures import standing_figure, verdict_figure
 from polkit.book.panels.debate import SWITCHES, verifiers_of
 from polkit.experiments.matrix import accepted_by_all
 from polkit.experiments.published import published, read_matrix, read_paths
-from polkit.experiments.window import closed_window, judged_spoofs, spoof_lengths, spoof_rows, window_edges
+from polkit.experiments.window import closed_window, spoof_lengths, spoof_rows, window_edges
+from polkit.training import PARTS
 
 pytestmark = [pytest.mark.ui, pytest.mark.filterwarnings("default")]
 HALL, PHONE = {"width": 1920, "height": 1080}, {"width": 390, "height": 844}
@@ -138,7 +139,7 @@ def test_the_window_follows_the_keyboard(panel):
     spoofs = spoof_rows(runs)
 
     def expect(attack, scale, steps, replayed="all"):
-        judged = judged_spoofs(runs, replayed=replayed, threshold_scale=scale)
+        judged = spoof_rows(runs, replayed=replayed, parts=PARTS, threshold_scale=scale)
         judged = judged[judged["attack"] == attack]
         even = (judged["spoof_steps"] / judged["cost"]).mean()
         table = closed_window(spoofs, paths, spoof_lengths(10, 4400, 120), break_even=even, threshold_scale=scale)

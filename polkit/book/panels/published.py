@@ -10,7 +10,7 @@ import pandas as pd
 from polkit.book.figures.drawing import Figure, spoken
 from polkit.book.figures.windows import judged_window_figure
 from polkit.book.panels.parts import LABEL, WIDE, Panel, delta_slider, panel, steps_slider
-from polkit.experiments.window import closed_window, judged_spoofs, spoof_lengths, spoof_rows
+from polkit.experiments.window import closed_window, spoof_lengths, spoof_rows
 from polkit.training import PARTS
 
 SHOWN = ("interpolation only", "Attack II", "Attack III")
@@ -18,23 +18,21 @@ COMPARED = {"weights": ("weights",), "and buffers": PARTS}
 REPLAYED = {"Q = 1": "one", "⌊S/k⌋": "most", "all": "all"}
 
 
-def published_window_panel(
-    runs: pd.DataFrame, paths: pd.DataFrame, *, interval: int, task: str = "digits", large: bool = False
-) -> Panel:
+def published_window_panel(runs: pd.DataFrame, paths: pd.DataFrame, *, interval: int, large: bool = False) -> Panel:
     """Error and cost over T', the feasible range shaded, for the attack, δ, Q and parts that are chosen.
 
     runs, paths: the published ones, of one k = interval · the line is the closed form, mean over the trainings; the
     marks are the spoofs, each before the δ of its own training. What an attack costs is the mean of its runs.
     large: for a hall.
     """
-    spoofs, made = spoof_rows(runs, task), judged_spoofs(runs, task=task)
-    even = (made["spoof_steps"] / made["cost"]).groupby(made["attack"]).mean()
-    repeats, steps = made["seed"].nunique(), int(spoofs["steps"].iloc[0])
+    spoofs = spoof_rows(runs)
+    even = (spoofs["spoof_steps"] / spoofs["cost"]).groupby(spoofs["attack"]).mean()
+    repeats, steps = spoofs["seed"].nunique(), int(spoofs["steps"].iloc[0])
     lengths = spoof_lengths(interval, steps, 120)
     sliders = {
         "threshold_scale": delta_slider(),
         "spoof_steps": steps_slider(14 * interval, interval, 60 * interval, interval),
-        "attack": _chooser("attack", sorted(set(made["attack"]), key=SHOWN.index)),
+        "attack": _chooser("attack", sorted(set(spoofs["attack"]), key=SHOWN.index)),
         "replayed": _chooser("replayed", REPLAYED, "all"),
         "compared": _chooser("compared", COMPARED, "and buffers"),
     }
@@ -49,8 +47,8 @@ def published_window_panel(
         replayed: str,
         compared: str,
     ) -> Figure:
-        judged = judged_spoofs(
-            runs, replayed=REPLAYED[replayed], parts=COMPARED[compared], threshold_scale=threshold_scale, task=task
+        judged = spoof_rows(
+            runs, replayed=REPLAYED[replayed], parts=COMPARED[compared], threshold_scale=threshold_scale
         )
         judged = judged[judged["attack"] == attack]
         table = closed_window(
