@@ -111,7 +111,7 @@ def _window(lengths: Sequence[int], ratios: Sequence[float], cost: Sequence[floa
 # ---- beside the spoofs that were made: runs.csv and paths.csv of data/results/digits ----
 
 ATTACKS = {"attack_2": "Attack II", "attack_3": "Attack III", "interpolation_only": "interpolation only"}
-SCALES = np.geomspace(0.25, 4, 9)  # of δ
+SCALES = 2.0 ** np.arange(-2, 2.5, 0.5)  # multiples of δ
 # Queries: spoofs made on the prover's own machine, and those made with its images on the straight path besides.
 SAME_MACHINE = "adversary_device == '' and adversary_precision == '' and adversary_threads == 0"
 OWN = f"adversary_half == '' and off_path == 0 and {SAME_MACHINE}"
@@ -122,7 +122,7 @@ def beside_proofs(runs: pd.DataFrame) -> pd.DataFrame:
     spoofs, proofs = (runs[runs["experiment"] == kind] for kind in ("spoof", "honest"))
     known = proofs.dropna(axis=1, how="all").set_index(["task", "seed"]).add_prefix("proof.")
     texts = {name: spoofs[name].astype(object).fillna("") for name in TEXTS if name in spoofs}
-    return spoofs.assign(**texts).join(known, on=["task", "seed"], how="inner").copy()  # in one piece
+    return spoofs.assign(**texts).join(known, on=["task", "seed"], how="inner")
 
 
 def spoof_rows(
@@ -134,7 +134,9 @@ def spoof_rows(
     Columns attack, seed, spoof_steps, steps (T), ratio (the largest error as a multiple of δ), binding (the distance in
     which it is), accepted, cost and seconds (shares of the proof's), threshold.* (calibrated δ as a share of d_ref).
     """
-    made = beside_proofs(runs[runs["task"] == "digits"]).query(f"attack in {list(ATTACKS)} and {OWN}")
+    made = beside_proofs(runs[runs["task"] == "digits"])
+    own = made.filter(regex="^(attack|off_path|adversary_)").query(f"attack in {list(ATTACKS)} and {OWN}")
+    made = made.loc[own.index]
     names = [(name, f"{part}.{replayed}.{name}", f"threshold.{part}.{name}") for part in parts for name in DISTANCES]
     ratios = np.array([made[error] / made[f"proof.{limit}"] for _, error, limit in names]) / threshold_scale
     rows = made[["attack", "seed", "spoof_steps"]].assign(

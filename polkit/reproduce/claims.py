@@ -21,9 +21,8 @@ COLUMNS = ["claim", "place", "text", "task", "paper", "here", "holds", "rule"]
 def judged_claims(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per claim of data/paper/claims.csv and task that the runs (of `tidy_runs`) can judge, with COLUMNS."""
     spoofs = beside_proofs(runs)
-    spoofs["family"] = spoofs["task"].str.replace(":first-half", "")
-    rows = []
-    for task, of_task in spoofs.groupby("family", sort=False):
+    family, rows = spoofs["task"].str.replace(":first-half", ""), []
+    for task, of_task in spoofs.groupby(family, sort=False):
         for known in paper_data("claims").itertuples():
             query, rule = RULES[known.claim]
             asked = of_task.query(query)

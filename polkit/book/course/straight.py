@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping
 
-import numpy as np
 from torch import Tensor
 
+from polkit.experiments.window import path_spacing
 from polkit.training import distances
 
 
@@ -13,18 +13,9 @@ def path_ratios(
     first: Mapping[str, Tensor], final: Mapping[str, Tensor], pieces: int, allowed: Mapping[str, float]
 ) -> dict[str, float]:
     """The largest distance between neighbours of the straight way in so many equal pieces, as a multiple of the
-    allowed one, in each distance.
-
-    Every checkpoint is a mixture of the two ends, so that three inner products give all cosines.
-    """
-    spacing = {name: value / pieces for name, value in distances(first, final).items()}
-    inner = np.array([[_inner(left, right) for right in (first, final)] for left in (first, final)])
-    shares = np.linspace(0, 1, pieces + 1)
-    mixtures = np.stack([1 - shares, shares])
-    squared = np.einsum("is,ij,js->s", mixtures, inner, mixtures)
-    products = np.einsum("is,ij,js->s", mixtures[:, 1:], inner, mixtures[:, :-1])
-    spacing["cos"] = float((1 - products / np.sqrt(squared[1:] * squared[:-1])).max())
-    return {name: value / allowed[name] for name, value in spacing.items()}
+    allowed one, in each distance."""
+    spacing = path_spacing(first, final, [pieces]).iloc[0]
+    return {name: float(value / allowed[name]) for name, value in spacing.items()}
 
 
 def least_pieces(first: Mapping[str, Tensor], final: Mapping[str, Tensor], allowed: Mapping[str, float]) -> int:
@@ -39,7 +30,3 @@ def least_pieces(first: Mapping[str, Tensor], final: Mapping[str, Tensor], allow
     while max(path_ratios(first, final, pieces, allowed).values()) > 1:
         pieces += 1
     return pieces
-
-
-def _inner(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> float:
-    return sum(float((value.double() * right[name].double()).sum()) for name, value in left.items())
