@@ -13,7 +13,7 @@ from polkit.defences import derived_start, detection_probability, random_starts,
 from polkit.training.conditions import applied
 from polkit.training.data import derive_seed
 from polkit.training.step import Learner
-from polkit.verifier.replay import gather, interval_errors, reached_after, recorded_data
+from polkit.verifier.replay import STATE, interval_errors, reached_after, recorded_data, replay
 
 EXACT = pk.Conditions(precision="float64")
 
@@ -133,7 +133,7 @@ def test_the_crossing_can_leave_the_straight_path_and_start_anywhere(small_task,
 def test_all_but_the_intervals_around_the_jump_are_real(task_of_2, small_proof, tmp_path):
     final, adversary = small_proof.final_weights(), derive_seed(1, "adversary")
     spoof = hidden_crossing(final, task_of_2, spoof_steps=16, seed=1, out=tmp_path / "s", progress=False)
-    found = gather(spoof, task_of_2, pk.Conditions()).intervals
+    found = replay(spoof, task_of_2, pk.Conditions(), parts=STATE)
     errors = found.groupby("start")["error"].max()
     assert set(errors[errors > 0].index) == {10, 14}
     moved = found[(found["part"] == "weights") & (found["distance"] == "l2")].set_index("start")["moved"]
@@ -184,10 +184,10 @@ def test_real_and_made_up_intervals_take_turns_and_the_real_ones_are_the_largest
 def test_top_q_replays_the_real_ones_which_end_in_their_recorded_state_bit_for_bit(blindfold, calibration):
     blind = pk.verify(blindfold, calibration, top_q=1)
     assert sorted(set(blind.intervals["start"])) == [0, 4, 8]
-    exact = gather(blindfold, blindfold.task, pk.Conditions(), [0, 4, 8]).intervals
+    exact = replay(blindfold, blindfold.task, pk.Conditions(), [0, 4, 8], parts=STATE)
     assert set(exact["part"]) == {"weights", "buffers", "momentum"}
     assert (exact["error"] == 0).all()
-    everything = gather(blindfold, blindfold.task, pk.Conditions(), [2, 6, 10]).intervals
+    everything = replay(blindfold, blindfold.task, pk.Conditions(), [2, 6, 10], parts=STATE)
     assert (everything.loc[everything["distance"] == "l2", "error"] > 0).all()
 
 

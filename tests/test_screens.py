@@ -1,12 +1,11 @@
 """The panels that the lecture alone has."""
 
 import numpy as np
-import pandas as pd
 from screens import add_folder, explorer_panel, window_panel
 
 from polkit.book import figures, panels
 from polkit.book.figures.drawing import enlarged, spoken
-from polkit.experiments.published import published, read_paths
+from polkit.experiments.published import published
 from polkit.experiments.window import closed_window, spoof_lengths, spoof_rows
 from polkit.training import PARTS
 from tests.drawn import check, made_verdict
@@ -38,7 +37,7 @@ def test_the_explorer_shows_the_chosen_folder_and_keeps_the_choice_when_another_
 
 
 def test_the_published_window_follows_delta_t_attack_q_and_parts():
-    runs, paths = pd.read_csv(published() / "runs.csv"), read_paths(published())
+    runs, paths = published("digits/runs"), published("digits/paths")
     shown = window_panel(runs, paths, interval=10)
 
     def expect(attack, *, scale=1.0, steps=140, replayed="all", compared=PARTS):

@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import polkit as pk
 from polkit.experiments.published import published, read_paths
