@@ -148,8 +148,8 @@ def cached_proof(task: Task, seed: int, conditions: Conditions) -> Path:
 
 
 def _made(folder: Path, task: Task, seed: int, conditions: Conditions, progress: Progress) -> Proof:
-    facts = {"task": task.to_json(), "seed": seed, "conditions": conditions.to_json()} | versions()
-    journal, partial = Journal(folder, facts), partial_path(folder)
+    partial, facts = partial_path(folder), {"task": task.to_json(), "seed": seed, "conditions": conditions.to_json()}
+    journal = Journal(folder, facts | versions())
     points, meter = training_points(task), Meter(unit_costs(task, ["update"]))
     start, seconds_before = journal.resume(checkpoint_steps(task.steps, task.checkpoint_interval))
 
@@ -214,11 +214,10 @@ class Journal:
 
         What lies in the folder besides goes. Raises FileExistsError if it is the unfinished proof of other settings.
         """
-        lines = []
-        if self.file.is_file() and self.partial.is_dir():
-            with suppress(ValueError):  # of a line that a loss of power has torn
-                for text in self.file.read_bytes().split(b"\n")[:-1]:
-                    lines.append(json.loads(text))
+        noted, lines = self.file.is_file() and self.partial.is_dir(), []
+        with suppress(ValueError):  # of a line that a loss of power has torn
+            for text in self.file.read_bytes().split(b"\n")[:-1] if noted else []:
+                lines.append(json.loads(text))
         if lines and lines[0] != self.identity:
             raise FileExistsError(f"{self.partial} holds an unfinished proof of other settings: remove it")
         kept = {}
@@ -234,5 +233,4 @@ class Journal:
             if file.is_file() and file not in kept:
                 file.unlink()
         write_text_whole(self.file, "".join(json.dumps(line) + "\n" for line in [self.identity, *kept.values()]))
-        last = lines[len(kept)]
-        return last["step"], last["wall_seconds"]
+        return steps[len(kept) - 1], lines[len(kept)]["wall_seconds"]
