@@ -128,11 +128,10 @@ def prove(
 ) -> Proof:
     """PoL creation (Algorithm 1): a proof in the folder `out`, or in the cache.
 
-    A proof that is there already is returned as it is; one that was interrupted, at whatever step, goes on
-    from its last checkpoint and ends with the same bytes as if it had never stopped. The printed algorithm
-    appends W_t after the update that made W_{t+1}; as the text says, we record W_0, W_k, W_2k, ….
-    Raises FileExistsError if `out` holds something else, FileNotFoundError if the data set is missing, Diverged if
-    the training does; what was recorded until then waits for nothing but to be removed.
+    A proof that is there already is returned as it is; one that was interrupted goes on from its last checkpoint, and
+    ends with the same bytes as if it had never stopped. The printed algorithm appends W_t after the update that made
+    W_{t+1}; as the text says, we record W_0, W_k, W_2k, ….
+    Raises FileExistsError if `out` holds something else, FileNotFoundError if the data set is missing, Diverged.
     """
     folder = Path(out) if out else cached_proof(task, seed, conditions)
     if folder.exists():
@@ -149,8 +148,8 @@ def cached_proof(task: Task, seed: int, conditions: Conditions) -> Path:
 
 
 def _made(folder: Path, task: Task, seed: int, conditions: Conditions, progress: Progress) -> Proof:
-    facts = {"task": task.to_json(), "seed": seed, "conditions": conditions.to_json()} | versions()
-    journal, partial = Journal(folder, facts), partial_path(folder)
+    partial, facts = partial_path(folder), {"task": task.to_json(), "seed": seed, "conditions": conditions.to_json()}
+    journal = Journal(folder, facts | versions())
     points, meter = training_points(task), Meter(unit_costs(task, ["update"]))
     start, seconds_before = journal.resume(checkpoint_steps(task.steps, task.checkpoint_interval))
 
@@ -194,8 +193,7 @@ def _finished(folder: Path, task: Task, seed: int, conditions: Conditions) -> Pr
 class Journal:
     """What an unfinished proof has come to: a line with the settings' identity, then one per recorded checkpoint.
 
-    Appended to, and synced to the disk only as it begins: a line that a loss of power takes away, or a checkpoint that
-    it leaves without its bytes, costs the steps since, and nothing else.
+    Synced to the disk only as it begins: what a loss of power takes away costs the steps since, and nothing else.
     """
 
     def __init__(self, folder: Path, facts: dict):
@@ -208,22 +206,18 @@ class Journal:
         write_text_whole(self.file, json.dumps(self.identity) + "\n")
 
     def note(self, step: int, digest: dict, wall_seconds: float) -> None:
-        """digest: as `write_checkpoint` gives it."""
         with self.file.open("a") as opened:
             opened.write(json.dumps({"step": step, **digest, "wall_seconds": wall_seconds}) + "\n")
 
     def resume(self, steps: list[int]) -> tuple[int | None, float]:
-        """The step up to which all checkpoints stand as they were noted, and the seconds spent until then.
+        """The step up to which the checkpoints of these steps stand as noted, and the seconds spent; else (None, 0).
 
-        (None, 0) for a fresh start. Whatever else lies in the folder goes.
-        steps: of all checkpoints, in order
-        Raises FileExistsError if the folder is the unfinished proof of other settings.
+        What lies in the folder besides goes. Raises FileExistsError if it is the unfinished proof of other settings.
         """
-        lines = []
-        if self.file.is_file() and self.partial.is_dir():
-            with suppress(ValueError):  # of a line that a loss of power has torn
-                for text in self.file.read_bytes().split(b"\n")[:-1]:
-                    lines.append(json.loads(text))
+        noted, lines = self.file.is_file() and self.partial.is_dir(), []
+        with suppress(ValueError):  # of a line that a loss of power has torn
+            for text in self.file.read_bytes().split(b"\n")[:-1] if noted else []:
+                lines.append(json.loads(text))
         if lines and lines[0] != self.identity:
             raise FileExistsError(f"{self.partial} holds an unfinished proof of other settings: remove it")
         kept = {}
@@ -239,5 +233,4 @@ class Journal:
             if file.is_file() and file not in kept:
                 file.unlink()
         write_text_whole(self.file, "".join(json.dumps(line) + "\n" for line in [self.identity, *kept.values()]))
-        last = lines[len(kept)]
-        return last["step"], last["wall_seconds"]
+        return steps[len(kept) - 1], lines[len(kept)]["wall_seconds"]
