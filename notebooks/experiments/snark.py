@@ -8,7 +8,6 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from polkit.defences.circuit import Circuit
 from polkit.experiments.proving_cost import measured_step
 from polkit.experiments.published import published
 from polkit.proof.storage import versions, write_text_whole
-from polkit.reproduce.records import machine
+from polkit.reproduce.records import Record
 from polkit.reproduce.summary import made_on
 
 CIRCUITS = tuple(
@@ -41,14 +40,9 @@ def publish_steps(steps: pd.DataFrame, run_seconds: float, folder: Path) -> None
     """steps.csv, and made_on.json as the other results have it."""
     folder.mkdir(parents=True, exist_ok=True)
     steps.to_csv(folder / "steps.csv", index=False, float_format="%.4g")
-    record = {
-        "status": "finished",
-        "run_seconds": run_seconds,
-        "machine": machine(),
-        "versions": versions() | {"ezkl": version("ezkl"), "python": platform.python_version()},
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    facts = made_on({"snark": record}) | {"runs": len(steps)}
+    versions_here = versions() | {"ezkl": version("ezkl"), "python": platform.python_version()}
+    record = Record("snark", {}, "finished", None, {}, run_seconds, versions=versions_here)
+    facts = made_on([record]) | {"runs": len(steps)}
     write_text_whole(folder / "made_on.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
 
 
