@@ -34,7 +34,16 @@ def pytest_configure(config):
     config.add_cleanup(clean_up)
 
 
-LONG = ("browser", "test_reproduce", "test_crash", "test_course", "test_fuzz", "test_benchmarks", "test_nbgrader")
+LONG = (
+    "browser",
+    "test_batch",
+    "test_summary",
+    "test_crash",
+    "test_course",
+    "test_fuzz",
+    "test_benchmarks",
+    "test_nbgrader",
+)
 
 
 def pytest_collection_modifyitems(items):

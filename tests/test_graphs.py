@@ -1,6 +1,5 @@
 """CUDA graphs, and what only a GPU can show: without one all tests but the first are skipped."""
 
-import os
 import sys
 from types import SimpleNamespace
 
@@ -9,7 +8,7 @@ import torch
 
 import polkit as pk
 from polkit.adversary.perturb import Passes
-from polkit.reproduce.batch import connected, own_gpu
+from polkit.reproduce.batch import connected
 from polkit.training.conditions import PRECISIONS, applied
 from polkit.training.data import batch_order
 from polkit.training.graphs import Captured
@@ -252,5 +251,3 @@ def test_a_verifier_on_a_gpu_judges_honest_proof_and_spoof(small_task, tmp_path)
 def test_a_cluster_of_this_machine_has_one_worker_for_each_gpu():
     with connected(None, None, on_gpu=True) as client:
         assert len(client.scheduler_info()["workers"]) == torch.cuda.device_count()
-        with own_gpu({"device": "cpu"}):
-            assert "CUDA_VISIBLE_DEVICES" not in os.environ

@@ -1,0 +1,70 @@
+"""Records, and a batch of them for which all of the paper's claims hold."""
+
+import polkit as pk
+from polkit.reproduce import tidy_runs
+from polkit.reproduce.records import Record
+
+
+def record(experiment, parameters, values, status="finished"):
+    return Record(experiment, parameters, status, None, values, 2.0, machine={}, versions={}, ended="today")
+
+
+def batch_of_runs(**changes):
+    """A proof and spoofs of every kind for which all of the paper's claims hold; `changes` to values of the spoofs."""
+    errors = {
+        f"{part}.{q}.{d}": 0.02 for part in ("weights", "buffers") for q in ("one", "most", "all") for d in pk.DISTANCES
+    }
+    curve = {f"accuracy.{number / 10:.1f}": number / 10 for number in range(11)}
+    spoof = (
+        errors
+        | curve
+        | {
+            "accepted.one": True,
+            "accepted.most": True,
+            "accepted.all": True,
+            "within.all": True,
+            "steps": 100,
+            "interval": 10,
+            "share.wall_seconds": 0.4,
+            "share.stored_bytes": 0.1,
+            "share.floating_point_operations": 0.05,
+            "cost.gradient_evaluations": 31 * 100,
+            "loss.before": 0.4,
+            "loss.after": 0.04,
+            "gradient_squared.before": 60.0,
+            "gradient_squared.after": 0.1,
+            "grey_levels.mean": 1.0,
+            "grey_levels.largest": 4.0,
+        }
+    )
+    honest = {name: 0.03 for name in errors} | curve | {"steps": 1000}
+    honest |= {f"threshold.weights.{distance}": 0.045 for distance in pk.DISTANCES}
+    records = {}
+    for task in ("digits", "digits:first-half"):
+        records[f"{task} proof"] = record("honest", {"task": task, "seed": 0}, honest)
+    for attack in ("attack_1", "attack_2", "attack_3"):
+        for steps in (50, 100):
+            values = dict(spoof)
+            if attack == "attack_1":
+                values |= {f"weights.most.{d}": 0.9 for d in pk.DISTANCES} | {"share.wall_seconds": 1.0}
+            if attack == "attack_2" and steps == 50:
+                values["weights.all.linf"] = values["weights.most.linf"] = 0.05
+            if attack == "attack_3":
+                values |= {
+                    "share.wall_seconds": 0.1,
+                    "cost.gradient_evaluations": 310,
+                    "share.floating_point_operations": 0.05,
+                }
+            values["steps"] = steps
+            values["share.floating_point_operations"] = 0.003 * steps if attack == "attack_3" else 0.02 * steps
+            plain = {"seed": 0, "attack": attack, "spoof_steps": steps}
+            variants = {"": {"task": "digits"}}
+            if attack != "attack_1":
+                variants |= {
+                    "half": {"task": "digits:first-half", "adversary_half": "second-half"},
+                    "slow": {"task": "digits", "adversary_precision": "float64"},
+                }
+            for name, variant in variants.items():
+                changed = values | {key: v for key, v in changes.items() if key in values}
+                records[f"{attack} {steps} {name}"] = record("spoof", plain | variant, changed)
+    return tidy_runs(records)

@@ -1,0 +1,239 @@
+"""A batch of runs on a dask cluster: what waits for what, what is resumed, what a failure or a dead worker costs."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+import polkit as pk
+from polkit.book.chapters import chapter_parameters
+from polkit.experiments.published import find_notebooks
+from polkit.reproduce import batch as batches
+from polkit.reproduce import planned_runs, read_records, reproduce, tidy_runs
+from polkit.reproduce.measure import MEASUREMENT_TYPE
+from polkit.reproduce.records import read_record
+from polkit.reproduce.runs import Run
+
+SMALL = {"epochs": 10, "train_size": 640, "checkpoint_interval": 5}
+# A stand-in for an experiment: it leaves a mark when it starts, takes its time, and measures something.
+STAND_IN = f"""
+import json, os, time
+from pathlib import Path
+from IPython.display import display
+folder = Path(os.environ["POLKIT_TEST_FOLDER"])
+orders = json.loads((folder / "orders.json").read_text())
+(folder / f"{{attack or 'honest'}}-{{spoof_steps}}-{{seed}}-{{time.time_ns()}}.mark").touch()
+time.sleep(orders.get("pause", 0))
+if seed == orders.get("fails") if attack else seed == orders.get("proof_fails"):
+    raise RuntimeError("this one fails")
+if attack and seed == orders.get("dies"):
+    os._exit(1)
+display({{"{MEASUREMENT_TYPE}": {{"share.wall_seconds": seed + 0.5}}, "text/plain": ""}}, raw=True)
+"""
+
+
+class StandIns:
+    """Experiments that take no time: what they are told, and which were started."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.told()
+        (folder / "experiments").mkdir()
+        no_spoof = "attack, spoof_steps = '', 0"
+        for kind, unset in (("honest", no_spoof), ("spoof", ""), ("presets", no_spoof)):
+            defaults = chapter_parameters(find_notebooks() / "experiments" / f"{kind}.ipynb")
+            parameters = new_code_cell("\n".join(f"{name} = {value!r}" for name, value in defaults.items()))
+            parameters.metadata.tags = ["parameters"]
+            stand_in = new_notebook(cells=[parameters, new_code_cell(unset + STAND_IN)])
+            stand_in.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+            nbformat.write(stand_in, folder / "experiments" / f"{kind}.ipynb")
+
+    def told(self, **orders):
+        (self.folder / "orders.json").write_text(json.dumps(orders))
+
+    def started(self):
+        return sorted(file.name.rsplit("-", 1)[0] for file in self.folder.glob("*.mark"))
+
+    def forget(self):
+        self.told()
+        for file in self.folder.glob("*.mark"):
+            file.unlink()
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    """The stand-ins, and a dask cluster of two processes, one of which is killed in the end."""
+    stand_ins, folder = StandIns(tmp_path_factory.mktemp("stand-ins")), tmp_path_factory.mktemp("dask")
+    contact, dask = folder / "scheduler.json", [sys.executable, "-m", "dask"]
+    quiet = {
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+        "env": os.environ | {"POLKIT_TEST_FOLDER": str(stand_ins.folder)},
+    }
+    options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(contact)]
+    processes = [subprocess.Popen([*dask, "scheduler", *options], **quiet)]
+    try:
+        text = wait_for(lambda: contact.exists() and contact.read_text())
+        address = json.loads(text)["address"]
+        for _ in range(2):
+            worker = [*dask, "worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+            processes.append(subprocess.Popen(worker, **quiet))
+        yield stand_ins, address, processes[1:]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def cluster(everything, monkeypatch):
+    """The stand-ins, how `reproduce` finds the cluster, and its workers."""
+    stand_ins, address, workers = everything
+    stand_ins.forget()
+    monkeypatch.setattr(batches, "find_notebooks", lambda: stand_ins.folder)
+    return stand_ins, {"scheduler": address}, workers
+
+
+def wait_for(found, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := found():
+            return value
+        time.sleep(0.05)
+    raise AssertionError("it did not come")
+
+
+def test_a_batch_runs_once_resumes_and_is_forced(cluster, tmp_path, capsys):
+    stand_ins, where, _ = cluster
+    settings = {"repeats": 2, "out": tmp_path} | where
+    assert reproduce(["table-2"], dry_run=True, **settings) == 0
+    assert "4 runs, 0 of them finished before" in capsys.readouterr().out
+    assert stand_ins.started() == []
+    assert reproduce(["table-2"], **settings) == 0
+    every = ["attack_2-140-0", "attack_2-140-1", "honest-0-0", "honest-0-1"]
+    assert stand_ins.started() == every
+    said = capsys.readouterr().out
+    assert re.search(r"\[4/4\] digits-.*: \d+\.\d s; about 0 s left", said)
+    records = read_records(tmp_path)
+    assert len(records) == 4
+    for record in records.values():
+        assert record.finished
+        assert record.versions["torch"]
+        assert record.machine["cores"] >= 1
+        assert record.values == {"share.wall_seconds": record.parameters["seed"] + 0.5}
+        assert record.run_seconds > 0
+    assert len(list((tmp_path / "notebooks").glob("*.ipynb"))) == 4
+
+    assert reproduce(["table-2"], **settings) == 0  # nothing is left to do
+    assert stand_ins.started() == every
+    lost = next(name for name in records if "seed1" in name and "attack_2" in name)
+    (tmp_path / "records" / f"{lost}.json").unlink()  # as if the batch had been killed before this one
+    assert reproduce(["table-2"], **settings) == 0
+    assert stand_ins.started() == sorted([*every, "attack_2-140-1"])
+    assert reproduce(["table-2"], force=True, **settings) == 0
+    assert stand_ins.started() == sorted([*every, *every, "attack_2-140-1"])
+
+
+def test_a_failed_run_is_named_and_the_batch_goes_on(cluster, tmp_path, capsys):
+    stand_ins, where, _ = cluster
+    stand_ins.told(fails=0, dies=1)
+    assert reproduce(["table-2"], repeats=3, out=tmp_path, **where) == 2
+    said = capsys.readouterr().out
+    assert "spoof.ipynb: RuntimeError: this one fails" in said
+    assert "spoof.ipynb: DeadKernelError" in said
+    assert "4 of 6 runs" in said
+    assert len(tidy_runs(read_records(tmp_path))) == 4
+    stand_ins.told()
+    assert reproduce(["table-2"], repeats=3, out=tmp_path, **where) == 0  # failed ones are tried again, no other
+    assert [stand_ins.started().count(f"attack_2-140-{seed}") for seed in range(3)] == [2, 2, 1]
+
+
+def test_without_its_proof_a_spoof_is_not_tried(cluster, tmp_path, capsys):
+    stand_ins, where, _ = cluster
+    stand_ins.told(proof_fails=0)
+    assert reproduce(["table-2"], repeats=2, out=tmp_path, **where) == 2
+    assert stand_ins.started() == ["attack_2-140-1", "honest-0-0", "honest-0-1"]
+    told = r"spoof\.ipynb: digits-honest-seed0-\w+, which it needs, failed: RuntimeError: this one fails"
+    assert re.search(told, capsys.readouterr().out)
+    assert sorted(record.status for record in read_records(tmp_path).values()) == ["failed"] * 2 + ["finished"] * 2
+
+
+def test_whatever_waits_for_a_failed_run_fails_however_long_the_chain(cluster, tmp_path, capsys):
+    stand_ins, where, _ = cluster
+    stand_ins.told(proof_fails=0)
+    assert reproduce(["table-2", "presets"], repeats=3, out=tmp_path, **where) == 5
+    assert stand_ins.started() == ["attack_2-140-1", "attack_2-140-2", "honest-0-0", "honest-0-1", "honest-0-2"]
+    first, *others = [run.name for run in planned_runs(["presets"], "digits", 3, common={"workers": 1})]
+    for name in others:
+        assert read_record(tmp_path, name).error.startswith(f"{first}, which it needs, failed: digits-honest-seed0")
+    assert "[9/9]" in capsys.readouterr().out
+
+
+def test_a_notebook_that_measures_nothing_has_failed(tmp_path):
+    source = nbformat.writes(new_notebook(cells=[new_code_cell("1 + 1")]))
+    record, _ = batches.execute(Run("spoof", {}), source)
+    assert (record.status, record.error) == ("failed", "the notebook ended without a measurement")
+
+
+def test_the_spoof_experiment_trains_as_many_steps_as_it_is_told():
+    given = SMALL | {"attack": "interpolation_only", "spoof_steps": 15, "trained_steps": 5, "workers": 1}
+    source = (find_notebooks() / "experiments" / "spoof.ipynb").read_text()
+    record, _ = batches.execute(Run("spoof", given), source)
+    assert record.error is None
+
+    task = pk.task("digits", **SMALL)
+    proof, calibration = pk.prepare(task, workers=1, progress=False)
+    found = {}
+    for trained in (0, 5):
+        spoof = pk.interpolation_only(
+            proof.final_weights(),
+            task,
+            spoof_steps=15,
+            trained_steps=trained,
+            seed=1,
+            calibration=calibration,
+            progress=False,
+        )
+        errors = pk.verify(spoof, calibration, top_q="all", workers=1).intervals
+        found[trained] = errors.query("part == 'weights' and distance == 'l2'")["normalised_error"].max()
+    assert record.values["weights.all.l2"] == found[5] != found[0]
+
+
+def test_a_killed_worker_of_a_running_cluster_costs_only_the_run_it_had(cluster, tmp_path):
+    stand_ins, where, workers = cluster
+    stand_ins.told(pause=3)
+
+    def kill_one():
+        wait_for(lambda: len(stand_ins.started()) >= 3)
+        workers[0].send_signal(signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    assert reproduce(["table-2"], repeats=3, out=tmp_path, **where) == 0
+    killer.join()
+    assert workers[0].wait(5) == -signal.SIGKILL
+    every = [f"{kind}-{seed}" for kind in ("honest-0", "attack_2-140") for seed in range(3)]
+    assert set(stand_ins.started()) == set(every)
+    assert len(every) <= len(stand_ins.started()) <= len(every) + 1
+    assert all(record.finished for record in read_records(tmp_path).values())
+
+
+def test_each_worker_of_this_machine_shows_its_runs_one_gpu(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")  # a scheduler has assigned one; and so that it is put back after
+    monkeypatch.setattr(batches.torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(batches, "get_worker", lambda: type("Worker", (), {"name": 6}))
+    batches.show_own_gpu(Run("spoof", {"device": "cuda"}))
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
+    del os.environ["CUDA_VISIBLE_DEVICES"]
+    batches.show_own_gpu(Run("spoof", {"device": "cpu"}))
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    batches.show_own_gpu(Run("spoof", {"device": "cuda"}))
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"

@@ -1,0 +1,43 @@
+"""One record per run: written, read, and averaged over the repeats."""
+
+import numpy as np
+import pytest
+
+from polkit.reproduce import tidy_runs
+from polkit.reproduce.records import averaged, read_record, write_record
+from tests.batches import record
+
+
+def test_a_file_that_is_no_record_is_named(tmp_path):
+    whole = record("spoof", {"task": "digits"}, {"weights.all.l2": 0.1})
+    write_record(tmp_path, "whole", whole)
+    assert read_record(tmp_path, "whole") == whole
+    assert read_record(tmp_path, "none") is None
+    for text in ("{", "[]", '{"status": "finished"}', '{"status": "odd", "values": {}}'):
+        (tmp_path / "records" / "bad.json").write_text(text)
+        with pytest.raises(ValueError, match=r"bad\.json is not the record of a run"):
+            read_record(tmp_path, "bad")
+
+
+def test_averages_are_means_and_deviations_over_the_repeats():
+    found = [3.0, 4.0, 8.0]
+    records = {
+        f"{attack}-{seed}": record(
+            "spoof",
+            {"task": "folder:/home/me/cats", "seed": seed, "attack": attack},
+            {"weights.all.l2": value + shift, "accepted.all": seed > 0},
+        )
+        for attack, shift in (("attack_2", 0), ("attack_3", 10))
+        for seed, value in enumerate(found)
+    }
+    records["failed"] = record("spoof", {"task": "digits"}, {}, "failed")
+    runs = tidy_runs(records)
+    assert len(runs) == 6
+    assert set(runs["task"]) == {"folder:cats"}  # no path of anybody's
+    table = averaged(runs).set_index(["attack", "value"])
+    assert set(table["repeats"]) == {3}
+    row = table.loc[("attack_2", "weights.all.l2")]
+    assert (row["mean"], row["deviation"]) == pytest.approx((np.mean(found), np.std(found, ddof=1)))
+    assert (row["least"], row["most"]) == (3.0, 8.0)
+    assert table.loc[("attack_3", "weights.all.l2"), "mean"] == pytest.approx(15.0)
+    assert table.loc[("attack_3", "accepted.all"), "mean"] == pytest.approx(2 / 3)

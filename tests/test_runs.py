@@ -1,0 +1,91 @@
+"""Which runs each table or figure of the paper needs."""
+
+import pytest
+
+import polkit as pk
+from polkit.book.chapters import chapter_parameters
+from polkit.experiments.published import find_notebooks, paper_data
+from polkit.reproduce import RESULTS, planned_runs
+from polkit.reproduce.runs import APART, tried_lengths
+
+
+def test_every_result_has_its_runs_and_every_spoof_its_proof():
+    for result in set(RESULTS) - {"presets"}:
+        runs = planned_runs([result], "digits", 2, common={})
+        names = [run.name for run in runs]
+        assert len(set(names)) == len(names) > 2
+        for number, run in enumerate(runs):
+            if run.experiment != "honest":
+                assert run.needs in names[:number], result
+                needed = runs[names.index(run.needs)].parameters
+                assert {name: run.parameters[name] for name in needed} == needed
+        assert {run.parameters["seed"] for run in runs} == {0, 1}
+        attacks = {run.parameters.get("attack") for run in runs} - {None, "interpolation_only"}
+        assert attacks == set(RESULTS[result].attacks) - {"interpolation_only"}
+
+
+def test_the_presets_bring_no_other_run_and_wait_for_the_first_of_them():
+    runs = planned_runs(["presets"], "digits", 3, common={})
+    assert [(run.experiment, run.parameters["seed"]) for run in runs] == [("presets", seed) for seed in range(3)]
+    first, honest = runs[0], planned_runs(["figure-2"], "digits", 1, common={})[0]
+    assert [run.needs for run in runs] == [honest.name, first.name, first.name]
+
+
+def test_all_results_together_repeat_no_run_and_each_ablation_goes_along():
+    together = planned_runs(["all", *APART], "digits", 1, common={})
+    apart = {run.name for result in RESULTS for run in planned_runs([result], "digits", 1, common={})}
+    assert {run.name for run in together} == apart
+    papers = planned_runs(["all"], "digits", 1, common={})
+    assert {run.experiment for run in papers} == {"honest", "spoof"}
+    assert {run.name for run in papers} == {run.name for run in together if run.experiment in ("honest", "spoof")}
+    for figure in ("figure-2", "figure-5", "figure-8", "figure-9"):
+        runs = [run.parameters for run in planned_runs([figure], "digits", 1, common={}) if run.experiment == "spoof"]
+        lengths = {
+            kind: {p["spoof_steps"] for p in runs if p["attack"] == kind} for kind in {p["attack"] for p in runs}
+        }
+        assert len(lengths) == 2
+        assert len(set(map(frozenset, lengths.values()))) == 1
+
+
+def test_the_paper_has_a_data_set_for_each_figure_and_its_lengths():
+    runs = planned_runs(["figure-2", "figure-6", "figure-7"], "paper", 1, common={})
+    spoofs = [run.parameters for run in runs if run.experiment == "spoof"]
+    assert {p["task"] for p in spoofs} == {"cifar10", "cifar100", "imagenet10"}
+    assert all("epochs" not in run.parameters for run in runs)  # E = 200
+    windows = paper_data("windows").dropna(subset=["from_steps"])
+    for row in windows.itertuples():
+        tried = tried_lengths(pk.task(row.task))
+        assert any(row.from_steps < length < row.to_steps for length in tried), row
+    halves = planned_runs(["figure-8"], "paper", 1, common={})
+    assert {run.parameters["task"] for run in halves} == {"cifar10:first-half"}
+    assert {run.parameters.get("adversary_half") for run in halves} == {None, "second-half"}
+
+
+def test_runs_use_parameters_that_the_experiments_have():
+    folder = find_notebooks() / "experiments"
+    known = {kind: chapter_parameters(folder / f"{kind}.ipynb") for kind in ("honest", "spoof", "matrix", "presets")}
+    common = {
+        "epochs": 2,
+        "checkpoint_interval": 5,
+        "train_size": 640,
+        "device": "cpu",
+        "precision": "bf16",
+        "threads": 1,
+        "workers": 1,
+    }
+    for run in planned_runs(["all", *APART], "digits", 1, common=common):
+        for name, value in run.parameters.items():
+            assert type(value) is type(known[run.experiment][name]), (run.name, name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((["figure-1"], "digits", 1), "there is no result 'figure-1'; the results are table-2, table-3, figure-2"),
+        ((["all"], "digits", 0), "0 repeats: an average needs at least 1"),
+        ((["all"], "cifar11", 1), "there is no task 'cifar11'"),
+    ],
+)
+def test_what_cannot_be_run_is_one_sentence(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        planned_runs(*arguments, common={})

@@ -1,0 +1,239 @@
+"""What a batch found, as tables: written, published, and shown in the README."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from polkit.adversary.retraining import RETRAINING
+from polkit.book.figures import matrix_figure
+from polkit.experiments.gallery import SPOOFS
+from polkit.experiments.matrix import (
+    COLUMNS,
+    HONEST,
+    PUBLISHED,
+    RECOMMENDED,
+    VERIFIERS,
+    accepted_by_all,
+    always,
+    costs_of_verifiers,
+    matrix_counts,
+    never,
+    repeats_of,
+    spoof_names,
+)
+from polkit.experiments.published import published, read_matrix, read_presets, read_results
+from polkit.reproduce import judged_claims, reproduce, summarise
+from polkit.reproduce.claims import RULES
+from polkit.reproduce.records import averaged, write_record
+from polkit.reproduce.summary import matrix_tables, presets_tables
+from tests.batches import record
+from tests.readme import matrix_table, refresh, shown_in, speed_table, tables
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = {"epochs": 10, "train_size": 640, "checkpoint_interval": 5}
+
+
+def test_the_colour_run_names_its_images_by_no_path():
+    folder = published("folder-32x32")
+    tables = read_results(folder)
+    assert set(tables["runs"]["task"]) == {"folder:colour"}
+    assert set(tables["runs"]["precision"]) == {"bf16"}
+    assert {"interpolation_only", "attack_2"} <= set(tables["runs"]["attack"])
+    assert "/" not in "".join((folder / name).read_text() for name in ("runs.csv", "averages.csv"))
+
+
+def test_published_results_are_whole_and_name_their_machine():
+    results, made_on = read_results(published()), json.loads((published() / "made_on.json").read_text())
+    repeats = read_matrix(published())["matrix"]["repeats"].max()
+    assert len(results["runs"]) + repeats == made_on["runs"]
+    assert {"processor", "cores", "gpu", "system"} == set(made_on["machines"][0])
+    assert set(results["claims"]["claim"]) == set(RULES)
+    repeated = averaged(results["runs"])
+    known = results["averages"]
+    assert len(repeated) == len(known)
+    np.testing.assert_allclose(repeated["mean"], known["mean"], rtol=1e-4)
+    assert judged_claims(results["runs"])["holds"].tolist() == results["claims"]["holds"].tolist()
+
+
+def test_the_readme_shows_the_published_results():
+    for place, table in tables(published()).items():
+        assert shown_in(ROOT / "README.md", place) == table
+
+
+def test_the_speed_table_shows_what_has_a_floor_and_whether_it_is_kept():
+    rows = [
+        ("prove / bare loop", "ratio", 1.2344, 1.15, False),
+        ("import polkit", "seconds", 0.2367, 0.3, True),
+        ("make book, 01_primer", "seconds", 49.1, None, True),
+    ]
+    bench = pd.DataFrame(rows, columns=["what", "unit", "value", "at_most", "holds"])
+    assert speed_table(bench).splitlines()[2:] == [
+        "| prove / bare loop | 1.23 | 1.15 | no |",
+        "| import polkit | 0.237 s | 0.30 s | yes |",
+    ]
+
+
+def test_the_readmes_tables_stand_between_their_marks(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("# a\n<!-- results: begin -->\nold\n<!-- results: end -->\nb\n")
+    refresh(readme, "results", "| new |")
+    assert readme.read_text() == "# a\n<!-- results: begin -->\n| new |\n<!-- results: end -->\nb\n"
+    assert shown_in(readme, "results") == "| new |"
+    with pytest.raises(ValueError, match="must have one line '<!-- matrix: begin -->'"):
+        refresh(readme, "matrix", "| new |")
+
+
+def test_the_matrix_counts_in_how_many_repeats_a_folder_was_accepted(tmp_path):
+    accepted = {
+        f"accepted.{folder}.{defence}": True
+        for folder in ("honest proof", "Attack II")
+        for defence in (PUBLISHED, *COLUMNS)
+    }
+    costs = {"steps.Attack II": 140, "share.Attack II.floating_point_operations": 0.1, "errors.Attack II.tight": 500.0}
+    second = accepted | {"accepted.Attack II.every interval": False, "accepted.Attack II.recommended": False}
+    third = second | {"accepted.Attack II.every interval": True}
+    records = {
+        str(number): record("matrix", {"task": "digits", "seed": number}, values)
+        for number, values in enumerate(
+            (
+                accepted | {"accepted.Attack II.recommended": False} | costs,
+                second | costs,
+                third | costs | {"share.Attack II.floating_point_operations": 0.4, "errors.Attack II.tight": 200.0},
+            )
+        )
+    }
+    records["other"] = record("spoof", {"task": "digits"}, accepted)
+    records["failed"] = record("matrix", {"task": "digits"}, accepted, "failed")
+    found = matrix_tables([each for each in records.values() if each.finished and each.experiment == "matrix"])
+    cells = found["matrix"]
+    assert found["matrix_errors"].to_dict("records") == [{"task": "digits", "folder": "Attack II", "tight": 400.0}]
+    counts = matrix_counts(cells)
+    assert counts.index.tolist() == ["honest proof", "Attack II"]
+    assert counts["every interval"].tolist() == [3, 2]
+    assert counts["recommended"].tolist() == [3, 0]
+    assert counts.columns.tolist() == [PUBLISHED, *COLUMNS]
+    assert repeats_of(cells) == 3
+    with pytest.raises(ValueError, match=r"counts over \[3, 4\] repeats"):
+        repeats_of(pd.concat([cells, cells.assign(repeats=4)]))
+    figure = matrix_figure(counts, 3)
+    assert figure.plot.data[0].z.tolist() == (counts.to_numpy() / 3).tolist()
+    assert figure.summary == (
+        "Of 1 spoofs, 1 pass the verifier “as published” in one of 3 trainings or more; none passes “recommended”."
+    )
+    assert always(cells, "honest proof", "recommended")
+    assert never(cells, "Attack II", "recommended")
+    assert not never(cells, "Attack II", "every interval")
+    assert not always(cells, "Attack II", "every interval")
+    assert spoof_names(cells) == ["Attack II"]
+    rows = matrix_table(cells, found["matrix_costs"], "digits").splitlines()
+    cell = {name: number for number, name in enumerate(["", "folder", "T'", "operations", PUBLISHED, *COLUMNS])}
+    assert rows[2].split(" | ")[:3] == ["| honest proof", "T", "1"]
+    attack = rows[3].split("|")
+    assert [word.strip() for word in attack[1:5]] == ["Attack II", "140", "0.200", "3"]
+    assert attack[cell["every interval"]].strip() == "2"
+    assert attack[cell["recommended"]].strip() == "–"
+    said = "In how many of 3 trainings each verifier accepted the folder: 0 as published · 1 η decided by the verifier"
+    assert rows[-1].startswith(said)
+    trainings = found["matrix_trainings"]
+    assert trainings.groupby(["folder", "defence"])["accepted"].sum()["Attack II", "every interval"] == 2
+    assert accepted_by_all(trainings, [PUBLISHED]).to_dict() == {"honest proof": 3, "Attack II": 3}
+    both = accepted_by_all(trainings, ["every interval", "recommended"])
+    assert both.to_dict() == {"honest proof": 3, "Attack II": 0}, "accepted by one or the other in each, never by both"
+    with pytest.raises(KeyError, match="the matrix of digits has no verifier 'a crystal ball'"):
+        accepted_by_all(trainings, ["a crystal ball"])
+    with pytest.raises(KeyError, match="the matrix of digits has no cell 'Attack IV' × 'recommended'"):
+        never(cells, "Attack IV", "recommended")
+    assert matrix_tables([]) == {}
+    with pytest.raises(FileNotFoundError, match="polkit reproduce matrix --publish"):
+        read_matrix(tmp_path)
+
+
+def test_honest_proofs_before_every_verifier_are_counted_by_machine(tmp_path):
+    def judged(accepted, loose=0.1):
+        places = [("other kernels", name) for name in VERIFIERS] + [("bf16", "recommended")]
+        values = {
+            f"{machine}.{name}.{kind}": value
+            for machine, name in places
+            for kind, value in (("accepted", True), ("floating_point_operations", 0.5), ("wall_seconds", 0.4))
+        }
+        return values | {"steps": 16, "other kernels.recommended.loose": loose, "bf16.recommended.accepted": accepted}
+
+    records = {
+        str(seed): record("presets", {"task": "digits", "seed": seed}, values)
+        for seed, values in enumerate((judged(True), judged(False, 0.3)))
+    }
+    records["2"] = record("presets", {"task": "digits", "seed": 2}, judged(True), "failed")
+    for name, each in records.items():
+        write_record(tmp_path / "out", name, each)
+    summarise(tmp_path / "out", tmp_path / "published")
+    assert not (tmp_path / "published" / "runs.csv").exists()
+    assert json.loads((tmp_path / "published" / "made_on_presets.json").read_text())["runs"] == 2
+    found = read_presets(tmp_path / "published")
+    assert len(found["presets"]) == 2 * (3 + 1)
+    assert found["presets"]["loose"].dropna().tolist() == [0.1, 0.3]
+    costs = costs_of_verifiers(found["verifiers"])
+    assert costs.index.tolist() == list(VERIFIERS)
+    assert costs.loc["recommended"].tolist() == [0.5, 0.4, "0 / 2", "1 / 2"]
+    assert costs.loc["all"].tolist() == [0.5, 0.4, "0 / 2", ""]
+    assert presets_tables([]) == {}
+    with pytest.raises(FileNotFoundError, match="polkit reproduce presets --publish"):
+        read_presets(tmp_path)
+
+
+def test_a_batch_without_spoofs_leaves_the_papers_results_as_they_are(tmp_path):
+    found = {"accepted.Attack II.recommended": False, "steps.Attack II": 140, "errors.Attack II.tight": 500.0}
+    for kind, values in (("honest", {"weights.most.l2": 0.1, "accepted.most": True}), ("matrix", found)):
+        write_record(tmp_path / "out", kind, record(kind, {"task": "digits", "seed": 0}, values))
+    summarise(tmp_path / "out", tmp_path / "published")
+    assert sorted(file.name for file in (tmp_path / "published").iterdir()) == [
+        "made_on_matrix.json",
+        "matrix.csv",
+        "matrix_costs.csv",
+        "matrix_errors.csv",
+        "matrix_trainings.csv",
+    ]
+    assert (tmp_path / "out" / "runs.csv").is_file()
+
+
+def test_runs_of_different_settings_are_not_averaged(tmp_path):
+    for epochs in (10, 20):
+        made = {"task": "digits", "seed": 0, "epochs": epochs}
+        write_record(tmp_path, f"proof {epochs}", record("honest", made, {"weights.most.l2": 0.1}))
+    with pytest.raises(ValueError, match=r"has runs of digits with epochs = 10, 20: give each its own --out"):
+        summarise(tmp_path)
+
+
+def test_a_batch_without_records_has_no_summary(tmp_path, capsys):
+    summarise(tmp_path)
+    assert "has no finished record yet" in capsys.readouterr().out
+    with pytest.raises(FileNotFoundError, match=r"has no runs\.csv: `polkit reproduce --publish"):
+        read_results(tmp_path)
+
+
+def test_real_experiments_leave_every_value_that_the_claims_and_figures_read(tmp_path, capsys):
+    settings = {"repeats": 1, "out": tmp_path, "workers": 2, "common": SMALL, "lengths": [10]}
+    results = ["table-2", "table-3", "figure-5", "figure-8", "figure-10", "figure-11", "matrix", "presets"]
+    assert reproduce(results, **settings) == 0
+    summarise(tmp_path, tmp_path / "published")
+    counts = matrix_counts(read_matrix(tmp_path / "published")["matrix"])
+    assert counts.index.tolist() == [HONEST, RETRAINING, *SPOOFS]
+    assert read_presets(tmp_path / "published")["verifiers"]["proofs"].eq(1).all()
+    assert counts.loc[["Attack I", "concatenation", "NaN checkpoints"]].sum().sum() == 0
+    assert counts.loc[HONEST, RECOMMENDED] == 1
+    assert counts[RECOMMENDED].sum() == 2  # the honest proof, and itself made again
+    said = capsys.readouterr().out
+    tables = read_results(tmp_path / "published")
+    left = {"attack-2-linf", "same-level"}  # ask for more than one T', and for a spoof that was accepted
+    assert set(tables["claims"]["claim"]) == set(RULES) - left
+    assert all(row.place in said for row in tables["claims"].itertuples())
+    assert (tmp_path / "figures" / "accuracy-digits.html").stat().st_size > 1000
+    assert (tmp_path / "figures" / "conditions-digits.html").is_file()
+    runs = tables["runs"].set_index("attack")
+    assert (runs.loc["attack_1", "weights.all.l2"] > 0.3).all()
+    assert runs.loc["attack_2", "share.stored_bytes"].max() < 1
+    honest = tables["runs"][tables["runs"]["experiment"] == "honest"]
+    assert honest["accepted.most"].all()
+    assert honest["steps"].tolist() == [100, 100]  # 640 images of either, in 10 batches, for 10 epochs
