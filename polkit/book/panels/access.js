@@ -26,7 +26,9 @@ function name(panel, said) {
       set(button, {'aria-pressed': String(button.classList.contains('mod-active'))});
     }
   }
-  for (const bar of panel.querySelectorAll('[role=progressbar], .progress')) set(bar, {'aria-label': 'progress'});
+  for (const bar of panel.querySelectorAll('[role=progressbar], .progress')) {
+    set(bar, {'role': 'progressbar', 'aria-label': 'progress'});
+  }
   if (!said) return;
   for (const plot of panel.querySelectorAll('.js-plotly-plot')) set(plot, {'role': 'img', 'aria-label': said});
 }
