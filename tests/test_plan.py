@@ -7,6 +7,7 @@ import torch
 
 import polkit as pk
 from polkit.adversary.plan import make_plan
+from polkit.training import Checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_other_mistakes_are_one_clear_sentence_too(small_task, final, small_cali
         attempt(reserve=1.0)
     with pytest.raises(ValueError, match="calibration is not for this task"):
         attempt(calibration=dataclasses.replace(small_calibration, task=pk.task("digits")))
-    short = pk.Checkpoint({**final.weights, "head.bias": torch.zeros(3)}, final.buffers, {})
+    short = Checkpoint({**final.weights, "head.bias": torch.zeros(3)}, final.buffers, {})
     with pytest.raises(ValueError, match=r"head\.bias has shape \(3,\), its model needs \(10,\)"):
         attempt(weights=short)
     attempt(attack=pk.interpolation_only)
@@ -68,7 +69,7 @@ def test_other_weights_limits_or_w_0_are_other_facts(small_task, final):
     plan = make_plan(final, small_task, spoof_steps=8, seed=1)
     same = make_plan(final, small_task, spoof_steps=8, seed=1, out="elsewhere", progress=False)
     assert plan.facts() == same.facts()
-    moved = pk.Checkpoint({name: value + 1e-3 for name, value in final.weights.items()}, final.buffers, {})
+    moved = Checkpoint({name: value + 1e-3 for name, value in final.weights.items()}, final.buffers, {})
     others = [plan.fresh(), plan.limited(None), plan.paced([(0, 0), (0.5, 0.9), (1, 1)])]
     others.append(make_plan(moved, small_task, spoof_steps=8, seed=1))
     facts = [plan.facts(), *(other.facts() for other in others)]
