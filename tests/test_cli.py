@@ -105,7 +105,7 @@ SPOOF = "spoof --weights y --spoof-steps 9 --out x --attack"
         (f"{SPOOF} 2", "neither a proof nor"),
         (f"{SPOOF} interpolation --iterations 3", "--iterations belongs to the attacks 1, 2, 3, not to interpolation"),
         (f"{SPOOF} nan --keep-failed", "--keep-failed belongs to the attacks 1, 2, 3, not to nan"),
-        (f"{SPOOF} hidden --calibration c", "--calibration belongs to the attacks 1, 2, 3, interpolation, inf"),
+        (f"{SPOOF} hidden --calibration c", "--calibration belongs to the attacks 1, 2, 3, not to hidden"),
         ("book --only 99_nothing", "no chapter is called '99_nothing'; the chapters are 01_primer"),
         ("book -p spoof_step 80", "no chapter has a parameter 'spoof_step'; did you mean spoof_steps?"),
         ("book -p spoof_steps many", "spoof_steps is of type int, 'many' is not"),
