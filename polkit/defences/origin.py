@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from polkit.defences.commitment import Commitment, seed_of
-from polkit.proof import Proof, proof_points, seed_commitment
+from polkit.proof import Proof, proof_points
+from polkit.proof.folder import seed_commitment
 from polkit.training import (
     PARTS,
     Checkpoint,
