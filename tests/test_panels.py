@@ -263,10 +263,15 @@ def test_the_surface_panel_cuts_the_path_into_its_pieces(guess):
     check(shown, expected(5, 0.5, 3), "k = 5, δ = 0.05: ", " You predicted that 12 pieces would be needed.")
 
 
+def interpolated(*arguments, calibration, **settings):
+    """An attack as the panel calls it; a path needs no δ."""
+    return pk.interpolation_only(*arguments, **settings)
+
+
 def test_the_window_panel_forges_one_more_spoof_when_run(judged, guess, small_proof, small_calibration, growth):
     final, first = small_proof.final_weights(), attempt("Attack II", judged.spoof, judged.verdict, small_proof)
     shown = panels.window_panel(
-        dict.fromkeys(COSTS, pk.interpolation_only),
+        dict.fromkeys(COSTS, interpolated),
         COSTS,
         small_proof,
         final,

@@ -48,11 +48,11 @@ def test_the_published_measurement_spans_a_decade_and_proving_is_dear():
 
 def test_the_figure_draws_what_was_measured_and_goes_on_to_the_training():
     steps = made_steps(slope=1e-4)
-    figure = proving_figure(steps, operations=10**10, training_steps=1000)
+    figure = proving_figure(steps, operations=10**10)
     drawn = {trace.name: trace for trace in figure.plot.data if trace.name}
     proved = drawn["every multiplication proved"]
     mine = steps[~steps["freivalds"].astype(bool)].sort_values("operations")
     assert (list(proved.x), list(proved.y)) == (mine["operations"].tolist(), mine["prove_seconds"].tolist())
     ends = [(trace.x[-1], trace.y[-1]) for trace in figure.plot.data if trace.line.dash == "dot"]
     assert ends == [pytest.approx((1e10, 1e6), rel=1e-4), pytest.approx((1e10, 1e5), rel=1e-4)]
-    assert "that is 32 years, or 3.2 with" in figure.summary
+    assert "that is 2,500 years, or 250 with" in figure.summary
