@@ -1,6 +1,6 @@
 """The verifier: calibration of δ, inspection, replay, verdict (Algorithm 2)."""
 
-from polkit.verifier.calibration import CALIBRATION_BYTES, Calibration, calibrate, load_calibration, prepare
+from polkit.verifier.calibration import Calibration, calibrate, load_calibration, prepare
 from polkit.verifier.inspection import (
     OPTIMISER,
     Inspection,

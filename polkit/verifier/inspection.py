@@ -66,13 +66,8 @@ class Inspection:
     proof: Proof | None  # None if there is none; if every file has its digest, bound to the files as they are
     task: Task  # the verifier's, with what the prover decides of its optimiser
     reasons: list[Reason]  # to reject it
-    magnitudes: pd.DataFrame  # how far each interval moved the weights (start, end, epoch, magnitude: l2)
+    magnitudes: pd.DataFrame  # how far each interval moved the weights (`MAGNITUDES`, in l2)
     initialisation: pd.DataFrame  # the table of `test_initialisation`
-
-    @property
-    def replayable(self) -> bool:
-        """Whether every file has the form that a replay takes for granted."""
-        return not any(reason.kind in ("unusable", "task", "malformed") for reason in self.reasons)
 
 
 def inspect_proof(
@@ -81,7 +76,6 @@ def inspect_proof(
     """All of Algorithm 2 that replays nothing. Never raises on a bad proof.
 
     source: the folder, or a proof, whose manifest is read again
-    task: the verifier's
     needs_seeds: whether the replay needs the recorded augmentation
     prover_decides: those of `OPTIMISER` that are taken from the proof
     """
@@ -110,25 +104,20 @@ def replayed_task(proof: Proof, task: Task, prover_decides: Iterable[str] = OPTI
 def check_optimiser(task: Task) -> list[Reason]:
     """No update can be computed with a negative or infinite rate, or a rate divided by nothing."""
     numbers = {name: getattr(task, name) for name in OPTIMISER if name != "milestones"}
-    odd = [
-        name
+    details = [
+        f"{name} = {value}, no optimiser has that"
         for name, value in numbers.items()
         if not 0 <= value < math.inf or (name, value) == ("learning_rate_drop", 0)
     ]
-    details = [f"{name} = {numbers[name]}, no optimiser has that" for name in odd]
     if len(task.milestones) > MOST_MILESTONES:
         details.append(f"{len(task.milestones)} milestones, more than {MOST_MILESTONES}")
-    if not details and not math.isfinite(_last_rate(task)):
+    try:
+        last_rate = 0.0 if details else task.learning_rate_at(task.steps - 1)  # after the most drops
+    except (OverflowError, ZeroDivisionError):  # of the drop, raised to the number of milestones
+        last_rate = math.inf
+    if not math.isfinite(last_rate):
         details.append("a learning rate that becomes no number after its drops")
     return [Reason("task", f"manifest.json claims {detail}") for detail in details]
-
-
-def _last_rate(task: Task) -> float:
-    """The learning rate of the last step, after the most drops; ∞ if they overflow."""
-    try:
-        return task.learning_rate_at(task.steps - 1)
-    except (OverflowError, ZeroDivisionError):  # of the drop, raised to the number of milestones
-        return math.inf
 
 
 def check_claims(proof: Proof, task: Task) -> list[Reason]:
@@ -148,8 +137,7 @@ def check_claims(proof: Proof, task: Task) -> list[Reason]:
 
 
 def check_files(proof: Proof, task: Task) -> list[Reason]:
-    """Every file that must be there is, nothing else is, none is larger than the task allows, and each has the digest
-    that the manifest names. Sizes come first, so that nothing is hashed that is too large to be of a proof."""
+    """Exactly a proof's files are there, each with the digest that the manifest names; none too large is hashed."""
     expected, listed = expected_files(proof), proof.manifest["files"]
     most = len(expected) + len(OPTIONAL_FILES) + NAMED_FILES
     inner = proof.folder / "checkpoints"
@@ -217,11 +205,9 @@ def check_data(proof: Proof, needs_seeds: bool) -> list[Reason]:
 def check_checkpoints(proof: Proof, task: Task) -> tuple[pd.DataFrame, pd.DataFrame, list[Reason]]:
     """One pass over 𝕎: each is whole and finite, W_0 is a fresh draw, and how far each interval moved.
 
-    Returns the intervals whose two ends can be read (start, end, epoch, magnitude: l2 of the weights), the
-    initialisation test, and the reasons to reject.
+    Returns the `MAGNITUDES` of the intervals whose two ends can be read, the initialisation test, and the reasons.
     """
-    reasons, rows, initial = [], [], pd.DataFrame()
-    previous: tuple[int, Checkpoint] | None = None
+    reasons, rows, initial, previous = [], [], pd.DataFrame(), None
     for step in proof.checkpoint_steps:
         try:
             current = proof.checkpoint(step, task)
@@ -250,9 +236,8 @@ def check_checkpoints(proof: Proof, task: Task) -> tuple[pd.DataFrame, pd.DataFr
 def test_initialisation(task: Task, first: Checkpoint) -> pd.DataFrame:
     """One row per tensor of W_0: part, tensor, required, p_value, passed.
 
-    Normal and uniform layers take a Kolmogorov-Smirnov test against their own distribution, tensor by tensor;
-    layers that start constant, normalisation buffers and momentum must hold exactly their initial value
-    (p_value 1 or 0).
+    Normal and uniform tensors take a Kolmogorov-Smirnov test against their own distribution; constant ones, buffers
+    and momentum must hold exactly their initial value (p_value 1 or 0).
     """
     model = build_model(task)
     drawn = weight_distributions(model)
@@ -281,8 +266,6 @@ def _p_value(value, required: Distribution) -> float:
         return float((value == required.scale).all())
     if not bool(value.isfinite().all()):
         return 0.0
-    sample = value.double().flatten().numpy()
-    # A function, not a name with arguments: SciPy 1.18 (Python 3.12) hands the standard normal's those arguments too.
-    if required.kind == "normal":
-        return float(stats.kstest(sample, lambda x: stats.norm.cdf(x, 0, required.scale)).pvalue)
-    return float(stats.kstest(sample, lambda x: stats.uniform.cdf(x, -required.scale, 2 * required.scale)).pvalue)
+    scale = required.scale
+    drawn = stats.norm(0, scale) if required.kind == "normal" else stats.uniform(-scale, 2 * scale)
+    return float(stats.kstest(value.double().flatten().numpy(), drawn.cdf).pvalue)
