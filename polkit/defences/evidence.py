@@ -45,11 +45,6 @@ class Check:
         return replace(self, replay=replay, starts=starts)
 
 
-def check(name: str, *looks_at, **costs) -> Callable[[Callable], Check]:
-    """Makes a function (evidence, rows) -> reasons a `Check` of this name, with the other fields as given."""
-    return lambda find: Check(name, find, *looks_at, **costs)
-
-
 @dataclass(frozen=True)
 class Evidence:
     """What a verifier has found out about one folder."""

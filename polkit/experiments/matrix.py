@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from polkit.adversary import RETRAINING
-from polkit.defences import RECORDED, REDRAWN, Check, Dispute, Evidence, Standards, check, gather, presets
-from polkit.defences.checks import adaptive_threshold, within_limits
+from polkit.defences import RECORDED, REDRAWN, Check, Dispute, Evidence, Standards, gather, presets
+from polkit.defences.checks import within_limits
 from polkit.defences.memorisation import losses_taken, memorised
 from polkit.experiments.gallery import SPOOFS
 from polkit.proof import Proof
@@ -20,44 +20,39 @@ HONEST, PUBLISHED, RECOMMENDED = "honest proof", "as published", "recommended"
 OTHER_KERNELS = "other kernels"
 
 
-@check("η decided by the verifier")
-def own_optimiser(seen: Evidence, _) -> list[Reason]:
+def _own_optimiser(seen: Evidence, _) -> list[Reason]:
     """Learning rate and its schedule, momentum, weight decay."""
     same = seen.inspection.task == seen.calibration.task
     return [] if same else [Reason("task", "the optimiser is not the verifier's")]
 
 
-@check("buffers compared", *presets.TOP_1)
-def buffers_compared(seen: Evidence, rows: pd.DataFrame) -> list[Reason]:
-    return within_limits(rows, seen.calibration.thresholds, ("buffers",))
-
-
-@check("momentum chained", *presets.TOP_1)
-def momentum_chained(seen: Evidence, rows: pd.DataFrame) -> list[Reason]:
-    return within_limits(rows, seen.standards.redrawn, ("momentum",))
-
-
-@check("adaptive threshold", *presets.TOP_1)
-def adaptive_redrawn(_, rows: pd.DataFrame) -> list[Reason]:
-    return adaptive_threshold(rows)
-
-
-@check("memorised", samples=lambda seen: losses_taken(seen.proof))
-def learnt_from(seen: Evidence, _) -> list[Reason]:
+def _learnt_from(seen: Evidence, _) -> list[Reason]:
     if seen.proof.augmentation_seeds() is None:
         return [Reason("memorised", "augmentation.npy is missing: nobody knows what the model was shown")]
     return memorised(seen.proof, seen.inspection.task, seen.standards.conditions)
-
-
-@check("augmentation recorded", RECORDED, presets.recommended_intervals)
-def augmentation_recorded(seen: Evidence, rows: pd.DataFrame) -> list[Reason]:
-    return within_limits(rows, seen.standards.loose, ("weights",))
 
 
 def half(seen: Evidence) -> list[int]:
     return seen.random(-(-len(seen.every_interval()) // 2))
 
 
+own_optimiser = Check("η decided by the verifier", _own_optimiser)
+buffers_compared = Check(
+    "buffers compared",
+    lambda seen, rows: within_limits(rows, seen.calibration.thresholds, ("buffers",)),
+    *presets.TOP_1,
+)
+momentum_chained = Check(
+    "momentum chained", lambda seen, rows: within_limits(rows, seen.standards.redrawn, ("momentum",)), *presets.TOP_1
+)
+adaptive_redrawn = Check("adaptive threshold", presets.adaptive.find, *presets.TOP_1)
+learnt_from = Check("memorised", _learnt_from, samples=lambda seen: losses_taken(seen.proof))
+augmentation_recorded = Check(
+    "augmentation recorded",
+    lambda seen, rows: within_limits(rows, seen.standards.loose, ("weights",)),
+    RECORDED,
+    presets.recommended_intervals,
+)
 ON_THE_RECORD = (augmentation_recorded, presets.relative, presets.adaptive, presets.state_chained)
 ADDED = (  # to the paper's check, in the order in which the book speaks of them
     own_optimiser,
