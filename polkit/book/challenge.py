@@ -20,7 +20,8 @@ from polkit.defences import Dispute, Standards, ends_at
 from polkit.defences.presets import judge as judge_by_preset
 from polkit.proof import Proof, ProofError, open_proof, parse_facts, read_plain, read_weights, seed_commitment, shown
 from polkit.training import PARTS, Checkpoint, Cost, Progress, derive_seed, reported
-from polkit.verifier import Calibration, Verdict, check_claims, check_files, load_calibration, verify
+from polkit.verifier import Calibration, Verdict, load_calibration, verify
+from polkit.verifier.inspection import check_claims, check_files
 
 ALGORITHM_2 = "algorithm-2"  # who judges, if no preset does
 ACCEPTED, REJECTED, UNUSABLE = VERDICTS = ("accepted", "rejected", "not usable")

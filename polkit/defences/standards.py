@@ -8,8 +8,9 @@ from polkit.defences.commitment import Commitment, CommittedData
 from polkit.defences.stages import stage_edges, stage_scales
 from polkit.proof import Proof
 from polkit.training import Conditions, training_points
-from polkit.verifier import STATE, Calibration, check_checkpoints, verify
+from polkit.verifier import STATE, Calibration, verify
 from polkit.verifier.calibration import load_settings, read_conditions, read_number, read_table, save_settings
+from polkit.verifier.inspection import check_checkpoints
 from polkit.verifier.replay import Table, replay
 
 LOOSE = 16.0  # times the largest of 94 honest errors, 28 of them from the first eighth of the training

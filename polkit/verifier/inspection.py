@@ -39,8 +39,6 @@ from polkit.training import (
 OPTIMISER = ("learning_rate", "momentum", "weight_decay", "milestones", "learning_rate_drop")
 MOST_MILESTONES = 1000  # each is looked at in each step
 NAMED_FILES = 20  # reasons of one kind that name a file; an adversary can add a million files
-# An honest W_0 fails one of its Kolmogorov-Smirnov tests once in a thousand proofs, however many layers it has.
-FAMILY_SIGNIFICANCE = 1e-3
 MAGNITUDES = ["start", "end", "epoch", "magnitude"]
 
 
@@ -252,7 +250,8 @@ def test_initialisation(task: Task, first: Checkpoint) -> pd.DataFrame:
         same = float((first.parts()[part][name] == value).all())
         rows.append((part, name, f"constant {value.flatten()[0]:.0f}", same))
     frame = pd.DataFrame(rows, columns=["part", "tensor", "required", "p_value"])
-    frame["passed"] = frame["p_value"] > FAMILY_SIGNIFICANCE / max(tested, 1)  # NaN does not pass
+    # An honest W_0 fails one of its Kolmogorov-Smirnov tests once in a thousand proofs, however many layers it has.
+    frame["passed"] = frame["p_value"] > 1e-3 / max(tested, 1)  # NaN does not pass
     return frame
 
 

@@ -125,9 +125,9 @@ def verify(
         reasons = list(seen.reasons)
         if not {"unusable", "task", "malformed"} & {reason.kind for reason in reasons}:
             selected = select_intervals(seen.magnitudes, top_q)
-            how = {"workers": workers, "progress": progress, "remember": remember and not reasons}
+            how = {"seed": seed, "workers": workers, "progress": progress, "remember": remember and not reasons}
             try:
-                rows = replay(seen.proof, seen.task, conditions, selected["start"].tolist(), seed, **how)
+                rows = replay(seen.proof, seen.task, conditions, selected["start"].tolist(), **how)
                 intervals = beside_delta(rows.merge(selected, on=["start", "end"]), calibration)
             except ProofError as error:  # of a file that changed after it was checked
                 reasons.append(Reason("malformed", str(error)))
