@@ -16,21 +16,19 @@ from polkit.proof import (
     cache_folder,
     checkpoint_name,
     checkpoint_steps,
-    file_digest,
     fresh_folder,
-    journal_path,
     made_alone,
     needs_points,
     open_proof,
-    partial_path,
     publish,
     read_checkpoint,
     seal,
-    seed_commitment,
     versions,
     write_checkpoint,
     write_text_whole,
 )
+from polkit.proof.folder import file_digest, seed_commitment
+from polkit.proof.storage import journal_path, partial_path
 from polkit.training import (
     Checkpoint,
     Conditions,
@@ -43,13 +41,13 @@ from polkit.training import (
     applied,
     augmentation_order,
     batch_order,
-    in_background,
     initial_checkpoint,
     reported,
     signatures_of,
     training_points,
     unit_costs,
 )
+from polkit.training.jobs import in_background
 
 
 class Diverged(ArithmeticError):

@@ -17,7 +17,8 @@ from polkit.__main__ import main, make_parser
 from polkit.book import challenge as course
 from polkit.book.challenge import ACCEPTED, COLUMNS, REJECTED, UNUSABLE, hand_in, open_challenge, score
 from polkit.defences import ends_at, set_standards
-from polkit.proof import ProofError, seed_commitment
+from polkit.proof import ProofError
+from polkit.proof.folder import seed_commitment
 from polkit.training import derive_seed
 
 MIDDLE = "checkpoints/00000004.safetensors"

@@ -9,7 +9,8 @@ from safetensors.torch import save as safetensors_bytes
 from test_folder import rewrite
 
 import polkit as pk
-from polkit.proof import ProofError, bytes_digest, checkpoint_name, read_checkpoint, write_checkpoint
+from polkit.proof import ProofError, checkpoint_name, read_checkpoint, write_checkpoint
+from polkit.proof.untrusted import bytes_digest
 from polkit.training import Checkpoint
 
 

@@ -24,7 +24,8 @@ from polkit.defences.exact import (
 )
 from polkit.proof import ROUNDING_LOG, ProofError
 from polkit.training import Checkpoint, Learner, applied
-from polkit.verifier import interval_errors, recorded_data
+from polkit.verifier import recorded_data
+from polkit.verifier.replay import interval_errors
 
 EXACT = pk.Conditions(precision="float64")
 PARTS = ["weights", "buffers", "momentum"]

@@ -10,7 +10,8 @@ import polkit as pk
 from notebooks.experiments.ordering import fitted_batches
 from polkit.defences import memorisation, memorised
 from polkit.defences.memorisation import _rank_statistic
-from polkit.proof import ProofError, write_manifest
+from polkit.proof import ProofError
+from polkit.proof.folder import write_manifest
 
 EXACT = pk.Conditions()
 

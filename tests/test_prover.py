@@ -11,7 +11,8 @@ import torch
 
 import polkit as pk
 from polkit.__main__ import main
-from polkit.proof import checkpoint_name, checkpoint_steps, fresh_folder, partial_path, read_checkpoint
+from polkit.proof import checkpoint_name, checkpoint_steps, fresh_folder, read_checkpoint
+from polkit.proof.storage import partial_path
 from polkit.prover import Diverged, Journal, train
 from polkit.training import Learner, applied, augmentation_order, batch_order
 

@@ -17,6 +17,7 @@ from polkit.reproduce.records import PARAMETERS
 ROOT = find_notebooks().parent
 EXPERIMENTS = ROOT / "notebooks" / "experiments"
 SMALL = {"task": "digits", "epochs": 10, "train_size": 640, "checkpoint_interval": 5}
+SMALLER = {"task": "digits", "epochs": 4, "train_size": 256, "checkpoint_interval": 4}
 
 
 def committed():
@@ -78,7 +79,7 @@ def test_an_empty_text_is_a_text_and_a_missing_number_is_none():
 # Parameters of a small run, and the place whose committed tables must have the same columns.
 RUNS = {
     "cifar10": (SMALL | {"spoofs": [[3, 0], [3, 1]], "draws": 2}, "cifar10"),
-    "exact": (SMALL | {"intervals": 4, "steered_epochs": 2, "timed_steps": 10}, "digits"),
+    "exact": (SMALLER | {"intervals": 4, "steered_epochs": 2, "timed_steps": 4}, "digits"),
     "forge_costs": (SMALL | {"precision": "float32", "spoof_steps": 20}, "folder-32x32"),
     "memorisation": (SMALL | {"intervals": 4, "beginnings": 1, "tries": 20}, "digits"),
     "paths": (SMALL | {"trainings": 1}, "digits"),

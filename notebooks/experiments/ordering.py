@@ -7,7 +7,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from polkit.proof import Proof, fresh_folder, open_proof, proof_points, record_path, write_manifest
+from polkit.proof import Proof, fresh_folder, open_proof, proof_points
+from polkit.proof.folder import record_path, write_manifest
 from polkit.training import Conditions, Learner, Points, applied, derive_seed, normalise, signatures_of
 
 # The share of the points that no interval may use: those whose loss falls least in it. A rank test needs no more to

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from polkit.adversary.plan import Batch, Plan
-from polkit.training import Checkpoint, Learner, Points, Shifts, Task
+from polkit.training import Checkpoint, Learner, Points, Task
+from polkit.training.data import Shifts
 
 
 def weight_gradient(learner: Learner, points: Points, augmentation_seed: int | None) -> tuple[Tensor, ...]:

@@ -20,14 +20,14 @@ from polkit.proof import (
     cache_folder,
     fresh_folder,
     made_alone,
-    most_logged,
     needs_points,
     open_proof,
     publish,
     seal,
     write_checkpoint,
-    write_whole,
 )
+from polkit.proof.folder import most_logged
+from polkit.proof.storage import write_whole
 from polkit.training import (
     Checkpoint,
     Conditions,

@@ -5,8 +5,10 @@ import torch
 from torch import Tensor
 
 from polkit.defences.commitment import Commitment, seed_of
-from polkit.proof import Proof, proof_points, seed_commitment
-from polkit.training import PARTS, Points, accuracy, augmentation_order, distances, epoch_batches, initial_checkpoint
+from polkit.proof import Proof, proof_points
+from polkit.proof.folder import seed_commitment
+from polkit.training import Conditions, Points, augmentation_order, distances, epoch_batches
+from polkit.training.step import PARTS, Checkpoint, accuracy, initial_checkpoint
 from polkit.verifier import Reason, test_initialisation
 
 
@@ -41,8 +43,8 @@ def start_of_the_data(proof: Proof, commitment: Commitment) -> list[Reason]:
     return derived_start(proof, seed)
 
 
-def ends_at(proof: Proof, disputed) -> list[Reason]:
-    """The last checkpoint must be the model that the dispute is about (a Checkpoint), in weights and buffers.
+def ends_at(proof: Proof, disputed: Checkpoint) -> list[Reason]:
+    """The last checkpoint must be the model that the dispute is about, in weights and buffers.
 
     Algorithm 2 judges a proof without it, and so passes an honest training of another model, such as a distilled one.
     """
@@ -62,11 +64,8 @@ def exact_initial_values(proof: Proof) -> list[Reason]:
     return [Reason("initial", f"W_0: {row.part}.{row.tensor} is not {row.required}", 0) for row in wrong.itertuples()]
 
 
-def accuracy_trend(proof: Proof, points: Points, conditions, *, share: float, least: float) -> list[Reason]:
-    """Figure 10 as a check: after `share` of its steps an honest training already gets `least` of the test points.
-
-    conditions: the Conditions of the verifier's machine
-    """
+def accuracy_trend(proof: Proof, points: Points, conditions: Conditions, *, share: float, least: float) -> list[Reason]:
+    """Figure 10 as a check: after `share` of its steps an honest training already gets `least` of the test points."""
     step = proof.checkpoint_steps[round(share * (len(proof.checkpoint_steps) - 1))]
     found = accuracy(proof.task, proof.checkpoint(step), points, conditions)
     if found >= least:

@@ -8,7 +8,8 @@ import torch
 
 from polkit.proof import Proof, remembered
 from polkit.training import PARTS, Conditions, Learner, Meter, Progress, applied, distances, reported, unit_costs
-from polkit.verifier import Calibration, Verdict, interval_errors, reached_after, recorded_data
+from polkit.verifier import Calibration, Verdict, recorded_data
+from polkit.verifier.replay import interval_errors, reached_after
 
 STEPS_REPLAYED = 400  # by `verdict_at_interval`, about
 

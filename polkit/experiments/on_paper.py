@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from polkit.proof import checkpoint_steps, tensor_shapes
-from polkit.training import CIFAR10, CIFAR100, IMAGENET10, Task, unit_costs
+from polkit.training import Task, unit_costs
+from polkit.training.task import CIFAR10, CIFAR100, IMAGENET10
 
 # torchvision's ResNet-50 on all of ImageNet: 1,281,167 images of 224 pixels, batch 256, 90 epochs.
 IMAGENET = IMAGENET10.replace(

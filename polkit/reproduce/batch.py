@@ -20,7 +20,8 @@ from papermill.exceptions import PapermillExecutionError
 
 from polkit.book.chapters import drop_progress
 from polkit.experiments.published import find_notebooks
-from polkit.proof import made_alone, sweep, write_text_whole
+from polkit.proof import made_alone, write_text_whole
+from polkit.proof.storage import sweep
 from polkit.reproduce.records import Record, measured, read_record, write_record
 from polkit.reproduce.runs import Run, planned_runs
 from polkit.training import polkit_home

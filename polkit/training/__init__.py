@@ -4,7 +4,6 @@ from polkit.training.conditions import AUGMENTATIONS, PRECISIONS, Conditions, ap
 from polkit.training.cost import Cost, Meter, unit_costs
 from polkit.training.data import (
     Points,
-    Shifts,
     augment,
     augmentation_order,
     batch_order,
@@ -18,7 +17,7 @@ from polkit.training.data import (
     training_points,
 )
 from polkit.training.distance import DISTANCES, distances
-from polkit.training.jobs import Cancelled, Progress, in_background, reported, run_jobs
-from polkit.training.models import Distribution, buffer_decays, build_model, initial_buffers, weight_distributions
+from polkit.training.jobs import Progress, reported, run_jobs
+from polkit.training.models import buffer_decays, build_model, initial_buffers, weight_distributions
 from polkit.training.step import PARTS, Checkpoint, Learner, accuracy, initial_checkpoint
-from polkit.training.task import CIFAR10, CIFAR100, IMAGENET10, NAMED_TASKS, Task, shown_task
+from polkit.training.task import NAMED_TASKS, Task, shown_task

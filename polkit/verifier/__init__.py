@@ -2,5 +2,5 @@
 
 from polkit.verifier.calibration import Calibration, calibrate, load_calibration, prepare
 from polkit.verifier.inspection import OPTIMISER, Inspection, Reason, inspect_proof, test_initialisation
-from polkit.verifier.replay import STATE, Recorded, interval_errors, reached_after, recorded_data, select_intervals
+from polkit.verifier.replay import STATE, Recorded, recorded_data, select_intervals
 from polkit.verifier.verdict import Verdict, error_reasons, verify, worst_ratios

@@ -12,29 +12,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from polkit.proof import (
-    OPTIONAL_FILES,
-    Proof,
-    ProofError,
-    checkpoint_name,
-    expected_files,
-    most_points,
-    open_plain,
-    open_proof,
-    proof_points,
-    shown,
-)
-from polkit.training import (
-    NAMED_TASKS,
-    Checkpoint,
-    Distribution,
-    Task,
-    build_model,
-    distances,
-    initial_buffers,
-    signatures_of,
-    weight_distributions,
-)
+from polkit.proof import Proof, ProofError, checkpoint_name, open_proof, proof_points, shown
+from polkit.proof.folder import OPTIONAL_FILES, expected_files, most_points
+from polkit.proof.untrusted import open_plain
+from polkit.training import NAMED_TASKS, Checkpoint, Task, distances, signatures_of
+from polkit.training.models import Distribution, build_model, initial_buffers, weight_distributions
 
 OPTIMISER = ("learning_rate", "momentum", "weight_decay", "milestones", "learning_rate_drop")
 MOST_MILESTONES = 1000  # each is looked at in each step

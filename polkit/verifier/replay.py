@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 
 from polkit.proof import Proof, ProofError, proof_points, remembered
-from polkit.training import PARTS, Conditions, Learner, Points, Task, applied, derive_seed, distances, run_jobs
+from polkit.training import Conditions, Points, Progress, Task, applied, derive_seed, distances, run_jobs
+from polkit.training.step import PARTS, Checkpoint, Learner
 
 PIECE, PIECES = 20, 4  # intervals of one job at most; jobs at least, for workers to share
 STATE = (*PARTS, "momentum")  # all that an interval begins with
@@ -36,8 +37,8 @@ def recorded_data(proof: Proof, conditions: Conditions) -> Recorded:
 
 def reached_after(
     learner: Learner, proof: Proof, data: Recorded, start: int, steps: Sequence[int], seed: int, begun=None
-) -> dict:
-    """i -> the Checkpoint W'_{t+i} for each i of `steps`, by updates from the recorded W_t (Algorithm 2, lines 25-29).
+) -> dict[int, Checkpoint]:
+    """i -> W'_{t+i} for each i of `steps`, by updates from the recorded W_t (Algorithm 2, lines 25-29).
 
     start: t
     seed: the verifier's own, from which a `redraw` draws its augmentation
@@ -102,14 +103,13 @@ def replay(
     *,
     parts: Sequence[str] = PARTS,
     workers: int = 1,
-    progress=False,
+    progress: Progress = False,
     remember: bool = False,
 ) -> pd.DataFrame:
     """The rows of `interval_errors` for the intervals from `starts` (default: all) of a well-formed proof, in order.
 
     task: the verifier's, or with the optimiser that it lets the prover decide
     workers: threads or processes that share the intervals
-    progress: as in `run_jobs`
     remember: keep the rows in the cache; the caller must have checked the digests in the manifest
 
     Raises ProofError if a file is not what it must be.

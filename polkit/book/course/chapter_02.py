@@ -11,7 +11,8 @@ from torch import Tensor
 
 from polkit.book.course.checking import exercise, wrong_choice, wrong_function, wrong_number
 from polkit.proof import Proof, proof_points
-from polkit.training import CIFAR10, Checkpoint, Conditions, Learner, Points, Task, applied, signature
+from polkit.training import Checkpoint, Conditions, Learner, Points, Task, applied, signature
+from polkit.training.task import CIFAR10
 
 PAPER_WEIGHTS = 272_474  # of a ResNet-20 with convolutions in its shortcuts, as the question says
 close = partial(torch.allclose, rtol=1e-5, atol=1e-6)

@@ -8,7 +8,8 @@ from polkit.adversary import sorted_initialisation
 from polkit.book.course.checking import exercise, wrong_choice, wrong_function, wrong_number, wrong_numbers
 from polkit.book.course.straight import least_pieces
 from polkit.experiments.window import window, window_edges
-from polkit.training import CIFAR10, Checkpoint, Task
+from polkit.training import Checkpoint, Task
+from polkit.training.task import CIFAR10
 from polkit.verifier import Calibration
 
 PAPER_COST = 31  # gradients for a step of Attack II: ten iterations of three, and one update (Section III-B)

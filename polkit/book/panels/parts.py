@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from polkit.book.figures.drawing import Figure, enlarged
 from polkit.book.panels.access import Named
 from polkit.book.panels.sliders import control
-from polkit.training import Cancelled
+from polkit.training.jobs import Cancelled
 
 NARROW = w.Layout(width="110px")
 PATIENCE_SECONDS = 120  # a Run that would take longer is refused, with the reason
