@@ -2,7 +2,7 @@
 
 from polkit.defences.checks import adaptive_threshold, detection_probability, random_starts, straightness, within_limits
 from polkit.defences.commitment import Commitment, CommittedData, committed_data, seed_of, uncommitted
-from polkit.defences.evidence import RECORDED, REDRAWN, STRETCHED, Check, Dispute, Evidence, check, gather
+from polkit.defences.evidence import RECORDED, REDRAWN, STRETCHED, Check, Dispute, Evidence, gather
 from polkit.defences.memorisation import memorisation, memorised
 from polkit.defences.origin import derived_start, ends_at, perturbed_points, start_of_the_data
 from polkit.defences.presets import PRESETS, judge

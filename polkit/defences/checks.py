@@ -19,8 +19,7 @@ from polkit.verifier.replay import Table, compared, looked_up
 def limits_of(rows: pd.DataFrame, margin: float, quantile: float = 1.0) -> Table:
     """A δ for every part and distance: `margin` times the largest error of an honest proof, or a quantile of them.
 
-    For other Conditions than those of a `Calibration`, and for the momentum, which it knows nothing of. The margin
-    counts squared for cos, which grows with the square of a small difference.
+    The margin counts squared for cos, which grows with the square of a small difference.
     """
     found = rows.groupby(["part", "distance"])["error"].quantile(quantile)
     margins = {name: margin**2 if name == "cos" else margin for name in DISTANCES}
@@ -30,11 +29,7 @@ def limits_of(rows: pd.DataFrame, margin: float, quantile: float = 1.0) -> Table
 
 
 def within_limits(rows: pd.DataFrame, limits: Table, parts: Sequence[str] = PARTS) -> list[Reason]:
-    """Algorithm 2, line 30, for these parts.
-
-    With the momentum among them the optimiser's state must be chained: an interval starts with what the one before has
-    left.
-    """
+    """Algorithm 2, line 30, for these parts; with the momentum, an interval must start with what the last one left."""
     rows = rows[rows["part"].isin(parts)]
     return error_reasons(compared(rows, looked_up(limits, rows)), "limits")
 
@@ -42,8 +37,7 @@ def within_limits(rows: pd.DataFrame, limits: Table, parts: Sequence[str] = PART
 def mostly_within(rows: pd.DataFrame, limits: Table, forgiven: float) -> list[Reason]:
     """A second, tight δ: all but a share `forgiven` of the intervals must be within these limits.
 
-    Honest errors on other kernels are a few millionths, but for one interval in a hundred; a δ for every interval must
-    forgive that one, and so forgives in all of them what only a spoof needs in all of them.
+    Honest errors on other kernels are a few millionths, but for one interval in a hundred, which it may forgive.
     """
     within = compared(rows, looked_up(limits, rows)).groupby("start")["passed"].all()
     missed, allowed = int((~within).sum()), math.floor(forgiven * len(within))
@@ -56,29 +50,20 @@ def speeds(magnitudes: pd.DataFrame, task: Task) -> pd.Series:
     """How far each interval moved the weights (l2) for each unit of learning rate that it had, by its start.
 
     magnitudes: start, end, magnitude, as `check_checkpoints` returns them
-    task: the verifier's
     """
     rates = [sum(map(task.learning_rate_at, range(row.start, row.end))) for row in magnitudes.itertuples()]
     return pd.Series(magnitudes["magnitude"].to_numpy() / rates, index=magnitudes["start"].to_numpy())
 
 
 def too_fast(magnitudes: pd.DataFrame, task: Task, limit: float) -> list[Reason]:
-    """No interval may move much farther than its learning rate has ever moved an honest training.
-
-    Momentum is the sum of gradients: one that moves farther was made by no gradient. Needs no replay.
-    """
+    """No interval may move much farther than its learning rate has ever moved an honest training; needs no replay."""
     found = speeds(magnitudes, task)
-    detail = "the interval moves {:.3g} for each unit of learning rate, at most {:.3g} may be"
-    return [
-        Reason("speed", detail.format(speed, limit), int(start)) for start, speed in found[~(found <= limit)].items()
-    ]
+    detail, above = "the interval moves {:.3g} for each unit of learning rate, at most {:.3g} may be", ~(found <= limit)
+    return [Reason("speed", detail.format(speed, limit), int(start)) for start, speed in found[above].items()]
 
 
 def adaptive_threshold(rows: pd.DataFrame) -> list[Reason]:
-    """Fang et al. 2023: the error of the weights stays within min(‖g‖, ‖g'‖), g the recorded update, g' the replayed.
-
-    In l1, l2 and l∞: the cosine distance of two updates is no length.
-    """
+    """Fang et al. 2023: the error of the weights stays within min(‖g‖, ‖g'‖) of recorded and replayed update."""
     rows = _lengths(rows)
     return error_reasons(compared(rows, rows[["moved", "replay_moved"]].min(axis=1)), "adaptive", "min(g, g')")
 
@@ -96,6 +81,7 @@ def relative_limit(rows: pd.DataFrame, margin: float) -> float:
 
 
 def _lengths(rows: pd.DataFrame) -> pd.DataFrame:
+    """Errors of the weights in l1, l2 and l∞: the cosine distance of two updates is no length."""
     return rows[(rows["part"] == "weights") & (rows["distance"] != "cos")]
 
 
@@ -115,11 +101,9 @@ def straight_path(proof: Proof, limit: float) -> list[Reason]:
 
 
 def random_starts(proof: Proof, count: int, seed: int) -> list[int]:
-    """The first steps of `count` different intervals, each choice as likely as any other.
+    """The first steps of `count` different intervals, each choice as likely; ValueError if there are fewer.
 
     seed: the verifier's own, drawn after the proof was handed in
-
-    Raises ValueError if there are fewer intervals.
     """
     starts = proof.checkpoint_steps[:-1]
     if not 1 <= count <= len(starts):
@@ -131,11 +115,8 @@ def random_starts(proof: Proof, count: int, seed: int) -> list[int]:
 def detection_probability(intervals: int, made_up: int, looked_at: int, forgiven: int = 0) -> float:
     """That more than `forgiven` of the `made_up` intervals among all are among `looked_at` random ones.
 
-    With none forgiven 1 - C(n-f, m) / C(n, m); otherwise the upper tail of the hypergeometric distribution. With the
-    honest intervals above a tight δ for `made_up`, it is the probability that `mostly_within` rejects an honest proof.
+    With none forgiven 1 - C(n-f, m) / C(n, m); otherwise the upper tail of the hypergeometric distribution.
     """
-    ways = [
-        math.comb(made_up, found) * math.comb(intervals - made_up, looked_at - found)
-        for found in range(min(forgiven, looked_at) + 1)
-    ]
-    return 1 - sum(ways) / math.comb(intervals, looked_at)
+    few, honest = range(min(forgiven, looked_at) + 1), intervals - made_up
+    ways = sum(math.comb(made_up, found) * math.comb(honest, looked_at - found) for found in few)
+    return 1 - ways / math.comb(intervals, looked_at)

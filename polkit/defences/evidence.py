@@ -13,7 +13,7 @@ from polkit.defences.checks import random_starts
 from polkit.defences.commitment import CommittedData
 from polkit.defences.standards import Standards, stretched
 from polkit.proof import Proof
-from polkit.training import DISTANCES, Checkpoint, Cost, Points, applied, training_points, unit_costs
+from polkit.training import DISTANCES, Checkpoint, Cost, applied, training_points, unit_costs
 from polkit.verifier import STATE, Calibration, Inspection, Reason, Verdict, inspect_proof, select_intervals
 from polkit.verifier.replay import COLUMNS, looked_up, replay
 
@@ -45,11 +45,6 @@ class Check:
         return replace(self, replay=replay, starts=starts)
 
 
-def check(name: str, *looks_at, **costs) -> Callable[[Callable], Check]:
-    """Makes a function (evidence, rows) -> reasons a `Check` of this name, with the other fields as given."""
-    return lambda find: Check(name, find, *looks_at, **costs)
-
-
 @dataclass(frozen=True)
 class Evidence:
     """What a verifier has found out about one folder."""
@@ -65,14 +60,9 @@ class Evidence:
         return self.inspection.proof
 
     @cached_property
-    def committed(self) -> Points:
-        """The data whose root was published."""
-        return training_points(self.calibration.task)
-
-    @cached_property
     def tree(self) -> CommittedData:
         """By which the owner of the committed data opens them."""
-        return CommittedData(self.committed)
+        return CommittedData(training_points(self.calibration.task))
 
     def every_interval(self) -> list[int]:
         return self.proof.checkpoint_steps[:-1]
@@ -82,7 +72,6 @@ class Evidence:
         return select_intervals(self.inspection.magnitudes, 1)["start"].tolist()
 
     def largest(self, count: int) -> list[int]:
-        """The intervals of the `count` largest updates of all."""
         return sorted(self.inspection.magnitudes.nlargest(count, "magnitude")["start"])
 
     def random(self, count: int) -> list[int]:
@@ -90,15 +79,11 @@ class Evidence:
         return random_starts(self.proof, min(count, len(self.every_interval())), self.dispute.verifier_seed)
 
     def rows(self, check: Check) -> pd.DataFrame:
-        """What a check looks at."""
         known = self.replays.get(check.replay, NOTHING)
         return known[known["start"].isin(check.starts(self))]
 
     def verdict(self, checks: Sequence[Check], preset: str = "") -> Verdict:
-        """What a verifier with these checks says, who has looked at nothing else.
-
-        Its cost is that of the checks and of the replays they look at, not of reading files.
-        """
+        """What a verifier with only these checks says. Its cost is theirs and their replays', not of reading files."""
         begun, reasons, looked_at, samples = time.perf_counter(), list(self.inspection.reasons), [NOTHING], 0
         for each in [] if reasons else checks:
             if each.replay and each.replay not in self.replays:
@@ -114,15 +99,11 @@ class Evidence:
         apart = {**self.calibration.reference, "momentum": dict.fromkeys(DISTANCES, math.nan)}
         rows["normalised_error"] = rows["error"] / looked_up(apart, rows)
         intervals = rows.drop_duplicates(["replay", "start"])
-        counts = {
-            "update": int((intervals["end"] - intervals["start"]).sum()),
-            "forward": -(-samples // task.batch_size),
-        }
-        units = unit_costs(task, list(counts))
-        operations = sum(times * units[kind].floating_point_operations for kind, times in counts.items())
-        cost = Cost(counts["update"], operations, seconds + float(intervals["seconds"].sum()))
+        updates, forwards = int((intervals["end"] - intervals["start"]).sum()), -(-samples // task.batch_size)
+        update, forward = (unit.floating_point_operations for unit in unit_costs(task, ["update", "forward"]).values())
+        seconds += float(intervals["seconds"].sum())
+        cost, share = Cost(updates, updates * update + forwards * forward, seconds), updates / task.steps
         reasons, initial = tuple(dict.fromkeys(reasons)), self.inspection.initialisation
-        share = counts["update"] / task.steps
         return Verdict(not reasons, self.proof is not None, reasons, rows, initial, cost, share, preset)
 
 
@@ -138,9 +119,7 @@ def gather(
 ) -> Evidence:
     """Inspects a folder and, if nothing speaks against it, replays once each interval that one of the checks looks at.
 
-    prover_decides: as in `verify`
-
-    Raises ProofError if a file changes after it was inspected.
+    prover_decides: as in `verify`. Raises ProofError if a file changes after it was inspected.
     """
     own = calibration.conditions
     with applied(own):

@@ -7,25 +7,15 @@ from torch import Tensor
 from polkit.defences.commitment import Commitment, seed_of
 from polkit.proof import Proof, proof_points
 from polkit.proof.folder import seed_commitment
-from polkit.training import (
-    PARTS,
-    Checkpoint,
-    Conditions,
-    Points,
-    accuracy,
-    augmentation_order,
-    distances,
-    epoch_batches,
-    initial_checkpoint,
-)
+from polkit.training import Conditions, Points, augmentation_order, distances, epoch_batches
+from polkit.training.step import PARTS, Checkpoint, accuracy, initial_checkpoint
 from polkit.verifier import Reason, test_initialisation
 
 
 def derived_start(proof: Proof, seed: int) -> list[Reason]:
     """W_0, the order of the data and the augmentation must be those of a seed (after Choi et al. 2023).
 
-    seed: the one that the prover committed to and now reveals; a prover who may choose it may look for a good one, see
-        `start_of_the_data`
+    seed: the one that the prover committed to and now reveals
     """
     if proof.manifest["seed_commitment"] != seed_commitment(seed):
         return [Reason("start", "this is not the seed that the manifest commits to")]
@@ -68,42 +58,31 @@ def ends_at(proof: Proof, disputed: Checkpoint) -> list[Reason]:
 
 
 def exact_initial_values(proof: Proof) -> list[Reason]:
-    """What starts at a constant starts exactly there: normalisation layers and momentum.
-
-    A sorted W_0 that keeps the trained scales, shifts and running statistics is nearer to W_T, and shows.
-    """
+    """Normalisation layers and momentum start exactly at their constants, not at the trained scales and shifts."""
     rows = test_initialisation(proof.task, proof.checkpoint(0))
     wrong = rows[rows["required"].str.startswith("constant") & (rows["p_value"] < 1)]
     return [Reason("initial", f"W_0: {row.part}.{row.tensor} is not {row.required}", 0) for row in wrong.itertuples()]
 
 
 def accuracy_trend(proof: Proof, points: Points, conditions: Conditions, *, share: float, least: float) -> list[Reason]:
-    """Figure 10 as a check: after `share` of its steps an honest training already gets `least` of the test points.
-
-    conditions: of the verifier's machine
-    """
+    """Figure 10 as a check: after `share` of its steps an honest training already gets `least` of the test points."""
     step = proof.checkpoint_steps[round(share * (len(proof.checkpoint_steps) - 1))]
     found = accuracy(proof.task, proof.checkpoint(step), points, conditions)
     if found >= least:
         return []
-    return [
-        Reason("trend", f"the model of step {step} is right on {found:.1%}, at least {least:.0%} was expected", step)
-    ]
-
-
-NEAR = 0.5  # of the way to the nearest neighbour
+    detail = f"the model of step {step} is right on {found:.1%}, at least {least:.0%} was expected"
+    return [Reason("trend", detail, step)]
 
 
 def perturbed_points(proof: Proof, committed: Points) -> list[Reason]:
     """Data perturbation (Section V): no point may lie suspiciously near to a committed one without being that one.
 
     Near is nearer than half of the way from that committed image to its own nearest neighbour, in l2 over pixels.
-    An adversary with images of its own (Figures 8 and 9) perturbs points that have no such neighbour, and is not seen.
     """
     used = proof_points(proof).take(np.unique(proof.batches()))
     own, _ = _nearest(committed.images, committed.images, least=1)  # another image is a grey level away or more
     gaps, nearest = _nearest(used.images, committed.images)
-    near = (gaps > 0) & (gaps < NEAR * own[nearest])
+    near = (gaps > 0) & (gaps < 0.5 * own[nearest])
     if not near.any():
         return []
     return [Reason("perturbed", f"{int(near.sum())} of {len(used)} points lie beside a committed one")]

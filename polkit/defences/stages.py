@@ -20,9 +20,7 @@ def stage_edges(task: Task) -> tuple[float, ...]:
 def stage_scales(
     verdict: Verdict, calibration: Calibration, edges: Sequence[float], margin: float = 2.0
 ) -> tuple[float, ...]:
-    """For each stage, `margin` times the largest error of the weights in it, as a multiple of the calibrated δ.
-
-    verdict: on an honest proof
+    """For each stage, `margin` times the largest error of the weights of an honest proof, as a multiple of δ.
 
     At most 1, and at least 1e-4: no multiple of an error of exactly 0 forgives anything. A stage in which nothing was
     replayed has the multiple of the stage before it.
@@ -48,21 +46,14 @@ def rejected_at(
     """The shares 0 … 1 of its own steps at which a proof's replayed intervals exceed their stage's δ (weights)."""
     worst = worst_ratios(verdict, calibration, ("weights",))
     shares = worst["start"] / worst["end"].max()
-    return [
-        share
-        for share, ratio in zip(shares, worst["ratio"], strict=True)
-        if not ratio <= stage_threshold(edges, scales, share)  # NaN does not pass
-    ]
+    allowed = np.array([stage_threshold(edges, scales, share) for share in shares])
+    return shares[~(worst["ratio"] <= allowed)].tolist()  # NaN does not pass
 
 
 def within_stages(
     rows: pd.DataFrame, steps: int, calibration: Calibration, edges: Sequence[float], scales: Sequence[float]
 ) -> list[Reason]:
-    """Every interval that was replayed must stay within its own stage's δ (weights).
-
-    rows: of a replay under the calibration's Conditions
-    steps: of the proof
-    """
+    """Every replayed interval of a proof with so many steps must stay within its own stage's δ (weights)."""
     rows = rows[rows["part"] == "weights"]
     factors = np.array([stage_threshold(edges, scales, start / steps) for start in rows["start"]])
     return error_reasons(compared(rows, looked_up(calibration.thresholds, rows) * factors), "stages", "its stage's δ")
@@ -73,5 +64,4 @@ def cost_of_stages(edges: Sequence[float], scales: Sequence[float]) -> float:
 
     With n intervals, a share f_s of them in stage s, an adversary covers at most n Σ f_s δ_s; with one δ it is n δ.
     """
-    widths = [end - begin for begin, end in pairwise([*edges, 1.0])]
-    return 1 / sum(width * scale for width, scale in zip(widths, scales, strict=True))
+    return 1 / sum((end - begin) * scale for (begin, end), scale in zip(pairwise([*edges, 1.0]), scales, strict=True))

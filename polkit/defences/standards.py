@@ -1,6 +1,5 @@
 """What a verifier must know for the presets beyond a `Calibration`, measured on one honest proof and kept as JSON."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,9 +16,7 @@ from polkit.verifier.replay import Table, replay
 LOOSE = 16.0  # times the largest of 94 honest errors, 28 of them from the first eighth of the training
 TIGHT = {"quantile": 0.9, "margin": 50.0}  # of the honest errors of 60 random intervals
 STRETCH = 4  # j: a verifier with a k of its own replays over j intervals as recorded
-# With twice the errors of one training, 7 trainings of 20 were rejected in their second stage: their errors reached 2.5
-# times those of the first. The buffers of two reached 1.2 times the calibration's δ.
-STAGES, REDRAWN = 4.0, 3.0
+STAGES, REDRAWN = 4.0, 3.0  # with 2.0, 7 honest trainings of 20 were rejected in their second stage
 MARGIN = 2.0  # of what has no other
 
 
@@ -65,9 +62,7 @@ def set_standards(
 ) -> Standards:
     """Measured on an honest proof that was made for `calibration.task`, by a replay of 94 intervals at most.
 
-    conditions: of the replay with recorded augmentation (default: the calibration's own with other kernels, oneDNN off
-        or on, which stand for another machine)
-    seed: of what is drawn
+    conditions: of the replay with recorded augmentation (default: the calibration's with oneDNN the other way)
     """
     task, own, how = calibration.task, calibration.conditions, {"parts": STATE, "workers": workers}
     conditions = (conditions or own.replace(onednn=not own.onednn)).replace(augmentation="replay")
@@ -97,13 +92,10 @@ def stretched(proof: Proof, times: int) -> Proof:
 
 
 def spread_starts(proof: Proof, early: int, late: int) -> list[int]:
-    """Where to look at an honest proof for its largest errors: `early` intervals evenly over the first eighth of
-    the training, `late` over the rest."""
-    starts = proof.checkpoint_steps[:-1]
+    """Where honest errors are largest: `early` intervals over the first eighth of a proof, `late` over the rest."""
+    starts, found = proof.checkpoint_steps[:-1], []
     edge = max(1, len(starts) // 8)
-    return sorted({*_evenly(starts[:edge], early), *_evenly(starts[edge:], late)})
-
-
-def _evenly(values: Sequence[int], count: int) -> list[int]:
-    count = min(count, len(values))
-    return [values[number * len(values) // count] for number in range(count)]
+    for part, wanted in ((starts[:edge], early), (starts[edge:], late)):
+        count = min(wanted, len(part))
+        found += [part[number * len(part) // count] for number in range(count)]
+    return found

@@ -7,57 +7,48 @@ import numpy as np
 import pandas as pd
 
 from polkit.adversary import RETRAINING
-from polkit.defences import RECORDED, REDRAWN, Check, Dispute, Evidence, Standards, check, gather, presets
-from polkit.defences.checks import adaptive_threshold, within_limits
+from polkit.defences import RECORDED, REDRAWN, Check, Dispute, Evidence, Standards, gather, presets
+from polkit.defences.checks import within_limits
 from polkit.defences.memorisation import losses_taken, memorised
 from polkit.experiments.gallery import SPOOFS
 from polkit.proof import Proof
-from polkit.training import Conditions, Progress, derive_seed, reported
+from polkit.training import Conditions, derive_seed
 from polkit.verifier import OPTIMISER, Calibration, Reason
 from polkit.verifier.replay import Table, compared, looked_up
 
 HONEST, PUBLISHED, RECOMMENDED = "honest proof", "as published", "recommended"
-OTHER_KERNELS = "other kernels"
 
 
-@check("η decided by the verifier")
-def own_optimiser(seen: Evidence, _) -> list[Reason]:
-    """Learning rate and its schedule, momentum, weight decay."""
+def _own_optimiser(seen: Evidence, _) -> list[Reason]:
     same = seen.inspection.task == seen.calibration.task
     return [] if same else [Reason("task", "the optimiser is not the verifier's")]
 
 
-@check("buffers compared", *presets.TOP_1)
-def buffers_compared(seen: Evidence, rows: pd.DataFrame) -> list[Reason]:
-    return within_limits(rows, seen.calibration.thresholds, ("buffers",))
-
-
-@check("momentum chained", *presets.TOP_1)
-def momentum_chained(seen: Evidence, rows: pd.DataFrame) -> list[Reason]:
-    return within_limits(rows, seen.standards.redrawn, ("momentum",))
-
-
-@check("adaptive threshold", *presets.TOP_1)
-def adaptive_redrawn(_, rows: pd.DataFrame) -> list[Reason]:
-    return adaptive_threshold(rows)
-
-
-@check("memorised", samples=lambda seen: losses_taken(seen.proof))
-def learnt_from(seen: Evidence, _) -> list[Reason]:
+def _learnt_from(seen: Evidence, _) -> list[Reason]:
     if seen.proof.augmentation_seeds() is None:
         return [Reason("memorised", "augmentation.npy is missing: nobody knows what the model was shown")]
     return memorised(seen.proof, seen.inspection.task, seen.standards.conditions)
-
-
-@check("augmentation recorded", RECORDED, presets.recommended_intervals)
-def augmentation_recorded(seen: Evidence, rows: pd.DataFrame) -> list[Reason]:
-    return within_limits(rows, seen.standards.loose, ("weights",))
 
 
 def half(seen: Evidence) -> list[int]:
     return seen.random(-(-len(seen.every_interval()) // 2))
 
 
+own_optimiser = Check("η decided by the verifier", _own_optimiser)
+buffers_compared = Check(
+    "buffers compared",
+    lambda seen, rows: within_limits(rows, seen.calibration.thresholds, ("buffers",)),
+    *presets.TOP_1,
+)
+momentum_chained = Check(
+    "momentum chained", lambda seen, rows: within_limits(rows, seen.standards.redrawn, ("momentum",)), *presets.TOP_1
+)
+augmentation_recorded = Check(
+    "augmentation recorded",
+    lambda seen, rows: within_limits(rows, seen.standards.loose, ("weights",)),
+    RECORDED,
+    presets.recommended_intervals,
+)
 ON_THE_RECORD = (augmentation_recorded, presets.relative, presets.adaptive, presets.state_chained)
 ADDED = (  # to the paper's check, in the order in which the book speaks of them
     own_optimiser,
@@ -66,11 +57,11 @@ ADDED = (  # to the paper's check, in the order in which the book speaks of them
     buffers_compared,
     momentum_chained,
     presets.stages,
-    adaptive_redrawn,
+    Check("adaptive threshold", presets.adaptive.find, *presets.TOP_1),
     presets.path_not_straight,
     presets.speed,
     presets.trend,
-    learnt_from,
+    Check("memorised", _learnt_from, samples=lambda seen: losses_taken(seen.proof)),
     presets.initial_values,
     presets.revealed_seed,
     presets.disputed_model,
@@ -81,25 +72,14 @@ ADDED = (  # to the paper's check, in the order in which the book speaks of them
     *(each.over(RECORDED, Evidence.largest_of_each_epoch) for each in ON_THE_RECORD),
 )
 ON_TOP = {each.name: (presets.as_published, each) for each in ADDED}
-ALONE = {
-    "paper": presets.PAPER,
-    "recommended, any T'": presets.RECOMMENDED_ANY_LENGTH,
-    RECOMMENDED: presets.RECOMMENDED,
-    "all": presets.EVERYTHING,
-}
+ALONE = {"paper": presets.PAPER, "recommended, any T'": presets.RECOMMENDED_ANY_LENGTH} | presets.PRESETS
 COLUMNS = [*ON_TOP, *ALONE]
-VERIFIERS: dict[str, tuple[Check, ...]] = {
-    PUBLISHED: (presets.as_published,),
-    **ON_TOP,
-    **{name: (own_optimiser, *checks) for name, checks in ALONE.items()},
-}
-EVERY_CHECK = [each for checks in VERIFIERS.values() for each in checks]
+VERIFIERS = {PUBLISHED: (presets.as_published,), **ON_TOP}
+VERIFIERS |= {name: (own_optimiser, *checks) for name, checks in ALONE.items()}
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Which folder is accepted by which verifier."""
-
     accepted: pd.DataFrame  # a row per folder, the honest proof first, a column per verifier, True or False
     errors: dict[str, dict[str, float]]  # folder -> `errors_against`, of those that are not refused without a replay
 
@@ -109,28 +89,23 @@ def defence_matrix(
     spoofs: Mapping[str, Proof],
     calibration: Calibration,
     standards: Standards,
-    *,
     seed: int = 0,
     adversary_seed: int = 1,
     workers: int = 1,
-    progress: Progress = False,
 ) -> Matrix:
     """Which folder is accepted under which defence.
 
     The first column is the paper's verifier at Q = 1: it compares the weights alone and takes the prover's optimiser,
-    as the public code does. Each other column adds one defence to it; the last ones are the presets, with the
-    verifier's optimiser. What is refused without a replay, no defence looks at.
+    as the public code does. Each other column adds one defence to it; the presets have the verifier's optimiser.
 
-    standards: of the verifier, set on the honest proof, which is then judged like any other folder
     seed, adversary_seed: of the proof and of the spoofs
     """
     model, verifier_seed, accepted, errors = proof.final_weights(), derive_seed(seed, "lots"), {}, {}
-    folders = {HONEST: proof, **spoofs}
-    for name, folder in reported(folders.items(), total=len(folders), title="judging", progress=progress):
+    folders, asked = {HONEST: proof, **spoofs}, [each for checks in VERIFIERS.values() for each in checks]
+    for name, folder in folders.items():
         revealed = seed if name in (HONEST, RETRAINING) else derive_seed(adversary_seed, "adversary")
         dispute = Dispute(model, revealed, verifier_seed)
-        how = {"prover_decides": OPTIMISER, "workers": workers}
-        seen = gather(folder, EVERY_CHECK, calibration, standards, dispute, **how)
+        seen = gather(folder, asked, calibration, standards, dispute, prover_decides=OPTIMISER, workers=workers)
         accepted[name] = {each: seen.verdict(checks).accepted for each, checks in VERIFIERS.items()}
         errors |= {} if seen.inspection.reasons else {name: errors_against(seen)}
     return Matrix(pd.DataFrame(accepted).T.astype(bool), errors)
@@ -145,15 +120,11 @@ def errors_against(seen: Evidence) -> dict[str, float]:
     """
     loose = _largest_ratios(seen.rows(presets.state_chained), seen.standards.loose)
     tight = _largest_ratios(seen.rows(presets.mostly_tight), seen.standards.tight)
-    above = float((~(tight <= 1)).mean())
-    return {"loose": float(loose.max()), "tight": float(tight.median()), "above_tight": above}
+    return {"loose": float(loose.max()), "tight": float(tight.median()), "above_tight": float((~(tight <= 1)).mean())}
 
 
 def _largest_ratios(rows: pd.DataFrame, limits: Table) -> pd.Series:
-    """Each interval's largest error as a multiple of its limit, NaN if one is NaN.
-
-    Of a cosine distance the square root of the multiple, so that all of them grow with a small difference alike.
-    """
+    """Each interval's largest error as a multiple of its limit (of cos its square root), NaN if one is NaN."""
     ratios = compared(rows, looked_up(limits, rows))["ratio"]
     ratios = ratios.where(rows["distance"] != "cos", np.sqrt(ratios.clip(lower=0)))  # rounding may leave -1e-16
     return ratios.groupby(rows["start"]).agg(lambda each: np.max(each.to_numpy()))
@@ -175,20 +146,18 @@ def honest_verdicts(
     standards: Standards,
     dispute: Dispute,
     own_limits: Mapping[str, Standards],
-    *,
     workers: int = 1,
 ) -> pd.DataFrame:
     """Every verifier's verdict on an honest proof: conditions, verifier, accepted, operations and seconds.
 
-    Under the standards' own Conditions judge all verifiers of the matrix; on every other of `machines`, with the same
-    limits, the checks of a recorded replay over the intervals that `recommended` looks at, and that preset. Its rows
-    have `errors_against`, too.
+    Under the standards' own Conditions judge all verifiers; on `machines`, with the same limits, the checks of a
+    recorded replay over the intervals that `recommended` looks at, and that preset, whose rows have `errors_against`.
 
     own_limits: names of further Conditions -> standards that were set under them, for that preset
     """
     preset = {RECOMMENDED: presets.RECOMMENDED}
     others = {each.name: (each,) for each in ON_THE_RECORD} | preset
-    trials = [(OTHER_KERNELS, standards, VERIFIERS | preset)]
+    trials = [("other kernels", standards, VERIFIERS | preset)]
     trials += [(name, replace(standards, conditions=under), others) for name, under in machines(standards).items()]
     trials += [(name, under, preset) for name, under in own_limits.items()]
     rows = []
@@ -215,10 +184,7 @@ def matrix_counts(cells: pd.DataFrame, task: str = "digits") -> pd.DataFrame:
 
 
 def accepted_by_all(trainings: pd.DataFrame, verifiers: Sequence[str], task: str = "digits") -> pd.Series:
-    """Folder -> in how many trainings each one of these verifiers accepted it, in the matrix's order.
-
-    trainings: `matrix_trainings`. Raises KeyError for a verifier that the matrix does not have.
-    """
+    """Folder -> in how many of `matrix_trainings` all these verifiers accepted it; KeyError for an unknown one."""
     chosen = trainings[trainings["task"] == task]
     if missing := sorted(set(verifiers) - set(chosen["defence"])):
         raise KeyError(f"the matrix of {task} has no verifier {missing[0]!r}")
@@ -236,7 +202,6 @@ def repeats_of(cells: pd.DataFrame, task: str = "digits") -> int:
 
 
 def always(cells: pd.DataFrame, folder: str, defence: str, task: str = "digits") -> bool:
-    """Whether the folder was accepted in every repeat."""
     row = _cell(cells, folder, defence, task)
     return bool((row["accepted"] == row["repeats"]).all())
 
@@ -257,8 +222,7 @@ def _cell(cells: pd.DataFrame, folder: str, defence: str, task: str) -> pd.DataF
 
 
 def costs_of_verifiers(verifiers: pd.DataFrame, task: str = "digits") -> pd.DataFrame:
-    """A row per verifier: share of the training's operations and seconds, and for each kind of machine how many of the
-    honest proofs it rejected, as "rejected / proofs"; empty where it was not tried."""
+    """A row per verifier: operations, seconds, and for each kind of machine "rejected / proofs", if it was tried."""
     chosen = verifiers[verifiers["task"] == task]
     words = chosen["rejected"].astype(str) + " / " + chosen["proofs"].astype(str)
     counts = chosen.assign(words=words).pivot(index="verifier", columns="conditions", values="words")

@@ -35,9 +35,6 @@ from polkit.training import (
 )
 from polkit.verifier.replay import Table, compared, interval_jobs, looked_up
 
-CALIBRATION_BYTES = 2**20  # ours have 3 kB
-DEVICES = re.compile(r"cpu|mps|(cuda|xpu)(:\d{1,3})?")
-MOST_THREADS = 4096
 MOST_ELEMENTS = 2 * 10**9  # of a checkpoint; a ResNet-50's has 47 million
 RATES = ("margin", "replays", "false_rejection_rate", "interval_false_rejection_rate")
 Reference = tuple[Checkpoint, float]  # an independently trained model, and the seconds that it took
@@ -45,10 +42,7 @@ Reference = tuple[Checkpoint, float]  # an independently trained model, and the 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a verifier knows before it sees a proof. Tables: part -> distance -> value.
-
-    The weights' thresholds are the paper's; the buffers' hold running means and variances to the same standard.
-    """
+    """What a verifier knows before it sees a proof. Tables: part -> distance -> value; the paper's are the weights'."""
 
     task: Task
     conditions: Conditions  # of the verifier's own replays
@@ -67,8 +61,9 @@ class Calibration:
 
     def scaled(self, factor: float) -> "Calibration":
         """The same calibration with every δ multiplied by `factor`."""
-        tables = self.thresholds.items()
-        scaled = {part: {name: value * factor for name, value in table.items()} for part, table in tables}
+        scaled = {
+            part: {name: each * factor for name, each in table.items()} for part, table in self.thresholds.items()
+        }
         return replace(self, thresholds=scaled)
 
     def save(self, file: str | Path) -> None:
@@ -87,7 +82,7 @@ def save_settings(file: str | Path, values: dict) -> None:
 def load_settings(file: str | Path, wanted: str, read: Callable[[dict], Any]) -> Any:
     """What `read` makes of a file that somebody else may have written; ValueError, in one sentence, if it cannot."""
     try:
-        return read(read_json(file, CALIBRATION_BYTES))
+        return read(read_json(file, 2**20))  # ours have 3 kB
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(shown(f"{file} {wanted} ({error})")) from error
 
@@ -127,7 +122,7 @@ def read_conditions(values: dict) -> Conditions:
     conditions, types = Conditions(**values), {field.name: field.type for field in fields(Conditions)}
     if {name: type(value) for name, value in asdict(conditions).items()} != types:
         raise ValueError(f"its conditions must be {', '.join(types)}, each of its own type")
-    if not DEVICES.fullmatch(conditions.device) or conditions.threads > MOST_THREADS:
+    if not re.fullmatch(r"cpu|mps|(cuda|xpu)(:\d{1,3})?", conditions.device) or conditions.threads > 4096:
         raise ValueError(f"it asks for {conditions.threads} threads on {conditions.device!r}")
     return conditions
 
@@ -147,8 +142,7 @@ def calibrate(
 ) -> Calibration:
     """δ = margin · max ε_repr in each distance, over replays of an honest proof under the verifier's own Conditions.
 
-    d_ref is the distance to a second model, trained from another seed. A δ of the buffers that would not lie below it
-    decides nothing, and becomes ∞.
+    d_ref is the distance to a second model, from another seed. A δ of the buffers that is not below it becomes ∞.
 
     replays: of each interval, with independent draws
     first_epochs: replay the intervals of these alone, where errors are largest
@@ -201,10 +195,7 @@ def train_reference(task: Task, seed: int, conditions: Conditions, points: Point
 
 
 def thresholds_of(errors: pd.DataFrame, reference: Table, margin: float) -> dict:
-    """The fields of a Calibration that follow from the errors of honest replays and from d_ref.
-
-    errors: rows of `interval_errors` with a column `replay`, the number of the replay
-    """
+    """The fields of a Calibration that follow from d_ref and from `interval_errors` with a column `replay`."""
     apart = pd.Series({(part, name): reference[part][name] for part in PARTS for name in DISTANCES})
     maxima = errors.pivot_table(index=["part", "distance"], columns="replay", values="error", aggfunc="max")
     maxima = maxima.loc[apart.index]
@@ -245,9 +236,8 @@ def prepare(
 ) -> tuple[Proof, Calibration]:
     """What every chapter after the second starts from: `prove`, then `calibrate` with redrawn augmentation.
 
-    So that an empty cache costs a reader little, the model for d_ref is trained in a second process while the proof is
-    being made, and only the first 25 epochs are replayed. A shortcut: in six trainings of `digits`, other replays of
-    the later epochs reached 0.66 δ at most, and the largest error of the first 25 lies at δ / 1.5 = 0.67 δ.
+    Only the first 25 epochs are replayed, whose largest error lies at δ / 1.5 = 0.67 δ: in six trainings of `digits`
+    the later epochs reached 0.66 δ at most.
     """
     redrawn, reference, draws = conditions.replace(augmentation="redraw"), None, 1
     if workers != 1 and not cached_proof(task, seed, conditions).exists():

@@ -15,23 +15,12 @@ import torch
 from polkit.proof import Proof, ProofError, checkpoint_name, open_proof, proof_points, shown
 from polkit.proof.folder import OPTIONAL_FILES, expected_files, most_points
 from polkit.proof.untrusted import open_plain
-from polkit.training import (
-    NAMED_TASKS,
-    Checkpoint,
-    Task,
-    build_model,
-    distances,
-    initial_buffers,
-    signatures_of,
-    weight_distributions,
-)
-from polkit.training.models import Distribution
+from polkit.training import NAMED_TASKS, Checkpoint, Task, distances, signatures_of
+from polkit.training.models import Distribution, build_model, initial_buffers, weight_distributions
 
 OPTIMISER = ("learning_rate", "momentum", "weight_decay", "milestones", "learning_rate_drop")
 MOST_MILESTONES = 1000  # each is looked at in each step
 NAMED_FILES = 20  # reasons of one kind that name a file; an adversary can add a million files
-# An honest W_0 fails one of its Kolmogorov-Smirnov tests once in a thousand proofs, however many layers it has.
-FAMILY_SIGNIFICANCE = 1e-3
 MAGNITUDES = ["start", "end", "epoch", "magnitude"]
 
 
@@ -57,13 +46,8 @@ class Inspection:
     proof: Proof | None  # None if there is none; if every file has its digest, bound to the files as they are
     task: Task  # the verifier's, with what the prover decides of its optimiser
     reasons: list[Reason]  # to reject it
-    magnitudes: pd.DataFrame  # how far each interval moved the weights (start, end, epoch, magnitude: l2)
+    magnitudes: pd.DataFrame  # how far each interval moved the weights (`MAGNITUDES`, in l2)
     initialisation: pd.DataFrame  # the table of `test_initialisation`
-
-    @property
-    def replayable(self) -> bool:
-        """Whether every file has the form that a replay takes for granted."""
-        return not any(reason.kind in ("unusable", "task", "malformed") for reason in self.reasons)
 
 
 def inspect_proof(
@@ -72,7 +56,6 @@ def inspect_proof(
     """All of Algorithm 2 that replays nothing. Never raises on a bad proof.
 
     source: the folder, or a proof, whose manifest is read again
-    task: the verifier's
     needs_seeds: whether the replay needs the recorded augmentation
     prover_decides: those of `OPTIMISER` that are taken from the proof
     """
@@ -101,25 +84,20 @@ def replayed_task(proof: Proof, task: Task, prover_decides: Iterable[str] = OPTI
 def check_optimiser(task: Task) -> list[Reason]:
     """No update can be computed with a negative or infinite rate, or a rate divided by nothing."""
     numbers = {name: getattr(task, name) for name in OPTIMISER if name != "milestones"}
-    odd = [
-        name
+    details = [
+        f"{name} = {value}, no optimiser has that"
         for name, value in numbers.items()
         if not 0 <= value < math.inf or (name, value) == ("learning_rate_drop", 0)
     ]
-    details = [f"{name} = {numbers[name]}, no optimiser has that" for name in odd]
     if len(task.milestones) > MOST_MILESTONES:
         details.append(f"{len(task.milestones)} milestones, more than {MOST_MILESTONES}")
-    if not details and not math.isfinite(_last_rate(task)):
+    try:
+        last_rate = 0.0 if details else task.learning_rate_at(task.steps - 1)  # after the most drops
+    except (OverflowError, ZeroDivisionError):  # of the drop, raised to the number of milestones
+        last_rate = math.inf
+    if not math.isfinite(last_rate):
         details.append("a learning rate that becomes no number after its drops")
     return [Reason("task", f"manifest.json claims {detail}") for detail in details]
-
-
-def _last_rate(task: Task) -> float:
-    """The learning rate of the last step, after the most drops; ∞ if they overflow."""
-    try:
-        return task.learning_rate_at(task.steps - 1)
-    except (OverflowError, ZeroDivisionError):  # of the drop, raised to the number of milestones
-        return math.inf
 
 
 def check_claims(proof: Proof, task: Task) -> list[Reason]:
@@ -139,8 +117,7 @@ def check_claims(proof: Proof, task: Task) -> list[Reason]:
 
 
 def check_files(proof: Proof, task: Task) -> list[Reason]:
-    """Every file that must be there is, nothing else is, none is larger than the task allows, and each has the digest
-    that the manifest names. Sizes come first, so that nothing is hashed that is too large to be of a proof."""
+    """Exactly a proof's files are there, each with the digest that the manifest names; none too large is hashed."""
     expected, listed = expected_files(proof), proof.manifest["files"]
     most = len(expected) + len(OPTIONAL_FILES) + NAMED_FILES
     inner = proof.folder / "checkpoints"
@@ -208,11 +185,9 @@ def check_data(proof: Proof, needs_seeds: bool) -> list[Reason]:
 def check_checkpoints(proof: Proof, task: Task) -> tuple[pd.DataFrame, pd.DataFrame, list[Reason]]:
     """One pass over 𝕎: each is whole and finite, W_0 is a fresh draw, and how far each interval moved.
 
-    Returns the intervals whose two ends can be read (start, end, epoch, magnitude: l2 of the weights), the
-    initialisation test, and the reasons to reject.
+    Returns the `MAGNITUDES` of the intervals whose two ends can be read, the initialisation test, and the reasons.
     """
-    reasons, rows, initial = [], [], pd.DataFrame()
-    previous: tuple[int, Checkpoint] | None = None
+    reasons, rows, initial, previous = [], [], pd.DataFrame(), None
     for step in proof.checkpoint_steps:
         try:
             current = proof.checkpoint(step, task)
@@ -241,9 +216,8 @@ def check_checkpoints(proof: Proof, task: Task) -> tuple[pd.DataFrame, pd.DataFr
 def test_initialisation(task: Task, first: Checkpoint) -> pd.DataFrame:
     """One row per tensor of W_0: part, tensor, required, p_value, passed.
 
-    Normal and uniform layers take a Kolmogorov-Smirnov test against their own distribution, tensor by tensor;
-    layers that start constant, normalisation buffers and momentum must hold exactly their initial value
-    (p_value 1 or 0).
+    Normal and uniform tensors take a Kolmogorov-Smirnov test against their own distribution; constant ones, buffers
+    and momentum must hold exactly their initial value (p_value 1 or 0).
     """
     model = build_model(task)
     drawn = weight_distributions(model)
@@ -258,7 +232,8 @@ def test_initialisation(task: Task, first: Checkpoint) -> pd.DataFrame:
         same = float((first.parts()[part][name] == value).all())
         rows.append((part, name, f"constant {value.flatten()[0]:.0f}", same))
     frame = pd.DataFrame(rows, columns=["part", "tensor", "required", "p_value"])
-    frame["passed"] = frame["p_value"] > FAMILY_SIGNIFICANCE / max(tested, 1)  # NaN does not pass
+    # An honest W_0 fails one of its Kolmogorov-Smirnov tests once in a thousand proofs, however many layers it has.
+    frame["passed"] = frame["p_value"] > 1e-3 / max(tested, 1)  # NaN does not pass
     return frame
 
 
@@ -272,8 +247,6 @@ def _p_value(value, required: Distribution) -> float:
         return float((value == required.scale).all())
     if not bool(value.isfinite().all()):
         return 0.0
-    sample = value.double().flatten().numpy()
-    # A function, not a name with arguments: SciPy 1.18 (Python 3.12) hands the standard normal's those arguments too.
-    if required.kind == "normal":
-        return float(stats.kstest(sample, lambda x: stats.norm.cdf(x, 0, required.scale)).pvalue)
-    return float(stats.kstest(sample, lambda x: stats.uniform.cdf(x, -required.scale, 2 * required.scale)).pvalue)
+    scale = required.scale
+    drawn = stats.norm(0, scale) if required.kind == "normal" else stats.uniform(-scale, 2 * scale)
+    return float(stats.kstest(value.double().flatten().numpy(), drawn.cdf).pvalue)

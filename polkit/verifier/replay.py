@@ -9,20 +9,8 @@ import pandas as pd
 import torch
 
 from polkit.proof import Proof, ProofError, proof_points, remembered
-from polkit.training import (
-    DISTANCES,
-    PARTS,
-    Checkpoint,
-    Conditions,
-    Learner,
-    Points,
-    Progress,
-    Task,
-    applied,
-    derive_seed,
-    distances,
-    run_jobs,
-)
+from polkit.training import Conditions, Points, Progress, Task, applied, derive_seed, distances, run_jobs
+from polkit.training.step import PARTS, Checkpoint, Learner
 
 PIECE, PIECES = 20, 4  # intervals of one job at most; jobs at least, for workers to share
 STATE = (*PARTS, "momentum")  # all that an interval begins with
@@ -48,19 +36,13 @@ def recorded_data(proof: Proof, conditions: Conditions) -> Recorded:
 
 
 def reached_after(
-    learner: Learner,
-    proof: Proof,
-    data: Recorded,
-    start: int,
-    steps: Sequence[int],
-    seed: int,
-    begun: Checkpoint | None = None,
+    learner: Learner, proof: Proof, data: Recorded, start: int, steps: Sequence[int], seed: int, begun=None
 ) -> dict[int, Checkpoint]:
     """i -> W'_{t+i} for each i of `steps`, by updates from the recorded W_t (Algorithm 2, lines 25-29).
 
     start: t
     seed: the verifier's own, from which a `redraw` draws its augmentation
-    begun: the recorded W_t, if it has been read already
+    begun: the recorded W_t (a Checkpoint), if it has been read already
     """
     # All of them at once: a copy at every step would make a GPU wait for the CPU.
     batches = torch.as_tensor(data.batches[start : start + max(steps)]).to(learner.conditions.device)
@@ -85,8 +67,7 @@ def interval_errors(
     Each row (`COLUMNS`) has the error d(W_{t+k}, W'_{t+k}), how far the interval moved, d(W_{t+k}, W_t) as recorded and
     d(W'_{t+k}, W_t) as replayed, and the seconds of its replay.
     """
-    data, rows = recorded_data(proof, conditions), []
-    claimed: dict[int, Checkpoint] = {}
+    data, rows, claimed = recorded_data(proof, conditions), [], {}
     with applied(conditions):
         learner = Learner(task, conditions)
         for start in starts:
@@ -99,12 +80,10 @@ def interval_errors(
             claimed = {end: proof.checkpoint(end, task)}
             for part in parts:
                 left, right, replayed = (each.parts()[part] for each in (before, claimed[end], reached))
-                error, moved = distances(right, replayed), distances(right, left)
-                replay_moved = distances(replayed, left)
-                rows += [
-                    dict(zip(COLUMNS, (start, end, part, d, error[d], moved[d], replay_moved[d], seconds), strict=True))
-                    for d in DISTANCES
-                ]
+                found = [distances(right, replayed), distances(right, left), distances(replayed, left)]
+                for name in found[0]:
+                    values = [start, end, part, name, *(each[name] for each in found), seconds]
+                    rows.append(dict(zip(COLUMNS, values, strict=True)))
     return rows
 
 
@@ -131,8 +110,7 @@ def replay(
 
     task: the verifier's, or with the optimiser that it lets the prover decide
     workers: threads or processes that share the intervals
-    remember: read the rows from the cache if these files (by the manifest's digests, which the caller must have
-        checked), Conditions, intervals and draws were replayed before
+    remember: keep the rows in the cache; the caller must have checked the digests in the manifest
 
     Raises ProofError if a file is not what it must be.
     """
@@ -165,8 +143,7 @@ def looked_up(table: Table, rows: pd.DataFrame) -> np.ndarray:
 def compared(rows: pd.DataFrame, allowed: Sequence[float]) -> pd.DataFrame:
     """Each replayed error beside what is allowed (line 30): adds threshold, ratio = error / threshold, and passed.
 
-    allowed: a number for each row
-    A NaN does not pass. Where nothing is allowed the ratio of an error of 0 is 0, of any other ∞.
+    allowed: a number for each row. A NaN does not pass. Where it is 0 the ratio of an error of 0 is 0, of any other ∞.
     """
     allowed, errors = np.asarray(allowed, float), rows["error"].to_numpy(float)
     without_limit = np.where(np.isnan(errors), np.nan, np.where(errors > 0, np.inf, 0.0))

@@ -37,10 +37,7 @@ class Verdict:
         return {name: float(np.max(values.to_numpy(float))) for name, values in errors}
 
     def at(self, top_q: int | str) -> "Verdict":
-        """The verdict that a smaller Q would have given with the same draws, from the intervals replayed here.
-
-        Its cost is counted, so it has no seconds.
-        """
+        """The verdict that a smaller Q would have given with the same draws. Its cost is counted: it has no seconds."""
         known = self.intervals.drop_duplicates("start")[MAGNITUDES]
         selected = select_intervals(known, top_q)
         whole, kept = (int((rows["end"] - rows["start"]).sum()) for rows in (known, selected))
@@ -48,17 +45,14 @@ class Verdict:
         cost = Cost(self.cost.gradient_evaluations * share, round(self.cost.floating_point_operations * share))
         chosen = set(selected["start"])
         reasons = tuple(reason for reason in self.reasons if reason.kind != "error" or reason.step in chosen)
-        intervals, replayed = self.intervals[self.intervals["start"].isin(chosen)], self.replayed * share
-        changes = {"reasons": reasons, "intervals": intervals, "cost": cost, "replayed": replayed}
+        intervals = self.intervals[self.intervals["start"].isin(chosen)]
+        changes = {"reasons": reasons, "intervals": intervals, "cost": cost, "replayed": self.replayed * share}
         return replace(self, accepted=not reasons, **changes)
 
     def under(self, calibration: Calibration) -> "Verdict":
         """The verdict that other thresholds δ would have given on the same errors, in every distance and part."""
-        if self.intervals.empty:
-            return self
         intervals = beside_delta(self.intervals, calibration)
-        reasons = tuple(reason for reason in self.reasons if reason.kind != "error")
-        reasons += tuple(error_reasons(intervals))
+        reasons = (*(reason for reason in self.reasons if reason.kind != "error"), *error_reasons(intervals))
         return replace(self, accepted=not reasons, reasons=reasons, intervals=intervals)
 
     def to_json(self) -> dict:
@@ -102,29 +96,26 @@ def verify(
 
     proof: the folder itself may be a link; nothing inside may
     top_q: Q, how many of each epoch's largest updates are replayed, or "all"
-    distances, parts: those that must stay within δ; the paper's verifier compares the weights alone, this one the
-        running means and variances of the normalisation layers too
+    distances, parts: those that must stay within δ; the paper's verifier compares the weights alone
     seed: the verifier's own draws
     workers: threads or processes that share the replay
-    remember: do not replay again what was replayed before from these very files under the same Conditions and draws;
-        everything else is checked anyway
-    prover_decides: those of `OPTIMISER` that the replay takes from the proof in place of the verifier's task; the
-        public code of Jia et al. loads the prover's optimiser, and so lets it decide all of them
+    remember: take the replay from the cache if these very files were replayed before with these Conditions and draws
+    prover_decides: those of `OPTIMISER` that the replay takes from the proof; in the public code of Jia et al. all
 
     Every file's digest, every checkpoint and the signature of every batch are checked whatever Q is. The printed
     algorithm never replays the last epoch, and checks only the first signature of an interval; this one does both.
 
-    Never raises on a bad proof. Raises ValueError on a caller's mistake, FileNotFoundError if the claimed data set
-    is not on this machine.
+    Never raises on a bad proof. Raises ValueError on a caller's mistake, FileNotFoundError without the claimed data.
     """
     if top_q != "all" and (type(top_q) is not int or top_q < 1):
         raise ValueError(f"top_q is {top_q!r}: Q is a whole number of intervals per epoch from 1 up, or 'all'")
-    for name, chosen, known, least in (
-        ("distances", distances, DISTANCES, 1),
-        ("parts", parts, PARTS, 1),
-        ("prover_decides", prover_decides, OPTIMISER, 0),
-    ):
-        if len(chosen) < least or set(chosen) - set(known):
+    asked = {
+        "distances": (distances, DISTANCES),
+        "parts": (parts, PARTS),
+        "prover_decides": (prover_decides, OPTIMISER),
+    }
+    for name, (chosen, known) in asked.items():
+        if set(chosen) - set(known) or (name != "prover_decides" and not chosen):
             raise ValueError(f"{name} is {list(chosen)}: choose from {', '.join(known)}")
     conditions, meter = calibration.conditions, Meter(unit_costs(calibration.task, ["update"]))
     intervals, steps = pd.DataFrame(columns=INTERVAL_COLUMNS), 0
@@ -132,11 +123,11 @@ def verify(
         needs_seeds = conditions.augmentation == "replay"
         seen = inspect_proof(proof, calibration.task, needs_seeds=needs_seeds, prover_decides=prover_decides)
         reasons = list(seen.reasons)
-        if seen.replayable:
+        if not {"unusable", "task", "malformed"} & {reason.kind for reason in reasons}:
             selected = select_intervals(seen.magnitudes, top_q)
-            how = {"workers": workers, "progress": progress, "remember": remember and not reasons}
+            how = {"seed": seed, "workers": workers, "progress": progress, "remember": remember and not reasons}
             try:
-                rows = replay(seen.proof, seen.task, conditions, selected["start"].tolist(), seed, **how)
+                rows = replay(seen.proof, seen.task, conditions, selected["start"].tolist(), **how)
                 intervals = beside_delta(rows.merge(selected, on=["start", "end"]), calibration)
             except ProofError as error:  # of a file that changed after it was checked
                 reasons.append(Reason("malformed", str(error)))
@@ -157,22 +148,13 @@ def beside_delta(replayed: pd.DataFrame, calibration: Calibration) -> pd.DataFra
 
 def error_reasons(rows: pd.DataFrame, kind: str = "error", limit: str = "δ") -> list[Reason]:
     """A reason for each row of `compared` that did not pass. limit: what was allowed, in words."""
-    return [
-        Reason(
-            kind,
-            f"steps {row.start} to {row.end}: {row.distance} of the {row.part} is {row.error:.4g}, "
-            f"above {limit} = {row.threshold:.4g}",
-            row.start,
-        )
-        for row in rows[~rows["passed"].astype(bool)].itertuples()
-    ]
+    detail = "steps {0.start} to {0.end}: {0.distance} of the {0.part} is {0.error:.4g}, above {1} = {0.threshold:.4g}"
+    failed = rows[~rows["passed"].astype(bool)].itertuples()
+    return [Reason(kind, detail.format(row, limit), row.start) for row in failed]
 
 
 def worst_ratios(verdict: Verdict, calibration: Calibration, parts: Sequence[str] = PARTS) -> pd.DataFrame:
-    """One row per replayed interval: its largest error as a multiple of the calibrated δ, and where that was.
-
-    Columns start, end, epoch, ratio, distance, part. A NaN is the worst of all.
-    """
+    """Each replayed interval's largest error as a multiple of the calibrated δ, and where that was; NaN is largest."""
     rows = verdict.intervals[verdict.intervals["part"].isin(parts)]
     rows = compared(rows, looked_up(calibration.thresholds, rows))
     order = rows.sort_values("ratio", ascending=False, na_position="first", kind="stable")
