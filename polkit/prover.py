@@ -18,7 +18,6 @@ from polkit.proof import (
     checkpoint_steps,
     fresh_folder,
     made_alone,
-    needs_points,
     open_proof,
     publish,
     read_checkpoint,
@@ -43,7 +42,6 @@ from polkit.training import (
     batch_order,
     initial_checkpoint,
     reported,
-    signatures_of,
     training_points,
     unit_costs,
 )
@@ -161,18 +159,8 @@ def _made(folder: Path, task: Task, seed: int, conditions: Conditions, progress:
     state = read_checkpoint(partial / checkpoint_name(start), task)
     with in_background(record) as recorded:
         train(task, seed, conditions, points, start=start, state=state, record=recorded, progress=progress)
-    batches = batch_order(task, seed)
-    seal(
-        partial,
-        task=task,
-        checkpoint_interval=task.checkpoint_interval,
-        seed=seed,
-        conditions=conditions,
-        batches=batches,
-        signatures=signatures_of(points, batches),
-        augmentation_seeds=augmentation_order(task, seed, task.steps),
-        points=points if needs_points(task) else None,
-    )
+    batches, seeds = batch_order(task, seed), augmentation_order(task, seed, task.steps)
+    seal(partial, task, points, batches, seeds, seed=seed, conditions=conditions)
     meter.charge("update", task.steps)
     publish(partial, folder, meter.cost() + Cost(wall_seconds=seconds_before), meter.counts, trace=[])
     return _finished(folder, task, seed, conditions)

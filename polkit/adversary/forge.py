@@ -16,29 +16,8 @@ from torch import Tensor
 from polkit.adversary.path import at_rest
 from polkit.adversary.perturb import Passes
 from polkit.adversary.plan import Batch, Plan
-from polkit.proof import (
-    Proof,
-    cache_folder,
-    fresh_folder,
-    made_alone,
-    needs_points,
-    open_proof,
-    publish,
-    seal,
-    write_checkpoint,
-)
-from polkit.training import (
-    Checkpoint,
-    Learner,
-    Meter,
-    Points,
-    applied,
-    buffer_decays,
-    build_model,
-    reported,
-    run_jobs,
-    signatures_of,
-)
+from polkit.proof import Proof, cache_folder, fresh_folder, made_alone, open_proof, publish, seal, write_checkpoint
+from polkit.training import Checkpoint, Learner, Meter, Points, applied, buffer_decays, build_model, reported, run_jobs
 
 
 class AttackFailed(ArithmeticError):
@@ -100,17 +79,8 @@ def _written(plan: Plan, attack: str, making: Iterator[Made], partial: Path) -> 
             trace += made.trace
             relabelled = made.points
     points, batches = with_published(relabelled or plan.points, plan.batches, published)
-    seal(
-        partial,
-        task=plan.task,
-        checkpoint_interval=plan.task.checkpoint_interval,
-        seed=plan.seed,
-        conditions=plan.conditions,
-        batches=batches,
-        signatures=signatures_of(points, batches),
-        augmentation_seeds=plan.seeds,
-        points=points if published or relabelled or needs_points(plan.task) else None,
-    )
+    altered = bool(published or relabelled)
+    seal(partial, plan.task, points, batches, plan.seeds, seed=plan.seed, conditions=plan.conditions, altered=altered)
     return trace, made.missed
 
 

@@ -20,7 +20,6 @@ from polkit.proof import (
     cache_folder,
     fresh_folder,
     made_alone,
-    needs_points,
     open_proof,
     publish,
     seal,
@@ -42,7 +41,6 @@ from polkit.training import (
     derive_seed,
     distances,
     initial_checkpoint,
-    signatures_of,
     training_points,
     unit_costs,
 )
@@ -151,17 +149,7 @@ def prove_exactly(task: Task, seed: int = 0, *, conditions: Conditions = Conditi
         write_checkpoint(partial, task.steps, state)
         ends = torch.tensor([len(entries) for entries in log], dtype=torch.int64).cumsum(0)
         write_whole(partial / ROUNDING_LOG, save({"ends": ends, "entries": torch.cat(log)}), durable=False)
-        seal(
-            partial,
-            task=task,
-            checkpoint_interval=k,
-            seed=seed,
-            conditions=conditions,
-            batches=batches,
-            signatures=signatures_of(points, batches),
-            augmentation_seeds=seeds,
-            points=points if needs_points(task) else None,
-        )
+        seal(partial, task, points, batches, seeds, seed=seed, conditions=conditions)
         meter.charge("update", task.steps)
         return publish(partial, folder, meter.cost(), meter.counts, trace=[])
 

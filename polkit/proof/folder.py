@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save
 
 from polkit.proof.checkpoints import checkpoint_bytes, checkpoint_name, checkpoint_steps, parse_checkpoint, parse_model
-from polkit.proof.storage import FORMAT_VERSION, sync, sync_all, versions, write_text_whole, write_whole
+from polkit.proof.storage import FORMAT_VERSION, sync, versions, write_text_whole, write_whole
 from polkit.proof.untrusted import (
     ARRAY_HEADER_BYTES,
     HEADER_BYTES,
@@ -27,7 +27,7 @@ from polkit.proof.untrusted import (
     parse_tensors,
     read_plain,
 )
-from polkit.training import NAMED_TASKS, Checkpoint, Conditions, Cost, Points, Task, training_points
+from polkit.training import NAMED_TASKS, Checkpoint, Conditions, Cost, Points, Task, signatures_of, training_points
 
 FORMAT = "polkit-proof"
 MANIFEST_BYTES = 16 * 2**20  # 780 checkpoints take 0.1 MB
@@ -193,34 +193,35 @@ def file_digest(file: Path) -> dict:
 
 def seal(
     partial: Path,
-    *,
     task: Task,
-    checkpoint_interval: int,
+    points: Points,
+    batches: np.ndarray,
+    augmentation_seeds: np.ndarray,
+    *,
     seed: int,
     conditions: Conditions,
-    batches: np.ndarray,
-    signatures: np.ndarray,
-    augmentation_seeds: np.ndarray | None,
-    points: Points | None,
+    altered: bool = False,
 ) -> None:
-    """Completes a folder of checkpoints into a proof; the manifest is written last, when all else is on the disk."""
-    arrays = {"batches.npy": batches.astype(np.int32), "signatures.npy": signatures.astype(np.uint8)}
-    if augmentation_seeds is not None:
-        arrays["augmentation.npy"] = augmentation_seeds.astype(np.int64)
-    for name, values in arrays.items():
+    """Completes a folder of checkpoints into a proof; the manifest is written last, when all else is on the disk.
+
+    altered: whether the points are not those of the task's data set, and so must travel with the proof
+    """
+    arrays = {"batches": batches.astype(np.int32), "signatures": signatures_of(points, batches)}
+    for name, values in (arrays | {"augmentation": augmentation_seeds.astype(np.int64)}).items():
         stored = io.BytesIO()  # numpy's own error on a full disk names neither file nor cause
         np.save(stored, values)
-        write_whole(partial / name, stored.getbuffer(), durable=False)
-    if points is not None:
+        write_whole(partial / f"{name}.npy", stored.getbuffer(), durable=False)
+    if altered or needs_points(task):
         stored_points = save({"images": points.images, "labels": points.labels})
         write_whole(partial / "points.safetensors", stored_points, durable=False)
-    sync_all(partial)
+    for path in [*partial.rglob("*"), partial]:
+        sync(path)
     facts = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "task": task.without_place().to_json(),  # its points travel along: their place tells on its maker
         "steps": len(batches),
-        "checkpoint_interval": checkpoint_interval,
+        "checkpoint_interval": task.checkpoint_interval,
         "seed_commitment": seed_commitment(seed),
         "conditions": conditions.to_json(),
         "versions": versions(),

@@ -67,11 +67,6 @@ def sync(path: Path) -> None:
         os.close(opened)
 
 
-def sync_all(folder: Path) -> None:
-    for path in [*folder.rglob("*"), folder]:
-        sync(path)
-
-
 @contextmanager
 def made_alone(place: Path, wait: bool = True) -> Iterator[None]:
     """Holds a place, so that two processes do not make something there at once; a process that dies lets go of it.
