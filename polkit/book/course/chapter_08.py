@@ -33,9 +33,8 @@ def for_both(answer: object, *, judged: Mapping[str, Verdict], calibration: Cali
         if above[name]:
             stage = sum(edge <= above[name][0] for edge in edges)
             return f"{name}: {len(above[name])} intervals are above their stage's δ, the first in stage {stage}."
-    return (
-        "" if above["even path"] else "The even path passes as well: the other two do not need such loose thresholds."
-    )
+    too_loose = "The even path passes as well: the other two do not need such loose thresholds."
+    return "" if above["even path"] else too_loose
 
 
 @exercise("8.2", 2, "m stages cost 0.9 m times the steps, and never more than m: the first keeps its share.")
@@ -124,6 +123,3 @@ def wrong_pace(answer: Callable, edges: tuple[float, ...], scales: tuple[float, 
     worst = missed.argmax()
     here = f"{case}, after {shares[worst]:.0%} of the steps, it is {found[worst]:.3g} of the way"
     return f"{here}: each interval of a stage must use the same share of its own δ as those of any other."
-
-
-EXERCISES = (for_both, factor_of_stages, decay_alone, what_a_root_tells, walked_pace)
