@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from polkit.book.figures.defences import editor_figure
 from polkit.book.figures.drawing import Figure, spoken
-from polkit.book.figures.stages import editor_figure
 from polkit.book.figures.verification import verdict_figure
 from polkit.book.panels.parts import Panel, Prediction, too_long
 from polkit.book.panels.sliders import delta_slider, interval_slider, number_slider, steps_slider, top_q_slider
