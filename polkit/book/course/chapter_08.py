@@ -55,9 +55,7 @@ def wrong_factor(answer: Callable, stages: int) -> str:
 
 
 @exercise("8.3", 2, "Even without data a spoof errs by about the last stage's δ: its learning rate never drops.")
-def decay_alone(
-    answer: object, *, task: Task, final: Checkpoint, calibration: Calibration, scales: Sequence[float]
-) -> str:
+def decay_alone(answer: object, *, task: Task, final: Checkpoint, calibration: Calibration, scales: Sequence) -> str:
     moved, allowed = "what weight decay does", "the last stage's δ"
     nothing = {name: value * 0 for name, value in final.weights.items()}
     length = distances(final.weights, nothing)["l2"]
