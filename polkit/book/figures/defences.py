@@ -38,11 +38,10 @@ def matrix_figure(counts: pd.DataFrame, repeats: int) -> Figure:
     spoofs = counts.iloc[1:].astype(bool)
     first, shut = counts.columns[0], [name for name in counts.columns if not spoofs[name].any()]
     last = f"none passes “{'” or “'.join(shut)}”" if shut else "none of the others stops all of them"
-    return Figure(
-        plot,
-        f"Of {len(spoofs)} spoofs, {int(spoofs[first].sum())} pass the verifier “{first}” in one of "
-        f"{repeats} trainings or more; {last}.",
+    said = (
+        f"Of {len(spoofs)} spoofs, {int(spoofs[first].sum())} pass the verifier “{first}” in one of {repeats} trainings"
     )
+    return Figure(plot, f"{said} or more; {last}.")
 
 
 def standing_figure(counts: pd.Series, repeats: int, shares: pd.Series) -> Figure:
@@ -66,11 +65,8 @@ def standing_figure(counts: pd.Series, repeats: int, shares: pd.Series) -> Figur
     if left.empty:
         return Figure(plot, f"{said}; none of the {len(spoofs)} spoofs is accepted in any.")
     cheapest = shares[left.index].idxmin()
-    return Figure(
-        plot,
-        f"{said}; {len(left)} of {len(spoofs)} spoofs are accepted in one or more, the cheapest of "
-        f"them {cheapest}, for {spoken(shares[cheapest])} of the proof's operations.",
-    )
+    said += f"; {len(left)} of {len(spoofs)} spoofs are accepted in one or more, the cheapest of them {cheapest}"
+    return Figure(plot, f"{said}, for {spoken(shares[cheapest])} of the proof's operations.")
 
 
 def stages_figure(
@@ -113,11 +109,9 @@ def editor_figure(
     plot.update_yaxes(title_text="length of an interval / δ", **right)
     logarithmic(plot)
     shares = ", ".join(f"{spoken(cost * length / task.steps)} as {attack}" for attack, cost in costs.items())
-    return Figure(
-        plot,
-        f"{said}; a path that keeps to them needs T' = {length:.0f} in place of {shortest} (× {factor:.2f}), its last "
-        f"intervals {spoken(y[-1])} δ long, at a cost of {shares}, as shares of the proof's updates.",
-    )
+    said += f"; a path that keeps to them needs T' = {length:.0f} in place of {shortest} (× {factor:.2f})"
+    said += f", its last intervals {spoken(y[-1])} δ long, at a cost of {shares}, as shares of the proof's updates."
+    return Figure(plot, said)
 
 
 def _draw_errors(
@@ -166,11 +160,8 @@ def proving_figure(steps: pd.DataFrame, operations: int) -> Figure:
     place = {"x": np.log10(operations), "y": np.log10(seconds[-1]) - 1, "xanchor": "right", "yanchor": "top"}
     plot.add_annotation(text="extrapolated", showarrow=False, **place)
     times = (steps["prove_seconds"] / steps["native_seconds"]).median()
-    said, *after = (spoken(float(f"{value:.2g}")) for value in (times, *years))
-    return Figure(
-        plot,
-        f"Proving a step took about {said} times as long as computing it, for up to "
-        f"{int(steps['operations'].max()):,} operations; carried on to {TRAINING_STEPS:,} steps of "
-        f"{spoken(operations / 1e9)} thousand million, that is {after[0]} years, or {after[1]} with "
-        "products checked at random points.",
-    )
+    longer, *after = (spoken(float(f"{value:.2g}")) for value in (times, *years))
+    proved = f"{longer} times as long as computing it, for up to {int(steps['operations'].max()):,} operations"
+    said = f"Proving a step took about {proved}; carried on to {TRAINING_STEPS:,} steps of {spoken(operations / 1e9)} "
+    said += f"thousand million, that is {after[0]} years, or {after[1]} with products checked at random points."
+    return Figure(plot, said)
