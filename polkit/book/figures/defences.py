@@ -38,10 +38,8 @@ def matrix_figure(counts: pd.DataFrame, repeats: int) -> Figure:
     spoofs = counts.iloc[1:].astype(bool)
     first, shut = counts.columns[0], [name for name in counts.columns if not spoofs[name].any()]
     last = f"none passes “{'” or “'.join(shut)}”" if shut else "none of the others stops all of them"
-    said = (
-        f"Of {len(spoofs)} spoofs, {int(spoofs[first].sum())} pass the verifier “{first}” in one of {repeats} trainings"
-    )
-    return Figure(plot, f"{said} or more; {last}.")
+    said = f"Of {len(spoofs)} spoofs, {int(spoofs[first].sum())} pass the verifier “{first}”"
+    return Figure(plot, f"{said} in one of {repeats} trainings or more; {last}.")
 
 
 def standing_figure(counts: pd.Series, repeats: int, shares: pd.Series) -> Figure:
