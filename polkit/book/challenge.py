@@ -120,8 +120,7 @@ def hand_in(challenge: Challenge, proof: Proof, place: Path, *, seed: int | None
 
     seed: as it was given to `prove` or `spoof`, for a preset.
 
-    Raises ProofError, in one sentence, if it is no proof of the challenge's task and model; only `score` replays it.
-    Raises FileExistsError if the team has handed in a folder before.
+    Raises ProofError if it is no proof of the task and model (only `score` replays it), FileExistsError at a second.
     """
     check_team(place.name)
     if os.path.lexists(place):
