@@ -123,8 +123,7 @@ def hand_in(challenge: Challenge, proof: Proof, place: Path, *, seed: int | None
 
     seed: as it was given to `prove` or `spoof`, for a preset.
 
-    Raises ProofError, in one sentence, if it is no proof of the challenge's task and model; only `score` replays it.
-    Raises FileExistsError if the team has handed in a folder before.
+    Raises ProofError if it is no proof of the task and model (only `score` replays it), FileExistsError at a second.
     """
     check_team(place.name)
     if os.path.lexists(place):
@@ -165,11 +164,7 @@ def score(challenge: Challenge, submissions: Path, progress: Progress = False, *
 
 
 def score_one(challenge: Challenge, place: Path, **judging) -> dict[str, object]:
-    """The row of whatever lies at a place: one submission must not stop the others.
-
-    No text begins as a spreadsheet's formula does: a name begins with a letter, a digit or a quotation mark, a reason
-    with its kind.
-    """
+    """The row of whatever lies at a place: one submission must not stop the others, and no text begins a formula."""
     team = place.name if TEAM.fullmatch(place.name) else shown(ascii(place.name))
     folder = place / "proof"
     try:
@@ -220,11 +215,8 @@ def cost_of(facts: dict) -> Cost:
 def instructions(challenge: Challenge) -> str:
     """README.md of the published folder, for students."""
     task, cost, name = challenge.calibration.task, challenge.honest_cost, challenge.folder.name
-    verifier = (
-        f"the preset {challenge.defences}"
-        if challenge.defences != ALGORITHM_2
-        else f"Algorithm 2 at Q = {challenge.top_q}"
-    )
+    preset, by_q = f"the preset {challenge.defences}", f"Algorithm 2 at Q = {challenge.top_q}"
+    verifier = by_q if challenge.defences == ALGORITHM_2 else preset
     return f"""# Spoof a training of {task.name}
 
 Hand in a folder that claims to be a training of the model in `model.safetensors` and is accepted as one, for less than

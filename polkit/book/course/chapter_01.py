@@ -84,8 +84,7 @@ def wrong_inequalities(answer: Callable, proving: int, verifying: int, spoofs: l
 
 
 def spent(operations: int) -> Cost:
-    """So many operations; the meters that are not asked for run backwards."""
-    other = 100 - operations
+    other = 100 - operations  # the meters that are not asked for run backwards
     return Cost(other, operations, other, other)
 
 
@@ -124,6 +123,3 @@ def largest_errors(growth: pd.DataFrame) -> pd.Series:
     """Number of steps -> the largest l2 error of the weights over all starts, when a replay uses another thread."""
     rows = growth.query("source == @SOURCE and part == 'weights' and distance == 'l2'")
     return rows.groupby("steps")["error"].max()
-
-
-EXERCISES = (needed_pieces, delta_against_k, spoof_of_the_model, two_inequalities, growth_per_step, twice_as_far)

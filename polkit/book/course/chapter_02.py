@@ -90,23 +90,17 @@ def printed_alike(answer: object, *, proof: Proof) -> str:
 @exercise("2.5", 3, "A step is arithmetic on weights, momentum and a gradient; only the gradient needs the data.")
 def own_update(answer: object, *, proof: Proof) -> str:
     task = proof.task.replace(weight_decay=0.5)  # at 1e-4 a forgotten decay moves no weight by 1e-6 in a step
-    return wrong_function(answer, "(weights, momentum, gradients, rate, task)", wrong_step, real_steps(proof, task))
-
-
-def real_steps(proof: Proof, task: Task) -> list[tuple[Task, float, dict[str, Tensor], Checkpoint, Checkpoint]]:
-    """Three updates by a Learner from the first checkpoint after W_0, the last at the last learning rate:
-    task, rate, gradients, before, after."""
     conditions, points, batches, start = Conditions(), proof_points(proof), proof.batches(), proof.checkpoint_interval
-    steps = []
+    cases = []
     with applied(conditions):
         learner = Learner(task, conditions)
         learner.load(proof.checkpoint(start))
-        for step in (start, start + 1, proof.steps - 1):
+        for step in (start, start + 1, proof.steps - 1):  # the last at the last learning rate
             before = learner.snapshot()
             learner.update(points.take(batches[step]), step=step, augmentation_seed=None)
             gradients = {name: value.grad.clone().contiguous() for name, value in learner.model.named_parameters()}
-            steps.append((task, task.learning_rate_at(step), gradients, before, learner.snapshot()))
-    return steps
+            cases.append((task, task.learning_rate_at(step), gradients, before, learner.snapshot()))
+    return wrong_function(answer, "(weights, momentum, gradients, rate, task)", wrong_step, cases)
 
 
 def wrong_step(
@@ -144,6 +138,3 @@ def usual_mistakes(w: Tensor, v: Tensor, g: Tensor, rate: float, task: Task) -> 
         "The rate stands outside the momentum; inside, a drop of the rate would come too late.": (w - inside, inside),
         "That is Nesterov's form, which looks one step ahead.": (w - rate * (d + task.momentum * moved), moved),
     }
-
-
-EXERCISES = (paper_gigabytes, other_than_checkpoints, never_compared, printed_alike, own_update)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from polkit.book.course.checking import exercise, wrong_choice, wrong_function, wrong_number
+from polkit.defences import detection_probability
 from polkit.experiments.noise import verdict_at_interval
 from polkit.proof import Proof, remembered
 from polkit.training import PARTS, distances
@@ -103,13 +104,9 @@ def wrong_draws(answer: Callable, n: int, m: int, p: float) -> str:
         return f"It must return a whole number of intervals, not {found!r}."
     if not 0 <= found <= n:
         return f"Of {n} intervals it would draw {found}."
-
-    def caught(drawn: int) -> float:
-        return 1 - math.comb(n - m, drawn) / math.comb(n, drawn)
-
     # Floating point may be off by one draw where a probability is just p.
-    few = caught(found) < p - 1e-9
-    if not few and (not found or caught(found - 1) < p + 1e-9):
+    few = detection_probability(n, m, found) < p - 1e-9
+    if not few and (not found or detection_probability(n, m, found - 1) < p + 1e-9):
         return ""
     repeated = p < 1 and m < n and found == math.ceil(math.log(1 - p) / math.log(1 - m / n))
     why = " No interval is drawn twice." if repeated else ""
@@ -126,6 +123,3 @@ def a_choice_that_forgers_cannot_know(answer: object) -> str:
         "e": "A draw that everybody can make beforehand is as good as an announcement.",
     }
     return wrong_choice(answer, {"b", "d"}, why_not)
-
-
-EXERCISES = (above_half, wider_interval, own_distance, draws_needed, a_choice_that_forgers_cannot_know)

@@ -60,6 +60,3 @@ def pasted_ending(answer: object, *, final: Checkpoint, calibration: Calibration
     done, allowed = (folder.cost().floating_point_operations for folder in (answer, spoof))
     cheaper = done < allowed or answer.steps < spoof.steps
     return "" if cheaper else "It costs as much as Attack I of this chapter: leave out what did not help."
-
-
-EXERCISES = (images_per_weight, needed_multiple, long_enough_rate, pasted_ending)

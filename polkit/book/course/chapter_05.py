@@ -1,16 +1,17 @@
 """Exercises of chapter 5, Attack II."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from polkit.adversary import interpolation_only
 from polkit.book.course.checking import exercise, wrong_choice, wrong_function, wrong_number, wrong_row, wrong_spoof
-from polkit.book.course.straight import least_pieces, path_ratios
+from polkit.experiments.window import path_spacing
 from polkit.proof import Proof, needs_points
 from polkit.training import Checkpoint, Task, distances
 from polkit.verifier import Calibration, Verdict, verify, worst_ratios
@@ -18,12 +19,10 @@ from polkit.verifier import Calibration, Verdict, verify, worst_ratios
 
 @exercise("5.1", 2, "cos falls with the square of the spacing, a length with the spacing: halving cos costs √2, not 2.")
 def halved_threshold(answer: object, *, first: Checkpoint, final: Checkpoint, calibration: Calibration) -> str:
-    ends, interval = (first.weights, final.weights), calibration.task.checkpoint_interval
-    allowed = calibration.thresholds["weights"]
-    before = least_pieces(*ends, allowed)
-    coarser = path_ratios(*ends, max(before - 1, 1), allowed)
-    deciding = max(coarser, key=coarser.get)
-    after = least_pieces(*ends, {**allowed, deciding: allowed[deciding] / 2})
+    allowed, interval = calibration.thresholds["weights"], calibration.task.checkpoint_interval
+    before = least_pieces(first, final, allowed)
+    deciding = path_ratios(first, final, max(before - 1, 1), allowed).idxmax()
+    after = least_pieces(first, final, {**allowed, deciding: allowed[deciding] / 2})
     traps = {
         2 * before * interval: f"It would be twice {before * interval} if {deciding} fell like 1/T'.",
         before * interval: "That is the shortest T' with the whole δ.",
@@ -33,12 +32,30 @@ def halved_threshold(answer: object, *, first: Checkpoint, final: Checkpoint, ca
     return wrong_number(answer, after * interval, "steps", traps=traps)
 
 
+def path_ratios(first: Checkpoint, final: Checkpoint, pieces: int, allowed: Mapping[str, float]) -> pd.Series:
+    """The largest distance between neighbours of the straight way in so many equal pieces, over the allowed one."""
+    return path_spacing(first.weights, final.weights, [pieces]).iloc[0] / pd.Series(allowed)
+
+
+def least_pieces(first: Checkpoint, final: Checkpoint, allowed: Mapping[str, float]) -> int:
+    """The smallest T'/k at which a path of harmless batches is within the allowed distances.
+
+    Raises ValueError where one of them is not above 0.
+    """
+    if not all(value > 0 for value in allowed.values()):
+        raise ValueError(f"no path is fine enough for distances of {dict(allowed)}: each must be above 0")
+    whole = distances(first.weights, final.weights)
+    pieces = max(1, math.ceil(max(whole[name] / allowed[name] for name in whole if name != "cos")))
+    while max(path_ratios(first, final, pieces, allowed)) > 1:
+        pieces += 1
+    return pieces
+
+
 @exercise("5.2", 2, "The sorted draw passes the same test and saves the adversary most of the way.")
 def path_from_a_fresh_draw(answer: object, *, fresh: Checkpoint, final: Checkpoint, calibration: Calibration) -> str:
-    ends, interval = (fresh.weights, final.weights), calibration.task.checkpoint_interval
-    allowed = calibration.thresholds["weights"]
-    pieces = least_pieces(*ends, allowed)
-    whole = {name: math.ceil(value / allowed[name]) for name, value in distances(*ends).items()}
+    allowed, interval = calibration.thresholds["weights"], calibration.task.checkpoint_interval
+    pieces, way = least_pieces(fresh, final, allowed), distances(fresh.weights, final.weights)
+    whole = {name: math.ceil(value / allowed[name]) for name, value in way.items()}
     lengths = max(count for name, count in whole.items() if name != "cos")
     traps = {
         whole["cos"] * interval: "cos is no length, which pieces share evenly. Measure it between neighbours.",
@@ -67,18 +84,14 @@ def smallest_threshold(answer: object, *, spoof: Proof, verdict: Verdict, calibr
         "c": "look at the part and the steps that the panel's sentence names.",
         "d": "look at the part and the steps that the panel's sentence names.",
     }
-    wrong = wrong_number(answer[0], worst["ratio"], "times δ", within=0.05, traps=traps)
-    return wrong or wrong_choice(answer[1], {what_gives_it_away(worst, spoof, calibration)}, why_not)
-
-
-def what_gives_it_away(worst: object, spoof: Proof, calibration: Calibration) -> str:
-    """The letter of exercise 5.3 for a row of `worst_ratios`: path, batches, other buffers or the last buffers."""
     if worst["part"] == "buffers":
-        return "d" if worst["end"] == spoof.steps else "c"
-    begin, end = (spoof.checkpoint(int(worst[step])).weights for step in ("start", "end"))
-    name = worst["distance"]
-    spacing = distances(begin, end)[name] / calibration.thresholds["weights"][name]
-    return "a" if spacing > worst["ratio"] / 2 else "b"
+        right = "d" if worst["end"] == spoof.steps else "c"
+    else:
+        ends, name = (spoof.checkpoint(int(worst[step])).weights for step in ("start", "end")), worst["distance"]
+        spacing = distances(*ends)[name] / calibration.thresholds["weights"][name]
+        right = "a" if spacing > worst["ratio"] / 2 else "b"
+    wrong = wrong_number(answer[0], worst["ratio"], "times δ", within=0.05, traps=traps)
+    return wrong or wrong_choice(answer[1], {right}, why_not)
 
 
 @exercise("5.4", 2, "A test of the values cannot tell this tensor from the draw: it holds the very same numbers.")
@@ -143,6 +156,3 @@ def better_pace(answer: object, *, task: Task, final: Checkpoint, calibration: C
     even = interpolation_only(final, task, spoof_steps=answer.steps, seed=1, progress=False)
     too_long = verify(even, calibration, top_q="all", remember=True).accepted
     return f"With T' = {answer.steps} an evenly divided path passes as well." if too_long else ""
-
-
-EXERCISES = (halved_threshold, path_from_a_fresh_draw, smallest_threshold, dealt_out, which_experiment, better_pace)

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from polkit.adversary import attack_3
+from polkit.book.course.chapter_05 import least_pieces
 from polkit.book.course.checking import exercise, wrong_choice, wrong_function, wrong_number, wrong_row, wrong_spoof
-from polkit.book.course.straight import least_pieces
 from polkit.experiments.corollary import corollary_bound
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Task
@@ -19,11 +19,10 @@ from polkit.verifier import Calibration, verify
 
 @exercise("6.1", 1, "At the paper's k no measurement shows the difference; at k = 2 the printed sum is zero.")
 def off_by_one(answer: object) -> str:
-    k = 100
-    right = k / (k - 2)
+    right = 100 / 98  # k / (k - 2) at k = 100
     traps = {
         1 / right: "Turn the fraction over: how many times the printed sum is the corrected one?",
-        k - 1: "That is the difference; a factor is asked.",
+        99: "That is the difference; a factor is asked.",
         10 / 8: "That is the factor at k = 10.",
     }
     return wrong_number(answer, right, "times the printed sum", within=1e-3, traps=traps)
@@ -42,12 +41,12 @@ def wrong_carry(answer: Callable, count: int, momentum: float) -> str:
     right = [sum(momentum**later for later in range(count - i)) for i in range(count)]
     if np.allclose(values, right):
         return ""
+    here = f"For k = {count}, μ = {momentum:g}"
     usual = {
         "the order is reversed: which gradient has the most steps left to move the weights?": right[::-1],
         "momentum is left out: a gradient goes on moving the weights after its own step.": [1.0] * count,
         "every gradient is carried for ever; the interval ends.": [1 / (1 - momentum) if momentum < 1 else 0] * count,
     }
-    here = f"For k = {count}, μ = {momentum:g}"
     for why, others in usual.items():
         if np.allclose(values, others):
             return f"{here} {why}"
@@ -94,11 +93,10 @@ def within_threshold(answer: object, *, bounds: pd.DataFrame, threshold: float, 
 @exercise("6.5", 2, "The printed test asks for a much finer path than the verifier, and there l∞ decides, not cos.")
 def printed_line_23(answer: object, *, spoof: Proof, final: Checkpoint, calibration: Calibration) -> str:
     defaults = {name: value.default for name, value in inspect.signature(attack_3).parameters.items()}
-    ends = spoof.checkpoint(0).weights, final.weights
-    interval = calibration.task.checkpoint_interval
+    first, interval = spoof.checkpoint(0), calibration.task.checkpoint_interval
 
     def shortest(share: float) -> int:
-        return interval * least_pieces(*ends, calibration.scaled(share).thresholds["weights"])
+        return interval * least_pieces(first, final, calibration.scaled(share).thresholds["weights"])
 
     limit = defaults["movement_limit"]
     right = shortest(limit * (1 - defaults["reserve"]))
@@ -124,6 +122,3 @@ def cheaper_spoof(answer: object, *, final: Checkpoint, calibration: Calibration
         return f"It takes {share:.2f} of the operations of this chapter's spoof."
     verdict = verify(answer, calibration, top_q="all", remember=True)
     return "" if verdict.accepted else f"It is cheap enough, but rejected: {verdict.reasons[0]}."
-
-
-EXERCISES = (off_by_one, carried_gradients, which_meter, within_threshold, printed_line_23, cheaper_spoof)

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 import pandas as pd
 
 from polkit.adversary import sorted_initialisation
+from polkit.book.course.chapter_05 import least_pieces
 from polkit.book.course.checking import exercise, wrong_choice, wrong_function, wrong_number, wrong_numbers
-from polkit.book.course.straight import least_pieces
 from polkit.experiments.window import window, window_edges
 from polkit.training import Checkpoint, Task
 from polkit.training.task import CIFAR10
@@ -68,9 +68,9 @@ def room_in_the_paper(answer: object) -> str:
 
 @exercise("7.4", 3, "W_0, W_T and δ give the least T' beforehand, but not how far the batches move the model.")
 def least_lengths(answer: object, *, task: Task, final: Checkpoint, calibration: Calibration) -> str:
-    k, first = task.checkpoint_interval, sorted_initialisation(task, final, 0).weights  # as `path_errors` begins
+    k, first = task.checkpoint_interval, sorted_initialisation(task, final, 0)  # as `path_errors` begins
     limits = {scale: calibration.scaled(scale).thresholds["weights"] for scale in (0.25, 0.5, 1.0, 3.0, 1000.0)}
-    cases = ((scale, k * least_pieces(first, final.weights, allowed), k) for scale, allowed in limits.items())
+    cases = ((scale, k * least_pieces(first, final, allowed), k) for scale, allowed in limits.items())
     return wrong_function(answer, "the multiple of δ", wrong_length, cases)
 
 
@@ -93,6 +93,3 @@ def two_counts(answer: object, *, task: Task) -> str:
     swapped = "These two stand in the wrong order: which count makes the spoof cheaper?"
     right = {jointly: one, singly: each}
     return wrong_numbers(answer, right, "times δ", within=0.02, traps=traps, swapped=swapped)
-
-
-EXERCISES = (edges_of_two, what_narrows, room_in_the_paper, least_lengths, two_counts)

@@ -33,9 +33,8 @@ def for_both(answer: object, *, judged: Mapping[str, Verdict], calibration: Cali
         if above[name]:
             stage = sum(edge <= above[name][0] for edge in edges)
             return f"{name}: {len(above[name])} intervals are above their stage's δ, the first in stage {stage}."
-    return (
-        "" if above["even path"] else "The even path passes as well: the other two do not need such loose thresholds."
-    )
+    too_loose = "The even path passes as well: the other two do not need such loose thresholds."
+    return "" if above["even path"] else too_loose
 
 
 @exercise("8.2", 2, "m stages cost 0.9 m times the steps, and never more than m: the first keeps its share.")
@@ -56,9 +55,7 @@ def wrong_factor(answer: Callable, stages: int) -> str:
 
 
 @exercise("8.3", 2, "Even without data a spoof errs by about the last stage's δ: its learning rate never drops.")
-def decay_alone(
-    answer: object, *, task: Task, final: Checkpoint, calibration: Calibration, scales: Sequence[float]
-) -> str:
+def decay_alone(answer: object, *, task: Task, final: Checkpoint, calibration: Calibration, scales: Sequence) -> str:
     moved, allowed = "what weight decay does", "the last stage's δ"
     nothing = {name: value * 0 for name, value in final.weights.items()}
     length = distances(final.weights, nothing)["l2"]
@@ -124,6 +121,3 @@ def wrong_pace(answer: Callable, edges: tuple[float, ...], scales: tuple[float, 
     worst = missed.argmax()
     here = f"{case}, after {shares[worst]:.0%} of the steps, it is {found[worst]:.3g} of the way"
     return f"{here}: each interval of a stage must use the same share of its own δ as those of any other."
-
-
-EXERCISES = (for_both, factor_of_stages, decay_alone, what_a_root_tells, walked_pace)

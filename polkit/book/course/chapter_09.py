@@ -150,6 +150,3 @@ def paid_by_the_prover(answer: object) -> str:
         "g": "the momentum stands in the checkpoint already; the verifier compares one tensor more.",
     }
     return wrong_choice(answer, {"b", "d", "e"}, why_not)
-
-
-EXERCISES = (shut_out, draws_needed, pushing_momentum, fewest_defences, from_checkpoints_alone, paid_by_the_prover)

@@ -1,11 +1,9 @@
 """Data to plotly figures, each with a summary in words."""
 
 from polkit.book.figures.attacks import corollary_figure, cost_figure, images_figure, order_figure, trace_figure
+from polkit.book.figures.defences import editor_figure, matrix_figure, proving_figure, stages_figure, standing_figure
 from polkit.book.figures.drawing import Figure
-from polkit.book.figures.matrix import matrix_figure, standing_figure
 from polkit.book.figures.primer import growth_figure, size_figure, surface_figure
-from polkit.book.figures.proving import proving_figure
 from polkit.book.figures.results import scaling_figure
-from polkit.book.figures.stages import editor_figure, stages_figure
 from polkit.book.figures.verification import verdict_figure
 from polkit.book.figures.windows import grid_figure, judged_window_figure, map_figure, window_figure

@@ -126,8 +126,5 @@ def order_figure(first: Tensor, fresh: Tensor, final: Tensor, tensor: str) -> Fi
         points(plot, f"{name} draw", target[chosen], values[chosen], colour, symbol, 6)
         correlation[name] = float(np.corrcoef(target, values)[0, 1])
     styled(plot, f"{tensor}: the same kind of draw, dealt out in another order", "value in W_T", "value in W_0")
-    return Figure(
-        plot,
-        f"the correlation with W_T is {correlation['sorted']:.2f} for the sorted draw and {correlation['fresh']:.2f} "
-        "for a fresh one, although both hold values from the same distribution.",
-    )
+    said = f"is {correlation['sorted']:.2f} for the sorted draw and {correlation['fresh']:.2f} for a fresh one"
+    return Figure(plot, f"the correlation with W_T {said}, although both hold values from the same distribution.")

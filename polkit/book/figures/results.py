@@ -18,14 +18,8 @@ NAMES = {
     "borrowed_momentum": "borrowed momentum",
 }
 QS = {"one": "1", "most": "⌊S/k⌋"}
-SHOWN = {
-    "l1": "error in l1 / d_ref",
-    "l2": "error in l2 / d_ref",
-    "linf": "error in l∞ / d_ref",
-    "cos": "error in cos / d_ref",
-    "wall_seconds": "seconds / the proof's",
-    "stored_bytes": "bytes / the proof's",
-}
+SHOWN = {name: f"error in {name.replace('inf', '∞')} / d_ref" for name in DISTANCES}
+SHOWN |= {"wall_seconds": "seconds / the proof's", "stored_bytes": "bytes / the proof's"}
 LINES = {  # of the attack, interpolation only, the proof and δ
     "color_discrete_sequence": (BLUE, GREEN, BLACK, ORANGE),
     "line_dash_sequence": ("solid", "dot", "dash", "dash"),
@@ -43,10 +37,7 @@ def chosen(averages: pd.DataFrame, value: str, **setting) -> pd.DataFrame:
 
 
 def curves(rows: pd.DataFrame, x: str, y: str, by: str, **settings) -> go.Figure:
-    """A line for each value of the column `by`; with facet_col, in several plots that each have their own heights.
-
-    settings: of `plotly.express.line`
-    """
+    """`plotly.express.line`, a line for each value of `by`; with facet_col, plots that each have their own heights."""
     looks = {"color_discrete_sequence": COLOURS, "line_dash_sequence": DASHES, "symbol_sequence": SHAPES} | settings
     plot = px.line(rows, x=x, y=y, color=by, line_dash=by, symbol=by, template=LOOK, **looks)
     plot.for_each_annotation(lambda title: title.update(text=title.text.partition("=")[2], font_size=16))
@@ -57,7 +48,7 @@ def curves(rows: pd.DataFrame, x: str, y: str, by: str, **settings) -> go.Figure
 def lengths_figure(averages: pd.DataFrame, attack: str, task: str, *, half: str = "", top_q: str = "most") -> Figure:
     """Figures 2-9, (a) to (f): four errors, seconds and bytes over T', with the proof's as a line.
 
-    Bars span the deviation over the repeats. Seconds and bytes are divided by the proof's.
+    Bars span the deviation over the repeats.
 
     half: of the adversary, where they have other images than the prover
     top_q: `one`, or `most` for ⌊S/k⌋

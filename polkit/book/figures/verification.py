@@ -27,8 +27,6 @@ def verdict_figure(
 
     verdict: with every interval replayed
     threshold_scale: what δ is multiplied with
-    top_q: Q
-    parts: what is compared
     guess: the reader's step, drawn as a line
     """
     worst = worst_ratios(verdict, calibration, parts)

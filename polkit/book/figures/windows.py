@@ -103,13 +103,6 @@ def map_figure(
     star(plot, spoof_steps, threshold_scale, "the chosen point", BLACK)
     styled(plot, "Where spoofing passes and pays", "T', steps of the spoof", "δ (× the calibrated one)", height=480)
     logarithmic(logarithmic(plot, "x"))
-    return Figure(plot, _map_in_words(table, break_even, spoof_steps, threshold_scale))
-
-
-def _map_in_words(
-    table: pd.DataFrame, break_even: Mapping[str, float], spoof_steps: float, threshold_scale: float
-) -> str:
-    """What holds at the chosen point and by which margin."""
     row = table[table["spoof_steps"] == spoof_steps].iloc[0]
     ratio = row["error_over_threshold"] / threshold_scale
     fine = f"passes, {spoken(1 / ratio)} times finer than δ needs" if ratio <= 1 else f"fails, {spoken(ratio)} δ long"
@@ -121,7 +114,7 @@ def _map_in_words(
     open_to = [attack for attack, length in break_even.items() if len(fits) and fits.min() < length]
     shortest = f"from T' = {fits.min()}" if len(fits) else "at no length shown"
     said += [f"at this δ a path passes {shortest}", f"some such length pays for {', '.join(open_to) or 'nobody'}"]
-    return f"{'; '.join(said)}."
+    return Figure(plot, f"{'; '.join(said)}.")
 
 
 def grid_figure(grid: pd.DataFrame, boundary: pd.Series, break_even: pd.DataFrame) -> Figure:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from polkit.book.figures.defences import standing_figure
 from polkit.book.figures.drawing import Figure
-from polkit.book.figures.matrix import standing_figure
 from polkit.book.panels.parts import Panel
 from polkit.book.panels.sliders import chooser
 from polkit.experiments.matrix import PUBLISHED, accepted_by_all

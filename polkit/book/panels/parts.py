@@ -83,18 +83,11 @@ class Prediction(View):
 class Panel(View):
     """Sliders above a figure that they redraw. What goes wrong in draw or compute is said in the panel.
 
-    A new panel needs sliders and two functions, of which the second may be left out:
-
-        def draw(data, **values) -> Figure               # whenever a slider moves, so it must be quick
-        def compute(data, progress, **values) -> data    # when Run is pressed; calls progress(done, total) at times
-
-        Panel("size", {"interval": interval_slider(10, [5, 20])}, draw, data=[], compute=compute, on_run=["interval"])
-
     name: its class is `polkit-panel-NAME`
     sliders: name of a value -> its widget
-    draw: shows data for these values, and for `guess` (None until it is kept) if there is a prediction
+    draw: draw(data, **values) -> Figure, quick; with a prediction, `guess` (None until it is kept) is among the values
     data: what draw and compute are given first; later, what compute has returned
-    compute: runs in a thread of its own; returns the new data
+    compute: compute(data, progress, **values) -> data, in a thread when Run is pressed; calls progress(done, total)
     on_run: values that reach draw only when Run has been pressed
     cannot_run: takes the values and says why they cannot be run, or ""
     large: for a hall
@@ -204,11 +197,7 @@ def _button(name: str, tooltip: str, press: Callable[[], None], **settings) -> w
 
 
 def settled(read: Callable[[], Any]) -> Any:
-    """What is read once it has stood still; to be called in a thread.
-
-    A browser sends a click at once, a slider's last value only when the kernel has acknowledged the one before: on a
-    busy machine Run overtook two presses of an arrow key.
-    """
+    """What is read once it has stood still, to be called in a thread: a click can overtake a slider's last value."""
     before, values = None, read()
     while values != before:
         time.sleep(SETTLING_SECONDS)

@@ -29,8 +29,7 @@ def surface_panel(
     grid: as in `surface_figure`
     training: k -> (path, replayed ends, δ)
     forgery: number of pieces -> (checkpoints, errors)
-    intervals: the k to choose from
-    interval, steps: k and the number of pieces at first
+    interval, steps: k, one of the intervals, and the number of pieces at first
     """
     sliders = {
         "threshold_scale": delta_slider(),
@@ -41,8 +40,7 @@ def surface_panel(
     def draw(_: None, *, guess: float | None, threshold_scale: float, interval: int, pieces: int) -> Figure:
         (path, replayed, threshold), (forged, errors) = training(interval), forgery(pieces)
         delta = threshold * threshold_scale
-        shown = {"interval": interval, "threshold": delta, "forged_errors": errors}
-        figure = surface_figure(grid, path, replayed, forged, **shown)
+        figure = surface_figure(grid, path, replayed, forged, interval=interval, threshold=delta, forged_errors=errors)
         guessed = "" if guess is None else f" You predicted that {guess:.0f} pieces would be needed."
         return replace(figure, summary=f"k = {interval}, δ = {spoken(delta)}: {figure.summary}{guessed}")
 
@@ -54,7 +52,6 @@ def growth_panel(growth: pd.DataFrame, reference: float, *, interval: int, predi
 
     growth: from `error_growth`
     reference: d_ref
-    prediction: of an error after the most steps
     """
 
     def draw(rows: pd.DataFrame, *, guess: float | None, interval: int) -> Figure:

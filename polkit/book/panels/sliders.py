@@ -16,10 +16,7 @@ def control(kind: type[w.Widget], name: str, label: str, tooltip: str | None = N
 
 
 def number_slider(value: float, least: float, most: float, label: str, name: str) -> w.Widget:
-    """Any positive number on a logarithmic scale; least and most are powers of ten.
-
-    The value is rounded up to what the slider can show, or a browser would do so by itself.
-    """
+    """A positive number on a logarithmic scale, rounded up to what a browser can show; least, most: powers of ten."""
     value = 10 ** (math.ceil(round(math.log10(value) * 50, 6)) / 50)
     scale = {"min": least, "max": most, "step": 0.02, "readout_format": ".3g"}
     return control(w.FloatLogSlider, name, label, label, value=value, **scale)
@@ -39,8 +36,7 @@ def top_q_slider(value: int, most: int) -> w.Widget:
 
 def steps_slider(value: int, least: int, most: int, step: int, label: str = "T' (steps)") -> w.Widget:
     """T', in steps of the spoof."""
-    scale = {"min": least, "max": most, "step": step}
-    return control(w.IntSlider, "steps", label, "length of the spoof", value=value, **scale)
+    return control(w.IntSlider, "steps", label, "length of the spoof", value=value, min=least, max=most, step=step)
 
 
 def length_slider(value: int, options: Iterable[int]) -> w.Widget:

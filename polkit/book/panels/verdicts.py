@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from polkit.book.figures.defences import editor_figure
 from polkit.book.figures.drawing import Figure, spoken
-from polkit.book.figures.stages import editor_figure
 from polkit.book.figures.verification import verdict_figure
 from polkit.book.panels.parts import Panel, Prediction, too_long
 from polkit.book.panels.sliders import delta_slider, interval_slider, number_slider, steps_slider, top_q_slider
@@ -77,12 +77,10 @@ def attack_panel(
 
     forge: an attack, called as forge(final, task, spoof_steps=…, calibration=…, progress=…)
     judged: the spoof that is shown first
-    most_steps: the largest T'
     intervals: the k to choose from; without them k stays as it is
     growth: of the honest error with k (`error_growth`), by which δ is scaled
     """
-    task = judged.calibration.task
-    k = task.checkpoint_interval
+    task, k = judged.calibration.task, judged.calibration.task.checkpoint_interval
     q = max(most_intervals(judged.verdict), task.steps_per_epoch // k)
     sliders = {
         "threshold_scale": delta_slider(),
@@ -91,10 +89,9 @@ def attack_panel(
     }
     if intervals:
         sliders["interval"] = interval_slider(k, intervals)
-    seconds = judged.spoof.cost().wall_seconds / judged.spoof.steps
 
     def cannot_run(*, spoof_steps: int, **_) -> str:
-        return too_long(seconds, spoof_steps, k)
+        return too_long(judged.spoof.cost().wall_seconds / judged.spoof.steps, spoof_steps, k)
 
     def compute(_: Judged, progress: Progress, *, spoof_steps: int, interval: int = k, **others) -> Judged:
         known = judged.calibration if interval == k else calibration_for_interval(judged.calibration, growth, interval)
@@ -123,14 +120,12 @@ def stages_panel(
     costs: dict[str, float],
     prediction: Prediction,
 ) -> Panel:
-    """An editor of stage-dependent thresholds: one multiple of δ for each stage; verdicts, and the path that keeps to
-    these thresholds with its length and cost, at once.
+    """An editor of thresholds by stage; verdicts, and length and cost of the path that keeps to them, at once.
 
     edges: where each stage begins, as a share of the steps
     scales: the multiples to start with
     shortest: T' of the shortest evenly divided path within the one δ
     costs: attack -> c
-    prediction: of the factor by which T' grows
     """
     sliders = {
         f"stage_{number}": number_slider(scale, -4, 1, f"δ, stage {number} (×)", f"stage-{number}")
@@ -138,8 +133,8 @@ def stages_panel(
     }
 
     def draw(found: dict[str, Verdict], *, guess: float | None, **chosen: float) -> Figure:
-        path = {"edges": edges, "scales": list(chosen.values()), "shortest": shortest, "costs": costs}
-        figure = editor_figure(found, calibration, **path)
+        path = {"scales": list(chosen.values()), "shortest": shortest, "costs": costs}
+        figure = editor_figure(found, calibration, edges=edges, **path)
         said = "" if guess is None else f"; you predicted × {guess:g}"
         return replace(figure, summary=f"{figure.summary.removesuffix('.')}{said}.")
 

@@ -8,16 +8,8 @@ import pandas as pd
 
 from polkit.book.figures.drawing import Figure
 from polkit.book.figures.windows import map_figure, window_figure
+from polkit.book.panels import sliders as controls
 from polkit.book.panels.parts import Panel, Prediction, too_long
-from polkit.book.panels.sliders import (
-    chooser,
-    delta_slider,
-    interval_slider,
-    length_slider,
-    number_slider,
-    steps_slider,
-    top_q_slider,
-)
 from polkit.experiments.noise import calibration_for_interval
 from polkit.experiments.window import Attempt, attempt, path_errors, spoof_lengths, window
 from polkit.proof import Proof
@@ -51,18 +43,16 @@ def window_panel(
 
     forgers: attack -> function, called as in `attack_panel`
     costs: attack -> c, updates per step of the spoof
-    attempts: the spoofs that are shown first
-    growth: of the honest error with k (`error_growth`), by which δ is scaled for another k
-    intervals: the k to choose from
+    growth: of the honest error with k (`error_growth`), by which δ is scaled for another k of the intervals
     """
     task = calibration.task
     k, largest_q = task.checkpoint_interval, max(1, task.steps_per_epoch // task.checkpoint_interval)
     sliders = {
-        "threshold_scale": delta_slider(),
-        "top_q": top_q_slider(largest_q, largest_q),
-        "attack": chooser("attack", forgers),
-        "spoof_steps": steps_slider(14 * k, k, 40 * k, k),
-        "interval": interval_slider(k, intervals),
+        "threshold_scale": controls.delta_slider(),
+        "top_q": controls.top_q_slider(largest_q, largest_q),
+        "attack": controls.chooser("attack", forgers),
+        "spoof_steps": controls.steps_slider(14 * k, k, 40 * k, k),
+        "interval": controls.interval_slider(k, intervals),
     }
     first = Tried(tuple(attempts), path_errors(task, final, spoof_lengths(k, task.steps)), calibration)
 
@@ -96,20 +86,18 @@ def map_panel(final: Checkpoint, calibration: Calibration, costs: Mapping[str, f
     """Whether a spoof passes and pays, over δ, k, the length T of the honest proof and T', all at once. Closed form.
 
     costs: attack -> c, updates per step of the spoof
-    growth: of the honest error with k, of one source (`error_growth`); δ is scaled by it for another k, so that only
-        the k that were measured can be chosen
+    growth: of the honest error with k, of one source (`error_growth`), by which δ is scaled for the k it has
     """
-    task = calibration.task
-    k = task.checkpoint_interval
+    task, k = calibration.task, calibration.task.checkpoint_interval
     known = {each: calibration_for_interval(calibration, growth, each) for each in growth["steps"].unique().tolist()}
     known[k] = calibration
     # A path of T' = n k is as fine for every k: its spacing follows from the number n of its intervals.
     errors = path_errors(task, final, spoof_lengths(1, 100 * task.steps // k, 150) * k)
     sliders = {
-        "threshold_scale": delta_slider(),
-        "interval": interval_slider(k, known),
-        "length_scale": number_slider(1.0, -1, 2, "T (×)", "length"),
-        "spoof_steps": length_slider(14 * k, spoof_lengths(k, 100 * task.steps, 200)),
+        "threshold_scale": controls.delta_slider(),
+        "interval": controls.interval_slider(k, known),
+        "length_scale": controls.number_slider(1.0, -1, 2, "T (×)", "length"),
+        "spoof_steps": controls.length_slider(14 * k, spoof_lengths(k, 100 * task.steps, 200)),
     }
 
     def draw(_: None, *, threshold_scale: float, interval: int, length_scale: float, spoof_steps: int) -> Figure:
@@ -126,8 +114,7 @@ def map_panel(final: Checkpoint, calibration: Calibration, costs: Mapping[str, f
 
 
 def with_row(errors: pd.DataFrame, spoof_steps: int) -> pd.DataFrame:
-    """The table of `path_errors` with one length more, read off between its neighbours: every distance is a power of
-    the length there, nearly."""
+    """`path_errors` with one length more, interpolated: between neighbours each distance is nearly a power of it."""
     if spoof_steps in set(errors["spoof_steps"]):
         return errors
     steps = np.log(errors["spoof_steps"])
