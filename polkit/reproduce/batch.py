@@ -18,10 +18,11 @@ from distributed import Client, LocalCluster, as_completed, get_worker
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from polkit.book.chapters import drop_progress
+from polkit.book.chapters import drop_progress, shown_data
 from polkit.experiments.published import find_notebooks
 from polkit.proof import made_alone, sweep, write_text_whole
-from polkit.reproduce.records import Record, measured, read_record, write_record
+from polkit.reproduce.measure import MEASUREMENT_TYPE
+from polkit.reproduce.records import Record, read_record, write_record
 from polkit.reproduce.runs import Run, planned_runs
 from polkit.training import polkit_home
 
@@ -152,11 +153,11 @@ def execute(run: Run, source: str) -> tuple[Record, str]:
             error = f"DeadKernelError: {problem}"
         notebook = nbformat.read(executed, as_version=4)
     drop_progress(notebook)
-    values = None if error else measured(notebook)
-    if values is None:
+    found = [dict(data[MEASUREMENT_TYPE]) for data in shown_data(notebook) if MEASUREMENT_TYPE in data]
+    if not found:
         error = error or "the notebook ended without a measurement"
-    seconds, status = time.perf_counter() - begun, "failed" if error else "finished"
-    record = Record(run.experiment, dict(run.parameters), status, error, values or {}, seconds)
+    outcome = ("failed", error, {}) if error else ("finished", None, found[0])
+    record = Record(run.experiment, dict(run.parameters), *outcome, time.perf_counter() - begun)
     return record, nbformat.writes(notebook)
 
 
