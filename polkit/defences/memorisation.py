@@ -26,8 +26,7 @@ def memorisation(proof: Proof, task: Task, conditions: Conditions, starts: Seque
     test between the two groups: standard normal if the batches have nothing to do with the update, NaN without others.
 
     Choi et al. compare the training set with held-back data; here both groups are training data, since a straight path
-    too leads to a model that knows those better. Normalisation takes the statistics of both groups together, since
-    running means lag behind. Raises ProofError if no augmentation was recorded.
+    too leads to a model that knows those better. Raises ProofError if no augmentation was recorded.
     """
     conditions = conditions.replace(augmentation="replay")
     data, rows = recorded_data(proof, conditions), []
@@ -85,7 +84,7 @@ def _shown(learner: Learner, data: Recorded, start: int, used: np.ndarray, other
 
 @torch.no_grad()
 def _losses(learner: Learner, checkpoint: Checkpoint, images: Tensor, labels: Tensor) -> np.ndarray:
-    learner.load(checkpoint)
+    learner.load(checkpoint)  # normalised by the statistics of both groups together, since running means lag behind
     logits = learner.model(normalise(learner.task, images).contiguous(memory_format=torch.channels_last))
     return F.cross_entropy(logits, labels, reduction="none").double().cpu().numpy()
 

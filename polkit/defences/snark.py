@@ -58,8 +58,7 @@ def proof_holds(keys: Keys, proof: bytes, before: np.ndarray, batch: Batch, afte
             raise FileNotFoundError(f"{file} is missing: remove {keys.folder} and run setup again")
     with tempfile.TemporaryDirectory() as name:
         stated = Path(name, "proof.json")
-        instances = _instances(before, batch, after)
-        stated.write_text(json.dumps({"instances": [instances], "proof": list(proof)}))
+        stated.write_text(json.dumps({"instances": [_instances(before, batch, after)], "proof": list(proof)}))
         try:
             return bool(load_ezkl().verify(str(stated), *map(str, files)))
         except RuntimeError:  # how ezkl says no

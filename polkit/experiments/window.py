@@ -53,9 +53,8 @@ def spoof_lengths(interval: int, most: int, count: int = 60) -> np.ndarray:
 
 def path_errors(task: Task, final: Checkpoint, spoof_steps: Sequence[int], *, seed: int = 0) -> pd.DataFrame:
     """What a verifier would measure if every forged batch left the weights exactly where they were: a row per T'."""
-    first = sorted_initialisation(task, final, seed)
     pieces = [max(1, round(int(steps) / task.checkpoint_interval)) for steps in spoof_steps]
-    spacing = path_spacing(first.weights, final.weights, pieces)
+    spacing = path_spacing(sorted_initialisation(task, final, seed).weights, final.weights, pieces)
     return pd.DataFrame({"spoof_steps": np.asarray(spoof_steps, dtype=int)}).join(spacing)
 
 
@@ -117,11 +116,10 @@ def beside_proofs(runs: pd.DataFrame) -> pd.DataFrame:
 def spoof_rows(
     runs: pd.DataFrame, *, replayed: str = "all", parts: Sequence[str] = ("weights",), threshold_scale: float = 1.0
 ) -> pd.DataFrame:
-    """The runs of II, III and interpolation only that made a spoof as the prover would, before the verifier's δ.
+    """The runs of ATTACKS that made a spoof as the prover would. replayed: "one" an epoch, "most" (⌊S/k⌋) or "all".
 
-    replayed: "one" interval of an epoch, "most" (⌊S/k⌋) or "all"
-    Columns attack, seed, spoof_steps, steps (T), ratio (largest error over δ), binding (the distance in which it is),
-    accepted, cost and seconds (shares of the proof's), threshold.* (calibrated δ as a share of d_ref).
+    steps: T; ratio, binding: the largest error over δ, and the distance in which it is
+    cost, seconds: shares of the proof's; threshold.…: the calibrated δ as a share of d_ref
     """
     made = beside_proofs(runs[runs["task"] == "digits"])
     own = made.filter(regex="^(attack|off_path|adversary_)").query(f"attack in {list(ATTACKS)} and {OWN}")
@@ -152,8 +150,7 @@ def closed_window(
 ) -> pd.DataFrame:
     """The table of `window` for T' of any length, as the mean over the published trainings.
 
-    Between and beyond the published lengths every distance is taken as a power of T', which cos is only nearly.
-    break_even: the T' that costs what the proof costs
+    Every distance counts as a power of T', which cos is only nearly. break_even: the T' that costs as much as the proof
     """
     needed = []
     for _, rows in _over_threshold(spoofs, paths).groupby("seed"):
@@ -185,9 +182,8 @@ def agreement(grid: pd.DataFrame) -> pd.DataFrame:
     counts = grid.groupby("attack", sort=False)[["repeats", "agree", "measured", "closed_form"]].sum().rename_axis(None)
     apart, surplus = counts["repeats"] - counts["agree"], counts["closed_form"] - counts["measured"]
     table = pd.DataFrame({"cells": counts["repeats"], "agree": counts["agree"] / counts["repeats"]})
-    table["only the closed form accepts"] = (apart + surplus) // 2
-    table["only the spoof itself is accepted"] = (apart - surplus) // 2
-    return table
+    alone = {"only the closed form accepts": apart + surplus, "only the spoof itself is accepted": apart - surplus}
+    return table.assign(**{name: doubled // 2 for name, doubled in alone.items()})
 
 
 def above_the_path(spoofs: pd.DataFrame, paths: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@ measured, whether the claim holds, and by which rule; None where these runs cann
 
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 
 import pandas as pd
 
@@ -212,15 +213,14 @@ def table_beside(averages: pd.DataFrame, place: str, tasks: list[str], spoof_ste
         columns.setdefault((f"{row.task} (paper)", row.party), {})[row.quantity] = _text(row.value, row.deviation)
     second = place == "Table II"
     attack = {"attack": "attack_2", "spoof_steps": spoof_steps} if second else {"attack": "attack_1"}
-    for task in tasks:
-        for (quantity, party), value in (TABLE_2 if second else TABLE_3).items():
-            maker = {"experiment": "honest"} if party == "proof" else {"experiment": "spoof", **attack}
-            rows = chosen(averages, value, task=task, **maker)
-            if rows.empty:
-                raise ValueError(f"there is no {value} of {maker} on {task} for {place}")
-            spread = chosen(averages, f"{value}.deviation", task=task, **maker)["mean"] if second else rows["deviation"]
-            text = _text(rows["mean"].iloc[0], spread.iloc[0])
-            columns.setdefault((f"{task} (here)", party), {})[quantity] = text
+    for task, ((quantity, party), value) in product(tasks, (TABLE_2 if second else TABLE_3).items()):
+        maker = {"experiment": "honest"} if party == "proof" else {"experiment": "spoof", **attack}
+        rows = chosen(averages, value, task=task, **maker)
+        if rows.empty:
+            raise ValueError(f"there is no {value} of {maker} on {task} for {place}")
+        spread = chosen(averages, f"{value}.deviation", task=task, **maker)["mean"] if second else rows["deviation"]
+        text = _text(rows["mean"].iloc[0], spread.iloc[0])
+        columns.setdefault((f"{task} (here)", party), {})[quantity] = text
     return pd.DataFrame(columns)
 
 
