@@ -5,7 +5,7 @@ import pytest
 
 import polkit as pk
 from polkit.book.figures.results import drawn_figures
-from polkit.experiments.published import paper_data, published, read_results
+from polkit.experiments.published import paper_data, published
 from polkit.reproduce import judged_claims, tidy_runs
 from polkit.reproduce.claims import RULES, filled_tables, table_beside
 from polkit.reproduce.records import averaged
@@ -113,7 +113,7 @@ def test_the_papers_numbers_are_the_papers():
 
 
 def test_tables_2_and_3_stand_beside_the_papers():
-    averages = read_results(published("digits"))["averages"]
+    averages = published("digits/averages")
     second = table_beside(averages, "Table II", ["digits"], 140)
     assert second.loc["loss", ("cifar10 (paper)", "before")] == "0.4300 ± 0.1800"
     assert second.loc["squared gradient norm", ("cifar10 (paper)", "after")] == "0.1200 ± 0.0500"

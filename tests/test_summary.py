@@ -24,7 +24,7 @@ from polkit.experiments.matrix import (
     repeats_of,
     spoof_names,
 )
-from polkit.experiments.published import published, read_matrix, read_presets, read_results
+from polkit.experiments.published import published, published_folder
 from polkit.reproduce import judged_claims, reproduce, summarise
 from polkit.reproduce.claims import RULES
 from polkit.reproduce.records import averaged, write_record
@@ -37,29 +37,28 @@ SMALL = {"epochs": 10, "train_size": 640, "checkpoint_interval": 5}
 
 
 def test_the_colour_run_names_its_images_by_no_path():
-    folder = published("folder-32x32")
-    tables = read_results(folder)
-    assert set(tables["runs"]["task"]) == {"folder:colour"}
-    assert set(tables["runs"]["precision"]) == {"bf16"}
-    assert {"interpolation_only", "attack_2"} <= set(tables["runs"]["attack"])
+    runs, folder = published("folder-32x32/runs"), published_folder() / "folder-32x32"
+    assert set(runs["task"]) == {"folder:colour"}
+    assert set(runs["precision"]) == {"bf16"}
+    assert {"interpolation_only", "attack_2"} <= set(runs["attack"])
     assert "/" not in "".join((folder / name).read_text() for name in ("runs.csv", "averages.csv"))
 
 
 def test_published_results_are_whole_and_name_their_machine():
-    results, made_on = read_results(published()), json.loads((published() / "made_on.json").read_text())
-    repeats = read_matrix(published())["matrix"]["repeats"].max()
-    assert len(results["runs"]) + repeats == made_on["runs"]
+    runs, known, claims = (published(f"digits/{name}") for name in ("runs", "averages", "claims"))
+    made_on = json.loads((published_folder() / "digits" / "made_on.json").read_text())
+    repeats = published("digits/matrix")["repeats"].max()
+    assert len(runs) + repeats == made_on["runs"]
     assert {"processor", "cores", "gpu", "system"} == set(made_on["machines"][0])
-    assert set(results["claims"]["claim"]) == set(RULES)
-    repeated = averaged(results["runs"])
-    known = results["averages"]
+    assert set(claims["claim"]) == set(RULES)
+    repeated = averaged(runs)
     assert len(repeated) == len(known)
     np.testing.assert_allclose(repeated["mean"], known["mean"], rtol=1e-4)
-    assert judged_claims(results["runs"])["holds"].tolist() == results["claims"]["holds"].tolist()
+    assert judged_claims(runs)["holds"].tolist() == claims["holds"].tolist()
 
 
 def test_the_readme_shows_the_published_results():
-    for place, table in tables(published()).items():
+    for place, table in tables().items():
         assert shown_in(ROOT / "README.md", place) == table
 
 
@@ -147,8 +146,6 @@ def test_the_matrix_counts_in_how_many_repeats_a_folder_was_accepted(tmp_path):
     with pytest.raises(KeyError, match="the matrix of digits has no cell 'Attack IV' × 'recommended'"):
         never(cells, "Attack IV", "recommended")
     assert matrix_tables([]) == {}
-    with pytest.raises(FileNotFoundError, match="polkit reproduce matrix --publish"):
-        read_matrix(tmp_path)
 
 
 def test_honest_proofs_before_every_verifier_are_counted_by_machine(tmp_path):
@@ -171,16 +168,14 @@ def test_honest_proofs_before_every_verifier_are_counted_by_machine(tmp_path):
     summarise(tmp_path / "out", tmp_path / "published")
     assert not (tmp_path / "published" / "runs.csv").exists()
     assert json.loads((tmp_path / "published" / "made_on_presets.json").read_text())["runs"] == 2
-    found = read_presets(tmp_path / "published")
-    assert len(found["presets"]) == 2 * (3 + 1)
-    assert found["presets"]["loose"].dropna().tolist() == [0.1, 0.3]
-    costs = costs_of_verifiers(found["verifiers"])
+    presets = published(tmp_path / "published" / "presets")
+    assert len(presets) == 2 * (3 + 1)
+    assert presets["loose"].dropna().tolist() == [0.1, 0.3]
+    costs = costs_of_verifiers(published(tmp_path / "published" / "verifiers"))
     assert costs.index.tolist() == list(VERIFIERS)
     assert costs.loc["recommended"].tolist() == [0.5, 0.4, "0 / 2", "1 / 2"]
     assert costs.loc["all"].tolist() == [0.5, 0.4, "0 / 2", ""]
     assert presets_tables([]) == {}
-    with pytest.raises(FileNotFoundError, match="polkit reproduce presets --publish"):
-        read_presets(tmp_path)
 
 
 def test_a_batch_without_spoofs_leaves_the_papers_results_as_they_are(tmp_path):
@@ -209,8 +204,8 @@ def test_runs_of_different_settings_are_not_averaged(tmp_path):
 def test_a_batch_without_records_has_no_summary(tmp_path, capsys):
     summarise(tmp_path)
     assert "has no finished record yet" in capsys.readouterr().out
-    with pytest.raises(FileNotFoundError, match=r"has no runs\.csv: `polkit reproduce --publish"):
-        read_results(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"runs\.csv is missing: `polkit reproduce --publish"):
+        published(tmp_path / "runs")
 
 
 def test_real_experiments_leave_every_value_that_the_claims_and_figures_read(tmp_path, capsys):
@@ -218,22 +213,21 @@ def test_real_experiments_leave_every_value_that_the_claims_and_figures_read(tmp
     results = ["table-2", "table-3", "figure-5", "figure-8", "figure-10", "figure-11", "matrix", "presets"]
     assert reproduce(results, **settings) == 0
     summarise(tmp_path, tmp_path / "published")
-    counts = matrix_counts(read_matrix(tmp_path / "published")["matrix"])
+    counts = matrix_counts(published(tmp_path / "published" / "matrix"))
     assert counts.index.tolist() == [HONEST, RETRAINING, *SPOOFS]
-    assert read_presets(tmp_path / "published")["verifiers"]["proofs"].eq(1).all()
+    assert published(tmp_path / "published" / "verifiers")["proofs"].eq(1).all()
     assert counts.loc[["Attack I", "concatenation", "NaN checkpoints"]].sum().sum() == 0
     assert counts.loc[HONEST, RECOMMENDED] == 1
     assert counts[RECOMMENDED].sum() == 2  # the honest proof, and itself made again
     said = capsys.readouterr().out
-    tables = read_results(tmp_path / "published")
+    runs, claims = (published(tmp_path / "published" / name) for name in ("runs", "claims"))
     left = {"attack-2-linf", "same-level"}  # ask for more than one T', and for a spoof that was accepted
-    assert set(tables["claims"]["claim"]) == set(RULES) - left
-    assert all(row.place in said for row in tables["claims"].itertuples())
+    assert set(claims["claim"]) == set(RULES) - left
+    assert all(row.place in said for row in claims.itertuples())
     assert (tmp_path / "figures" / "accuracy-digits.html").stat().st_size > 1000
     assert (tmp_path / "figures" / "conditions-digits.html").is_file()
-    runs = tables["runs"].set_index("attack")
-    assert (runs.loc["attack_1", "weights.all.l2"] > 0.3).all()
-    assert runs.loc["attack_2", "share.stored_bytes"].max() < 1
-    honest = tables["runs"][tables["runs"]["experiment"] == "honest"]
+    spoofs, honest = runs.set_index("attack"), runs[runs["experiment"] == "honest"]
+    assert (spoofs.loc["attack_1", "weights.all.l2"] > 0.3).all()
+    assert spoofs.loc["attack_2", "share.stored_bytes"].max() < 1
     assert honest["accepted.most"].all()
     assert honest["steps"].tolist() == [100, 100]  # 640 images of either, in 10 batches, for 10 epochs

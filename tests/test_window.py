@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import polkit as pk
-from polkit.experiments.published import published, read_paths
+from polkit.experiments.published import published
 from polkit.experiments.window import (
     ATTACKS,
     SCALES,
@@ -271,14 +271,14 @@ def test_a_path_is_the_spacing_of_the_spoof_that_was_made(small_task, small_proo
         assert row[name] == pytest.approx(spacing[name], rel=1e-4)
 
 
-RUNS = pd.read_csv(published() / "runs.csv")
-PLAIN = RUNS[RUNS["adversary_half"].isna() & RUNS["adversary_device"].isna() & (RUNS["off_path"] == 0)]
-PLAIN = PLAIN[PLAIN["adversary_precision"].isna() & (PLAIN["task"] == "digits")]
+RUNS = published("digits/runs")
+PLAIN = RUNS[(RUNS[["adversary_half", "adversary_device", "adversary_precision"]] == "").all(axis=1)]
+PLAIN = PLAIN[(PLAIN["off_path"] == 0) & (PLAIN["task"] == "digits")]
 
 
 @pytest.fixture(scope="module")
 def of_the_runs():
-    return spoof_rows(RUNS), read_paths(published())
+    return spoof_rows(RUNS), published("digits/paths")
 
 
 def test_the_published_runs_make_a_whole_grid(of_the_runs):
@@ -305,11 +305,6 @@ def test_a_longer_path_is_finer_but_no_spoof_gets_far_below_its_threshold(of_the
     assert cells.loc[np.isclose(cells["scale"], 0.25), "closed_form"].sum() > 0
 
 
-def test_without_published_paths_the_reader_is_told_what_makes_them(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"paths.csv is missing: `path_rows` of every training"):
-        read_paths(tmp_path)
-
-
 @pytest.mark.parametrize("replayed", ["one", "most", "all"])
 def test_a_published_spoof_is_judged_as_its_run_judged_it(replayed):
     """The recorded verdicts, from the recorded errors: with the buffers, and by the weights alone."""
@@ -329,7 +324,7 @@ def test_a_published_spoofs_ratio_falls_as_delta_rises():
 
 
 def test_the_closed_window_goes_through_the_published_lengths_and_on_as_one_over_t():
-    spoofs, paths = spoof_rows(RUNS), read_paths(published())
+    spoofs, paths = spoof_rows(RUNS), published("digits/paths")
     least = boundary(spoofs, paths)
     table = closed_window(spoofs, paths, np.array([40, 70, 290, 2900]), break_even=580.0, threshold_scale=0.5)
     ratios = table["error_over_threshold"].tolist()

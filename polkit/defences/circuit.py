@@ -1,9 +1,8 @@
 """Training steps that prove themselves: nothing to replay and no δ (Section V, "verifiable computation"; ezkl, Halo2).
 
-The smallest model that trains is a linear classifier with a squared error, which needs no softmax:
-L(W) = ‖XW − Y‖² / 2B and W' = W − η Xᵀ(XW − Y) / B. Everything is whole numbers: pixels in sixteenths (those of
-`digits` are), weights in units of 2^-16, B and η powers of two. Both matrix products are then exact. A step rounds
-once, back to units of 2^-16: it errs by at most 2^-17 a weight, and the next step takes W' as it is.
+The model is a linear classifier with L(W) = ‖XW − Y‖² / 2B and W' = W − η Xᵀ(XW − Y) / B. Everything is whole numbers:
+pixels in sixteenths (those of `digits` are), weights in units of 2^-16, B and η powers of two. Both matrix products are
+then exact, and a step rounds once, back to units of 2^-16.
 """
 
 import json
@@ -30,9 +29,7 @@ class Circuit:
 
     features: int  # pixels of an image
     batch_size: int  # B, a power of two
-    # Check each matrix product at random points (error below 2^-200) in place of each multiplication: that costs a
-    # second round of commitments, and pays where a product is large.
-    freivalds: bool = False
+    freivalds: bool = False  # check each matrix product at random points, which pays where a product is large
 
     def __post_init__(self):
         if self.batch_size < 1 or self.batch_size.bit_count() != 1:
@@ -91,10 +88,7 @@ def pixel_batch(points: Points, side: int = 8) -> Batch:
 
 
 def step(circuit: Circuit, weights: np.ndarray, batch: Batch) -> np.ndarray:
-    """W -> W', int64 (features, classes): the same step as the circuit's, without a proof.
-
-    Raises ValueError if weights or batch have another shape or lie outside the range that the circuit holds for.
-    """
+    """W -> W', int64 (features, classes): the circuit's step, without a proof. Raises ValueError outside its range."""
     if not circuit.fits(weights, batch):
         raise ValueError(f"weights and batch must be int64, with the shapes of {circuit}")
     if np.abs(weights).max() >= LARGEST_WEIGHT:
@@ -106,10 +100,9 @@ def step(circuit: Circuit, weights: np.ndarray, batch: Batch) -> np.ndarray:
 
 
 def setup(circuit: Circuit) -> Keys:
-    """Compiles the step and makes its keys, once: they are kept in the cache.
+    """Compiles the step and makes its keys, once: they are kept in the cache. Raises ModuleNotFoundError without ezkl.
 
-    A verifier runs this itself, since the party that makes the SRS could forge. It is made here and not by a ceremony,
-    so it convinces those who trust this machine. Raises ModuleNotFoundError without ezkl.
+    A verifier runs this itself, since the party that makes the SRS could forge.
     """
     ezkl = load_ezkl()
     place = cache_folder("snark", circuit=asdict(circuit), ezkl=version("ezkl"))
@@ -129,8 +122,7 @@ def read_keys(circuit: Circuit, folder: Path) -> Keys:
 
 def load_ezkl() -> ModuleType:
     """ezkl, which no other part of polkit needs. Raises ModuleNotFoundError, with what to install."""
-    # ezkl warns that whole numbers "may impact precision"; it means fractions that were rounded to them.
-    logging.getLogger("ezkl").setLevel(logging.ERROR)
+    logging.getLogger("ezkl").setLevel(logging.ERROR)  # it warns that whole numbers "may impact precision"
     try:
         import ezkl
         import onnx  # noqa: F401
@@ -146,16 +138,13 @@ def compile_step(circuit: Circuit, folder: Path) -> int:
     write_graph(circuit, graph)
     arguments = ezkl.PyRunArgs()
     arguments.input_scale = arguments.param_scale = 0  # whole numbers
-    # Division is checked by writing quotient and remainder in three digits of 10 bits. A table of 2^10 values needs few
-    # rows, and rows are what proving costs.
+    # Quotient and remainder in digits of 10 bits: a table of 2^10 values needs few rows, which are what proving costs.
     arguments.decomp_base, arguments.decomp_legs = 2**10, 3
     arguments.disable_freivalds = not circuit.freivalds
-    # All inputs and outputs are public: the verifier sees that they are small.
-    arguments.ignore_range_check_inputs_outputs = True
+    arguments.ignore_range_check_inputs_outputs = True  # all are public: the verifier sees that they are small
     arguments.num_inner_cols = 1
     ezkl.gen_settings(graph, str(settings), py_run_args=arguments)
-    # A quarter of the rows that would hold all in one column: ezkl then lays out three or four of them, which leaves
-    # less of the last power of two empty.
+    # A quarter of the rows of one column: ezkl then lays out three or four, and leaves less of the last one empty.
     arguments.logrows = max(12, json.loads(settings.read_text())["num_rows"].bit_length() - 2)
     ezkl.gen_settings(graph, str(settings), py_run_args=arguments)
     ezkl.compile_circuit(graph, str(folder / "step.ezkl"), str(settings))
@@ -168,7 +157,7 @@ def make_keys(folder: Path) -> None:
 
 
 def write_graph(circuit: Circuit, file: str) -> None:
-    """The step as an ONNX graph of six nodes, written out because torch's exporter does not export an update."""
+    """The step as an ONNX graph of six nodes; torch's exporter does not export an update."""
     from onnx import TensorProto, checker, helper, save
 
     size, features = circuit.batch_size, circuit.features

@@ -1,8 +1,7 @@
 """Proofs that another machine reproduces to the last bit, so that δ = 0: each step in float64, rounded, and logged.
 
 A float32 state is updated in float64 and rounded to float32. Two machines round alike, unless a value lies near the
-middle between two neighbours; there a log says which way the prover went. Srivastava et al. round after each
-operation. After each step is enough here: what two machines differ by has no time to grow within one.
+middle between two neighbours; there a log says which way the prover went. Srivastava et al. round each operation.
 """
 
 import os
@@ -46,13 +45,10 @@ from polkit.training import (
 )
 from polkit.verifier import Reason, Recorded, recorded_data
 
-# How near to a middle a value is logged, in units of the grid. Two machines of ours differ by up to 5e-4 units in one
-# step of `digits`, so 2e-3 leaves room for others; 0.4 % of all values are that near.
+# How near to a middle a value is logged, in units of the grid: two machines of ours differ by up to 5e-4 in a step.
 NEAR = 2.0**-9
 ALLOWED = 2 * NEAR  # a verifier finds a logged value elsewhere than the prover did, by what two machines differ
-# The grid is float32's, but nowhere finer than 2^-44: a value near zero is what larger ones have left, and errs as they
-# do. Without this, float32's neighbours of a momentum of 1e-10 lie nearer to each other than two machines' values.
-FINEST = -44
+FINEST = -44  # float32's grid, but nowhere finer than 2^-44: a value near zero is what larger ones left, and errs so
 
 
 def flat(state: Checkpoint) -> Tensor:
@@ -68,8 +64,7 @@ def unflat(values: Tensor, like: Checkpoint) -> Checkpoint:
 
 
 def placed(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each value, float64 (n,): the unit between its neighbours on the grid, the lower of them in units, and how far
-    above that it lies, 0 … 1."""
+    """Of each value, float64 (n,): the grid's unit there, the lower neighbour in units, the share above it, 0 … 1."""
     unit = torch.ldexp(torch.ones_like(values), (torch.frexp(values).exponent - 24).clamp(min=FINEST))
     scaled = values / unit  # exact: a unit is a power of two
     return unit, scaled.floor(), scaled - scaled.floor()
@@ -95,10 +90,8 @@ def round_by_log(values: Tensor, entries: Tensor) -> tuple[Tensor, int]:
     far = ~((share[positions] - 0.5).abs() <= ALLOWED)  # NaN is far
     if far.any():
         first = int(positions[far][0])
-        raise ProofError(
-            f"{ROUNDING_LOG} rounds value {first}, which lies {share[first] - 0.5:+.3g} units from a "
-            f"middle: at most {ALLOWED:.3g} is open to doubt"
-        )
+        found = f"rounds value {first}, which lies {share[first] - 0.5:+.3g} units from a middle"
+        raise ProofError(f"{ROUNDING_LOG} {found}: at most {ALLOWED:.3g} is open to doubt")
     turned = int((up[positions] != logged).sum())
     up[positions] = logged
     return ((low + up) * unit).float(), turned
@@ -114,10 +107,8 @@ def read_log(proof: Proof, values: int) -> list[Tensor]:
     most = most_logged(proof.task)
     ends, entries = proof.tensors(ROUNDING_LOG, {"ends": torch.int64, "entries": torch.int32}).values()
     if ends.shape != (proof.steps,) or entries.dim() != 1:
-        raise ProofError(
-            f"{ROUNDING_LOG}: ends has shape {tuple(ends.shape)} and entries {tuple(entries.shape)}, "
-            f"they must be ({proof.steps},) and (m,)"
-        )
+        found = f"ends has shape {tuple(ends.shape)} and entries {tuple(entries.shape)}"
+        raise ProofError(f"{ROUNDING_LOG}: {found}, they must be ({proof.steps},) and (m,)")
     counts = ends.diff(prepend=ends.new_zeros(1))
     if int(ends[-1]) != len(entries) or not 0 <= int(counts.min()) <= int(counts.max()) <= most:
         raise ProofError(f"{ROUNDING_LOG}: ends must rise to {len(entries)} by 0 to {most} a step")
@@ -155,10 +146,7 @@ def prove_exactly(task: Task, seed: int = 0, *, conditions: Conditions = Conditi
 
 
 def stepped(learner: Learner, state: Checkpoint, data: Recorded, step: int, reordered: int | None = None) -> Tensor:
-    """float64 (n,): the state that update `step` makes of this one, before any rounding.
-
-    reordered: a seed by which the samples of a batch change places, so that sums run in another order
-    """
+    """float64 (n,): the state after update `step`, not rounded. reordered: a seed that shuffles each batch."""
     batch, seed = data.points.take(data.batches[step]), int(data.augmentation_seeds[step])
     points = Points(augment(learner.task, learner.unit_pixels(batch.images), seed), batch.labels)
     if reordered is not None:
@@ -182,8 +170,7 @@ def replay_exactly(
 
     One row per interval: start, end, logged (entries of its log), turned (values that without it would have been
     rounded the other way), and the error in l2 of weights, buffers and momentum, exactly 0 if the proof is honest.
-    use_log: False rounds everything to the nearest
-    reordered: as in `stepped`
+    use_log: False rounds everything to the nearest; reordered: as in `stepped`
     Raises ProofError if the log or another file is not what it must be.
     """
     conditions = conditions.replace(precision="float64", augmentation="replay")

@@ -23,12 +23,10 @@ def memorisation(proof: Proof, task: Task, conditions: Conditions, starts: Seque
 
     One row per interval (default: the first 14): start, used (samples), others (points), share of the used ones whose
     loss L(W_t) - L(W_{t+k}) fell by more than the median of the others, and z, the statistic of Mann and Whitney's rank
-    test between the two groups: standard normal if the batches have nothing to do with the update.
+    test between the two groups: standard normal if the batches have nothing to do with the update, NaN without others.
 
-    Samples are augmented as recorded, the others by draws of their own; normalisation takes the statistics of both
-    groups together, since running means lag behind. Choi et al. compare the whole training set with held-back data over
-    many checkpoints; here both groups are training data, for a straight path too leads to a model that knows those
-    better. Raises ProofError if no augmentation was recorded. With no point left to compare with, z is NaN.
+    Choi et al. compare the training set with held-back data; here both groups are training data, since a straight path
+    too leads to a model that knows those better. Raises ProofError if no augmentation was recorded.
     """
     conditions = conditions.replace(augmentation="replay")
     data, rows = recorded_data(proof, conditions), []
@@ -55,8 +53,7 @@ def memorisation(proof: Proof, task: Task, conditions: Conditions, starts: Seque
 def memorised(proof: Proof, task: Task, conditions: Conditions) -> list[Reason]:
     """The early intervals together must show that their batches were learnt from: Σz / √n above chance.
 
-    On `digits` the first 14 intervals of 21 honest trainings had 11.7 to 16.4, and 3.7 is needed; later intervals leave
-    less. An adversary passes who really trains at the beginning, or who chooses the batches after the path
+    An adversary passes who really trains at the beginning, or who chooses the batches after the path
     (`fitted_batches`), unless the data decide the batches (`start_of_the_data`).
     """
     from scipy import stats  # slow to import
@@ -72,9 +69,8 @@ def memorised(proof: Proof, task: Task, conditions: Conditions) -> list[Reason]:
 
 def losses_taken(proof: Proof) -> int:
     """How many samples `memorised` runs forward: of each of its intervals all used and all others, at both ends."""
-    intervals = min(EARLY, len(proof.checkpoint_steps) - 1)
-    used = proof.checkpoint_interval * proof.task.batch_size
-    return 2 * intervals * (used + min(MOST_OTHERS, proof.task.train_size))
+    shown = proof.checkpoint_interval * proof.task.batch_size + min(MOST_OTHERS, proof.task.train_size)
+    return 2 * min(EARLY, len(proof.checkpoint_steps) - 1) * shown
 
 
 def _shown(learner: Learner, data: Recorded, start: int, used: np.ndarray, others: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -88,7 +84,7 @@ def _shown(learner: Learner, data: Recorded, start: int, used: np.ndarray, other
 
 @torch.no_grad()
 def _losses(learner: Learner, checkpoint: Checkpoint, images: Tensor, labels: Tensor) -> np.ndarray:
-    learner.load(checkpoint)
+    learner.load(checkpoint)  # normalised by the statistics of both groups together, since running means lag behind
     logits = learner.model(normalise(learner.task, images).contiguous(memory_format=torch.channels_last))
     return F.cross_entropy(logits, labels, reduction="none").double().cpu().numpy()
 

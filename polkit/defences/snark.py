@@ -1,7 +1,7 @@
 """One training step proved and verified with ezkl (Halo2): nothing to replay, δ = 0.
 
-The statement of a proof: these weights, on this batch, become those weights. All of it is public. The verifier puts in
-the values that it holds itself; from the prover it takes nothing but the bytes of the proof.
+A proof states that these weights, on this batch, become those weights. All of it is public: the verifier puts in its
+own values and takes nothing from the prover but the bytes of the proof.
 """
 
 import json
@@ -18,17 +18,12 @@ FIELD = 218882428718392752222464057452572750885483644004160343436982041865758084
 
 @dataclass(frozen=True)
 class ProvenStep:
-    """What a prover hands in.
+    """What a prover hands in."""
 
-    before, after: W and W', int64 (features, classes)
-    batch: what the step was taken on
-    proof: the bytes of ezkl's proof
-    """
-
-    before: np.ndarray
+    before: np.ndarray  # W, int64 (features, classes)
     batch: Batch
-    after: np.ndarray
-    proof: bytes
+    after: np.ndarray  # W', int64 (features, classes)
+    proof: bytes  # as ezkl writes it
 
 
 def prove_step(keys: Keys, before: np.ndarray, batch: Batch) -> ProvenStep:
@@ -54,10 +49,7 @@ def make_witness(keys: Keys, before: np.ndarray, batch: Batch, file: Path) -> li
 
 
 def proof_holds(keys: Keys, proof: bytes, before: np.ndarray, batch: Batch, after: np.ndarray) -> bool:
-    """Whether these bytes prove that a step from `before` on `batch` ends at `after`.
-
-    ezkl ignores bytes behind the proof, so one proof can be written in many ways; what it states stays the same.
-    """
+    """Whether these bytes prove that a step from `before` on `batch` ends at `after` (ezkl ignores more bytes)."""
     if not (keys.circuit.fits(before, batch) and keys.circuit.fits(after, batch)):
         return False
     files = [keys.folder / name for name in ("settings.json", "verifying.key", "srs")]
@@ -66,8 +58,7 @@ def proof_holds(keys: Keys, proof: bytes, before: np.ndarray, batch: Batch, afte
             raise FileNotFoundError(f"{file} is missing: remove {keys.folder} and run setup again")
     with tempfile.TemporaryDirectory() as name:
         stated = Path(name, "proof.json")
-        instances = _instances(before, batch, after)
-        stated.write_text(json.dumps({"instances": [instances], "proof": list(proof)}))
+        stated.write_text(json.dumps({"instances": [_instances(before, batch, after)], "proof": list(proof)}))
         try:
             return bool(load_ezkl().verify(str(stated), *map(str, files)))
         except RuntimeError:  # how ezkl says no

@@ -39,8 +39,7 @@ def measured_costs(attempts: Mapping[str, Attempt], proof_steps: int) -> dict[st
 def steps_per_update(task: Task) -> dict[str, float]:
     """c: what one step of a spoof costs, in updates of the prover, by counted floating-point operations.
 
-    Without the stopping test: an update to look at each batch, N = 10 evaluations of the objective, and one update to
-    see where it ended (Attack II) or to replay it (Attack III). The paper counts 31 and 31/k (Section III).
+    Two updates and N = 10 evaluations of the objective: no batch stops early. The paper has 31 and 31/k (Section III).
     """
     units = unit_costs(task)
     treated = 2 + 10 * units["objective"].floating_point_operations / units["update"].floating_point_operations
@@ -54,17 +53,15 @@ def spoof_lengths(interval: int, most: int, count: int = 60) -> np.ndarray:
 
 def path_errors(task: Task, final: Checkpoint, spoof_steps: Sequence[int], *, seed: int = 0) -> pd.DataFrame:
     """What a verifier would measure if every forged batch left the weights exactly where they were: a row per T'."""
-    first = sorted_initialisation(task, final, seed)
     pieces = [max(1, round(int(steps) / task.checkpoint_interval)) for steps in spoof_steps]
-    spacing = path_spacing(first.weights, final.weights, pieces)
+    spacing = path_spacing(sorted_initialisation(task, final, seed).weights, final.weights, pieces)
     return pd.DataFrame({"spoof_steps": np.asarray(spoof_steps, dtype=int)}).join(spacing)
 
 
 def path_spacing(first: Mapping[str, Tensor], final: Mapping[str, Tensor], pieces: Sequence[int]) -> pd.DataFrame:
     """The largest distance between neighbours of the straight path in so many equal pieces: a row for each number.
 
-    l1, l2 and l∞ are those of the whole path divided by the pieces. The path lies in the plane of its two ends, where
-    the cosine of two neighbours is that of the angle by which the path turns, as seen from the origin.
+    The path lies in the plane of its two ends: the cosine of two neighbours is that of their angle at the origin.
     """
     whole, pairs = distances(first, final), ((first, first), (first, final), (final, final))
     own, both, others = (sum(float((a[name].double() * b[name]).sum()) for name in first) for a, b in pairs)
@@ -78,20 +75,11 @@ def path_spacing(first: Mapping[str, Tensor], final: Mapping[str, Tensor], piece
 
 
 def window(
-    errors: pd.DataFrame,
-    calibration: Calibration,
-    *,
-    proof_steps: int,
-    cost_per_step: float,
-    threshold_scale: float = 1.0,
+    errors: pd.DataFrame, known: Calibration, *, proof_steps: int, cost_per_step: float, threshold_scale: float = 1.0
 ) -> pd.DataFrame:
     """For each T' of `path_errors`: the largest error as a multiple of δ, the distance in which it is (`binding`), the
-    cost as a share of the proof's, and whether spoofing there would pass and pay (`feasible`).
-
-    proof_steps: T
-    cost_per_step: c, in updates
-    """
-    ratios = errors[list(DISTANCES)] / pd.Series(calibration.thresholds["weights"]) / threshold_scale
+    cost as a share of the proof's, and whether spoofing there would pass and pay (`feasible`). cost_per_step: c."""
+    ratios = errors[list(DISTANCES)] / pd.Series(known.thresholds["weights"]) / threshold_scale
     table = _window(errors["spoof_steps"], ratios.max(axis=1), errors["spoof_steps"] * cost_per_step / proof_steps)
     table.insert(2, "binding", ratios.idxmax(axis=1))
     return table
@@ -128,11 +116,10 @@ def beside_proofs(runs: pd.DataFrame) -> pd.DataFrame:
 def spoof_rows(
     runs: pd.DataFrame, *, replayed: str = "all", parts: Sequence[str] = ("weights",), threshold_scale: float = 1.0
 ) -> pd.DataFrame:
-    """The runs of II, III and interpolation only that made a spoof as the prover would, before the verifier's δ.
+    """The runs of ATTACKS that made a spoof as the prover would. replayed: "one" an epoch, "most" (⌊S/k⌋) or "all".
 
-    replayed: "one" interval of an epoch, "most" (⌊S/k⌋) or "all"
-    Columns attack, seed, spoof_steps, steps (T), ratio (the largest error as a multiple of δ), binding (the distance in
-    which it is), accepted, cost and seconds (shares of the proof's), threshold.* (calibrated δ as a share of d_ref).
+    steps: T; ratio, binding: the largest error over δ, and the distance in which it is
+    cost, seconds: shares of the proof's; threshold.…: the calibrated δ as a share of d_ref
     """
     made = beside_proofs(runs[runs["task"] == "digits"])
     own = made.filter(regex="^(attack|off_path|adversary_)").query(f"attack in {list(ATTACKS)} and {OWN}")
@@ -163,8 +150,7 @@ def closed_window(
 ) -> pd.DataFrame:
     """The table of `window` for T' of any length, as the mean over the published trainings.
 
-    Between and beyond the published lengths every distance is taken as a power of T'. So it is in l1, l2 and l∞; for
-    cos, at lengths that were not published, it is an approximation. break_even: the T' that costs what the proof costs
+    Every distance counts as a power of T', which cos is only nearly. break_even: the T' that costs as much as the proof
     """
     needed = []
     for _, rows in _over_threshold(spoofs, paths).groupby("seed"):
@@ -192,19 +178,16 @@ def boundary(spoofs: pd.DataFrame, paths: pd.DataFrame) -> pd.Series:
 
 
 def agreement(grid: pd.DataFrame) -> pd.DataFrame:
-    """For each attack: cells (attack, δ, T', training), the share where closed form and measurement agree, and how many
-    of the others each of them alone accepts."""
+    """By attack: cells, the share where closed form and measurement agree, and how many others each alone accepts."""
     counts = grid.groupby("attack", sort=False)[["repeats", "agree", "measured", "closed_form"]].sum().rename_axis(None)
     apart, surplus = counts["repeats"] - counts["agree"], counts["closed_form"] - counts["measured"]
     table = pd.DataFrame({"cells": counts["repeats"], "agree": counts["agree"] / counts["repeats"]})
-    table["only the closed form accepts"] = (apart + surplus) // 2
-    table["only the spoof itself is accepted"] = (apart - surplus) // 2
-    return table
+    alone = {"only the closed form accepts": apart + surplus, "only the spoof itself is accepted": apart - surplus}
+    return table.assign(**{name: doubled // 2 for name, doubled in alone.items()})
 
 
 def above_the_path(spoofs: pd.DataFrame, paths: pd.DataFrame) -> pd.DataFrame:
-    """Why they differ: the measured error over the spacing of the path, by attack and T', in the distance that is
-    nearest to its δ; mean over the trainings."""
+    """By attack and T': the measured error over the path's spacing in the distance nearest to δ; mean over seeds."""
     known = spoofs.merge(_over_threshold(spoofs, paths), on=["seed", "spoof_steps"])
     known["factor"] = [row["ratio"] / row[row["binding"]] for row in known.to_dict("records")]
     return known.pivot_table(index="attack", columns="spoof_steps", values="factor")
@@ -213,8 +196,7 @@ def above_the_path(spoofs: pd.DataFrame, paths: pd.DataFrame) -> pd.DataFrame:
 def break_even(spoofs: pd.DataFrame, counted: Mapping[str, float], interval: int) -> pd.DataFrame:
     """The T' at which each attack costs what the proof costs, T / c: a row per attack, a column per way to count.
 
-    c is the paper's, 31, and 31 / k for Attack III; counted operations of one step, every batch treated
-    (`steps_per_update`); operations and seconds as the runs measured them, the mean of these T' over the runs.
+    paper: c = 31, or 31 / k for Attack III; counted: c of `steps_per_update`; operations, seconds: means of the runs
     """
     attack = spoofs["attack"].rename(None)
     steps = spoofs["steps"].groupby(attack).first()

@@ -18,11 +18,12 @@ from distributed import Client, LocalCluster, as_completed, get_worker
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from polkit.book.chapters import drop_progress
+from polkit.book.chapters import drop_progress, shown_data
 from polkit.experiments.published import find_notebooks
 from polkit.proof import made_alone, write_text_whole
 from polkit.proof.storage import sweep
-from polkit.reproduce.records import Record, measured, read_record, write_record
+from polkit.reproduce.measure import MEASUREMENT_TYPE
+from polkit.reproduce.records import Record, read_record, write_record
 from polkit.reproduce.runs import Run, planned_runs
 from polkit.training import polkit_home
 
@@ -93,7 +94,7 @@ def _run_all(client: Client, runs: Sequence[Run], out: Path) -> int:
     for number, future in enumerate(as_completed(list(futures.values())), 1):
         run = named[future.key]
         problem = future.exception()  # of a worker that died several times, say: no cell of the notebook is to blame
-        record, executed = (failure(run, repr(problem)), "") if problem else future.result()
+        record, executed = (outcome(run, repr(problem)), "") if problem else future.result()
         del futures[run.name]
         write_record(out, run.name, record)
         if executed:
@@ -110,8 +111,9 @@ def _run_all(client: Client, runs: Sequence[Run], out: Path) -> int:
     return failed
 
 
-def failure(run: Run, error: str) -> Record:
-    return Record(run.experiment, dict(run.parameters), "failed", error, {}, 0.0)
+def outcome(run: Run, error: str | None, values: dict | None = None, seconds: float = 0.0) -> Record:
+    status, values = ("failed", {}) if error else ("finished", values)
+    return Record(run.experiment, dict(run.parameters), status, error, values, seconds)
 
 
 def spoken_time(seconds: float) -> str:
@@ -124,7 +126,7 @@ def execute_once(run: Run, source: str, batch: str, needed: tuple[Record, str] |
     The result is kept in $POLKIT_HOME while the batch lasts: dask asks again for what was lost with a worker.
     """
     if needed and not needed[0].finished:
-        return failure(run, f"{run.needs}, which it needs, failed: {needed[0].error}"), ""
+        return outcome(run, f"{run.needs}, which it needs, failed: {needed[0].error}"), ""
     kept = polkit_home() / "runs" / batch / f"{run.name}.json"
     if not kept.exists():
         record, executed = execute(run, source)
@@ -153,18 +155,16 @@ def execute(run: Run, source: str) -> tuple[Record, str]:
             error = f"DeadKernelError: {problem}"
         notebook = nbformat.read(executed, as_version=4)
     drop_progress(notebook)
-    values = None if error else measured(notebook)
-    if values is None:
+    measured = [dict(data[MEASUREMENT_TYPE]) for data in shown_data(notebook) if MEASUREMENT_TYPE in data]
+    if not measured:
         error = error or "the notebook ended without a measurement"
-    seconds, status = time.perf_counter() - begun, "failed" if error else "finished"
-    record = Record(run.experiment, dict(run.parameters), status, error, values or {}, seconds)
-    return record, nbformat.writes(notebook)
+    return outcome(run, error, *measured[:1], seconds=time.perf_counter() - begun), nbformat.writes(notebook)
 
 
 def show_own_gpu(run: Run) -> None:
     """Shows a run on `cuda` the one GPU of its worker: the n-th worker of a LocalCluster, named n, has the n-th.
 
-    A worker of a cluster whose scheduler has assigned GPUs (Slurm does) keeps those.
+    A cluster's worker keeps the GPUs that its scheduler (such as Slurm) has assigned.
     """
     count = torch.cuda.device_count() if run.parameters.get("device") == "cuda" else 0
     if count > 1 and "CUDA_VISIBLE_DEVICES" not in os.environ:

@@ -1,11 +1,12 @@
 """The paper's claims and tables beside what the runs measured, each claim with the rule that decided whether it holds.
 
-A rule sees the spoofs that its query in RULES chooses, each with the values of its own proof as `proof.…`, and says
-what was measured, whether the claim holds, and by which rule; None where these runs cannot tell.
+A rule sees the spoofs that its query in RULES chooses, with the values of their proofs as `proof.…`. It says what was
+measured, whether the claim holds, and by which rule; None where these runs cannot tell.
 """
 
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 
 import pandas as pd
 
@@ -26,8 +27,7 @@ def judged_claims(runs: pd.DataFrame) -> pd.DataFrame:
         for known in paper_data("claims").itertuples():
             query, rule = RULES[known.claim]
             asked = of_task.query(query)
-            found = rule(asked) if len(asked) else None
-            if found:
+            if len(asked) and (found := rule(asked)):
                 here, holds, text = found
                 rows.append((known.claim, known.place, known.text, task, known.paper, here, bool(holds), text))
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -51,31 +51,30 @@ def attack_1_fails(spoofs: pd.DataFrame) -> Row:
 
 
 def attack_1_time(spoofs: pd.DataFrame) -> Row:
-    share = spoofs["share.wall_seconds"].mean()
-    text = (
-        "between half and one and a half times the proof's; T' = T was chosen for that, as the paper chose its length"
-    )
+    share, text = spoofs["share.wall_seconds"].mean(), "between half and one and a half times the proof's; "
+    text += "T' = T was chosen for that, as the paper chose its length"
     return f"{share:.2f} of the proof's seconds", 0.5 <= share <= 1.5, text
 
 
-def errors_always_below(spoofs: pd.DataFrame) -> Row:
-    good = below_proof(spoofs, ("l1", "l2", "cos"))
-    text = "largest error, mean of the repeats, at most the proof's at Q = ⌊S/k⌋, at every T' tried"
-    return spoken_lengths(good, spoofs), good.all(), text
-
-
-def linf_needs_length(spoofs: pd.DataFrame) -> Row | None:
-    good = below_proof(spoofs, ("linf",))
-    if len(good) < 2:
+def errors_below(distances: tuple[str, ...], lengths: str, spoofs: pd.DataFrame) -> Row | None:
+    """Where the largest error, mean of the repeats, is at most the proofs'. lengths: every, longest or not shortest."""
+    means = spoofs.groupby("spoof_steps").mean(numeric_only=True)
+    below = [means[f"weights.all.{name}"] <= means[f"proof.weights.most.{name}"] for name in distances]
+    good = pd.concat(below, axis=1).all(axis=1)
+    if lengths == "not shortest" and len(good) < 2:
         return None
-    text = "not at most the proof's at the shortest T' tried, but at the longest"
-    return spoken_lengths(good, spoofs), good.iloc[-1] and not good.iloc[0], text
-
-
-def errors_below_from(spoofs: pd.DataFrame) -> Row:
-    good = below_proof(spoofs, DISTANCES)
-    text = "largest error at most the proof's in all four distances at the longest T' tried"
-    return spoken_lengths(good, spoofs), good.iloc[-1], text
+    holds, text = {
+        "every": (
+            good.all(),
+            "largest error, mean of the repeats, at most the proof's at Q = ⌊S/k⌋, at every T' tried",
+        ),
+        "longest": (good.iloc[-1], "largest error at most the proof's in all four distances at the longest T' tried"),
+        "not shortest": (
+            good.iloc[-1] and not good.iloc[0],
+            "not at most the proof's at the shortest T' tried, but at the longest",
+        ),
+    }[lengths]
+    return spoken_lengths(good, spoofs), holds, text
 
 
 def has_a_window(spoofs: pd.DataFrame) -> Row:
@@ -152,18 +151,8 @@ def gradients(divide_by_k: bool, spoofs: pd.DataFrame) -> Row:
     return here, operations <= claimed, f"operations a step at most {formula} = {claimed:.3g} updates'"
 
 
-def below_proof(spoofs: pd.DataFrame, distances: tuple[str, ...]) -> pd.Series:
-    """T' -> whether the mean error over the repeats is at most the mean of the proofs' in these distances."""
-    means = spoofs.groupby("spoof_steps").mean(numeric_only=True)
-    below = [means[f"weights.all.{name}"] <= means[f"proof.weights.most.{name}"] for name in distances]
-    return pd.concat(below, axis=1).all(axis=1)
-
-
 def succeeds(spoofs: pd.DataFrame, verdict: str = "accepted.all") -> pd.Series:
-    """T' -> whether every repeat passed with every interval replayed, in fewer seconds than its proof.
-
-    verdict: `accepted.all`, or `within.all` for a verifier that compares the weights alone, as the paper's does.
-    """
+    """T' -> whether every repeat passed in fewer seconds than its proof. verdict: `within.all` for the paper's own."""
     won = spoofs[verdict].astype(bool) & (spoofs["share.wall_seconds"] < 1)
     return won.groupby(spoofs["spoof_steps"]).all()
 
@@ -188,10 +177,10 @@ RULES: dict[str, tuple[str, Callable[[pd.DataFrame], Row | None]]] = {
     "gradient-falls": (SECOND, partial(falls, "gradient_squared")),
     "attack-1-fails": (FIRST, attack_1_fails),
     "attack-1-time": (FIRST, attack_1_time),
-    "attack-2-errors": (SECOND, errors_always_below),
-    "attack-2-linf": (SECOND, linf_needs_length),
+    "attack-2-errors": (SECOND, partial(errors_below, ("l1", "l2", "cos"), "every")),
+    "attack-2-linf": (SECOND, partial(errors_below, ("linf",), "not shortest")),
     "attack-2-window": (SECOND, has_a_window),
-    "attack-3-errors": (THIRD, errors_below_from),
+    "attack-3-errors": (THIRD, partial(errors_below, DISTANCES, "longest")),
     "attack-3-window": (THIRD, has_a_window),
     "attack-3-wider": (OWN, third_is_quicker),
     "size": (BOTH, always_smaller),
@@ -206,37 +195,32 @@ RULES: dict[str, tuple[str, Callable[[pd.DataFrame], Row | None]]] = {
 }
 
 # (quantity, party) of data/paper/tables.csv -> where our averages keep the same
-TABLE_2 = {
-    (quantity, when): f"{value}.{when}"
-    for quantity, value in (("loss", "loss"), ("squared gradient norm", "gradient_squared"))
-    for when in ("before", "after")
-}
-TABLE_3 = {(name, "spoof"): f"weights.all.{name}" for name in DISTANCES}
-TABLE_3 |= {(name, "proof"): f"weights.most.{name}" for name in DISTANCES}
+QUANTITIES = {"loss": "loss", "squared gradient norm": "gradient_squared"}
+TABLE_2 = {(name, when): f"{value}.{when}" for name, value in QUANTITIES.items() for when in ("before", "after")}
+REPLAYED = {"spoof": "all", "proof": "most"}
+TABLE_3 = {(name, party): f"weights.{q}.{name}" for party, q in REPLAYED.items() for name in DISTANCES}
 TABLE_3 |= {("seconds", party): "cost.wall_seconds" for party in ("spoof", "proof")}
 
 
 def table_beside(averages: pd.DataFrame, place: str, tasks: list[str], spoof_steps: int = 0) -> pd.DataFrame:
     """`Table II` (Attack II at T' = spoof_steps) or `Table III` (Attack I): a row per quantity, as text.
 
-    Columns: (task, before or after; spoof or proof), the paper's tasks first, then `tasks`. Where the spread is known
-    it stands after the mean: over the treated batches in Table II, over the repeats in Table III.
-    Raises ValueError if these averages have no such spoof of a task.
+    Columns: (task, before or after; spoof or proof). The spread after a mean is over the treated batches in Table II,
+    over the repeats in Table III. Raises ValueError if these averages have no such spoof of a task.
     """
     columns: dict[tuple[str, str], dict[str, str]] = {}
     for row in paper_data("tables").query("place == @place").itertuples():
         columns.setdefault((f"{row.task} (paper)", row.party), {})[row.quantity] = _text(row.value, row.deviation)
     second = place == "Table II"
     attack = {"attack": "attack_2", "spoof_steps": spoof_steps} if second else {"attack": "attack_1"}
-    for task in tasks:
-        for (quantity, party), value in (TABLE_2 if second else TABLE_3).items():
-            maker = {"experiment": "honest"} if party == "proof" else {"experiment": "spoof", **attack}
-            rows = chosen(averages, value, task=task, **maker)
-            if rows.empty:
-                raise ValueError(f"there is no {value} of {maker} on {task} for {place}")
-            spread = chosen(averages, f"{value}.deviation", task=task, **maker)["mean"] if second else rows["deviation"]
-            text = _text(rows["mean"].iloc[0], spread.iloc[0])
-            columns.setdefault((f"{task} (here)", party), {})[quantity] = text
+    for task, ((quantity, party), value) in product(tasks, (TABLE_2 if second else TABLE_3).items()):
+        maker = {"experiment": "honest"} if party == "proof" else {"experiment": "spoof", **attack}
+        rows = chosen(averages, value, task=task, **maker)
+        if rows.empty:
+            raise ValueError(f"there is no {value} of {maker} on {task} for {place}")
+        spread = chosen(averages, f"{value}.deviation", task=task, **maker)["mean"] if second else rows["deviation"]
+        text = _text(rows["mean"].iloc[0], spread.iloc[0])
+        columns.setdefault((f"{task} (here)", party), {})[quantity] = text
     return pd.DataFrame(columns)
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import product
 
 import pandas as pd
 
@@ -28,7 +29,8 @@ class Measurement:
 
 def honest_measurement(proof: Proof, calibration: Calibration, verdict: Verdict, conditions: Conditions) -> Measurement:
     """An honest proof before its verifier. verdict: at Q = ⌊S/k⌋ or more."""
-    levels = {name: top_q for name, top_q in levels_of_q(proof.task).items() if name != "all"}
+    levels = levels_of_q(proof.task)
+    del levels["all"]
     values = spent(proof) | judged(verdict, levels) | accuracies(proof, conditions)
     for part, thresholds in calibration.thresholds.items():
         normalised = calibration.normalised(thresholds, part)
@@ -57,18 +59,14 @@ def matrix_measurement(matrix: Matrix, proof: Proof, spoofs: Mapping[str, Proof]
 
 
 def presets_measurement(rulings: pd.DataFrame, proof: Proof) -> Measurement:
-    """An honest proof before every verifier, from `honest_verdicts`: `CONDITIONS.VERIFIER.…`, costs as shares of the
-    proof's."""
+    """An honest proof before every verifier, from `honest_verdicts`: `CONDITIONS.VERIFIER.…`."""
     values, cost = {"steps": proof.steps}, proof.cost()
     for row in rulings.itertuples():
-        found = {
-            "accepted": bool(row.accepted),
-            "floating_point_operations": row.operations / cost.floating_point_operations,
-            "wall_seconds": row.seconds / cost.wall_seconds,
-        }
-        limits = {name: finite(getattr(row, name)) for name in ("loose", "tight", "above_tight")}
-        found |= {name: value for name, value in limits.items() if value is not None}
-        values |= {f"{row.conditions}.{row.verifier}.{name}": value for name, value in found.items()}
+        found = {"accepted": bool(row.accepted), "wall_seconds": row.seconds / cost.wall_seconds}
+        found["floating_point_operations"] = row.operations / cost.floating_point_operations
+        found |= {name: finite(getattr(row, name)) for name in ("loose", "tight", "above_tight")}
+        place = f"{row.conditions}.{row.verifier}"
+        values |= {f"{place}.{name}": value for name, value in found.items() if value is not None}
     return Measurement(values)
 
 
@@ -85,9 +83,8 @@ def judged(verdict: Verdict, levels: Mapping[str, int | str]) -> Values:
     values: Values = {}
     for name, top_q in levels.items():
         at = verdict.at(top_q)
-        weights = at.intervals[at.intervals["part"] == "weights"]
-        within = bool(len(weights)) and bool(weights["passed"].all())
-        values |= {f"accepted.{name}": at.accepted, f"within.{name}": within}
+        passed = at.intervals.loc[at.intervals["part"] == "weights", "passed"]
+        values |= {f"accepted.{name}": at.accepted, f"within.{name}": bool(len(passed) and passed.all())}
         for part in ("weights", "buffers"):
             errors = at.largest_errors(part)
             values |= {f"{part}.{name}.{distance}": finite(errors.get(distance)) for distance in DISTANCES}
@@ -119,14 +116,12 @@ def treatment(trace: pd.DataFrame) -> Values:
         return {name: float(trace[name].iloc[0]) for name in ("missed_before", "missed_after")}
     if "evaluations" not in trace:
         return {}
-    treated = trace[trace["evaluations"] > 0]
-    counts = {"batches.treated": len(treated), "batches.all": len(trace)}
-    values: Values = counts | {"evaluations": int(trace["evaluations"].sum())}
-    for quantity in ("loss", "gradient_squared"):
-        for when in ("before", "after"):
-            column = treated[f"{quantity}_{when}"]
-            values[f"{quantity}.{when}"] = finite(column.mean())
-            values[f"{quantity}.{when}.deviation"] = finite(column.std(ddof=0))
+    counted, treated = int(trace["evaluations"].sum()), trace[trace["evaluations"] > 0]
+    values: Values = {"batches.treated": len(treated), "batches.all": len(trace), "evaluations": counted}
+    for quantity, when in product(("loss", "gradient_squared"), ("before", "after")):
+        column = treated[f"{quantity}_{when}"]
+        values[f"{quantity}.{when}"] = finite(column.mean())
+        values[f"{quantity}.{when}.deviation"] = finite(column.std(ddof=0))
     return values
 
 
@@ -136,11 +131,11 @@ def image_changes(spoof: Proof, seed: int) -> Values:
     if points is None:
         return {}
     original, planned = training_points(spoof.task), original_batches(spoof.task, spoof.steps, seed)
-    means, largest = [], []
+    found = []
     for batch, source in zip(spoof.batches(), planned, strict=True):
         change = (points.take(batch).images.int() - original.take(source).images.int()).abs().float()
-        means.append(float(change.mean()))
-        largest.append(float(change.max()))
+        found.append((float(change.mean()), float(change.max())))
+    means, largest = zip(*found, strict=True)
     return {"grey_levels.mean": sum(means) / len(means), "grey_levels.largest": max(largest)}
 
 

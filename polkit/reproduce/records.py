@@ -3,26 +3,23 @@
 import json
 import os
 import platform
+import re
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-import nbformat
 import pandas as pd
 import torch
 
-from polkit.book.chapters import shown_data
 from polkit.proof import versions, write_text_whole
-from polkit.reproduce.measure import MEASUREMENT_TYPE
 from polkit.training import shown_task
 
 
 def machine() -> dict[str, str | int]:
     """What a reader needs to know about the computer that a run was made on."""
-    name, facts = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
-    if facts.exists():
-        models = [line.split(":", 1)[1].strip() for line in facts.open() if line.startswith("model name")]
-        name = models[0] if models else name
+    facts = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    model = re.search(r"^model name\s*:\s*(.*)", facts, re.MULTILINE)
+    name = model[1].strip() if model else platform.processor() or platform.machine()
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
     return {"processor": name, "cores": os.cpu_count() or 1, "gpu": gpu, "system": platform.system()}
 
@@ -46,11 +43,6 @@ class Record:
         return self.status == "finished"
 
 
-def measured(executed: nbformat.NotebookNode) -> dict | None:
-    """The measurement in an executed notebook, or None."""
-    return next((dict(data[MEASUREMENT_TYPE]) for data in shown_data(executed) if MEASUREMENT_TYPE in data), None)
-
-
 def read_record(out: Path, name: str) -> Record | None:
     """The record of a run, or None if there is none. Raises ValueError if the file is not a record."""
     file = out / "records" / f"{name}.json"
@@ -68,24 +60,14 @@ def write_record(out: Path, name: str, record: Record) -> None:
 
 
 def read_records(out: Path) -> dict[str, Record]:
-    """name -> record, of all runs that left one."""
     return {file.stem: read_record(out, file.stem) for file in sorted((out / "records").glob("*.json"))}
 
 
 COMMON = {"epochs": 0, "checkpoint_interval": 0, "train_size": 0, "device": "cpu", "precision": "float32", "threads": 1}
-PARAMETERS = COMMON | {
-    "task": "digits",
-    "seed": 0,
-    "attack": "",
-    "spoof_steps": 0,
-    "off_path": 0.0,
-    "adversary_half": "",
-    "adversary_device": "",
-    "adversary_precision": "",
-    "adversary_threads": 0,
-}
-SETTING = ["experiment", "task", "adversary_half", "attack", "spoof_steps", "off_path"]
-SETTING += ["adversary_device", "adversary_precision", "adversary_threads"]
+ELSEWHERE = {"adversary_device": "", "adversary_precision": "", "adversary_threads": 0}  # the adversary's own machine
+PARAMETERS = COMMON | {"task": "digits", "seed": 0, "attack": "", "spoof_steps": 0, "off_path": 0.0}
+PARAMETERS |= {"adversary_half": "", **ELSEWHERE}
+SETTING = ["experiment", "task", "adversary_half", "attack", "spoof_steps", "off_path", *ELSEWHERE]
 
 
 def tidy_runs(records: dict[str, Record]) -> pd.DataFrame:
@@ -96,18 +78,17 @@ def tidy_runs(records: dict[str, Record]) -> pd.DataFrame:
     rows = []
     for name, record in records.items():
         if record.finished:
-            given = {key: value for key, value in record.parameters.items() if key in PARAMETERS}
-            parameters = PARAMETERS | given | {"task": shown_task(str(given.get("task", PARAMETERS["task"])))}
-            rows.append({"name": name, "experiment": record.experiment, **parameters, **record.values})
-            rows[-1]["run_seconds"] = record.run_seconds
+            parameters = {key: record.parameters.get(key, default) for key, default in PARAMETERS.items()}
+            parameters["task"] = shown_task(str(parameters["task"]))
+            known = {"name": name, "experiment": record.experiment, **parameters, **record.values}
+            rows.append(known | {"run_seconds": record.run_seconds})
     return pd.DataFrame(rows).sort_values([*SETTING, "seed"], ignore_index=True) if rows else pd.DataFrame()
 
 
 def averaged(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean and spread over the repeats of every setting: one row per setting and value.
+    """Mean and spread over the repeats: a row per setting and value. Truth values count as 0 and 1.
 
-    Columns: the setting, `value` (its name), `mean`, `deviation` (of the sample; empty for one repeat), `least`,
-    `most`, `repeats`. Truth values count as 0 and 1.
+    Columns: the setting, value (its name), mean, deviation (of the sample; empty for one repeat), least, most, repeats
     """
     runs = runs.reset_index(drop=True)
     named = [name for name in runs.columns if "." in name or name == "run_seconds"]

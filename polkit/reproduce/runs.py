@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 from polkit.training import Task, shown_task
@@ -13,7 +14,6 @@ from polkit.training.task import task
 
 # T / T' of the lengths tried: on CIFAR-10 700 to 5,200 steps. 1,600 lies in the narrow window of Figure 3.
 DIVISORS = (110, 63, 50, 31, 22, 15)
-USUAL = (31,)  # 2,500 steps on CIFAR-10: the break-even length of Attack II's cost formula
 
 
 def tried_lengths(chosen: Task, divisors: Sequence[int] = DIVISORS) -> list[int]:
@@ -22,8 +22,8 @@ def tried_lengths(chosen: Task, divisors: Sequence[int] = DIVISORS) -> list[int]
     return sorted({max(k, round(chosen.steps / divisor / k) * k) for divisor in divisors})
 
 
-def usual_length(chosen: Task) -> list[int]:
-    return tried_lengths(chosen, USUAL)
+# 2,500 steps on CIFAR-10: the break-even length of Attack II's cost formula
+usual_length = partial(tried_lengths, divisors=(31,))
 
 
 def whole_length(chosen: Task) -> list[int]:
@@ -105,27 +105,25 @@ def planned_runs(
 
     results: names of RESULTS; `all`, or none, for those that are not APART
     task_name: one task for all, or `paper` for each result's own
-    common: parameters of all runs (epochs, device, …)
-    lengths: T', instead of the task's own
+    common, lengths: parameters of all runs (epochs, device, …); T', instead of the task's own
     Raises ValueError for an unknown result or task.
     """
     unknown = sorted(set(results) - set(RESULTS) - {"all"})
     if unknown:
-        raise ValueError(
-            f"there is no result {unknown[0]!r}; the results are {', '.join(RESULTS)} and all "
-            f"(which is without {' and '.join(APART)})"
-        )
+        known = f"{', '.join(RESULTS)} and all (which is without {' and '.join(APART)})"
+        raise ValueError(f"there is no result {unknown[0]!r}; the results are {known}")
     if repeats < 1:
         raise ValueError(f"{repeats} repeats: an average needs at least 1")
     every = "all" in results or not results
     wanted = [name for name in RESULTS if name in results or (every and name not in APART)]
     found: dict[str, Run] = {}
     for seed, result in product(range(repeats), wanted):
-        for name in RESULTS[result].tasks if task_name == "paper" else (task_name,):
-            halves = RESULTS[result].halves[: 1 if task_name == "paper" else None]
-            for half in halves:
-                prover = {"task": name + half, "seed": seed, **common}
-                found |= {run.name: run for run in _runs_of(result, prover, lengths)}
+        tasks, halves = [task_name], RESULTS[result].halves
+        if task_name == "paper":
+            tasks, halves = RESULTS[result].tasks, halves[:1]
+        for name, half in product(tasks, halves):
+            prover = {"task": name + half, "seed": seed, **common}
+            found |= {run.name: run for run in _runs_of(result, prover, lengths)}
     # The longest first, so that no worker is left with a long one at the end: a matrix (all spoofs) before any spoof.
     return sorted(found.values(), key=lambda run: (run.needs is not None, -run.parameters.get("spoof_steps", math.inf)))
 

@@ -15,31 +15,30 @@ from polkit.training import DISTANCES
 
 
 def summarise(out: Path, publish: Path | None = None) -> None:
-    """Writes tables and figures of all finished records in `out`, and prints the claims.
+    """Writes tables (see data/README.md) and figures of all finished records in `out`, and prints the claims.
 
-    runs.csv: a row per run
-    averages.csv: a row per setting and value, with mean and spread over the repeats
-    claims.csv: from `judged_claims`
-    matrix….csv, presets.csv, verifiers.csv: spoofs and honest proofs against defences, if those were run
-    made_on….json: machines, versions, number of runs and their seconds
-    figures/: one page each, and Tables II and III with the paper's columns
-    publish: a second folder for the tables alone; those of the paper's results only if the batch had a spoof of them.
+    publish: a second folder for the tables alone; those of the paper's results only if the batch had a spoof of them
+    Raises ValueError if a task was run with different E, k, …: an average over them would mean nothing.
     """
     records = {name: record for name, record in read_records(out).items() if record.finished}
     if not records:
         print(f"{out} has no finished record yet")
         return
     kinds = {kind: [r for r in records.values() if r.experiment == kind] for kind in ("matrix", "presets")}
-    write_tables([out, publish], matrix_tables(kinds["matrix"]) | presets_tables(kinds["presets"]))
-    write_notes([out, publish], {f"made_on_{kind}": made_on(those) for kind, those in kinds.items() if those})
+    tables = matrix_tables(kinds["matrix"]) | presets_tables(kinds["presets"])
+    write([out, publish], tables, {f"made_on_{kind}": made_on(those) for kind, those in kinds.items() if those})
     runs = tidy_runs({name: record for name, record in records.items() if record.experiment not in kinds})
     if runs.empty:
         return
-    check_unmixed(runs, out)
+    for task, mine in runs.groupby("task"):
+        for name in COMMON:
+            if mine[name].nunique() > 1:
+                found = ", ".join(map(str, mine[name].unique()))
+                raise ValueError(f"{out} has runs of {task} with {name} = {found}: give each its own --out")
     averages, claims = averaged(runs), judged_claims(runs)
     folders = [out, publish if (runs["experiment"] == "spoof").any() else None]
-    write_tables(folders, {"runs": runs, "averages": averages, "claims": claims})
-    write_notes(folders, {"made_on": made_on(r for r in records.values() if r.experiment != "presets")})
+    notes = {"made_on": made_on([record for record in records.values() if record.experiment != "presets"])}
+    write(folders, {"runs": runs, "averages": averages, "claims": claims}, notes)
     pages = out / "figures"
     pages.mkdir(exist_ok=True)
     for name, figure in drawn_figures(averages).items():
@@ -54,63 +53,37 @@ def summarise(out: Path, publish: Path | None = None) -> None:
     print(f"\ntables in {out}, figures in {pages}")
 
 
-def write_tables(folders: Sequence[Path | None], tables: Mapping[str, pd.DataFrame]) -> None:
+def write(folders: Sequence[Path | None], tables: Mapping[str, pd.DataFrame], notes: Mapping[str, dict]) -> None:
     for folder in filter(None, folders):
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in tables.items():
             table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
-
-
-def write_notes(folders: Sequence[Path | None], notes: Mapping[str, dict]) -> None:
-    for folder in filter(None, folders):
         for name, note in notes.items():
             write_text_whole(folder / f"{name}.json", json.dumps(note, indent=1, ensure_ascii=False) + "\n")
 
 
-def check_unmixed(runs: pd.DataFrame, out: Path) -> None:
-    """Raises ValueError if a task was run with different E, k, …: an average over them would mean nothing."""
-    for task, mine in runs.groupby("task"):
-        for name in COMMON:
-            if mine[name].nunique() > 1:
-                found = ", ".join(map(str, mine[name].unique()))
-                raise ValueError(f"{out} has runs of {task} with {name} = {found}: give each its own --out")
-
-
-def made_on(records: Iterable[Record]) -> dict:
+def made_on(records: Sequence[Record]) -> dict:
     """Where and with what these runs were made, and what they took."""
-    records = list(records)
-
-    def unlike(facts: Iterable[dict]) -> list[dict]:
-        return [json.loads(text) for text in sorted({json.dumps(each, sort_keys=True) for each in facts})]
-
-    return {
-        "runs": len(records),
-        "run_seconds": round(sum(record.run_seconds for record in records)),
-        "machines": unlike(record.machine for record in records),
-        "versions": unlike(record.versions for record in records),
-        "last_run_ended": max(record.ended for record in records),
-    }
+    seconds = round(sum(record.run_seconds for record in records))
+    machines, versions = (
+        [json.loads(text) for text in sorted({json.dumps(getattr(record, name), sort_keys=True) for record in records})]
+        for name in ("machine", "versions")
+    )
+    known = {"runs": len(records), "run_seconds": seconds, "machines": machines, "versions": versions}
+    return known | {"last_run_ended": max(record.ended for record in records)}
 
 
 def measured_values(records: Iterable[Record]) -> pd.DataFrame:
     """A row per record and value: task, seed, value, and the parts of its dotted name as 0, 1, 2."""
-    rows = [
-        {"task": record.parameters["task"], "seed": record.parameters.get("seed", 0), "value": value}
-        | dict(enumerate(name.split(".")))
-        for record in records
-        for name, value in record.values.items()
-    ]
+    rows = []
+    for record in records:
+        run = {"task": record.parameters["task"], "seed": record.parameters.get("seed", 0)}
+        rows += [run | {"value": value} | dict(enumerate(name.split("."))) for name, value in record.values.items()]
     return pd.DataFrame(rows)
 
 
 def matrix_tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
-    """What finished runs of the matrix found; nothing without one.
-
-    matrix: task, folder, defence, accepted (in how many repeats), repeats
-    matrix_trainings: the same for each seed, accepted 0 or 1
-    matrix_costs: task, folder, steps, and the mean share of the proof's cost in each meter
-    matrix_errors: task, folder, and how its errors stand to the limits of `recommended`, on the mean
-    """
+    """What finished runs of the matrix found, as the tables matrix….csv; nothing without one."""
     if not records:
         return {}
     values = measured_values(records).rename(columns={1: "folder", 2: "name"})
@@ -131,12 +104,7 @@ METERS = {"floating_point_operations": "operations", "wall_seconds": "seconds"}
 
 
 def presets_tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
-    """What finished runs of the presets found; nothing without one.
-
-    presets: a row per task, seed, Conditions and preset: accepted, cost as shares of the proof's, and for `recommended`
-        how the errors stand to its limits
-    verifiers: a row per task, Conditions and verifier: how many of the proofs it rejected, and the mean cost
-    """
+    """What finished runs of the presets found, as the tables presets.csv and verifiers.csv; nothing without one."""
     if not records:
         return {}
     values = measured_values(records).rename(columns={0: "conditions", 1: "verifier", 2: "name"}).dropna(subset="name")
@@ -146,12 +114,8 @@ def presets_tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
     table = table.astype({"accepted": bool} | dict.fromkeys(NUMBERS, float))
     table = table.sort_values(["task", "seed"], kind="stable", ignore_index=True).rename_axis(columns=None)
     groups = table.assign(rejected=~table["accepted"]).groupby(["task", "conditions", "verifier"], sort=False)
-    counts = groups.agg(
-        proofs=("seed", "count"),
-        rejected=("rejected", "sum"),
-        operations=("operations", "mean"),
-        seconds=("seconds", "mean"),
-    )
+    means = {name: (name, "mean") for name in ("operations", "seconds")}
+    counts = groups.agg(proofs=("seed", "count"), rejected=("rejected", "sum"), **means)
     return {"presets": table[table["verifier"].isin(list(PRESETS))], "verifiers": counts.reset_index()}
 
 
