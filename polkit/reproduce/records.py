@@ -73,17 +73,8 @@ def read_records(out: Path) -> dict[str, Record]:
 
 
 COMMON = {"epochs": 0, "checkpoint_interval": 0, "train_size": 0, "device": "cpu", "precision": "float32", "threads": 1}
-PARAMETERS = COMMON | {
-    "task": "digits",
-    "seed": 0,
-    "attack": "",
-    "spoof_steps": 0,
-    "off_path": 0.0,
-    "adversary_half": "",
-    "adversary_device": "",
-    "adversary_precision": "",
-    "adversary_threads": 0,
-}
+PARAMETERS = COMMON | {"task": "digits", "seed": 0, "attack": "", "spoof_steps": 0, "off_path": 0.0}
+PARAMETERS |= {"adversary_half": "", "adversary_device": "", "adversary_precision": "", "adversary_threads": 0}
 SETTING = ["experiment", "task", "adversary_half", "attack", "spoof_steps", "off_path"]
 SETTING += ["adversary_device", "adversary_precision", "adversary_threads"]
 

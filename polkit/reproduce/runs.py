@@ -13,7 +13,6 @@ from polkit.training.task import task
 
 # T / T' of the lengths tried: on CIFAR-10 700 to 5,200 steps. 1,600 lies in the narrow window of Figure 3.
 DIVISORS = (110, 63, 50, 31, 22, 15)
-USUAL = (31,)  # 2,500 steps on CIFAR-10: the break-even length of Attack II's cost formula
 
 
 def tried_lengths(chosen: Task, divisors: Sequence[int] = DIVISORS) -> list[int]:
@@ -23,7 +22,7 @@ def tried_lengths(chosen: Task, divisors: Sequence[int] = DIVISORS) -> list[int]
 
 
 def usual_length(chosen: Task) -> list[int]:
-    return tried_lengths(chosen, USUAL)
+    return tried_lengths(chosen, [31])  # 2,500 steps on CIFAR-10: the break-even length of Attack II's cost formula
 
 
 def whole_length(chosen: Task) -> list[int]:
@@ -121,11 +120,11 @@ def planned_runs(
     wanted = [name for name in RESULTS if name in results or (every and name not in APART)]
     found: dict[str, Run] = {}
     for seed, result in product(range(repeats), wanted):
-        for name in RESULTS[result].tasks if task_name == "paper" else (task_name,):
-            halves = RESULTS[result].halves[: 1 if task_name == "paper" else None]
-            for half in halves:
-                prover = {"task": name + half, "seed": seed, **common}
-                found |= {run.name: run for run in _runs_of(result, prover, lengths)}
+        shown, paper = RESULTS[result], task_name == "paper"
+        tasks, halves = (shown.tasks, shown.halves[:1]) if paper else ((task_name,), shown.halves)
+        for name, half in product(tasks, halves):
+            prover = {"task": name + half, "seed": seed, **common}
+            found |= {run.name: run for run in _runs_of(result, prover, lengths)}
     # The longest first, so that no worker is left with a long one at the end: a matrix (all spoofs) before any spoof.
     return sorted(found.values(), key=lambda run: (run.needs is not None, -run.parameters.get("spoof_steps", math.inf)))
 

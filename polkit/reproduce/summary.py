@@ -30,16 +30,16 @@ def summarise(out: Path, publish: Path | None = None) -> None:
         print(f"{out} has no finished record yet")
         return
     kinds = {kind: [r for r in records.values() if r.experiment == kind] for kind in ("matrix", "presets")}
-    write_tables([out, publish], matrix_tables(kinds["matrix"]) | presets_tables(kinds["presets"]))
-    write_notes([out, publish], {f"made_on_{kind}": made_on(those) for kind, those in kinds.items() if those})
+    notes = {f"made_on_{kind}": made_on(those) for kind, those in kinds.items() if those}
+    write_tables([out, publish], matrix_tables(kinds["matrix"]) | presets_tables(kinds["presets"]), notes)
     runs = tidy_runs({name: record for name, record in records.items() if record.experiment not in kinds})
     if runs.empty:
         return
     check_unmixed(runs, out)
     averages, claims = averaged(runs), judged_claims(runs)
     folders = [out, publish if (runs["experiment"] == "spoof").any() else None]
-    write_tables(folders, {"runs": runs, "averages": averages, "claims": claims})
-    write_notes(folders, {"made_on": made_on(r for r in records.values() if r.experiment != "presets")})
+    notes = {"made_on": made_on(r for r in records.values() if r.experiment != "presets")}
+    write_tables(folders, {"runs": runs, "averages": averages, "claims": claims}, notes)
     pages = out / "figures"
     pages.mkdir(exist_ok=True)
     for name, figure in drawn_figures(averages).items():
@@ -54,15 +54,11 @@ def summarise(out: Path, publish: Path | None = None) -> None:
     print(f"\ntables in {out}, figures in {pages}")
 
 
-def write_tables(folders: Sequence[Path | None], tables: Mapping[str, pd.DataFrame]) -> None:
+def write_tables(folders: Sequence[Path | None], tables: Mapping[str, pd.DataFrame], notes: Mapping[str, dict]) -> None:
     for folder in filter(None, folders):
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in tables.items():
             table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
-
-
-def write_notes(folders: Sequence[Path | None], notes: Mapping[str, dict]) -> None:
-    for folder in filter(None, folders):
         for name, note in notes.items():
             write_text_whole(folder / f"{name}.json", json.dumps(note, indent=1, ensure_ascii=False) + "\n")
 
@@ -79,15 +75,15 @@ def check_unmixed(runs: pd.DataFrame, out: Path) -> None:
 def made_on(records: Iterable[Record]) -> dict:
     """Where and with what these runs were made, and what they took."""
     records = list(records)
-
-    def unlike(facts: Iterable[dict]) -> list[dict]:
-        return [json.loads(text) for text in sorted({json.dumps(each, sort_keys=True) for each in facts})]
-
+    machines, versions = (
+        [json.loads(text) for text in sorted({json.dumps(getattr(record, kind), sort_keys=True) for record in records})]
+        for kind in ("machine", "versions")
+    )
     return {
         "runs": len(records),
         "run_seconds": round(sum(record.run_seconds for record in records)),
-        "machines": unlike(record.machine for record in records),
-        "versions": unlike(record.versions for record in records),
+        "machines": machines,
+        "versions": versions,
         "last_run_ended": max(record.ended for record in records),
     }
 
@@ -146,12 +142,8 @@ def presets_tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
     table = table.astype({"accepted": bool} | dict.fromkeys(NUMBERS, float))
     table = table.sort_values(["task", "seed"], kind="stable", ignore_index=True).rename_axis(columns=None)
     groups = table.assign(rejected=~table["accepted"]).groupby(["task", "conditions", "verifier"], sort=False)
-    counts = groups.agg(
-        proofs=("seed", "count"),
-        rejected=("rejected", "sum"),
-        operations=("operations", "mean"),
-        seconds=("seconds", "mean"),
-    )
+    means = {name: (name, "mean") for name in ("operations", "seconds")}
+    counts = groups.agg(proofs=("seed", "count"), rejected=("rejected", "sum"), **means)
     return {"presets": table[table["verifier"].isin(list(PRESETS))], "verifiers": counts.reset_index()}
 
 
