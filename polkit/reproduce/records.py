@@ -21,7 +21,8 @@ def machine() -> dict[str, str | int]:
     """What a reader needs to know about the computer that a run was made on."""
     name, facts = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
     if facts.exists():
-        models = [line.split(":", 1)[1].strip() for line in facts.open() if line.startswith("model name")]
+        lines = facts.read_text().splitlines()
+        models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
         name = models[0] if models else name
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
     return {"processor": name, "cores": os.cpu_count() or 1, "gpu": gpu, "system": platform.system()}
