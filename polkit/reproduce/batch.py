@@ -6,15 +6,14 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
 import papermill
 import torch
-from distributed import Client, LocalCluster, as_completed, get_worker
+from distributed import Client, as_completed, get_worker
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
@@ -68,18 +67,13 @@ def reproduce(
             return _run_all(client, todo, out)
 
 
-@contextmanager
-def connected(scheduler: str | None, workers: int | None, on_gpu: bool) -> Iterator[Client]:
-    """A client of the cluster at an address, or of one on this machine that ends with the batch."""
+def connected(scheduler: str | None, workers: int | None, on_gpu: bool) -> Client:
+    """A client of the cluster at an address, or of one on this machine that ends with the client."""
     if scheduler:
-        with Client(scheduler) as client:
-            yield client
-        return
+        return Client(scheduler)
     count = workers or (torch.cuda.device_count() if on_gpu else os.cpu_count()) or 1
     # No memory limit: a worker over its share would be killed, and the notebook's kernel does not count in it anyway.
-    settings = {"n_workers": count, "threads_per_worker": 1, "dashboard_address": ":0", "memory_limit": 0}
-    with LocalCluster(**settings) as cluster, Client(cluster) as client:
-        yield client
+    return Client(n_workers=count, threads_per_worker=1, dashboard_address=":0", memory_limit=0)
 
 
 def _run_all(client: Client, runs: Sequence[Run], out: Path) -> int:
