@@ -82,7 +82,6 @@ def write_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> dict:
         for part, named in checkpoint.parts().items()
         for name, value in named.items()
     }
-    # Not by `save_file`, which leaves a file of another name when it is killed, and no OSError on a full disk.
-    raw = save(arrays)
+    raw = save(arrays)  # not `save_file`, which leaves a stray file when it is killed, and no OSError on a full disk
     write_whole(file, raw, durable=False)
     return bytes_digest(raw)

@@ -148,8 +148,8 @@ class Proof:
 
 
 def most_points(task: Task) -> int:
-    """How many points may travel with a proof."""
-    return 3 * task.steps * task.batch_size  # an honest proof has fewer than two for each place, Attack I adds its own
+    """How many points may travel with a proof: an honest one has under two for each place, Attack I adds its own."""
+    return 3 * task.steps * task.batch_size
 
 
 def most_logged(task: Task) -> int:
@@ -263,8 +263,7 @@ def proof_points(proof: Proof) -> Points:
 
     Raises ProofError if there are neither, FileNotFoundError if the named data set is not on this machine.
     """
-    points = proof.points()
-    if points is not None:
+    if (points := proof.points()) is not None:
         return points
     if needs_points(proof.task):
         raise ProofError(f"points.safetensors is missing, and {proof.task.data!r} is not a named data set")
@@ -279,10 +278,7 @@ def proof_points(proof: Proof) -> Points:
 
 
 def read_weights(source: str | Path, task: Task) -> Checkpoint:
-    """f_{W_T}: from a proof's last checkpoint, or from a safetensors file of a model's state dict or a checkpoint.
-
-    Raises ProofError if it is neither, or not a model of the task.
-    """
+    """f_{W_T}: from a proof, or a safetensors file of a state dict or checkpoint. Raises ProofError on any other."""
     source = Path(source)
     if not source.exists():
         raise ProofError(f"{source} is neither a proof nor a safetensors file")
@@ -295,7 +291,6 @@ def read_weights(source: str | Path, task: Task) -> Checkpoint:
         except ProofError as error:
             raise ProofError(f"{source} does not hold the weights of task {task.name} ({error})") from error
     for part, tensors in read.parts().items():
-        for name, value in tensors.items():
-            if not bool(value.isfinite().all()):
-                raise ProofError(f"{source}: {part}.{name} holds NaN or infinity")
+        if odd := [name for name, value in tensors.items() if not value.isfinite().all()]:
+            raise ProofError(f"{source}: {part}.{odd[0]} holds NaN or infinity")
     return read

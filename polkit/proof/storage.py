@@ -71,8 +71,8 @@ def sync(path: Path) -> None:
 def made_alone(place: Path, wait: bool = True) -> Iterator[None]:
     """Holds a place, so that two processes do not make something there at once; a process that dies lets go of it.
 
-    What killed writers have left beside the place goes. Raises OSError if the folder cannot be written.
-    wait: for another process to be done; otherwise BlockingIOError
+    Clears what killed writers have left beside it. Raises OSError if the folder cannot be written.
+    wait: for another process to be done; otherwise BlockingIOError is raised
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=place.parent).close()  # before anything is computed: can it be written?
@@ -87,11 +87,9 @@ def made_alone(place: Path, wait: bool = True) -> Iterator[None]:
         raise BlockingIOError(f"another process is working at {place}: wait until it is done") from error
 
 
-installed_version = cache(version)  # which looks through every folder of sys.path
-
-
+@cache  # `version` looks through every folder of sys.path
 def versions() -> dict[str, str]:
-    return {name: installed_version(name) for name in ("polkit", "torch", "numpy")}
+    return {name: version(name) for name in ("polkit", "torch", "numpy")}
 
 
 def cache_folder(kind: str, **facts) -> Path:

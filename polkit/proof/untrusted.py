@@ -44,11 +44,8 @@ def shown(text: str) -> str:
 
 @contextmanager
 def open_plain(file: Path, name: str, limit: int) -> Iterator[BinaryIO]:
-    """A file opened for reading, if it is a plain one of at most `limit` bytes; ProofError otherwise.
-
-    `lstat` first, since to open a pipe is to wait and to open a device may be to act; then the same of what was
-    opened, which another process may have put there since.
-    """
+    """A file opened for reading, if it is a plain one of at most `limit` bytes; ProofError otherwise."""
+    # `lstat`, since to open a pipe waits and to open a device may act; `fstat`, since the file may be another by then.
     never_wait = sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
     missing = f"{name} is missing, or not a file"
     try:
@@ -87,13 +84,8 @@ def read_json(file: str | Path, limit: int) -> Any:
     return parse_json(read_plain(Path(os.path.realpath(file)), Path(file).name, limit), Path(file).name)
 
 
-def parse_facts(
-    raw: bytes, name: str, fields: Mapping[str, type | tuple[type, ...]], kind: str, version: int
-) -> dict[str, Any]:
-    """The object that `parse_json` finds, of exactly these fields, and of this format in this version.
-
-    fields: name -> its type, or one of several
-    """
+def parse_facts(raw: bytes, name: str, fields: Mapping[str, type | tuple], kind: str, version: int) -> dict[str, Any]:
+    """The object that `parse_json` finds, of exactly these fields with their types, of this format and version."""
     facts = parse_json(raw, name)
     if not isinstance(facts, dict) or set(facts) != set(fields):
         raise ProofError(f"{name} must have the fields {', '.join(fields)} and no others")
@@ -162,17 +154,15 @@ def parse_array(raw: bytes, name: str, dtype: type, shape: tuple[int, ...]) -> n
 def parse_tensors(
     raw: bytes, name: str, wanted: Mapping[str, tuple[Iterable[torch.dtype], tuple | None]], *, others: bool = False
 ) -> dict[str, torch.Tensor]:
-    """Tensors of a safetensors file, each with memory of its own.
+    """Tensors of a safetensors file, each with memory of its own. Raises ProofError, which names file and tensor.
 
     wanted: name of a tensor -> the types that it may have, and its shape (None: any)
     others: whether the file may hold more than these
-    Raises ProofError, which names the file and the tensor.
     """
     begin = 8 + int.from_bytes(raw[:8], "little")
     if begin > 8 + HEADER_BYTES:
-        raise ProofError(
-            f"{name} is not a safetensors file (its header claims {begin - 8} bytes, {HEADER_BYTES} at most)"
-        )
+        claimed = f"its header claims {begin - 8} bytes, {HEADER_BYTES} at most"
+        raise ProofError(f"{name} is not a safetensors file ({claimed})")
     try:
         found = dict(deserialize(raw))
         _check_header(raw[8:begin])

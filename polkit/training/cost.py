@@ -37,15 +37,11 @@ class Cost:
 
 
 class Meter:
-    """Counts what one party computes, from the moment it is made.
-
-    units: kind of computation -> Cost of one batch (see `unit_costs`)
-    counts: kind of computation -> how often it was made
-    """
+    """Counts what one party computes, from the moment it is made."""
 
     def __init__(self, units: Mapping[str, Cost]):
-        self.units = units
-        self.counts: Counter[str] = Counter()
+        self.units = units  # kind of computation -> Cost of one batch, see `unit_costs`
+        self.counts: Counter[str] = Counter()  # how often each kind was made
         self._spent = Cost()
         self._start = time.perf_counter()
 

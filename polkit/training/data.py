@@ -77,10 +77,7 @@ def data_home() -> Path:
 
 
 def training_points(task: Task) -> Points:
-    """The task's training set, or the half it names, cut to `train_size` points.
-
-    Raises FileNotFoundError, in one sentence, if the data set is not on this machine.
-    """
+    """The task's training set, or its half, cut to `train_size`. Raises FileNotFoundError if it is not at hand."""
     points = _load(task, train=True)
     if task.half:
         shuffled = np.random.default_rng(derive_seed(0, "halves", task.data)).permutation(len(points))
@@ -218,17 +215,13 @@ def draw_shifts(task: Task, count: int, seed: int) -> Shifts:
 
 
 def augment(task: Task, images: Tensor, seed: int) -> Tensor:
-    """Shift each image by up to `task.shift` pixels over black and perhaps flip it, all drawn from `seed`.
-
-    images: (n, channels, height, width). Differentiable.
-    """
+    """Images (n, channels, height, width), each shifted by up to `task.shift` pixels over black and perhaps flipped."""
     return shifted(task, images, draw_shifts(task, len(images), seed).to(images.device))
 
 
 def shifted(task: Task, images: Tensor, shifts: Shifts) -> Tensor:
     """`augment` with what was drawn, on the device of the images."""
-    count, _, height, width = images.shape
-    offsets = shifts.offsets
+    (count, _, height, width), offsets = images.shape, shifts.offsets
     rows = offsets[0] + torch.arange(height, device=offsets.device)
     columns = torch.arange(width, device=offsets.device).expand(count, width)
     if task.flip:

@@ -1,8 +1,4 @@
-"""Steps on a GPU without the CPU's part of them: captured once as CUDA graphs, then replayed for batch after batch.
-
-The CPU takes longer to ask for the hundreds of small kernels of a step than the GPU to run them. A graph holds the very
-kernels that the plain function asks for, so that the bits are the same: it is no matter of the Conditions.
-"""
+"""Steps on a GPU, captured once as CUDA graphs: the very kernels of the plain function, so the bits are the same."""
 
 from __future__ import annotations
 
@@ -25,9 +21,8 @@ WARM_UP_STEPS = 3  # what libraries make at their first calls must be there befo
 class Captured:
     """A function of (batch, shifts, *tensors) that reads and writes a learner's state on a GPU, as a CUDA graph.
 
-    It is recorded at the first call, and anew where the learning rate has changed, which torch's SGD writes into its
-    kernels, or where shifts come or go. Otherwise every call must bring tensors of the same shapes and types. What a
-    call returns lies in memory that the next call overwrites.
+    It is recorded at the first call, and anew where shifts come or go or the learning rate has changed, which torch's
+    SGD writes into its kernels. Shapes and types must not change. The next call overwrites what a call returns.
     """
 
     def __init__(self, learner: Learner, function: Callable[..., Any]):

@@ -35,9 +35,9 @@ def reported(
 def in_background(work: Callable[..., None], ahead: int = 2) -> Iterator[Callable[..., None]]:
     """Gives a function that hands its arguments to `work` in another thread, and returns at once.
 
-    ahead: calls that may wait; with more to do the caller waits too, so that memory stays bounded.
-    The first error of `work` ends it: later calls do nothing, and the error is raised at one of the next calls or where
-    the block ends. All that was handed over before the block is left, even by an error of its own, is done first.
+    ahead: calls that may wait; with more to do the caller waits too, so that memory stays bounded
+    After an error of `work` later calls do nothing; it is raised at one of the next calls or where the block ends.
+    All that was handed over before the block is left, even by an error of its own, is done first.
     """
     failed, waiting = Event(), deque[Future]()
 

@@ -33,23 +33,18 @@ def build_model(task: Task) -> nn.Module:
     if task.model in SMALL:
         model = SmallResNet(task.image_shape[0], *SMALL[task.model], task.classes)
     elif task.model in ("resnet18", "resnet50"):
-        model = _torchvision_resnet(task.model, task.classes, small_images=task.image_shape[1] <= 32)
+        from torchvision.models import get_model  # slow to import, and the small networks need none of it
+
+        model = get_model(task.model, weights=None, num_classes=task.classes)
+        if task.image_shape[1] <= 32:  # the usual CIFAR form: the stem keeps all 32 x 32 positions
+            model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+            model.maxpool = nn.Identity()
     else:
         raise ValueError(f"there is no model {task.model!r}; the models are resnet8, resnet20, resnet18, resnet50")
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             # A checkpoint's step is its place in the proof; a second counter inside it says nothing more.
             layer.num_batches_tracked = None
-    return model
-
-
-def _torchvision_resnet(name: str, classes: int, small_images: bool) -> nn.Module:
-    from torchvision.models import get_model
-
-    model = get_model(name, weights=None, num_classes=classes)
-    if small_images:  # the usual CIFAR form: the stem keeps all 32 x 32 positions
-        model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-        model.maxpool = nn.Identity()
     return model
 
 

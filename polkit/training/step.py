@@ -36,13 +36,7 @@ class Checkpoint:
 
 
 class Learner:
-    """A model and its optimiser on a device, and how their steps are taken: eagerly, as CUDA graphs, or compiled.
-
-    task: what is trained
-    conditions: where and how; on a GPU the steps are captured as CUDA graphs, with `compiled` torch.compile fuses them
-    model: in training mode, float32 or float64
-    optimiser: SGD with the task's momentum and weight decay
-    """
+    """A model in training mode and its SGD, and how their steps are taken: eagerly, as CUDA graphs, or compiled."""
 
     def __init__(self, task: Task, conditions: Conditions):
         self.task, self.conditions = task, conditions
@@ -97,10 +91,7 @@ class Learner:
         return draw_shifts(self.task, count, augmentation_seed).to(self.conditions.device)
 
     def loss(self, batch: Points, augmentation_seed: int | None) -> Tensor:
-        """L(f_W(X), y): mean cross-entropy of one batch, differentiable in the weights and in float images.
-
-        augmentation_seed: None shows the images to the model as they are
-        """
+        """L(f_W(X), y): mean cross-entropy of one batch, differentiable in the weights and in float images."""
         return self.loss_shifted(batch, self.draw_shifts(len(batch), augmentation_seed))
 
     def loss_shifted(self, batch: Points, shifts: Shifts | None) -> Tensor:
@@ -109,14 +100,14 @@ class Learner:
         if shifts is not None:
             images = shifted(self.task, images, shifts)
         images = normalise(self.task, images).contiguous(memory_format=torch.channels_last)
-        with self._autocast():
+        kind, mixed = torch.device(self.conditions.device).type, self.conditions.precision == "bf16"
+        with torch.autocast(kind, dtype=torch.bfloat16) if mixed else nullcontext():
             logits = self.model(images)
         return F.cross_entropy(logits.to(self.conditions.dtype), batch.labels.to(logits.device))
 
     def update(self, batch: Points, *, step: int, augmentation_seed: int | None) -> Tensor:
         """W_{t+1} ← update(W_t, (X, y)), Algorithm 1 line 7: one SGD step in place; returns the batch's loss.
 
-        batch: images uint8, or float in [0, 1], (B, channels, height, width), labels int64 (B,)
         step: t, counted from 0, which sets the learning rate
         augmentation_seed: of the batch's shifts and flips; None for none
         """
@@ -137,22 +128,12 @@ class Learner:
         return loss.detach()
 
     def on_batches(self, function: Callable[..., Sequence[Tensor]]) -> Callable[..., Sequence[Tensor]]:
-        """`function(batch, shifts, *tensors)` as a function of (batch, augmentation_seed, *tensors).
+        """`function(batch, shifts, *tensors)`, which leaves the weights alone, by (batch, augmentation_seed, *tensors).
 
-        function: a computation at the learner's weights that leaves them as they are; on a GPU it is captured, and the
-            next call overwrites what it returns
+        A GPU captures it, and the next call overwrites what it returns.
         """
         called = Captured(self, function) if self.captured else function
-
-        def of_batch(batch: Points, augmentation_seed: int | None, *tensors: Tensor) -> Sequence[Tensor]:
-            return called(batch, self.draw_shifts(len(batch), augmentation_seed), *tensors)
-
-        return of_batch
-
-    def _autocast(self):
-        if self.conditions.precision != "bf16":
-            return nullcontext()
-        return torch.autocast(torch.device(self.conditions.device).type, dtype=torch.bfloat16)
+        return lambda batch, seed, *tensors: called(batch, self.draw_shifts(len(batch), seed), *tensors)
 
 
 def _on_cpu(value: Tensor) -> Tensor:

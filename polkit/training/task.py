@@ -39,10 +39,8 @@ class Task:
             images = f"{self.train_size} training images"
             raise ValueError(f"task {self.name}: {images} do not fill one batch of {self.batch_size}")
         if self.checkpoint_interval > self.steps:
-            interval, steps = f"k = {self.checkpoint_interval}", f"training steps T = {self.steps}"
-            raise ValueError(
-                f"task {self.name}: the checkpoint interval {interval} must not exceed the number of {steps}"
-            )
+            k, limit = self.checkpoint_interval, f"the number of training steps T = {self.steps}"
+            raise ValueError(f"task {self.name}: the checkpoint interval k = {k} must not exceed {limit}")
 
     @property
     def name(self) -> str:
@@ -160,7 +158,10 @@ def task(name: str, *, epochs: int = 0, checkpoint_interval: int = 0, train_size
     if not base or half not in HALVES:
         base, half = name, ""
     if base.startswith("folder:"):
-        whole = _folder_task(base)
+        train = split_folder(Path(base.removeprefix("folder:")), train=True)
+        classes = [entry for entry in train.iterdir() if entry.is_dir()]
+        images = sum(file.suffix.lower() in IMAGE_SUFFIXES for folder in classes for file in folder.rglob("*"))
+        whole = CIFAR10.replace(data=base, classes=len(classes), train_size=images)
     elif base in NAMED_TASKS:
         whole = NAMED_TASKS[base]
     else:
@@ -168,13 +169,6 @@ def task(name: str, *, epochs: int = 0, checkpoint_interval: int = 0, train_size
     changes = {"half": half, "train_size": train_size or (whole.train_size // 2 if half else 0)}
     changes |= {"epochs": epochs, "checkpoint_interval": checkpoint_interval}
     return whole.replace(**{field: value for field, value in changes.items() if value})
-
-
-def _folder_task(data: str) -> Task:
-    train = split_folder(Path(data.removeprefix("folder:")), train=True)
-    classes = [entry for entry in train.iterdir() if entry.is_dir()]
-    images = sum(file.suffix.lower() in IMAGE_SUFFIXES for folder in classes for file in folder.rglob("*"))
-    return CIFAR10.replace(data=data, classes=len(classes), train_size=images)
 
 
 def split_folder(path: Path, train: bool) -> Path:
