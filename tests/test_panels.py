@@ -265,8 +265,12 @@ def test_the_surface_panel_cuts_the_path_into_its_pieces(guess):
 
 def test_the_window_panel_forges_one_more_spoof_when_run(judged, guess, small_proof, small_calibration, growth):
     final, first = small_proof.final_weights(), attempt("Attack II", judged.spoof, judged.verdict, small_proof)
+
+    def forge(*arguments, calibration, **settings):
+        return pk.interpolation_only(*arguments, **settings)
+
     shown = panels.window_panel(
-        dict.fromkeys(COSTS, pk.interpolation_only),
+        dict.fromkeys(COSTS, forge),
         COSTS,
         small_proof,
         final,
