@@ -45,8 +45,7 @@ def reproduce(
     results, task, repeats, common, lengths: as in `planned_runs`
     scheduler: the address of a running dask cluster, whose workers need polkit and one `$POLKIT_HOME` in common
     workers: processes of a cluster of this machine, where there is no scheduler (default: one per core, or per GPU)
-    force: make runs again that have a finished record
-    dry_run: only print what would be done
+    force, dry_run: make runs again that have a finished record; only print what would be done
     Raises BlockingIOError if another batch is writing to `out`.
     """
     common = {**(common or {}), "workers": 1}  # a run has its core to itself
@@ -115,10 +114,7 @@ def spoken_time(seconds: float) -> str:
 
 
 def execute_once(run: Run, source: str, batch: str, needed: tuple[Record, str] | None = None) -> tuple[Record, str]:
-    """`execute`, in a worker, unless the run that this one needs has failed.
-
-    The result is kept in $POLKIT_HOME while the batch lasts: dask asks again for what was lost with a worker.
-    """
+    """`execute`, unless the run that this one needs has failed; kept for dask, which asks again for what it lost."""
     if needed and not needed[0].finished:
         return outcome(run, f"{run.needs}, which it needs, failed: {needed[0].error}"), ""
     kept = polkit_home() / "runs" / batch / f"{run.name}.json"
@@ -131,10 +127,7 @@ def execute_once(run: Run, source: str, batch: str, needed: tuple[Record, str] |
 
 
 def execute(run: Run, source: str) -> tuple[Record, str]:
-    """One notebook through papermill: its record and its executed copy.
-
-    A cell that fails, or kills its kernel, gives a failed record and no exception: the batch goes on.
-    """
+    """A notebook through papermill: its record (failed if a cell fails or kills its kernel) and its executed copy."""
     begun, error = time.perf_counter(), None
     show_own_gpu(run)
     with tempfile.TemporaryDirectory() as folder:
@@ -156,10 +149,7 @@ def execute(run: Run, source: str) -> tuple[Record, str]:
 
 
 def show_own_gpu(run: Run) -> None:
-    """Shows a run on `cuda` the one GPU of its worker: the n-th worker of a LocalCluster, named n, has the n-th.
-
-    A cluster's worker keeps the GPUs that its scheduler (such as Slurm) has assigned.
-    """
+    """Shows a run on `cuda` one GPU: the n-th to worker n, unless a scheduler (such as Slurm) has assigned others."""
     count = torch.cuda.device_count() if run.parameters.get("device") == "cuda" else 0
     if count > 1 and "CUDA_VISIBLE_DEVICES" not in os.environ:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(int(get_worker().name) % count)

@@ -76,10 +76,7 @@ def levels_of_q(task: Task) -> dict[str, int | str]:
 
 
 def judged(verdict: Verdict, levels: Mapping[str, int | str]) -> Values:
-    """Verdict and largest normalised errors at each Q, read off one with more intervals.
-
-    accepted: by this verifier; within: by the paper's, which compares the errors of the weights with δ and no more.
-    """
+    """Verdict (`within`: the paper's, by the weights alone) and largest errors at each Q, of a verdict on more."""
     values: Values = {}
     for name, top_q in levels.items():
         at = verdict.at(top_q)

@@ -71,15 +71,12 @@ SETTING = ["experiment", "task", "adversary_half", "attack", "spoof_steps", "off
 
 
 def tidy_runs(records: dict[str, Record]) -> pd.DataFrame:
-    """One row per finished run: `experiment`, its parameters (defaults where it has none), its values, `run_seconds`.
-
-    A folder of images is named by its last part alone.
-    """
+    """One row per finished run: `experiment`, its parameters (or defaults), its values, `run_seconds`."""
     rows = []
     for name, record in records.items():
         if record.finished:
             parameters = {key: record.parameters.get(key, default) for key, default in PARAMETERS.items()}
-            parameters["task"] = shown_task(str(parameters["task"]))
+            parameters["task"] = shown_task(str(parameters["task"]))  # a folder of images by its last part alone
             known = {"name": name, "experiment": record.experiment, **parameters, **record.values}
             rows.append(known | {"run_seconds": record.run_seconds})
     return pd.DataFrame(rows).sort_values([*SETTING, "seed"], ignore_index=True) if rows else pd.DataFrame()

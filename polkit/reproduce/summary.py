@@ -46,10 +46,8 @@ def summarise(out: Path, publish: Path | None = None) -> None:
     for name, table in filled_tables(averages).items():
         table.to_csv(pages / f"{name.replace(':', '-')}.csv")
     for row in claims.itertuples():
-        print(
-            f"  {'yes' if row.holds else 'NO':3}  {row.place}, {row.task}: {row.text}\n"
-            f"       paper: {row.paper} · here: {row.here}\n       rule: {row.rule}"
-        )
+        print(f"  {'yes' if row.holds else 'NO':3}  {row.place}, {row.task}: {row.text}")
+        print(f"       paper: {row.paper} · here: {row.here}\n       rule: {row.rule}")
     print(f"\ntables in {out}, figures in {pages}")
 
 
