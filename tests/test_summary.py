@@ -30,7 +30,7 @@ from polkit.reproduce.claims import RULES
 from polkit.reproduce.records import averaged, write_record
 from polkit.reproduce.summary import matrix_tables, presets_tables
 from tests.batches import record
-from tests.readme import matrix_table, refresh, shown_in, speed_table, tables
+from tests.readme import refresh, shown_in, table
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"epochs": 10, "train_size": 640, "checkpoint_interval": 5}
@@ -58,31 +58,18 @@ def test_published_results_are_whole_and_name_their_machine():
 
 
 def test_the_readme_shows_the_published_results():
-    for place, table in tables().items():
-        assert shown_in(ROOT / "README.md", place) == table
+    assert shown_in(ROOT / "README.md") == table()
 
 
-def test_the_speed_table_shows_what_has_a_floor_and_whether_it_is_kept():
-    rows = [
-        ("prove / bare loop", "ratio", 1.2344, 1.15, False),
-        ("import polkit", "seconds", 0.2367, 0.3, True),
-        ("make book, 01_primer", "seconds", 49.1, None, True),
-    ]
-    bench = pd.DataFrame(rows, columns=["what", "unit", "value", "at_most", "holds"])
-    assert speed_table(bench).splitlines()[2:] == [
-        "| prove / bare loop | 1.23 | 1.15 | no |",
-        "| import polkit | 0.237 s | 0.30 s | yes |",
-    ]
-
-
-def test_the_readmes_tables_stand_between_their_marks(tmp_path):
+def test_the_readmes_table_stands_between_its_marks(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("# a\n<!-- results: begin -->\nold\n<!-- results: end -->\nb\n")
-    refresh(readme, "results", "| new |")
+    refresh(readme, "| new |")
     assert readme.read_text() == "# a\n<!-- results: begin -->\n| new |\n<!-- results: end -->\nb\n"
-    assert shown_in(readme, "results") == "| new |"
-    with pytest.raises(ValueError, match="must have one line '<!-- matrix: begin -->'"):
-        refresh(readme, "matrix", "| new |")
+    assert shown_in(readme) == "| new |"
+    readme.write_text("# no marks\n")
+    with pytest.raises(ValueError, match="must have one line '<!-- results: begin -->'"):
+        refresh(readme, "| new |")
 
 
 def test_the_matrix_counts_in_how_many_repeats_a_folder_was_accepted(tmp_path):
@@ -127,15 +114,6 @@ def test_the_matrix_counts_in_how_many_repeats_a_folder_was_accepted(tmp_path):
     assert not never(cells, "Attack II", "every interval")
     assert not always(cells, "Attack II", "every interval")
     assert spoof_names(cells) == ["Attack II"]
-    rows = matrix_table(cells, found["matrix_costs"], "digits").splitlines()
-    cell = {name: number for number, name in enumerate(["", "folder", "T'", "operations", PUBLISHED, *COLUMNS])}
-    assert rows[2].split(" | ")[:3] == ["| honest proof", "T", "1"]
-    attack = rows[3].split("|")
-    assert [word.strip() for word in attack[1:5]] == ["Attack II", "140", "0.200", "3"]
-    assert attack[cell["every interval"]].strip() == "2"
-    assert attack[cell["recommended"]].strip() == "–"
-    said = "In how many of 3 trainings each verifier accepted the folder: 0 as published · 1 η decided by the verifier"
-    assert rows[-1].startswith(said)
     trainings = found["matrix_trainings"]
     assert trainings.groupby(["folder", "defence"])["accepted"].sum()["Attack II", "every interval"] == 2
     assert accepted_by_all(trainings, [PUBLISHED]).to_dict() == {"honest proof": 3, "Attack II": 3}

@@ -309,11 +309,12 @@ def test_an_array_of_that_form_is_read_as_numpy_reads_it(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["00000004", "00000012"])
-@pytest.mark.parametrize("moment", ["check_data", "replay"])
-def test_a_file_that_changes_after_it_was_checked(copied, small_calibration, monkeypatch, moment, name):
+@pytest.mark.parametrize(("room", "moment"), [("inspection", "check_data"), ("verdict", "replay")])
+def test_a_file_that_changes_after_it_was_checked(copied, small_calibration, monkeypatch, room, moment, name):
     """What was hashed is what is used, or nothing is accepted: here the file changes between the two."""
     file = copied.folder / f"checkpoints/{name}.safetensors"
-    true_one = getattr(verdict_module, moment)
+    module = import_module(f"polkit.verifier.{room}")
+    true_one = getattr(module, moment)
 
     def exchanged(*given, **named):
         tensors = load_file(file)
@@ -321,7 +322,7 @@ def test_a_file_that_changes_after_it_was_checked(copied, small_calibration, mon
         return true_one(*given, **named)
 
     assert pk.verify(copied.folder, small_calibration, top_q="all").accepted
-    monkeypatch.setattr(verdict_module, moment, exchanged)
+    monkeypatch.setattr(module, moment, exchanged)
     verdict = pk.verify(copied.folder, small_calibration, top_q="all")
     assert not verdict.accepted
     detail = f"checkpoints/{name}.safetensors changed after its digest had been checked"
