@@ -183,6 +183,7 @@ def test_a_notebook_that_measures_nothing_has_failed(tmp_path):
     assert (record.status, record.error) == ("failed", "the notebook ended without a measurement")
 
 
+@pytest.mark.slow
 def test_the_spoof_experiment_trains_as_many_steps_as_it_is_told():
     given = SMALL | {"attack": "interpolation_only", "spoof_steps": 15, "trained_steps": 5, "workers": 1}
     source = (find_notebooks() / "experiments" / "spoof.ipynb").read_text()
@@ -207,6 +208,7 @@ def test_the_spoof_experiment_trains_as_many_steps_as_it_is_told():
     assert record.values["weights.all.l2"] == found[5] != found[0]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_of_a_running_cluster_costs_only_the_run_it_had(cluster, tmp_path):
     stand_ins, where, workers = cluster
     stand_ins.told(pause=3)

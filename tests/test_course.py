@@ -195,7 +195,12 @@ def test_torchs_own_sgd_carries_gradients_and_momenta_as_exercises_6_2_and_9_3_s
     assert course.check("9.3", pushing, task=small_task).points == 2
 
 
-@pytest.mark.parametrize("file", SOLUTIONS, ids=lambda file: file.stem)
+# Those of the other chapters forge or replay for long.
+QUICK = ("01", "04", "05", "07")
+SOLVED = [pytest.param(file, marks=() if file.stem[:2] in QUICK else pytest.mark.slow) for file in SOLUTIONS]
+
+
+@pytest.mark.parametrize("file", SOLVED, ids=lambda file: file.stem)
 def test_solutions_are_right_and_wrong_answers_are_told_why(file):
     """Runs the cells of a solution in this process, then each wrong answer before the same judge.
 

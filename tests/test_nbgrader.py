@@ -13,6 +13,7 @@ import pytest
 from polkit.book import course
 from polkit.book.chapters import chapters
 
+pytestmark = pytest.mark.slow  # a chapter is executed for each student
 CHAPTER = "04_attack_1"
 RIGHT, EMPTY, MIXED = "right", "empty", "mixed"
 

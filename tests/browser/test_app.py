@@ -22,7 +22,7 @@ from polkit.experiments.published import published
 from polkit.experiments.window import closed_window, spoof_lengths, spoof_rows, window_edges
 from polkit.training import PARTS
 
-pytestmark = [pytest.mark.ui, pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.ui, pytest.mark.slow, pytest.mark.filterwarnings("default")]
 HALL, PHONE = {"width": 1920, "height": 1080}, {"width": 390, "height": 844}
 SCREENS = {"window": "published-window", "explorer": "explorer", "debate": "debate"}
 LOADED_SECONDS, READY_SECONDS = 120, 400  # a busy machine; from an empty cache the verifier takes minutes

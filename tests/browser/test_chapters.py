@@ -45,6 +45,7 @@ def spelt(summary):
     return re.sub(r"\s+", " ", summary)
 
 
+@pytest.mark.slow
 def test_a_verdict_follows_delta_and_q_and_k(opened):
     panel = opened("03_verification", "verdict")
     task = pk.task("digits")
@@ -90,6 +91,7 @@ def test_a_verdict_follows_delta_and_q_and_k(opened):
 
 
 @pytest.mark.parametrize(("chapter", "name", "left"), [("04_attack_1", "attack-1", 10), ("05_attack_2", "attack-2", 7)])
+@pytest.mark.slow
 def test_an_attack_follows_delta_and_q_and_forges_another_t(opened, chapter, name, left):
     panel = opened(chapter, name)
     first = panel.says()
@@ -114,6 +116,7 @@ def test_an_attack_follows_delta_and_q_and_forges_another_t(opened, chapter, nam
     panel.picture("another T")
 
 
+@pytest.mark.slow
 def test_attack_3_forges_with_another_k_and_can_be_cancelled_and_the_corollary_is_measured(opened):
     panel = opened("06_attack_3", "attack-3")
     first = panel.says()
@@ -144,6 +147,7 @@ def test_attack_3_forges_with_another_k_and_can_be_cancelled_and_the_corollary_i
     corollary.picture("k 6")
 
 
+@pytest.mark.slow
 def test_the_window_moves_with_delta_q_k_and_t(opened):
     panel = opened("07_results", "window")
     first = panel.says()
@@ -198,6 +202,7 @@ def test_the_primers_panels_answer_at_once(opened):
     answers_at_once(Panel(panel.page, panel.chapter, "growth"), "k", "after 50 steps the largest errors in l2")
 
 
+@pytest.mark.slow
 def test_the_editor_of_stages_moves_the_verdicts_and_the_path_beside_them(opened):
     panel = opened("08_countermeasures", "stages")
     first = panel.says()
@@ -217,6 +222,7 @@ def test_the_editor_of_stages_moves_the_verdicts_and_the_path_beside_them(opened
     assert panel.changed_from(said) == first
 
 
+@pytest.mark.slow
 def test_the_map_follows_k_t_and_the_spoofs_length(opened):
     panel = opened("09_arms_race", "map")
     answers_at_once(panel, "delta", "at δ × 1.26, k = 10, T = 4400 and T' = 140,")
@@ -249,6 +255,7 @@ def test_the_map_follows_k_t_and_the_spoofs_length(opened):
     debate.picture("ends at the model")
 
 
+@pytest.mark.slow
 def test_a_proof_is_recorded_with_another_k(opened):
     panel = opened("02_proof_creation", "size")
     first = panel.says()
@@ -261,6 +268,7 @@ def test_a_proof_is_recorded_with_another_k(opened):
     panel.picture("k 5")
 
 
+@pytest.mark.slow
 def test_a_failing_callback_says_so_in_place(page, lab, tmp_path):
     source = """
 from polkit.book.panels.parts import Panel

@@ -14,7 +14,7 @@ from chapter import PICTURES
 from notebooks.site.pages import IN_WORDS
 from polkit.book.chapters import GUIDE, chapters
 
-pytestmark = pytest.mark.ui
+pytestmark = [pytest.mark.ui, pytest.mark.slow]
 PHONE = {"width": 390, "height": 844}
 UNSEEN = "() => [...document.images].filter(image => !image.naturalWidth).map(image => image.src)"
 TO_THE_END = "box => { box.scrollLeft = 1e6; return [box.scrollLeft, box.scrollWidth - box.clientWidth] }"
