@@ -132,6 +132,7 @@ assert left == [], left
 """
 
 
+@pytest.mark.slow
 def test_several_processes_share_what_one_of_them_makes(tmp_path):
     done = run(TWICE, tmp_path)
     assert done.returncode == 0, done.stderr
@@ -247,6 +248,7 @@ def may_mount() -> bool:
     return subprocess.run(tried, check=False, capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_or_a_read_only_folder_is_one_sentence_and_what_was_made_goes_on_when_it_can(tmp_path):
     mode, through = ("mount", ("unshare", "-m")) if may_mount() else ("limit", ())
     done = run(STARVED, tmp_path, mode, through=through)
