@@ -89,7 +89,7 @@ def test_the_samples_are_shown_as_training_saw_them(honest, begun, remembered, t
 
 
 def test_a_spoof_is_not_remembered_until_its_batches_are_chosen_to_be(spoof, begun, tmp_path):
-    assert [finding.check for finding in memorised(spoof, begun, EXACT)] == ["memorised"]
+    assert [reason.kind for reason in memorised(spoof, begun, EXACT)] == ["memorised"]
     fitted = fitted_batches(spoof, tmp_path / "fitted")
     assert memorised(fitted, begun, EXACT) == []
     assert fitted.steps == spoof.steps
