@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from polkit.book.figures import defences, proving_figure
+from polkit.book.figures import proving_figure
 from polkit.experiments.proving_cost import extrapolation, seconds_per_operation
 from polkit.experiments.published import paper_data, published
 
@@ -46,8 +46,7 @@ def test_the_published_measurement_spans_a_decade_and_proving_is_dear():
     assert (steps["prove_seconds"] > 10_000 * steps["native_seconds"]).all()
 
 
-def test_the_figure_draws_what_was_measured_and_goes_on_to_the_training(monkeypatch):
-    monkeypatch.setattr(defences, "TRAINING_STEPS", 1000)
+def test_the_figure_draws_what_was_measured_and_goes_on_to_the_training():
     steps = made_steps(slope=1e-4)
     figure = proving_figure(steps, operations=10**10)
     drawn = {trace.name: trace for trace in figure.plot.data if trace.name}
