@@ -19,6 +19,8 @@ from tests.benchmarks.optimum import cheapest, optimum_table
 from tests.benchmarks.steps import step_table
 from tests.benchmarks.storage import LAYOUTS, laid_out, read_back, rounded_checkpoint, storage_table
 
+pytestmark = pytest.mark.slow  # what makers run, no reader
+
 EXACT = pk.Conditions(precision="float64")
 
 

@@ -31,10 +31,8 @@ def noise(folder, name):
         rows.tofile(folder / where / file)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["cifar10", pytest.param("cifar100", marks=pytest.mark.slow), pytest.param("imagenet10", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "imagenet10"])
 def test_two_steps_and_one_interval(name, tmp_path, monkeypatch):
     noise(tmp_path, name)
     monkeypatch.setenv("POLKIT_DATA", str(tmp_path))

@@ -14,6 +14,7 @@ import polkit as pk
 from polkit.__main__ import main
 
 
+@pytest.mark.slow
 def test_a_fresh_process_elsewhere_makes_the_same_manifest(tmp_path, small_task):
     """Another working directory, language, time zone, hash seed, cache and number of threads, all at once."""
     variables = {name: value for changed, _ in reproducibility.SAME.values() for name, value in changed.items()}
