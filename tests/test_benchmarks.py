@@ -1,6 +1,5 @@
 """What the benchmarks measure is what it is called; and what does not depend on a machine's speed."""
 
-import hashlib
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,14 +11,13 @@ import torch
 
 import polkit as pk
 from polkit.book.figures import scaling_figure
-from polkit.training.data import signatures_of
 from tests.benchmarks.growth import METERS, over_interval, over_parameters, over_spoof_steps, over_top_q, slopes
-from tests.benchmarks.loops import STATUS, bare_loop, median_seconds, random_points
+from tests.benchmarks.loops import STATUS, bare_loop, median_seconds
 from tests.benchmarks.optimum import cheapest, optimum_table
 from tests.benchmarks.steps import step_table
 from tests.benchmarks.storage import LAYOUTS, laid_out, read_back, rounded_checkpoint, storage_table
 
-pytestmark = pytest.mark.slow  # what makers run, no reader
+pytestmark = pytest.mark.slow  # for makers, not for readers
 
 EXACT = pk.Conditions(precision="float64")
 
@@ -48,15 +46,6 @@ def test_a_step_is_timed_alone_and_in_every_precision(small_task, monkeypatch):
         ["small", "bf16", "update", 25],
         ["small", "bf16", "objective", 12.5],
     ]
-
-
-def test_signatures_are_those_of_a_plain_loop(small_task):
-    points = random_points(small_task.replace(image_shape=(3, 32, 32)), 64)
-    batches = np.random.default_rng(0).integers(0, 64, (5, 16), dtype=np.int32)
-    for found, batch in zip(signatures_of(points, batches), batches, strict=True):
-        plain = b"".join(points.images[i].numpy().tobytes() for i in batch)
-        plain += b"".join(int(points.labels[i]).to_bytes(8, "little", signed=True) for i in batch)
-        assert found.tobytes() == hashlib.sha256(plain).digest()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -173,26 +162,6 @@ def test_the_optimum_is_the_cheapest_that_always_passes(small_proof, small_calib
     assert best["trainings"].tolist() == [2]
 
 
-def test_interpolation_with_forward_passes_costs_a_third_and_moves_no_weight(small_task, small_proof, tmp_path):
-    replayed, passed = (
-        pk.interpolation_only(
-            small_proof.final_weights(),
-            small_task,
-            spoof_steps=8,
-            seed=1,
-            replayed_intervals=number,
-            out=tmp_path / str(number),
-            progress=False,
-        )
-        for number in (None, 1)
-    )
-    assert replayed.counts() == {"update": 8}
-    assert passed.counts() == {"update": 4, "forward": 4}
-    for step in (0, 4, 8):
-        ours, theirs = passed.checkpoint(step), replayed.checkpoint(step)
-        assert all(torch.equal(value, theirs.weights[name]) for name, value in ours.weights.items())
-
-
 PEAK = """
 import sys
 import polkit as pk
@@ -228,10 +197,3 @@ def test_a_childs_peak_is_its_own():
     found, more = (int(subprocess.check_output([sys.executable, "-c", code])) for code in (small, large))
     assert len(ballast) == 2**30
     assert found < 2**30 < 2**31 < more
-
-
-def test_points_on_the_way_to_a_gpu_are_those_of_numpy(small_task):
-    points, rows = pk.training_points(small_task), np.array([3, 1, 200], dtype=np.int32)
-    by_tensor, by_array = points.take(torch.from_numpy(rows)), points.take(rows)
-    assert torch.equal(by_tensor.images, by_array.images)
-    assert torch.equal(by_tensor.labels, points.labels[[3, 1, 200]])

@@ -10,7 +10,8 @@ from PIL import Image
 
 import polkit as pk
 from polkit.training import augment
-from polkit.training.data import data_home, derive_seed, epoch_batches, normalise, polkit_home
+from polkit.training.data import data_home, derive_seed, epoch_batches, normalise, polkit_home, signatures_of
+from tests.benchmarks.loops import random_points as noise
 
 
 def random_points(count, shape=(3, 8, 8), seed=0):
@@ -320,3 +321,19 @@ def test_two_purposes_never_share_a_seed():
     assert len(seeds) == 2000
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert derive_seed(1, "x", 2) == derive_seed(1, "x", 2)
+
+
+def test_signatures_are_those_of_a_plain_loop(small_task):
+    points = noise(small_task.replace(image_shape=(3, 32, 32)), 64)
+    batches = np.random.default_rng(0).integers(0, 64, (5, 16), dtype=np.int32)
+    for found, batch in zip(signatures_of(points, batches), batches, strict=True):
+        plain = b"".join(points.images[i].numpy().tobytes() for i in batch)
+        plain += b"".join(int(points.labels[i]).to_bytes(8, "little", signed=True) for i in batch)
+        assert found.tobytes() == hashlib.sha256(plain).digest()
+
+
+def test_points_on_the_way_to_a_gpu_are_those_of_numpy(small_task):
+    points, rows = pk.training_points(small_task), np.array([3, 1, 200], dtype=np.int32)
+    by_tensor, by_array = points.take(torch.from_numpy(rows)), points.take(rows)
+    assert torch.equal(by_tensor.images, by_array.images)
+    assert torch.equal(by_tensor.labels, points.labels[[3, 1, 200]])

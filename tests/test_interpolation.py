@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+import torch
 
 import polkit as pk
 from polkit.verifier.inspection import OPTIMISER
@@ -122,3 +123,23 @@ def test_an_optimiser_that_cannot_be_is_a_reason_and_no_crash(claim, copied, sma
     verdict = pk.verify(copied.folder, small_calibration, prover_decides=OPTIMISER)
     assert not verdict.accepted
     assert any(next(iter(claim)) in str(reason) for reason in verdict.reasons)
+
+
+def test_interpolation_with_forward_passes_costs_a_third_and_moves_no_weight(small_task, small_proof, tmp_path):
+    replayed, passed = (
+        pk.interpolation_only(
+            small_proof.final_weights(),
+            small_task,
+            spoof_steps=8,
+            seed=1,
+            replayed_intervals=number,
+            out=tmp_path / str(number),
+            progress=False,
+        )
+        for number in (None, 1)
+    )
+    assert replayed.counts() == {"update": 8}
+    assert passed.counts() == {"update": 4, "forward": 4}
+    for step in (0, 4, 8):
+        ours, theirs = passed.checkpoint(step), replayed.checkpoint(step)
+        assert all(torch.equal(value, theirs.weights[name]) for name, value in ours.weights.items())

@@ -14,7 +14,7 @@ from notebooks.site.pages import dressed
 from notebooks.site.sources import BIBLIOGRAPHY, Work, prose, works
 from polkit.book.chapters import chapters
 
-pytestmark = pytest.mark.slow  # what makers run, no reader
+pytestmark = pytest.mark.slow  # for makers, not for readers
 
 PICTURE = '<div class="cell_output"><img src="a.png" alt="_images/a.png"/><p><em>In words: It falls.</em></p></div>'
 
