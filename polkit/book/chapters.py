@@ -15,6 +15,7 @@ import pandas as pd
 import papermill
 import plotly.graph_objects as go
 import plotly.io as pio
+from joblib import Parallel, delayed
 from papermill.exceptions import PapermillExecutionError
 
 from polkit.book.report import REPORT_TYPE, shown
@@ -69,34 +70,45 @@ def typed(name: str, text: str, default: object) -> object:
 
 
 def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | None = None, store: bool = False) -> int:
-    """Runs the chapters one after the other, keeps executed copies, prints the summary; how many chapters failed.
+    """Runs the chapters two at a time, keeps executed copies, prints the summary; how many chapters failed.
 
     out: folder of the copies
     only: parts of chapters' names; without any, all are run
     given: name of a parameter -> its value as text
-    store: whether the copies become the chapters' stored outputs too, without what papermill noted of this run
+    store: whether the copies become the chapters' stored outputs too, without what papermill noted of this run; the
+        chapters then run one after the other, so that none disturbs the seconds that another measures
     """
     if store and given:
         raise ValueError("only a run with the chapters' own parameters can be stored: leave out -p or --store")
     runs = checked_parameters(chapters(only), given or {})
     out.mkdir(parents=True, exist_ok=True)
     executed, begun = [], time.perf_counter()
-    for file, parameters in runs.items():
-        copy, start = out / file.name, time.perf_counter()
-        print(f"{file.stem:24}", end="", flush=True)
-        try:
-            papermill.execute_notebook(str(file), str(copy), parameters, progress_bar=False, **KERNEL)
-        except PapermillExecutionError as error:
-            print(f" FAILED: {error.ename}: {error.evalue} (see {copy})", flush=True)
+    at_once = 1 if store else min(2, len(runs))
+    side_by_side = Parallel(n_jobs=at_once, return_as="generator")
+    results = side_by_side(delayed(execute_chapter)(file, out / file.name, runs[file]) for file in runs)
+    for file, (seconds, problem) in zip(runs, results, strict=True):
+        copy = out / file.name
+        if problem:
+            print(f"{file.stem:24} FAILED: {problem} (see {copy})", flush=True)
             continue
         executed.append(copy)
-        tidy(copy, copy)
         if store:
             tidy(copy, file, keep_notes=False)
-        print(f" {time.perf_counter() - start:6.1f} s", flush=True)
+        print(f"{file.stem:24} {seconds:6.1f} s", flush=True)
     print_summary(executed)
     print(f"\n{len(executed)} of {len(runs)} chapters in {time.perf_counter() - begun:.0f} s; copies in {out}")
     return len(runs) - len(executed)
+
+
+def execute_chapter(file: Path, copy: Path, parameters: Mapping[str, object]) -> tuple[float, str | None]:
+    """Runs a chapter through papermill into `copy`: the seconds that it took, and the error that ended it, or None."""
+    start, problem = time.perf_counter(), None
+    try:
+        papermill.execute_notebook(str(file), str(copy), dict(parameters), progress_bar=False, **KERNEL)
+        tidy(copy, copy)
+    except PapermillExecutionError as error:
+        problem = f"{error.ename}: {error.evalue}"
+    return time.perf_counter() - start, problem
 
 
 def tidy(executed: Path, target: Path, keep_notes: bool = True) -> None:

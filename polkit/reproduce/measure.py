@@ -28,10 +28,8 @@ class Measurement:
 
 
 def honest_measurement(proof: Proof, calibration: Calibration, verdict: Verdict, conditions: Conditions) -> Measurement:
-    """An honest proof before its verifier. verdict: at Q = ⌊S/k⌋ or more."""
-    levels = levels_of_q(proof.task)
-    del levels["all"]
-    values = spent(proof) | judged(verdict, levels) | accuracies(proof, conditions)
+    """An honest proof before its verifier, with every interval replayed."""
+    values = spent(proof) | judged(verdict, levels_of_q(proof.task)) | accuracies(proof, conditions)
     for part, thresholds in calibration.thresholds.items():
         normalised = calibration.normalised(thresholds, part)
         values |= {f"threshold.{part}.{distance}": finite(value) for distance, value in normalised.items()}
