@@ -93,7 +93,7 @@ def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | Non
             continue
         executed.append(copy)
         if store:
-            tidy(copy, file, keep_notes=False)
+            tidy(copy, file, stored=True)
         print(f"{file.stem:24} {seconds:6.1f} s", flush=True)
     print_summary(executed)
     print(f"\n{len(executed)} of {len(runs)} chapters in {time.perf_counter() - begun:.0f} s; copies in {out}")
@@ -111,16 +111,17 @@ def execute_chapter(file: Path, copy: Path, parameters: Mapping[str, object]) ->
     return time.perf_counter() - start, problem
 
 
-def tidy(executed: Path, target: Path, keep_notes: bool = True) -> None:
-    """Copies an executed notebook so that it reads without a kernel: figures as pictures too, panels in words.
+def tidy(executed: Path, target: Path, stored: bool = False) -> None:
+    """Copies an executed notebook so that it reads without a kernel: panels in words, without bars or widget state.
 
-    The tracks of progress bars go, and so do widget state and, unless they are kept, papermill's notes.
+    stored: whether it is to be a stored chapter, which has its figures as pictures too, and none of papermill's notes
     """
     notebook = nbformat.read(executed, as_version=4)
     notebook.metadata.pop("widgets", None)
-    for notes in (notebook.metadata, *(cell.metadata for cell in notebook.cells)):
-        for name in () if keep_notes else ("papermill", "execution"):
-            notes.pop(name, None)
+    if stored:
+        for notes in (notebook.metadata, *(cell.metadata for cell in notebook.cells)):
+            notes.pop("papermill", None)
+            notes.pop("execution", None)
     drop_progress(notebook)
     shown = shown_data(notebook)
     for data in shown:
@@ -128,7 +129,8 @@ def tidy(executed: Path, target: Path, keep_notes: bool = True) -> None:
             words = data["text/plain"]
             data.clear()
             data.update({"text/plain": words, "text/markdown": f"> ▶ {words}"})
-    add_pictures([data for data in shown if PLOTLY_TYPE in data])
+    if stored:
+        add_pictures([data for data in shown if PLOTLY_TYPE in data])
     write_text_whole(target, nbformat.writes(notebook) + "\n")
 
 
