@@ -21,6 +21,7 @@ from polkit.adversary import (
 )
 from polkit.book.report import Claim, claims, outcomes
 from polkit.experiments.corollary import corollary_bound, corollary_table, measured_derivatives
+from polkit.experiments.prepare import prepare
 from polkit.proof import open_proof
 from polkit.prover import prove
 from polkit.training import (
@@ -37,7 +38,7 @@ from polkit.training import (
     unit_costs,
 )
 from polkit.training.task import task
-from polkit.verifier import calibrate, prepare, test_initialisation, verify
+from polkit.verifier import PAPER, STRICT, calibrate, regime, test_initialisation, verify
 
 
 def __getattr__(name: str) -> object:

@@ -14,8 +14,8 @@ from polkit.book import challenge as course
 from polkit.defences import Dispute, load_standards, presets, set_standards
 from polkit.proof import Proof, read_weights
 from polkit.prover import Diverged
-from polkit.training import AUGMENTATIONS, PARTS, PRECISIONS, Task
-from polkit.verifier import load_calibration
+from polkit.training import PARTS, PRECISIONS, Task
+from polkit.verifier import REGIMES, load_calibration
 
 EXAMPLES = """examples:
   polkit prove --task digits --seed 0 --out honest
@@ -59,15 +59,13 @@ OPTIONS = {  # what each means, and how it is read
     "threads": ("of the CPU (default 1)", WHOLE),
     "onednn": ("without the oneDNN kernels", {"action": "store_false"}),
     "compiled": ("fuse each step with torch.compile: on some CPUs faster for ResNet-20, after a minute", FLAG),
-    "augmentation": ("a replay's: as recorded, or drawn anew (default of calibrate)", {"choices": AUGMENTATIONS}),
+    "regime": ("who judges how (default strict; of verify that of the calibration)", {"choices": list(REGIMES)}),
     "workers": ("threads or processes that share the work", WHOLE),
     "replays": ("independent replays of every interval (default 4)", WHOLE),
     "margin": ("δ / largest honest error (default 1.5)", NUMBER),
     "standards": ("what a preset needs, written by `calibrate`", TEXT),
     "calibration": ("δ, written by `calibrate`; an adversary who has seen it takes a share of it for γ", TEXT),
-    "top_q": ("Q, how many updates of each epoch are replayed, or all (default 1)", WHOLE_OR_ALL),
-    "distances": ("those that must stay within δ (default: each)", {"choices": pk.DISTANCES, "nargs": "+"}),
-    "parts": ("what must stay within δ (the paper's verifier: weights)", {"choices": PARTS, "nargs": "+"}),
+    "top_q": ("Q, how many updates of each epoch are replayed, or all (default: the regime's)", WHOLE_OR_ALL),
     "defences": ("a preset beyond Algorithm 2: paper, recommended or all", TEXT),
     "model": ("for a preset: the model in dispute, a proof's folder or a safetensors file", TEXT),
     "revealed_seed": ("for a preset: the seed that the manifest commits to", WHOLE),
@@ -93,7 +91,7 @@ OPTIONS = {  # what each means, and how it is read
 ARGUMENTS = ("proof", "results", "challenge", "submissions")
 SPELLED = {"p": "-p", "lengths": "--spoof-steps", "onednn": "--no-onednn"} | {name: name for name in ARGUMENTS}
 TASK = "task epochs checkpoint_interval"
-CONDITIONS = "device precision threads onednn compiled augmentation"
+CONDITIONS = "device precision threads onednn compiled"
 SPECIAL = "calibration movement_limit iterations trained_steps workers keep_failed"
 DISPUTE = "standards model revealed_seed"
 RUNS = "epochs checkpoint_interval train_size device precision threads"
@@ -130,17 +128,18 @@ def describe(proof: Proof) -> None:
     print(f"{proof.folder}: {proof.steps} steps, a checkpoint every {proof.checkpoint_interval}\ncost: {spent}")
 
 
-@takes("out", f"seed {TASK} {CONDITIONS}")
+@takes("out", f"seed {TASK} regime {CONDITIONS}")
 def prove(out: str, seed: int = 0, **options) -> None:
     """train a model and record the proof (Algorithm 1)"""
-    task = chosen_task(options)
+    task = REGIMES[options.pop("regime", "strict")].task(chosen_task(options))
     describe(pk.prove(task, seed, out=out, conditions=pk.Conditions(**options), progress=sys.stderr.isatty()))
 
 
-@takes("proof out", f"replays margin seed workers standards {CONDITIONS}")
+@takes("proof out", f"regime replays margin seed workers standards {CONDITIONS}")
 def calibrate(proof: str, seed: int = 1, standards: str = "", **options) -> None:
     """find the threshold δ for the task of an honest proof"""
-    conditions = pk.Conditions(**{"augmentation": "redraw"} | taken(options, CONDITIONS))
+    conditions = pk.Conditions(**taken(options, CONDITIONS))
+    options |= {name: REGIMES[chosen] for name, chosen in taken(options, "regime").items()}
     options |= {"conditions": conditions, "seed": seed, "progress": sys.stderr.isatty()}
     found = pk.calibrate(pk.open_proof(proof), **options)
     for part in PARTS:
@@ -153,11 +152,12 @@ def calibrate(proof: str, seed: int = 1, standards: str = "", **options) -> None
         set_standards(pk.open_proof(proof), found, seed=seed).save(standards)
 
 
-@takes("proof calibration", f"top_q distances parts seed workers defences {DISPUTE} json")
+@takes("proof calibration", f"regime top_q seed workers defences {DISPUTE} json")
 def verify(proof: str, calibration: str, defences: str | None = None, json: bool = False, **options) -> int:
     """judge a proof from what is on disk (Algorithm 2)"""
     known, dispute = load_calibration(calibration), taken(options, DISPUTE)
     if defences is None:
+        options |= {name: REGIMES[chosen] for name, chosen in taken(options, "regime").items()}
         verdict = pk.verify(proof, known, progress=sys.stderr.isatty(), **options)
     else:
         seed, workers = options.pop("seed", 0), options.pop("workers", 1)

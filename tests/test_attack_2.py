@@ -37,7 +37,7 @@ def test_attack_2_settles_batches_within_gamma_as_they_are_stored(small_task, fi
 
 
 def test_the_cost_of_attack_2_by_hand(small_task, final, small_calibration, tmp_path):
-    common = {"spoof_steps": 8, "calibration": small_calibration, "progress": False, "movement_limit": 0.3}
+    common = {"spoof_steps": 8, "calibration": small_calibration, "progress": False, "movement_limit": 0.9}
     stopping = pk.attack_2(final, small_task, **common, out=tmp_path / "stopping")
     fixed = pk.attack_2(final, small_task, **common, stopping_test=False, iterations=3, out=tmp_path / "fixed")
     units = pk.unit_costs(small_task)
@@ -78,7 +78,9 @@ def test_the_stopping_test_saves_what_the_settled_batches_would_have_cost(
         row = settle_batch(Passes(plan.learner()), plan, 0, plan.first, iterations=0, stopping_test=True)[2]
         alone = row["movement_over_limit"]
     # γ just above what the first batch moves by itself: that one has to be left alone.
-    stopping = pk.attack_2(final, small_task, **common, movement_limit=0.1 * 1.01 * alone, out=tmp_path / "stopping")
+    stopping = pk.attack_2(
+        final, small_task, **common, movement_limit=4 * 0.1 * 1.01 * alone, out=tmp_path / "stopping"
+    )
     trace = stopping.trace().set_index("step")
     assert trace.loc[0, "evaluations"] == 0
     settled = trace.index[trace["evaluations"] == 0]

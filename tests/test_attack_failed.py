@@ -49,7 +49,7 @@ def test_an_attack_that_reaches_its_aim_has_missed_nothing(small_task, small_pro
         small_task,
         spoof_steps=4,
         calibration=small_calibration,
-        movement_limit=0.999,
+        movement_limit=1.0,
         out=tmp_path / "spoof",
         keep_failed=False,
         progress=False,

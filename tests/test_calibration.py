@@ -9,7 +9,7 @@ import pytest
 import polkit as pk
 from polkit.prover import train
 from polkit.training import DISTANCES, PARTS, derive_seed
-from polkit.verifier import load_calibration
+from polkit.verifier import STRICT, load_calibration
 from polkit.verifier.replay import replay
 
 
@@ -53,12 +53,10 @@ def test_d_ref_is_the_distance_to_an_independent_training(small_task, small_proo
 def test_preparing_is_proving_and_calibrating_side_by_side(small_task):
     proof, calibration = pk.prepare(small_task, seed=4, progress=False)
     again = pk.prove(small_task, 4, progress=False)
-    redrawn = pk.Conditions(augmentation="redraw")
-    alone = pk.calibrate(again, conditions=redrawn, workers=1, first_epochs=25, progress=False)
+    alone = pk.calibrate(again, workers=1, first_epochs=25, progress=False)
     assert (proof, calibration) == (again, alone)  # the second call reads what the first left
-    direct = pk.calibrate(
-        again, conditions=redrawn, workers=1, first_epochs=25, progress=False, out=again.folder.with_name("direct.json")
-    )
+    out = again.folder.with_name("direct.json")
+    direct = pk.calibrate(again, workers=1, first_epochs=25, progress=False, out=out)
     assert (calibration.thresholds, calibration.reference) == (direct.thresholds, direct.reference)
 
 
@@ -72,9 +70,8 @@ def test_only_the_first_epochs_are_replayed_if_asked(small_task, small_proof, sm
 
 
 def test_a_replay_that_can_be_repeated_calibrates_to_zero(small_proof, tmp_path):
-    exact = pk.calibrate(
-        small_proof, conditions=pk.Conditions(), replays=2, workers=1, out=tmp_path / "c.json", progress=False
-    )
+    recorded = STRICT.replace(augmentation="recorded")
+    exact = pk.calibrate(small_proof, regime=recorded, replays=2, workers=1, out=tmp_path / "c.json", progress=False)
     assert all(value == 0 for table in exact.thresholds.values() for value in table.values())
     assert pk.verify(small_proof, exact, top_q="all").accepted
 

@@ -19,7 +19,7 @@ from polkit.book import figures
 from polkit.book.figures.drawing import spoken
 from polkit.experiments.window import Attempt, window, window_edges
 from polkit.training import DISTANCES, PARTS
-from polkit.verifier import Calibration, Reason
+from polkit.verifier import STRICT, Calibration, Reason
 from polkit.verifier.verdict import worst_ratios
 from tests import drawn as shared
 
@@ -30,7 +30,9 @@ LIMITS = {
 }
 HALF = {part: {name: value / 2 for name, value in table.items()} for part, table in LIMITS.items()}
 TENFOLD = {part: {name: value * 10 for name, value in table.items()} for part, table in LIMITS.items()}
-CALIBRATION = Calibration(TASK, pk.Conditions(augmentation="redraw"), LIMITS, HALF, TENFOLD, 2.0, 2, 0, 0, pk.Cost())
+CALIBRATION = Calibration(
+    TASK, STRICT, STRICT.conditions(pk.Conditions()), LIMITS, HALF, TENFOLD, 2.0, 2, 0, 0, pk.Cost()
+)
 
 
 made_verdict = partial(shared.made_verdict, CALIBRATION)

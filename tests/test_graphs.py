@@ -221,8 +221,7 @@ def test_a_proof_can_be_repeated_byte_for_byte(small_task, tmp_path, precision):
 @needs_gpu
 def test_a_verifier_on_a_gpu_judges_honest_proof_and_spoof(small_task, tmp_path):
     proof = pk.prove(small_task, 0, out=tmp_path / "proof", conditions=GPU, progress=False)
-    redrawn = GPU.replace(augmentation="redraw")
-    calibration = pk.calibrate(proof, conditions=redrawn, replays=2, out=tmp_path / "c.json", progress=False)
+    calibration = pk.calibrate(proof, conditions=GPU, replays=2, out=tmp_path / "c.json", progress=False)
     assert pk.verify(proof, calibration, top_q="all").accepted
     for attack in (pk.attack_2, pk.attack_3):
         spoof, on_cpu = (

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import polkit as pk
-from polkit.verifier.inspection import OPTIMISER
+from polkit.verifier import OPTIMISER, STRICT
 
 EXACT = pk.Conditions(precision="float64")
 
@@ -76,7 +76,9 @@ def infinitesimal(small_task, small_proof, tmp_path_factory):
 def test_an_infinitesimal_update_errs_by_the_spacing_of_its_path_and_nothing_else(infinitesimal, small_calibration):
     first, last = infinitesimal.checkpoint(0), infinitesimal.checkpoint(16)
     spacing = {name: value / 4 for name, value in pk.distances(first.weights, last.weights).items()}
-    verdict = pk.verify(infinitesimal, small_calibration, top_q="all", prover_decides=("learning_rate",))
+    verdict = pk.verify(
+        infinitesimal, small_calibration, top_q="all", regime=STRICT.replace(prover_decides=("learning_rate",))
+    )
     errors = verdict.intervals[verdict.intervals["part"] == "weights"]
     assert errors["start"].nunique() == 4
     for name in ("l1", "l2", "linf"):
@@ -97,22 +99,20 @@ def test_the_verifier_who_decides_the_learning_rate_never_replays_it(infinitesim
         "task: manifest.json claims learning_rate = 1e-09, this task has 0.05"
     ]
     assert verdict.intervals.empty
-    other = pk.verify(infinitesimal, small_calibration, prover_decides=("momentum", "weight_decay"))
+    other = pk.verify(
+        infinitesimal, small_calibration, regime=STRICT.replace(prover_decides=("momentum", "weight_decay"))
+    )
     assert other.reasons == verdict.reasons
 
 
 def test_an_honest_proof_has_the_same_verdict_whoever_decides(small_proof, small_calibration):
     mine, theirs = (
-        pk.verify(small_proof, small_calibration, top_q="all", prover_decides=decided) for decided in ((), OPTIMISER)
+        pk.verify(small_proof, small_calibration, regime=STRICT.replace(prover_decides=decided))
+        for decided in ((), OPTIMISER)
     )
     assert mine.accepted
     assert mine.reasons == theirs.reasons
     assert mine.intervals.equals(theirs.intervals)
-
-
-def test_the_prover_decides_nothing_but_the_optimiser(small_proof, small_calibration):
-    with pytest.raises(ValueError, match="prover_decides is \\['model'\\]: choose from learning_rate, momentum"):
-        pk.verify(small_proof, small_calibration, prover_decides=("model",))
 
 
 @pytest.mark.parametrize("claim", [{"learning_rate": -1.0}, {"momentum": -0.5}, {"learning_rate_drop": 0.0}])
@@ -120,7 +120,7 @@ def test_an_optimiser_that_cannot_be_is_a_reason_and_no_crash(claim, copied, sma
     manifest = json.loads((copied.folder / "manifest.json").read_text())
     manifest["task"] |= claim
     (copied.folder / "manifest.json").write_text(json.dumps(manifest))
-    verdict = pk.verify(copied.folder, small_calibration, prover_decides=OPTIMISER)
+    verdict = pk.verify(copied.folder, small_calibration, regime=STRICT.replace(prover_decides=OPTIMISER))
     assert not verdict.accepted
     assert any(next(iter(claim)) in str(reason) for reason in verdict.reasons)
 

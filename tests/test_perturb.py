@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import polkit as pk
-from polkit.adversary.perturb import NOISE_WEIGHT, Passes, Perturbation, Update, squared_norm, weight_gradient
+from polkit.adversary.perturb import Passes, Perturbation, Update, squared_norm, weight_gradient
 from polkit.adversary.plan import Batch, make_plan
 from polkit.training.conditions import applied
 
@@ -78,7 +78,7 @@ def plain_images(learner, batch, iterations):
         optimiser.zero_grad()
         shown = pk.Points((originals + noise).clamp(0, 1), batch.points.labels)
         gradient = torch.autograd.grad(learner.loss(shown, 7), list(learner.model.parameters()), create_graph=True)
-        value = sum((part**2).sum() for part in gradient) + NOISE_WEIGHT * (noise**2).sum()
+        value = sum((part**2).sum() for part in gradient) + 1e-3 * (noise**2).sum()
         value.backward(inputs=[noise])
         return value
 

@@ -33,10 +33,9 @@ def test_other_mistakes_are_one_clear_sentence_too(small_task, final, small_cali
     def attempt(weights=final, attack=pk.attack_3, **settings):
         attack(weights, small_task, **{"spoof_steps": 4, "out": tmp_path / "spoof", "progress": False} | settings)
 
-    with pytest.raises(ValueError, match="one update must move less than δ"):
-        attempt(movement_limit=1.0)
-    with pytest.raises(ValueError, match="the share lies above 0"):
-        attempt(movement_limit=0.0)
+    for wrong in (0.0, 1.1):
+        with pytest.raises(ValueError, match="an update must move less than δ, by a share above 0 and up to 1"):
+            attempt(movement_limit=wrong)
     with pytest.raises(TypeError, match="unexpected keyword argument 'calibration'"):
         attempt(attack=pk.borrowed_momentum, calibration=small_calibration)
     with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'spoof_steps'"):
@@ -55,14 +54,23 @@ def test_other_mistakes_are_one_clear_sentence_too(small_task, final, small_cali
 
 def test_limits_are_shares_of_delta_or_of_the_paths_spacing(small_task, final, small_calibration):
     plan = make_plan(final, small_task, spoof_steps=16, seed=1)
-    assert plan.limits == {}
-    delta = small_calibration.thresholds["weights"]
-    assert plan.limited(small_calibration).limits == delta
-    assert plan.limited(small_calibration, 0.5).limits == {name: 0.5 * value for name, value in delta.items()}
-    whole, spacing = pk.distances(plan.first.weights, final.weights), plan.limited(None).limits
+    limited, paced = plan.limited(small_calibration, 0.6, updates=4), plan.limited(None)
+    assert limited.thresholds == small_calibration.thresholds["weights"]
+    assert limited.share == pytest.approx(0.15)
+    whole, spacing = pk.distances(plan.first.weights, final.weights), paced.thresholds
     for name in ("l1", "l2", "linf"):
         assert spacing[name] == pytest.approx(whole[name] / 4, rel=1e-4)
-    assert plan.limited(None).over_limit(plan.weights_at(4), plan.first.weights) == pytest.approx(1, rel=1e-3)
+    assert paced.over_limit(plan.weights_at(4), plan.first.weights) == pytest.approx(1, rel=1e-3)
+
+
+def test_w_0_may_keep_the_trained_normalisation_and_nothing_else_of_w_t(small_task, final):
+    plan = make_plan(final, small_task, spoof_steps=8, seed=1)
+    kept = make_plan(final, small_task, spoof_steps=8, seed=1, keep_normalisation=True).first.weights
+    same = {name for name, value in kept.items() if torch.equal(value, final.weights[name])}
+    assert same == {name for name in kept if "norm" in name}
+    assert all(torch.equal(kept[name], plan.first.weights[name]) for name in kept.keys() - same)
+    table = pk.test_initialisation(small_task, dataclasses.replace(plan.first, weights=kept))
+    assert set(table.loc[~table["passed"], "tensor"]) == same  # whoever looks, sees it
 
 
 def test_other_weights_limits_or_w_0_are_other_facts(small_task, final):

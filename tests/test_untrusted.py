@@ -22,7 +22,7 @@ import polkit as pk
 from polkit.__main__ import main
 from polkit.proof import ProofError, read_weights
 from polkit.proof.untrusted import DTYPES, parse_array, parse_json, parse_tensors, read_plain, shown
-from polkit.verifier import load_calibration
+from polkit.verifier import OPTIMISER, STRICT, load_calibration
 from tests.benchmarks.loops import STATUS
 
 verdict_module = import_module("polkit.verifier.verdict")
@@ -424,7 +424,7 @@ def test_a_calibration_from_elsewhere(small_calibration, tmp_path, what):
 
 def test_a_drop_that_leaves_no_learning_rate(copied, small_calibration):
     """The verifier of the public code, who lets the prover decide its optimiser, must not fall over it either."""
-    decided = list(pk.verifier.OPTIMISER)
+    regime = STRICT.replace(prover_decides=OPTIMISER)
     for change in (
         {"learning_rate_drop": 1e300},
         {"learning_rate_drop": 1e-300},
@@ -433,7 +433,7 @@ def test_a_drop_that_leaves_no_learning_rate(copied, small_calibration):
         {"learning_rate": 10**400},
     ):
         reseal(copied.folder, task=copied.task.to_json() | {"milestones": [0, 0, 1, 2]} | change)
-        verdict = pk.verify(copied, small_calibration, prover_decides=decided)
+        verdict = pk.verify(copied, small_calibration, regime=regime)
         assert [reason.kind for reason in verdict.reasons] in (["task"], ["unusable"]), (change, verdict)
 
 

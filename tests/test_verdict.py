@@ -14,7 +14,7 @@ from mutations import change_tensor, reseal
 
 import polkit as pk
 from polkit.training import PARTS
-from polkit.verifier import worst_ratios
+from polkit.verifier import PAPER, STRICT, worst_ratios
 
 
 @pytest.mark.parametrize("top_q", [1, 2, "all"])
@@ -45,16 +45,16 @@ def test_workers_do_not_change_a_verdict(small_proof, small_calibration):
 
 
 def test_the_verifier_cannot_be_told_what_it_judges():
-    known = "proof calibration top_q distances parts seed workers remember prover_decides progress"
+    known = "proof calibration regime top_q seed workers remember progress"
     assert set(inspect.signature(pk.verify).parameters) == set(known.split())
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        *({"top_q": top_q} for top_q in (0, -1, 1.5, "2", "some", None, True)),
-        *({"distances": ["l3"]}, {"distances": []}, {"parts": ["momentum"]}, {"parts": []}),
-        {"prover_decides": ["epochs"]},
+        *({"top_q": top_q} for top_q in (0, -1, 1.5, "2", "some", True)),
+        {"regime": STRICT.replace(augmentation="recorded")},
+        {"regime": PAPER},
     ],
 )
 def test_a_bad_call_is_the_callers_mistake(small_proof, small_calibration, wrong):
@@ -81,7 +81,7 @@ def test_delta_is_where_a_changed_weight_begins_to_be_rejected(copied, small_cal
     limit = exact.thresholds["weights"]["linf"]
     change_tensor(copied.folder, 16, "weights.head.bias", lambda t: t + share * limit * (torch.arange(10) == 3))
     reseal(copied.folder)
-    verdict = pk.verify(copied, exact, distances=["linf"], parts=["weights"])
+    verdict = pk.verify(copied, exact, regime=STRICT.replace(parts=("weights",)))
     assert verdict.accepted == accepted, verdict
     found = verdict.intervals.query("part == 'weights' and distance == 'linf'").set_index("start")["error"]
     assert found[12] == pytest.approx(share * limit, rel=1e-4)
@@ -128,10 +128,9 @@ def test_a_chain_of_nan_is_not_accepted_in_any_distance_and_is_still_json(copied
             assert name in parts[part]
             change_tensor(copied.folder, step, f"{part}.{name}", lambda tensor: tensor * math.nan)
     reseal(copied.folder)
-    for distance in pk.DISTANCES:
-        verdict = pk.verify(copied, small_calibration, distances=[distance])
-        assert {"not finite", "error"} <= {reason.kind for reason in verdict.reasons}
-        assert not verdict.intervals["passed"].any()
+    verdict = pk.verify(copied, small_calibration)
+    assert {"not finite", "error"} <= {reason.kind for reason in verdict.reasons}
+    assert not verdict.intervals["passed"].any()
     text = json.dumps(verdict.to_json())
     json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
 

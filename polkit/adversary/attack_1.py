@@ -23,6 +23,7 @@ def attack_1(
     *,
     calibration: Calibration | None = None,
     iterations: int = 20,
+    fresh: bool = True,
     keep_failed: bool = True,
     **common: Unpack[Common],
 ) -> Proof:
@@ -30,10 +31,12 @@ def attack_1(
 
     calibration: tells δ, to say how far the last update misses
     iterations: the budget of the while loop of line 22, d(W'_T', W_T) > δ, which the paper leaves without one
+    fresh: start from a W_0 that is drawn as a prover draws it; the public code of Zhang et al. sorts it (Table III)
     keep_failed: write the spoof even if that is spent and W_T further off than δ; otherwise AttackFailed is raised
     common: as every spoof, see `Common`
     """
-    plan = make_plan(final, task, **common).limited(calibration).fresh()
+    plan = make_plan(final, task, **common).limited(calibration)
+    plan = plan.fresh() if fresh else plan
     return forge(plan, "attack-1", trained_to_land, {"iterations": iterations}, keep_failed)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from polkit.adversary.forge import Treated, along_path, forge
 from polkit.adversary.perturb import Passes, Perturbation, Update, stepped, try_update
-from polkit.adversary.plan import Batch, Common, Plan, make_plan
+from polkit.adversary.plan import Batch, Common, Pace, Plan, make_plan
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Points, Task
 from polkit.verifier import Calibration
@@ -18,9 +18,12 @@ def attack_2(
     task: Task,
     *,
     calibration: Calibration | None = None,
-    movement_limit: float = 0.07,
+    movement_limit: float = 0.7,
     iterations: int = 10,
     stopping_test: bool = True,
+    noise_weight: float = 1e-3,
+    pace: Pace = (),
+    trained_steps: int = 0,
     workers: int = 1,
     keep_failed: bool = True,
     **common: Unpack[Common],
@@ -28,18 +31,24 @@ def attack_2(
     """A spoof of f_{W_T} in T' steps, whose every batch has been perturbed on its own.
 
     final: the weights and buffers of W_T
+    task: may differ from the prover's in what the verifier lets the prover decide, such as the learning rate
     calibration: tells δ; without one, the spacing of the path stands for it
-    movement_limit: γ as a share of δ
+    movement_limit: kγ as a share of δ, so that the k updates of an interval keep to it together
     iterations: N, the most L-BFGS iterations for a batch
     stopping_test: leave a batch as soon as its update moves at most γ in every distance (line 25)
+    noise_weight: of ‖R‖² beside the squared gradient (line 26)
+    pace: knots (share of the steps, share of the path) for a path that is not evenly divided
+    trained_steps: how many of the first steps are trained; the path begins there, where gradients are smaller
     workers: threads that share the intervals; the spoof is the same byte for byte
     keep_failed: write a spoof some of whose batches miss γ, as `Proof.missed` says; otherwise AttackFailed is raised
     common: as every spoof, see `Common`
 
     Raises ValueError on a T' no spoof can have, FileExistsError if `out` exists.
     """
-    plan = make_plan(final, task, **common).limited(calibration, movement_limit)
+    plan = make_plan(final, task, **common).paced(pace)
+    plan = plan.limited(calibration, movement_limit, updates=task.checkpoint_interval)
     settings = {"iterations": iterations, "stopping_test": stopping_test}
+    settings |= {"noise_weight": noise_weight, "trained_steps": trained_steps}
     return forge(plan, "attack-2", partial(along_path, treat=treat_each_batch, workers=workers), settings, keep_failed)
 
 

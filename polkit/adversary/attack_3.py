@@ -10,7 +10,7 @@ from torch import Tensor
 
 from polkit.adversary.forge import Treated, along_path, forge, updated
 from polkit.adversary.perturb import Passes, Perturbation, Update, squared_norm, weight_gradient
-from polkit.adversary.plan import Batch, Common, Plan, make_plan
+from polkit.adversary.plan import Batch, Common, Pace, Plan, make_plan
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Points, Task
 from polkit.verifier import Calibration
@@ -28,6 +28,9 @@ def attack_3(
     reserve: float = 1 / 3,
     iterations: int = 6,
     stopping_test: bool = True,
+    noise_weight: float = 1e-3,
+    pace: Pace = (),
+    trained_steps: int = 0,
     off_path: float = 0.0,
     workers: int = 1,
     keep_failed: bool = True,
@@ -46,8 +49,10 @@ def attack_3(
     """
     if not 0 <= reserve < 1:
         raise ValueError(f"σ = {reserve} · γ: the reserve is a share of γ from 0 up to, but not, 1")
-    plan = replace(make_plan(final, task, **common).limited(calibration, movement_limit), off_path=off_path)
+    plan = make_plan(final, task, **common).paced(pace)
+    plan = replace(plan.limited(calibration, movement_limit), off_path=off_path)
     settings = {"iterations": iterations, "stopping_test": stopping_test, "reserve": reserve}
+    settings |= {"noise_weight": noise_weight, "trained_steps": trained_steps}
     return forge(plan, "attack-3", partial(along_path, treat=treat_together, workers=workers), settings, keep_failed)
 
 

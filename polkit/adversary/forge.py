@@ -129,7 +129,7 @@ Treated = tuple[list[Batch], Tensors, list[dict]]
 
 
 def along_path(
-    plan: Plan, *, treat: Callable[..., Treated], workers: int, trained_steps: int = 0, **settings
+    plan: Plan, *, treat: Callable[..., Treated], workers: int, trained_steps: int, **settings
 ) -> Iterator[Made]:
     """Algorithms 4 and 5, lines 1-18: W_0 by sorting, W_k, W_2k, … on the straight path, the data treated to fit.
 
@@ -137,6 +137,10 @@ def along_path(
     workers: threads that share the intervals, which do not depend on each other
     trained_steps: how many of the first steps are trained; the straight path begins where they end
     """
+    k, decays = plan.task.checkpoint_interval, buffer_decays(build_model(plan.task))
+    if trained_steps % k or not 0 <= trained_steps < len(plan.batches):
+        wanted = f"one or more intervals of k = {k}, and fewer than T' = {len(plan.batches)}"
+        raise ValueError(f"{trained_steps} trained steps are not {wanted}")
     # Each thread has its own passes; what a GPU has captured for one interval serves the next.
     passes = cache(lambda thread: Passes(plan.learner()))
     for made in trained(passes(get_ident()).learner, plan, trained_steps):
@@ -153,7 +157,6 @@ def along_path(
             found = treat(passes(get_ident()), own, start, first, **settings)
         return found, own.meter.cost(), own.meter.counts
 
-    k, decays = plan.task.checkpoint_interval, buffer_decays(build_model(plan.task))
     buffers, rows, jobs = plan.first.buffers, [], [(treated, (start,)) for start in plan.starts]
     with closing(run_jobs(jobs, workers, "", False, threads=True)) as results:
         for start, (batches, ended, trace) in zip(plan.starts, plan.meter.collect(results), strict=True):

@@ -33,11 +33,8 @@ def interpolation_only(
     trained_steps: how many of the first steps are trained; the path begins there, where gradients are smaller
     workers, common: as in `attack_2`
     """
-    plan, k, all_steps = make_plan(final, task, **common).paced(pace), task.checkpoint_interval, common["spoof_steps"]
-    if trained_steps % k or not 0 <= trained_steps < all_steps:
-        wanted = f"one or more intervals of k = {k}, and fewer than T' = {all_steps}"
-        raise ValueError(f"{trained_steps} trained steps are not {wanted}")
-    replayed_until = all_steps if replayed_intervals is None else replayed_intervals * k
+    plan = make_plan(final, task, **common).paced(pace)
+    replayed_until = len(plan.batches) if replayed_intervals is None else replayed_intervals * task.checkpoint_interval
     settings = {"replayed_until": replayed_until, "trained_steps": trained_steps}
     return forge(plan, "interpolation-only", partial(along_path, treat=leave_batches, workers=workers), settings)
 
@@ -53,12 +50,14 @@ def infinitesimal_update(
 ) -> Proof:
     """Fang et al. 2023: the same straight path, and a claimed learning rate at which no batch moves the weights.
 
-    So nothing but the spacing of the path is left as an error, whatever the data. It stands only before a verifier
-    who lets the prover decide the learning rate (`prover_decides`). They pay one forward pass for a checkpoint; we
-    pay the k forward passes that its normalisation buffers need, which their verifier does not compare.
+    So nothing but the spacing of the path is left as an error, whatever the data. It stands only where the
+    prover decides the learning rate, as in the regime `paper`. They pay one forward pass for a checkpoint; we pay the
+    k forward passes that its normalisation buffers need, which their verifier does not compare.
     """
     plan = replace(make_plan(final, task, **common).paced(pace), task=task.replace(learning_rate=1e-9))
-    return forge(plan, "infinitesimal-update", partial(along_path, treat=pass_batches, workers=workers), {})
+    return forge(
+        plan, "infinitesimal-update", partial(along_path, treat=pass_batches, workers=workers), {"trained_steps": 0}
+    )
 
 
 def pass_batches(passes: Passes, plan: Plan, start: int, first: Checkpoint) -> Treated:

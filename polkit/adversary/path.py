@@ -8,16 +8,20 @@ from torch import Tensor
 from polkit.training import Checkpoint, Task, build_model, derive_seed, initial_buffers, weight_distributions
 
 
-def sorted_initialisation(task: Task, final: Checkpoint, seed: int) -> Checkpoint:
+def sorted_initialisation(task: Task, final: Checkpoint, seed: int, keep_normalisation: bool = False) -> Checkpoint:
     """initW_0(ζ, W_T), Section III-B: a true draw from ζ, dealt out in the order of W_T's own elements.
 
     The paper sorts all n elements at once. We sort each tensor, since a verifier tests each layer against its own ζ.
+    keep_normalisation: leave the weights that must be constant as they are in W_T; the test of Jia et al. never looks
     """
     generator = torch.Generator().manual_seed(derive_seed(seed, "sorted initialisation"))
     model = build_model(task)
     weights = {}
     for name, distribution in weight_distributions(model).items():
         target = final.weights[name]
+        if keep_normalisation and distribution.kind == "constant":
+            weights[name] = target
+            continue
         drawn = distribution.draw(target.shape, generator).to(target.dtype).flatten()
         dealt = torch.empty_like(drawn)
         dealt[target.flatten().argsort()] = drawn.sort().values

@@ -86,9 +86,6 @@ def stepped(task: Task, step: int, before: Checkpoint, gradient: Iterable[Tensor
     return ended
 
 
-NOISE_WEIGHT = 1e-3  # of d(R, 0) = ‖R‖² in the objective
-
-
 @dataclass
 class Perturbation:
     """The while loop of Algorithms 3, 4 and 5: X + R, improved one L-BFGS iteration at a time until the update fits.
@@ -107,6 +104,7 @@ class Perturbation:
     objective: Callable[[Tensor], tuple[Tensor, Tensor, float]]
     iterations: int  # N, the most of them
     stopping_test: bool  # stop as soon as the update fits; without it all N are taken, as the formula 31 T' assumes
+    noise_weight: float = 1e-3  # of d(R, 0) = ‖R‖² in the objective
 
     def start(self) -> None:
         """The update without noise, then R ← 0."""
@@ -163,6 +161,6 @@ class Perturbation:
         self._optimiser.zero_grad()
         shown = self._shown()
         value, slope, self._over_limit = self.objective(shown.detach().requires_grad_())
-        penalty = NOISE_WEIGHT * (self.noise**2).sum()
+        penalty = self.noise_weight * (self.noise**2).sum()
         torch.autograd.backward([shown, penalty], [slope, None])
         return value.detach() + penalty.detach()

@@ -37,6 +37,7 @@ class Common(TypedDict, total=False):
 
     spoof_steps: Required[int]  # T', a multiple of k
     seed: int  # the adversary's own; they never draw the numbers of a prover with the same seed
+    keep_normalisation: bool  # W_0 keeps the trained weights of normalisation layers, as in the code of Zhang et al.
     conditions: Conditions  # where and how the spoof is computed
     out: str | Path | None  # the folder to write, which must not exist; by default a place in the cache
     progress: Progress  # is told of each checkpoint
@@ -65,7 +66,8 @@ class Plan:
     meter: Meter
     out: Path | None
     progress: Progress
-    limits: Mapping[str, float] = field(default_factory=dict)  # how far one update may move, in each distance
+    thresholds: Mapping[str, float] = field(default_factory=dict)  # δ in each distance
+    share: float = 1.0  # of δ that one update may move the weights by: γ
     off_path: float = 0.0  # how far the first checkpoints leave the straight path, as a share of the weights' size
     pace: Pace = ()  # none: evenly
     begun: int = 0  # the step at which the straight path begins, at `first`
@@ -89,23 +91,24 @@ class Plan:
             raise ValueError(f"the pace {list(pace)} does not lead to W_T: its knots must rise from (0, 0) to (1, 1)")
         return replace(self, pace=tuple(pace))
 
-    def limited(self, calibration: Calibration | None, share: float | None = None) -> "Plan":
-        """The plan with limits: γ, which is `share` of δ in each distance, or δ itself.
+    def limited(self, calibration: Calibration | None, share: float = 1.0, updates: int = 1) -> "Plan":
+        """The plan with γ, the most that one update may move the weights by: so many `updates` together, `share` · δ.
 
+        The task may claim what the calibration's regime leaves to the prover, such as another learning rate.
         Without a calibration the adversary takes for δ the spacing of the path, the least that could ever accept it.
         Raises ValueError if no update can keep the limit, or the calibration is another task's.
         """
-        if share is not None and not 0 < share < 1:
-            raise ValueError(f"γ = {share} · δ: one update must move less than δ; the share lies above 0 and below 1")
+        if not 0 < share <= 1:
+            raise ValueError(f"γ = {share} · δ: an update must move less than δ, by a share above 0 and up to 1")
         if calibration is None:
             spacing = self.task.checkpoint_interval / len(self.batches)
             known = distances(self.first.weights, on_the_path(self.first, self.final, spacing))
-        elif odd := calibration.task.differs(self.task):
-            mine, other = (getattr(task, odd[0]) for task in (self.task, calibration.task))
-            raise ValueError(f"the calibration is not for this task: its {odd[0]} is {other}, the spoof's {mine}")
         else:
-            known = calibration.thresholds["weights"]
-        return replace(self, limits={name: (share or 1) * value for name, value in known.items()})
+            known, left_to_prover = calibration.thresholds["weights"], calibration.regime.prover_decides
+            if odd := [name for name in calibration.task.differs(self.task) if name not in left_to_prover]:
+                mine, other = (getattr(task, odd[0]) for task in (self.task, calibration.task))
+                raise ValueError(f"the calibration is not for this task: its {odd[0]} is {other}, the spoof's {mine}")
+        return replace(self, thresholds=known, share=share / updates)
 
     def weights_at(self, step: int) -> dict[str, torch.Tensor]:
         """W_t: on the straight path, or as far beside it as `off_path` says."""
@@ -126,9 +129,9 @@ class Plan:
         return [self.batch(step) for step in range(start, start + self.task.checkpoint_interval)]
 
     def over_limit(self, reached: Mapping[str, torch.Tensor], origin: Mapping[str, torch.Tensor]) -> float:
-        """How far the weights moved, as a multiple of the limit in the distance where that is largest."""
+        """How far the weights moved, as a multiple of γ in the distance where that is largest."""
         moved = distances(reached, origin)
-        return max(moved[name] / limit for name, limit in self.limits.items())
+        return max(moved[name] / (self.share * limit) for name, limit in self.thresholds.items())
 
     def facts(self) -> dict:
         """What tells this plan from another, for the cache."""
@@ -136,7 +139,7 @@ class Plan:
         for part in (self.first.weights, self.final.weights, self.final.buffers):
             for name, value in part.items():
                 digest.update(name.encode() + value.contiguous().numpy().tobytes())
-        known = {name: getattr(self, name) for name in ("seed", "limits", "off_path", "pace")}
+        known = {name: getattr(self, name) for name in ("seed", "thresholds", "share", "off_path", "pace")}
         known |= {"task": self.task.to_json(), "conditions": self.conditions.to_json()}
         return known | {"spoof_steps": len(self.batches), "weights": digest.hexdigest()}
 
@@ -147,6 +150,7 @@ def make_plan(
     *,
     spoof_steps: int,
     seed: int = 0,
+    keep_normalisation: bool = False,
     conditions: Conditions = Conditions(),
     out: str | Path | None = None,
     progress: Progress = True,
@@ -167,7 +171,7 @@ def make_plan(
         seed=own,
         conditions=conditions,
         meter=Meter(unit_costs(task)),
-        first=sorted_initialisation(task, final, own),
+        first=sorted_initialisation(task, final, own, keep_normalisation),
         final=final,
         points=training_points(task),
         batches=original_batches(task, spoof_steps, seed),

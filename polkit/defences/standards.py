@@ -69,7 +69,7 @@ def set_standards(
     early, count = spread_starts(proof, early=28, late=6), len(proof.checkpoint_steps) - 1
     drawn = random_starts(proof, min(60, count), seed)
     exact = replay(proof, task, conditions, sorted({*early, *drawn}), seed, **how)
-    largest, edges = verify(proof, calibration, parts=("weights",), seed=seed, workers=workers), stage_edges(task)
+    largest, edges = verify(proof, calibration, top_q=1, seed=seed, workers=workers), stage_edges(task)
     magnitudes, _, _ = check_checkpoints(proof, task)
     return Standards(
         conditions=conditions,

@@ -41,8 +41,8 @@ def staged_spoofs(
     ):
         budget = {"spoof_steps": spoof_steps, "seed": seed, "conditions": conditions, "workers": workers}
         spoof = interpolation_only(proof.final_weights(), claimed, pace=walked, progress=False, **budget)
-        judged = {"top_q": "all", "workers": workers, "remember": True, "prover_decides": decided}
-        yield name, spoof, verify(spoof, calibration, **judged)
+        judged = {"regime": calibration.regime.replace(prover_decides=decided), "top_q": "all"}
+        yield name, spoof, verify(spoof, calibration, workers=workers, remember=True, **judged)
 
 
 def passing(trials: pd.DataFrame) -> pd.DataFrame:

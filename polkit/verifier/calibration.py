@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from polkit.proof import Proof, cache_folder, made_alone, read_json, shown, tensor_shapes, write_text_whole
-from polkit.prover import cached_proof, prove, train
+from polkit.prover import train
 from polkit.training import (
     DISTANCES,
     PARTS,
@@ -33,6 +33,7 @@ from polkit.training import (
     training_points,
     unit_costs,
 )
+from polkit.verifier.regime import STRICT, Regime
 from polkit.verifier.replay import Table, compared, interval_jobs, looked_up
 
 MOST_ELEMENTS = 2 * 10**9  # of a checkpoint; a ResNet-50's has 47 million
@@ -45,6 +46,7 @@ class Calibration:
     """What a verifier knows before it sees a proof. Tables: part -> distance -> value; the paper's are the weights'."""
 
     task: Task
+    regime: Regime  # the rules that the thresholds belong to
     conditions: Conditions  # of the verifier's own replays
     thresholds: Table  # δ; ∞ where none exists for a distance of the buffers, which then decides nothing
     honest_maximum: Table  # max_t ε_repr(t) over all replays
@@ -67,7 +69,8 @@ class Calibration:
         return replace(self, thresholds=scaled)
 
     def save(self, file: str | Path) -> None:
-        values = asdict(self) | {"task": self.task.to_json(), "conditions": self.conditions.to_json()}
+        values = {name: getattr(self, name).to_json() for name in ("task", "regime", "conditions")}
+        values = asdict(self) | values
         buffers = values["thresholds"]["buffers"]
         buffers |= {name: None for name, value in buffers.items() if math.isinf(value)}  # JSON has no ∞
         save_settings(file, values)
@@ -99,7 +102,8 @@ def _read_calibration(values: dict) -> Calibration:
     buffers |= {name: math.inf for name, value in buffers.items() if value is None}
     read = {name: read_table(name, values[name], PARTS) for name in ("thresholds", "honest_maximum", "reference")}
     read |= {name: read_number(name, values[name]) for name in RATES}
-    read |= {"task": task, "conditions": read_conditions(values["conditions"])}
+    read |= {"task": task, "regime": Regime.from_json(values["regime"])}
+    read["conditions"] = read_conditions(values["conditions"])
     read["cost"] = Cost(**{meter: read_number(meter, value) for meter, value in values["cost"].items()})
     return Calibration(**values | read)
 
@@ -130,7 +134,8 @@ def read_conditions(values: dict) -> Conditions:
 def calibrate(
     proof: Proof,
     *,
-    conditions: Conditions = Conditions(augmentation="redraw"),
+    regime: Regime = STRICT,
+    conditions: Conditions = Conditions(),
     replays: int = 4,
     first_epochs: int | None = None,
     margin: float = 1.5,
@@ -140,10 +145,12 @@ def calibrate(
     progress: Progress = True,
     reference: Iterator[Reference] | None = None,
 ) -> Calibration:
-    """δ = margin · max ε_repr in each distance, over replays of an honest proof under the verifier's own Conditions.
+    """δ = margin · max ε_repr in each distance, over replays of an honest proof by a verifier of this regime.
 
     d_ref is the distance to a second model, from another seed. A δ of the buffers that is not below it becomes ∞.
 
+    regime: decides the augmentation of the replays, and their precision
+    conditions: of the verifier's machine in all else
     replays: of each interval, with independent draws
     first_epochs: replay the intervals of these alone, where errors are largest
     seed: of the draws and of the second model
@@ -157,7 +164,16 @@ def calibrate(
         raise ValueError(f"{replays} replay cannot show a false rejection: use at least 2")
     if margin <= 1:
         raise ValueError(f"the margin is {margin}: δ lies above honest errors only if greater than 1")
-    facts = {"replays": replays, "first_epochs": first_epochs, "margin": margin, "seed": seed}
+    if regime.task(proof.task) != proof.task:
+        raise ValueError(f"the regime {regime.name!r} has no augmentation: prove regime.task(task)")
+    conditions = regime.conditions(conditions)
+    facts = {
+        "replays": replays,
+        "first_epochs": first_epochs,
+        "margin": margin,
+        "seed": seed,
+        "regime": regime.to_json(),
+    }
     facts |= {"proof": proof.digest, "conditions": conditions.to_json()}
     file = Path(out) if out else cache_folder("calibrations", **facts).with_suffix(".json")
     if not out and file.exists():
@@ -182,7 +198,9 @@ def calibrate(
         own = proof.checkpoint(proof.steps).parts()
         d_ref = {part: distances(own[part], second.parts()[part]) for part in PARTS}
         cost = meter.cost() + Cost(wall_seconds=seconds)
-        calibration = Calibration(task, conditions, margin=margin, cost=cost, **thresholds_of(errors, d_ref, margin))
+        calibration = Calibration(
+            task, regime, conditions, margin=margin, cost=cost, **thresholds_of(errors, d_ref, margin)
+        )
         calibration.save(file)
         return calibration
 
@@ -224,28 +242,3 @@ def thresholds_of(errors: pd.DataFrame, reference: Table, margin: float) -> dict
 
 def _table(values: pd.Series) -> Table:
     return {part: {name: float(values[part, name]) for name in DISTANCES} for part in PARTS}
-
-
-def prepare(
-    task: Task,
-    seed: int = 0,
-    *,
-    conditions: Conditions = Conditions(),
-    workers: int | None = None,
-    progress: Progress = True,
-) -> tuple[Proof, Calibration]:
-    """What every chapter after the second starts from: `prove`, then `calibrate` with redrawn augmentation.
-
-    Only the first 25 epochs are replayed, whose largest error lies at δ / 1.5 = 0.67 δ: in six trainings of `digits`
-    the later epochs reached 0.66 δ at most.
-    """
-    redrawn, reference, draws = conditions.replace(augmentation="redraw"), None, 1
-    if workers != 1 and not cached_proof(task, seed, conditions).exists():
-        import joblib  # here, for a fast start
-
-        # A process, not a thread: the proof's own seconds must not be those of a shared interpreter.
-        beside = joblib.Parallel(n_jobs=2, return_as="generator")
-        reference = beside([joblib.delayed(train_reference)(task, draws, redrawn)])
-    proof = prove(task, seed, conditions=conditions, progress=progress)
-    settings = {"first_epochs": 25, "seed": draws, "workers": workers, "progress": progress}
-    return proof, calibrate(proof, conditions=redrawn, reference=reference, **settings)

@@ -17,8 +17,8 @@ from polkit.proof.folder import OPTIONAL_FILES, expected_files, most_points
 from polkit.proof.untrusted import open_plain
 from polkit.training import NAMED_TASKS, Checkpoint, Task, distances, signatures_of
 from polkit.training.models import Distribution, build_model, initial_buffers, weight_distributions
+from polkit.verifier.regime import OPTIMISER
 
-OPTIMISER = ("learning_rate", "momentum", "weight_decay", "milestones", "learning_rate_drop")
 MOST_MILESTONES = 1000  # each is looked at in each step
 NAMED_FILES = 20  # reasons of one kind that name a file; an adversary can add a million files
 MAGNITUDES = ["start", "end", "epoch", "magnitude"]

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from polkit.proof import Proof, ProofError
-from polkit.training import DISTANCES, PARTS, Cost, Meter, Progress, applied, unit_costs
+from polkit.training import PARTS, Cost, Meter, Progress, applied, unit_costs
 from polkit.verifier.calibration import Calibration
-from polkit.verifier.inspection import MAGNITUDES, OPTIMISER, Reason, inspect_proof
+from polkit.verifier.inspection import MAGNITUDES, Reason, inspect_proof
+from polkit.verifier.regime import Regime, checked_q
 from polkit.verifier.replay import compared, looked_up, replay, select_intervals
 
 INTERVAL_COLUMNS = [*MAGNITUDES, "part", "distance", "error", "normalised_error", "threshold", "passed"]
@@ -50,9 +51,10 @@ class Verdict:
         return replace(self, accepted=not reasons, **changes)
 
     def under(self, calibration: Calibration) -> "Verdict":
-        """The verdict that other thresholds δ would have given on the same errors, in every distance and part."""
+        """The verdict that other thresholds δ would have given on the same errors, in the parts of their regime."""
         intervals = beside_delta(self.intervals, calibration)
-        reasons = (*(reason for reason in self.reasons if reason.kind != "error"), *error_reasons(intervals))
+        found = error_reasons(intervals[intervals["part"].isin(calibration.regime.parts)])
+        reasons = (*(reason for reason in self.reasons if reason.kind != "error"), *found)
         return replace(self, accepted=not reasons, reasons=reasons, intervals=intervals)
 
     def to_json(self) -> dict:
@@ -83,45 +85,38 @@ def verify(
     proof: Proof | str | Path,
     calibration: Calibration,
     *,
-    top_q: int | str = 1,
-    distances: Sequence[str] = DISTANCES,
-    parts: Sequence[str] = PARTS,
+    regime: Regime | None = None,
+    top_q: int | str | None = None,
     seed: int = 0,
     workers: int = 1,
     remember: bool = False,
-    prover_decides: Sequence[str] = (),
     progress: Progress = False,
 ) -> Verdict:
     """PoL verification (Algorithm 2) under the calibration's task, Conditions and thresholds δ.
 
     proof: the folder itself may be a link; nothing inside may
-    top_q: Q, how many of each epoch's largest updates are replayed, or "all"
-    distances, parts: those that must stay within δ; the paper's verifier compares the weights alone
+    regime: what the prover decides and which parts must stay within δ (default: as the calibration)
+    top_q: Q, how many of each epoch's largest updates are replayed, or "all" (default: the regime's)
     seed: the verifier's own draws
     workers: threads or processes that share the replay
     remember: take the replay from the cache if these very files were replayed before with these Conditions and draws
-    prover_decides: those of `OPTIMISER` that the replay takes from the proof; in the public code of Jia et al. all
 
     Every file's digest, every checkpoint and the signature of every batch are checked whatever Q is. The printed
     algorithm never replays the last epoch, and checks only the first signature of an interval; this one does both.
 
-    Never raises on a bad proof. Raises ValueError on a caller's mistake, FileNotFoundError without the claimed data.
+    Never raises on a bad proof. Raises ValueError on a caller's mistake, such as a regime that δ is not of,
+    and FileNotFoundError without the claimed data.
     """
-    if top_q != "all" and (type(top_q) is not int or top_q < 1):
-        raise ValueError(f"top_q is {top_q!r}: Q is a whole number of intervals per epoch from 1 up, or 'all'")
-    asked = {
-        "distances": (distances, DISTANCES),
-        "parts": (parts, PARTS),
-        "prover_decides": (prover_decides, OPTIMISER),
-    }
-    for name, (chosen, known) in asked.items():
-        if set(chosen) - set(known) or (name != "prover_decides" and not chosen):
-            raise ValueError(f"{name} is {list(chosen)}: choose from {', '.join(known)}")
+    regime = regime or calibration.regime
+    top_q = checked_q(regime.top_q if top_q is None else top_q)
+    for name in ("augmentation", "precision"):
+        if (asked := getattr(regime, name)) != (known := getattr(calibration.regime, name)):
+            raise ValueError(f"δ was calibrated with the {name} {known!r}, the regime {regime.name!r} has {asked!r}")
     conditions, meter = calibration.conditions, Meter(unit_costs(calibration.task, ["update"]))
     intervals, steps = pd.DataFrame(columns=INTERVAL_COLUMNS), 0
     with applied(conditions):  # the inspection too: with more threads it may wait long for other processes
         needs_seeds = conditions.augmentation == "replay"
-        seen = inspect_proof(proof, calibration.task, needs_seeds=needs_seeds, prover_decides=prover_decides)
+        seen = inspect_proof(proof, calibration.task, needs_seeds=needs_seeds, prover_decides=regime.prover_decides)
         reasons = list(seen.reasons)
         if not {"unusable", "task", "malformed"} & {reason.kind for reason in reasons}:
             selected = select_intervals(seen.magnitudes, top_q)
@@ -133,8 +128,7 @@ def verify(
                 reasons.append(Reason("malformed", str(error)))
             else:
                 steps = int((selected["end"] - selected["start"]).sum())
-                demanded = intervals["distance"].isin(distances) & intervals["part"].isin(parts)
-                reasons += error_reasons(intervals[demanded])
+                reasons += error_reasons(intervals[intervals["part"].isin(regime.parts)])
     meter.charge("update", steps)
     usable, share = seen.proof is not None, steps / calibration.task.steps
     return Verdict(not reasons, usable, tuple(reasons), intervals, seen.initialisation, meter.cost(), share)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from polkit.experiments.prepare import prepare
 from polkit.experiments.published import published_folder
 from polkit.proof.storage import versions
 from polkit.reproduce.records import machine
 from polkit.training.conditions import Conditions
 from polkit.training.task import DIGITS, Task
 from polkit.training.task import task as named_task
-from polkit.verifier.calibration import prepare
 from tests.benchmarks.growth import growth_table, slopes
 from tests.benchmarks.optimum import cheapest, optimum_table
 from tests.benchmarks.steps import step_table

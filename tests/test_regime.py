@@ -1,0 +1,96 @@
+"""A regime says who judges how; what it leaves to the prover, the prover decides, and nothing else."""
+
+import json
+
+import pytest
+
+import polkit as pk
+from polkit.verifier import OPTIMISER, PAPER, STRICT, Regime, load_calibration
+
+
+@pytest.fixture(scope="module")
+def paper_task(small_task):
+    return PAPER.task(small_task)
+
+
+@pytest.fixture(scope="module")
+def paper_proof(paper_task, tmp_path_factory):
+    return pk.prove(paper_task, out=tmp_path_factory.mktemp("paper") / "proof", progress=False)
+
+
+@pytest.fixture(scope="module")
+def paper_calibration(paper_proof, tmp_path_factory):
+    out = tmp_path_factory.mktemp("paper") / "c.json"
+    return pk.calibrate(paper_proof, regime=PAPER, replays=2, workers=1, out=out, progress=False)
+
+
+def test_the_papers_regime_trains_without_augmentation_and_replays_in_bf16(small_task, paper_task, paper_calibration):
+    assert (paper_task.shift, paper_task.flip) == (0, False)
+    assert STRICT.task(small_task) == small_task
+    conditions = paper_calibration.conditions
+    assert (conditions.precision, conditions.augmentation) == ("bf16", "replay")
+    assert PAPER.conditions(pk.Conditions(threads=2)).threads == 2
+    assert STRICT.conditions(pk.Conditions(precision="float64")).precision == "float64"
+
+
+def test_a_calibration_keeps_its_regime_and_judges_by_it(paper_proof, paper_calibration, tmp_path):
+    paper_calibration.save(tmp_path / "c.json")
+    read = load_calibration(tmp_path / "c.json")
+    assert read.regime == PAPER
+    verdict = pk.verify(paper_proof, read)
+    assert verdict.accepted
+    assert verdict.intervals.groupby("epoch")["start"].nunique().eq(1).all()  # Q = 1
+
+
+def test_the_buffers_decide_only_where_the_regime_compares_them(paper_proof, paper_calibration):
+    strict = PAPER.replace(parts=("weights", "buffers"))
+    tight = paper_calibration.scaled(1.0)
+    tight.thresholds["buffers"]["l2"] = 0.0
+    assert pk.verify(paper_proof, tight).accepted
+    verdict = pk.verify(paper_proof, tight, regime=strict)
+    assert verdict.reasons
+    assert all("l2 of the buffers" in reason.detail for reason in verdict.reasons)
+
+
+def test_a_spoof_may_claim_what_the_regime_leaves_to_the_prover(paper_task, paper_proof, paper_calibration, tmp_path):
+    final, slow = paper_proof.final_weights(), paper_task.replace(learning_rate=paper_task.learning_rate / 10)
+    given = {"spoof_steps": 8, "calibration": paper_calibration, "iterations": 1, "progress": False}
+    spoof = pk.attack_2(final, slow, **given, out=tmp_path / "slow")
+    assert spoof.task.learning_rate == slow.learning_rate
+    assert "task" not in {reason.kind for reason in pk.verify(spoof, paper_calibration).reasons}
+    mine = pk.verify(spoof, paper_calibration, regime=PAPER.replace(prover_decides=()))
+    assert [reason.kind for reason in mine.reasons] == ["task"]
+    with pytest.raises(ValueError, match="its batch_size is 64, the spoof's 32"):
+        pk.attack_2(final, paper_task.replace(batch_size=32), **given)
+
+
+def test_delta_belongs_to_the_augmentation_it_was_calibrated_with(small_proof, paper_proof, small_calibration):
+    with pytest.raises(ValueError, match=r"calibrated with the augmentation 'redrawn', the regime 'paper' has 'none'"):
+        pk.verify(small_proof, small_calibration, regime=PAPER)
+    with pytest.raises(ValueError, match=r"the regime 'paper' has no augmentation: prove regime.task\(task\)"):
+        pk.calibrate(small_proof, regime=PAPER, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"prover_decides": ("model",)}, r"prover_decides is \('model',\): choose from learning_rate, momentum"),
+        ({"augmentation": "some"}, "choose from none, recorded, redrawn"),
+        ({"parts": ("momentum",)}, "choose from weights, buffers"),
+        ({"parts": ()}, "the regime's parts are empty"),
+        ({"precision": "fp8"}, "choose from float32, bf16, float64"),
+        ({"top_q": 0}, "top_q is 0"),
+        ({"name": "\x1b[31m"}, "must be of small letters"),
+    ],
+)
+def test_a_regime_that_cannot_be_is_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        STRICT.replace(**change)
+
+
+def test_a_regime_survives_json_and_nothing_else_is_one():
+    for regime in (PAPER, STRICT, PAPER.replace(prover_decides=OPTIMISER[:1])):
+        assert Regime.from_json(json.loads(json.dumps(regime.to_json()))) == regime
+    for wrong in ({"parts": 3}, {"name": None}, {"prover_decides": [1]}, {"top_q": [1]}, {"more": 1}):
+        with pytest.raises((ValueError, TypeError)):
+            Regime.from_json(PAPER.to_json() | wrong)
