@@ -38,7 +38,7 @@ from polkit.training import (
     unit_costs,
 )
 from polkit.training.task import task
-from polkit.verifier import PAPER, STRICT, calibrate, regime, test_initialisation, verify
+from polkit.verifier import calibrate, regime, test_initialisation, verify
 
 
 def __getattr__(name: str) -> object:

@@ -48,7 +48,10 @@ OPTIONS = {  # what each means, and how it is read
     "results": ("table-2, table-3, figure-2 … figure-12, momentum, or all (default); matrix, presets", {"nargs": "*"}),
     "challenge": ("the published folder", TEXT),
     "submissions": ("the folder of what was handed in", TEXT),
-    "task": ("digits, cifar10, cifar100, imagenet10, folder:PATH; if wanted, with :first-half or :second-half", TEXT),
+    "task": (
+        "digits, fashion, cifar10, cifar100, imagenet10, folder:PATH; :first-half or :second-half may follow",
+        TEXT,
+    ),
     "epochs": ("E, instead of the task's own", WHOLE),
     "checkpoint_interval": ("k, instead of the task's own", WHOLE),
     "train_size": ("training images, instead of the task's own", WHOLE),
@@ -94,7 +97,7 @@ TASK = "task epochs checkpoint_interval"
 CONDITIONS = "device precision threads onednn compiled"
 SPECIAL = "calibration movement_limit iterations trained_steps workers keep_failed"
 DISPUTE = "standards model revealed_seed"
-RUNS = "epochs checkpoint_interval train_size device precision threads"
+RUNS = "epochs checkpoint_interval train_size regime device precision threads"
 LAYOUT = {"epilog": EXAMPLES, "formatter_class": RawDescriptionHelpFormatter, "argument_default": SUPPRESS}
 
 

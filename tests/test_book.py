@@ -192,6 +192,7 @@ def test_a_chapters_parameters_are_plain_literals_with_help(file):
         "epochs",
         "checkpoint_interval",
         "train_size",
+        "regime",
         "device",
         "workers",
         "spoof_steps",

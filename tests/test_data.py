@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import time
 
@@ -43,6 +44,41 @@ def test_signing_50000_colour_images_takes_less_than_a_second():
     for _ in range(390):
         pk.signature(points)
     assert time.process_time() - start < 1
+
+
+def test_fashion_comes_with_a_checkout(monkeypatch, tmp_path):
+    monkeypatch.setenv("POLKIT_DATA", str(tmp_path))
+    task = pk.task("fashion")
+    points, tests = pk.training_points(task), pk.test_points(task)
+    assert (len(points), len(tests)) == (task.train_size, 2000) == (6400, 2000)
+    assert points.images.shape[1:] == task.image_shape
+    assert points.labels[:10].tolist() == [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]  # as the whole set begins
+    shown = normalise(task, points.images / 255)
+    assert abs(shown.mean()) < 0.02
+    assert abs(shown.std() - 1) < 0.02
+
+
+def test_the_whole_of_fashion_mnist_is_taken_where_it_is_at_hand(monkeypatch, tmp_path):
+    images, labels = np.arange(70 * 784).astype(np.uint8), np.arange(70).astype(np.uint8)
+    (tmp_path / "fashion").mkdir()
+    for name, axes, values in (("images-idx3", (70, 28, 28), images), ("labels-idx1", (70,), labels)):
+        content = bytes([0, 0, 8, len(axes)]) + np.array(axes, ">i4").tobytes() + values.tobytes()
+        (tmp_path / "fashion" / f"train-{name}-ubyte.gz").write_bytes(gzip.compress(content))
+    monkeypatch.setenv("POLKIT_DATA", str(tmp_path))
+    points = pk.training_points(pk.task("fashion", train_size=64))
+    assert torch.equal(points.images.flatten(), torch.from_numpy(images[: 64 * 784]))
+    assert points.labels.tolist() == list(range(64))
+    with pytest.raises(ValueError, match="asks for 6400 training images, it has 70"):
+        pk.training_points(pk.task("fashion"))
+
+
+def test_without_fashion_it_is_said_where_it_is_to_be_had(monkeypatch, tmp_path):
+    monkeypatch.setenv("POLKIT_DATA", str(tmp_path))
+    monkeypatch.setattr("polkit.training.data.__file__", str(tmp_path / "site-packages" / "polkit" / "x" / "data.py"))
+    with pytest.raises(
+        FileNotFoundError, match=r"fashion is missing: put the four files of https://github.com/zalando"
+    ):
+        pk.training_points(pk.task("fashion"))
 
 
 @pytest.mark.parametrize("name", ["digits", "cifar10"])

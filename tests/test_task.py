@@ -45,7 +45,9 @@ def test_a_task_from_outside_is_checked(change, message):
 
 
 def test_unknown_tasks_and_fields_are_named_with_the_right_ones():
-    with pytest.raises(ValueError, match="the tasks are digits, cifar10, cifar100, imagenet10 and folder:PATH"):
+    with pytest.raises(
+        ValueError, match="the tasks are digits, fashion, cifar10, cifar100, imagenet10 and folder:PATH"
+    ):
         pk.task("mnist")
     with pytest.raises(ValueError, match="a task has no epoch; it has data"):
         pk.task("digits").replace(epoch=3)

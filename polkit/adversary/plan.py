@@ -11,22 +11,9 @@ import torch
 
 from polkit.adversary.path import on_the_path, perturbation, sorted_initialisation
 from polkit.proof import tensor_shapes
-from polkit.training import (
-    Checkpoint,
-    Conditions,
-    Learner,
-    Meter,
-    Points,
-    Progress,
-    Task,
-    augmentation_order,
-    derive_seed,
-    distances,
-    epoch_batches,
-    initial_checkpoint,
-    training_points,
-    unit_costs,
-)
+from polkit.training import Checkpoint, Conditions, Learner, Meter, Points, Progress, Task, distances, unit_costs
+from polkit.training.data import augmentation_order, derive_seed, epoch_batches, training_points
+from polkit.training.step import initial_checkpoint
 from polkit.verifier import Calibration
 
 Pace = Sequence[tuple[float, float]]  # knots of a path: (share of the steps, share of the path)

@@ -63,11 +63,20 @@ def read_records(out: Path) -> dict[str, Record]:
     return {file.stem: read_record(out, file.stem) for file in sorted((out / "records").glob("*.json"))}
 
 
-COMMON = {"epochs": 0, "checkpoint_interval": 0, "train_size": 0, "device": "cpu", "precision": "float32", "threads": 1}
+COMMON = {"epochs": 0, "checkpoint_interval": 0, "train_size": 0, "regime": "strict"}
+COMMON |= {"device": "cpu", "precision": "float32", "threads": 1}
 ELSEWHERE = {"adversary_device": "", "adversary_precision": "", "adversary_threads": 0}  # the adversary's own machine
-PARAMETERS = COMMON | {"task": "digits", "seed": 0, "attack": "", "spoof_steps": 0, "off_path": 0.0}
+PARAMETERS = COMMON | {
+    "task": "digits",
+    "seed": 0,
+    "attack": "",
+    "spoof_steps": 0,
+    "spoof_learning_rate": 0.0,
+    "off_path": 0.0,
+}
 PARAMETERS |= {"adversary_half": "", **ELSEWHERE}
-SETTING = ["experiment", "task", "adversary_half", "attack", "spoof_steps", "off_path", *ELSEWHERE]
+SPOOF = ["attack", "spoof_steps", "spoof_learning_rate", "off_path"]
+SETTING = ["experiment", "task", "adversary_half", *SPOOF, *ELSEWHERE]
 
 
 def tidy_runs(records: dict[str, Record]) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Images as tensors, seeded augmentation, batch order, and the signature h() of a batch."""
 
+import gzip
 import hashlib
 import os
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from polkit.training.task import HALVES, IMAGE_SUFFIXES, Task, split_folder
 # Mean and standard deviation of the pixels of each training set, in [0, 1], one per channel.
 PIXEL_STATISTICS = {
     "digits": ((0.305,), (0.376,)),
+    "fashion": ((0.286,), (0.353,)),
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
 }
@@ -99,6 +101,8 @@ test_points.__test__ = False  # its name follows training_points; pytest must no
 def _load(task: Task, train: bool) -> Points:
     if task.data == "digits":
         return _digits().take(range(1408) if train else range(1408, 1797))
+    if task.data == "fashion":
+        return _fashion("train" if train else "t10k")
     if task.data == "cifar10":
         files = [f"data_batch_{number}.bin" for number in range(1, 6)] if train else ["test_batch.bin"]
         return _cifar(data_home() / "cifar-10-batches-bin", files, "cifar-10-binary.tar.gz", label_bytes=1)
@@ -130,6 +134,27 @@ def _digits() -> Points:
     order = np.random.default_rng(0).permutation(len(digits.target))
     images = np.rint(digits.images[order] * (255 / 16)).astype(np.uint8)  # the pixels are 0 to 16
     return Points(torch.from_numpy(images)[:, None], torch.from_numpy(digits.target[order].astype(np.int64)))
+
+
+def _fashion(split: str) -> Points:
+    """Fashion-MNIST: the whole of it where $POLKIT_DATA has it, or the first images, which a checkout brings along."""
+    places = [data_home() / "fashion", Path(__file__).parents[2] / "data" / "fashion"]
+    for place in places:
+        if place.is_dir():
+            images, labels = (_idx(place / f"{split}-{name}-ubyte.gz") for name in ("images-idx3", "labels-idx1"))
+            return Points(images[:, None], labels.long())
+    raise FileNotFoundError(
+        f"{places[0]} is missing: put the four files of https://github.com/zalandoresearch/fashion-mnist there, "
+        "or set POLKIT_DATA to the folder that holds `fashion`"
+    )
+
+
+@lru_cache(maxsize=4)
+def _idx(file: Path) -> Tensor:
+    """uint8, as MNIST is written: the number of axes in the fourth byte, then the length of each, then the values."""
+    raw = np.frombuffer(gzip.decompress(file.read_bytes()), np.uint8)
+    start = 4 + 4 * int(raw[3])
+    return torch.from_numpy(raw[start:].copy()).view(*raw[4:start].view(">i4").tolist())
 
 
 def _cifar(path: Path, files: list[str], archive: str, label_bytes: int) -> Points:

@@ -144,11 +144,13 @@ DIGITS = CIFAR10.replace(
     flip=False,
 )
 
-NAMED_TASKS = {named.data: named for named in (DIGITS, CIFAR10, CIFAR100, IMAGENET10)}
+FASHION = DIGITS.replace(data="fashion", image_shape=(1, 28, 28), train_size=6400, epochs=25)
+
+NAMED_TASKS = {named.data: named for named in (DIGITS, FASHION, CIFAR10, CIFAR100, IMAGENET10)}
 
 
 def task(name: str, *, epochs: int = 0, checkpoint_interval: int = 0, train_size: int = 0) -> Task:
-    """The task of a name: `digits`, `cifar10`, `cifar100`, `imagenet10` or `folder:PATH`.
+    """The task of a name: `digits`, `fashion`, `cifar10`, `cifar100`, `imagenet10` or `folder:PATH`.
 
     `:first-half` or `:second-half` at the end names one of the two disjoint halves of its training set.
     Of `epochs`, `checkpoint_interval` and `train_size`, 0 leaves the task's own.

@@ -16,23 +16,10 @@ import pandas as pd
 
 from polkit.proof import Proof, cache_folder, made_alone, read_json, shown, tensor_shapes, write_text_whole
 from polkit.prover import train
-from polkit.training import (
-    DISTANCES,
-    PARTS,
-    Checkpoint,
-    Conditions,
-    Cost,
-    Meter,
-    Points,
-    Progress,
-    Task,
-    applied,
-    derive_seed,
-    distances,
-    run_jobs,
-    training_points,
-    unit_costs,
-)
+from polkit.training import DISTANCES, PARTS, Checkpoint, Conditions, Points, Task, applied, distances, training_points
+from polkit.training.cost import Cost, Meter, unit_costs
+from polkit.training.data import derive_seed
+from polkit.training.jobs import Progress, run_jobs
 from polkit.verifier.regime import STRICT, Regime
 from polkit.verifier.replay import Table, compared, interval_jobs, looked_up
 
