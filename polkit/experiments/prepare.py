@@ -21,13 +21,13 @@ def prepare(
     Only the first 25 epochs are replayed, whose largest error lies at δ / 1.5 = 0.67 δ: in six trainings of `digits`
     the later epochs reached 0.66 δ at most.
     """
-    task, replayed, reference, draws = regime.task(task), regime.conditions(conditions), None, 1
+    task, reference, draws = regime.task(task), None, 1
     if workers != 1 and not cached_proof(task, seed, conditions).exists():
         import joblib  # here, for a fast start
 
         # A process, not a thread: the proof's own seconds must not be those of a shared interpreter.
         beside = joblib.Parallel(n_jobs=2, return_as="generator")
-        reference = beside([joblib.delayed(train_reference)(task, draws, replayed)])
+        reference = beside([joblib.delayed(train_reference)(task, draws, conditions)])
     proof = prove(task, seed, conditions=conditions, progress=progress)
     settings = {"first_epochs": 25, "seed": draws, "workers": workers, "progress": progress}
     settings["replays"] = 4 if regime.augmentation == "redrawn" else 2  # without draws they are all the same

@@ -153,15 +153,9 @@ def calibrate(
         raise ValueError(f"the margin is {margin}: δ lies above honest errors only if greater than 1")
     if regime.task(proof.task) != proof.task:
         raise ValueError(f"the regime {regime.name!r} has no augmentation: prove regime.task(task)")
-    conditions = regime.conditions(conditions)
-    facts = {
-        "replays": replays,
-        "first_epochs": first_epochs,
-        "margin": margin,
-        "seed": seed,
-        "regime": regime.to_json(),
-    }
-    facts |= {"proof": proof.digest, "conditions": conditions.to_json()}
+    own, conditions = conditions, regime.conditions(conditions)
+    facts = {"replays": replays, "first_epochs": first_epochs, "margin": margin, "seed": seed}
+    facts |= {"regime": regime.to_json(), "proof": proof.digest, "conditions": conditions.to_json()}
     file = Path(out) if out else cache_folder("calibrations", **facts).with_suffix(".json")
     if not out and file.exists():
         return load_calibration(file)
@@ -171,7 +165,7 @@ def calibrate(
         task, meter = proof.task, Meter(unit_costs(proof.task, ["update"]))
         last = task.steps if first_epochs is None else first_epochs * task.steps_per_epoch
         starts = [start for start in proof.checkpoint_steps[:-1] if start < last]
-        jobs = [] if reference else [(train_reference, (task, seed, conditions, proof.points()))]
+        jobs = [] if reference else [(train_reference, (task, seed, own, proof.points()))]
         for number in range(replays):
             jobs += interval_jobs(proof, task, conditions, starts, derive_seed(seed, "replay", number))
         with applied(conditions):
@@ -182,12 +176,10 @@ def calibrate(
         errors["replay"] = np.arange(replays).repeat(len(errors) // replays)
         replayed = sum(min(start + proof.checkpoint_interval, proof.steps) - start for start in starts)
         meter.charge("update", replays * replayed + task.steps)
-        own = proof.checkpoint(proof.steps).parts()
-        d_ref = {part: distances(own[part], second.parts()[part]) for part in PARTS}
+        first, other = proof.checkpoint(proof.steps).parts(), second.parts()
+        limits = thresholds_of(errors, {part: distances(first[part], other[part]) for part in PARTS}, margin)
         cost = meter.cost() + Cost(wall_seconds=seconds)
-        calibration = Calibration(
-            task, regime, conditions, margin=margin, cost=cost, **thresholds_of(errors, d_ref, margin)
-        )
+        calibration = Calibration(task, regime, conditions, margin=margin, cost=cost, **limits)
         calibration.save(file)
         return calibration
 
