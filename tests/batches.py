@@ -22,7 +22,8 @@ def batch_of_runs(**changes):
             "accepted.one": True,
             "accepted.most": True,
             "accepted.all": True,
-            "within.all": True,
+            "within.one": True,
+            "within.most": True,
             "steps": 100,
             "interval": 10,
             "share.wall_seconds": 0.4,
@@ -56,7 +57,7 @@ def batch_of_runs(**changes):
                     "share.floating_point_operations": 0.05,
                 }
             values["steps"] = steps
-            values["share.floating_point_operations"] = 0.003 * steps if attack == "attack_3" else 0.02 * steps
+            values["share.floating_point_operations"] = 0.0015 * steps if attack == "attack_3" else 0.009 * steps
             plain = {"seed": 0, "attack": attack, "spoof_steps": steps}
             variants = {"": {"task": "digits"}}
             if attack != "attack_1":

@@ -46,7 +46,8 @@ def summarise(out: Path, publish: Path | None = None) -> None:
     for name, table in filled_tables(averages).items():
         table.to_csv(pages / f"{name.replace(':', '-')}.csv")
     for row in claims.itertuples():
-        print(f"  {'yes' if row.holds else 'NO':3}  {row.place}, {row.task}: {row.text}")
+        holds = " ".join(f"{'yes' if held else 'NO':3}" for held in (row.holds_paper, row.holds_strict))
+        print(f"  {holds}  {row.place}, {row.task}: {row.text}")
         print(f"       paper: {row.paper} · here: {row.here}\n       rule: {row.rule}")
     print(f"\ntables in {out}, figures in {pages}")
 
