@@ -112,8 +112,7 @@ def any_q(spoofs: pd.DataFrame) -> Row:
     one, more = (spoofs[name].astype(bool) for name in ("passed_at_one", "passed"))
     inside = one.groupby([spoofs["attack"], spoofs["spoof_steps"], spoofs["adversary_half"]]).transform("all")
     here = f"{more[inside].sum()} of {inside.sum()} runs inside the window at Q = 1 pass at the larger Q too"
-    text = "every run that lies inside the window at Q = 1 passes at Q = ⌊S/k⌋ too (strict: at Q = all)"
-    return here, inside.any() and more[inside].all(), text
+    return here, inside.any() and more[inside].all(), "every one does, at Q = ⌊S/k⌋ (strict: at Q = all)"
 
 
 def accuracies_follow(spoofs: pd.DataFrame) -> Row | None:
