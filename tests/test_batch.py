@@ -195,13 +195,7 @@ def test_the_spoof_experiment_trains_as_many_steps_as_it_is_told():
     found = {}
     for trained in (0, 5):
         spoof = pk.interpolation_only(
-            proof.final_weights(),
-            task,
-            spoof_steps=15,
-            trained_steps=trained,
-            seed=1,
-            calibration=calibration,
-            progress=False,
+            proof.final_weights(), task, spoof_steps=15, trained_steps=trained, seed=1, progress=False
         )
         errors = pk.verify(spoof, calibration, top_q="all", workers=1).intervals
         found[trained] = errors.query("part == 'weights' and distance == 'l2'")["normalised_error"].max()
