@@ -48,12 +48,10 @@ OPTIONS = {  # what each means, and how it is read
     "results": ("table-2, table-3, figure-2 … figure-12, momentum, or all (default); matrix, presets", {"nargs": "*"}),
     "challenge": ("the published folder", TEXT),
     "submissions": ("the folder of what was handed in", TEXT),
-    "task": (
-        "digits, fashion, cifar10, cifar100, imagenet10, folder:PATH; :first-half or :second-half may follow",
-        TEXT,
-    ),
+    "task": ("digits, fashion, cifar10, cifar100, imagenet10, folder:PATH; :first-half, :second-half may follow", TEXT),
     "epochs": ("E, instead of the task's own", WHOLE),
     "checkpoint_interval": ("k, instead of the task's own", WHOLE),
+    "learning_rate": ("η, instead of the task's own; in the regime `paper` a spoof may claim another", NUMBER),
     "train_size": ("training images, instead of the task's own", WHOLE),
     "seed": ("of all that the command draws", WHOLE),
     "out": ("the folder or file to write", TEXT),
@@ -93,7 +91,7 @@ OPTIONS = {  # what each means, and how it is read
 }
 ARGUMENTS = ("proof", "results", "challenge", "submissions")
 SPELLED = {"p": "-p", "lengths": "--spoof-steps", "onednn": "--no-onednn"} | {name: name for name in ARGUMENTS}
-TASK = "task epochs checkpoint_interval"
+TASK = "task epochs checkpoint_interval learning_rate"
 CONDITIONS = "device precision threads onednn compiled"
 SPECIAL = "calibration movement_limit iterations trained_steps workers keep_failed"
 DISPUTE = "standards model revealed_seed"
