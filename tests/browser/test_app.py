@@ -97,7 +97,10 @@ def served(place, notebook=(), **variables):
     port = free_port()
     own = {name: str(place / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
     command = [sys.executable, str(REPOSITORY / "notebooks/app/serve.py"), "--port", str(port), *map(str, notebook)]
-    environment = os.environ | own | {"PYTHONPATH": str(REPOSITORY)} | variables
+    path = os.pathsep.join(
+        map(str, (REPOSITORY, REPOSITORY / "notebooks/app"))
+    )  # a notebook elsewhere needs its modules
+    environment = os.environ | own | {"PYTHONPATH": path} | variables
     with serving(command, environment, place / "app.log", f"http://127.0.0.1:{port}", SERVED) as address:
         yield address
 
