@@ -34,6 +34,7 @@ import time
 from pathlib import Path
 
 import ipywidgets as w
+import pandas as pd
 
 import polkit as pk
 from polkit.book.figures.primer import size_figure
