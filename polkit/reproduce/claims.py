@@ -1,8 +1,7 @@
 """The paper's claims and tables beside what the runs measured, each claim with the rule that decided whether it holds.
 
 A rule sees the spoofs that its query in RULES chooses, with the values of their proofs as `proof.…`, and what one of
-VERIFIERS says of them. It says what was measured, whether the claim holds, and by which rule; None where these runs
-cannot tell.
+VERIFIERS says. It says what was measured, whether the claim holds, and by which rule; None if these runs cannot tell.
 """
 
 from collections.abc import Callable
@@ -34,17 +33,17 @@ def judged_claims(runs: pd.DataFrame) -> pd.DataFrame:
     family, rows = spoofs["task"].str.replace(":first-half", ""), []
     for task, of_task in spoofs.groupby(family, sort=False):
         seen = [of_task.join(of_task[[*by.values()]].set_axis([*by], axis=1)) for by in VERIFIERS.values()]
+        plain = [name for name in seen[0] if "." not in name]
         for known in paper_data("claims").itertuples():
             query, rule = RULES[known.claim]
-            found = [rule(asked) if len(asked := spoofs.query(query)) else None for spoofs in seen]
-            if found[0] or found[1]:
-                (here, holds, text), (here_strict, holds_strict, _) = (
-                    found[0] or found[1],
-                    found[1] or ("none", False, ""),
-                )
-                here += f"; strict: {here_strict}" if here_strict != here else ""
+            found = [
+                rule(asked) if len(asked := spoofs.loc[spoofs[plain].query(query).index]) else None for spoofs in seen
+            ]
+            by_paper, by_strict = (each or ("nothing to judge", False, "") for each in found)
+            if any(found):
+                here = by_paper[0] + (f"; strict: {by_strict[0]}" if by_strict[0] != by_paper[0] else "")
                 told = (known.claim, known.place, known.text, task, known.paper, here)
-                rows.append((*told, bool(holds), bool(holds_strict), text))
+                rows.append((*told, bool(by_paper[1]), bool(by_strict[1]), by_paper[2] or by_strict[2]))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

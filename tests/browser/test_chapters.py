@@ -195,6 +195,7 @@ def answers_at_once(panel, slider, said):
     panel.says_again(first)
 
 
+@pytest.mark.slow
 def test_the_primers_panels_answer_at_once(opened):
     panel = opened("01_primer", "surface")
     answers_at_once(panel, "delta", "k = 10, δ = 0.2:")  # 0.16 · 10^(5 · 0.02)
