@@ -74,7 +74,7 @@ OPTIONS = {  # what each means, and how it is read
     "attack": (", ".join(ATTACKS), {"choices": list(ATTACKS)}),
     "weights": ("a proof's folder, whose task is the default, or a safetensors file", TEXT),
     "spoof_steps": ("T', a multiple of k", WHOLE),
-    "movement_limit": ("γ as a share of δ (Attacks 2, 3)", NUMBER),
+    "movement_limit": ("kγ (Attack 2) or γ (Attack 3) as a share of δ", NUMBER),
     "iterations": ("N, the most L-BFGS iterations (Attacks 1, 2, 3)", WHOLE),
     "trained_steps": ("how many steps are trained before the path (interpolation)", WHOLE),
     "keep_failed": ("write the spoof even if an optimisation misses its aim; it may pass (Attacks 1, 2, 3)", FLAG),

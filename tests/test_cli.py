@@ -47,6 +47,23 @@ def test_prove_calibrate_spoof_verify(workplace, capsys):
     assert "it has no manifest.json" in capsys.readouterr().out
 
 
+def test_in_the_papers_regime_a_spoof_claims_its_own_learning_rate(tmp_path, capsys):
+    honest, forged, calibration = (str(tmp_path / name) for name in ("honest", "forged", "c.json"))
+    assert main(["prove", "--regime", "paper", *SMALL, "--out", honest]) == 0
+    assert pk.open_proof(honest).task.shift == 0
+    assert (
+        main(["calibrate", honest, "--regime", "paper", "--replays", "2", "--workers", "1", "--out", calibration]) == 0
+    )
+    spoof = ["spoof", "--attack", "2", "--weights", honest, "--learning-rate", "1e-9", "--calibration", calibration]
+    assert main([*spoof, "--spoof-steps", "11", "--out", forged]) == 0  # no batch moves the weights
+    capsys.readouterr()
+    assert main(["verify", forged, "--calibration", calibration]) == 1
+    assert "task:" not in (told := capsys.readouterr().out)
+    assert "of the weights is" in told  # one interval is the whole path
+    assert main(["verify", forged, "--calibration", calibration, "--regime", "strict"]) == 2
+    assert "δ was calibrated with the augmentation 'none'" in capsys.readouterr().err
+
+
 ATTACKS = ["1", "3", "interpolation", "infinitesimal", "momentum", "blindfold", "concatenation", "nan", "hidden"]
 
 
