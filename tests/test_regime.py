@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 import polkit as pk
 from polkit.verifier import OPTIMISER, PAPER, STRICT, Regime, load_calibration
@@ -69,6 +70,37 @@ def test_delta_belongs_to_the_augmentation_it_was_calibrated_with(small_proof, p
         pk.verify(small_proof, small_calibration, regime=PAPER)
     with pytest.raises(ValueError, match=r"the regime 'paper' has no augmentation: prove regime.task\(task\)"):
         pk.calibrate(small_proof, regime=PAPER, progress=False)
+
+
+def test_a_calibration_whose_conditions_are_not_its_regimes_is_refused(paper_calibration, tmp_path):
+    file = tmp_path / "c.json"
+    paper_calibration.save(file)
+    file.write_text(file.read_text().replace('"precision": "bf16"', '"precision": "float32"', 1))
+    with pytest.raises(ValueError, match="its conditions are not those of its regime"):
+        load_calibration(file)
+
+
+@pytest.mark.parametrize("attack", [pk.attack_2, pk.attack_3])
+def test_an_attack_takes_the_pace_the_trained_steps_and_the_noise_weight(small_task, small_proof, tmp_path, attack):
+    final, given = small_proof.final_weights(), {"spoof_steps": 12, "seed": 1, "iterations": 2, "progress": False}
+    given |= {"stopping_test": False, "pace": [(0, 0), (0.5, 0.9), (1, 1)], "trained_steps": 4}
+    plain = pk.interpolation_only(
+        final,
+        small_task,
+        spoof_steps=12,
+        seed=1,
+        pace=given["pace"],
+        trained_steps=4,
+        out=tmp_path / "p",
+        progress=False,
+    )
+    spoof, still = (
+        attack(final, small_task, **given, noise_weight=weight, out=tmp_path / str(weight)) for weight in (1e-3, 1e9)
+    )
+    for step in (0, 4, 8, 12):  # the same path as without examples, whose first interval is trained
+        assert pk.distances(spoof.checkpoint(step).weights, plain.checkpoint(step).weights)["linf"] == 0
+    assert set(spoof.trace()["step"]) <= set(range(4, 12))
+    assert not torch.equal(spoof.points().images, still.points().images)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The paper's claims and tables beside what the runs measured, each claim with the rule that decided whether it holds.
 
 A rule sees the spoofs that its query in RULES chooses, with the values of their proofs as `proof.…`, and what one of
-VERIFIERS says. It says what was measured, whether the claim holds, and by which rule; None if these runs cannot tell.
+COMPARISONS says. It says what was measured, whether the claim holds, and by which rule; None if these runs cannot tell.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,11 @@ Row = tuple[str, bool, str]
 COLUMNS = ["claim", "place", "text", "task", "paper", "here", "holds_paper", "holds_strict", "rule"]
 # Two verifiers of the same runs: the paper's compares the weights at Q = ⌊S/k⌋ and counts operations, the strict one
 # compares every part of every interval and counts seconds. New name of a value -> where the runs have it.
-VERIFIERS = {
-    "paper": {"passed": "within.most", "passed_at_one": "within.one", "share": "share.floating_point_operations"},
-    "strict": {"passed": "accepted.all", "passed_at_one": "accepted.one", "share": "share.wall_seconds"},
-}
-for verifier, q in (("paper", "most"), ("strict", "all")):
-    VERIFIERS[verifier] |= {f"error.{name}": f"weights.{q}.{name}" for name in DISTANCES}
+COMPARISONS = [
+    {"passed": f"{verdict}.{q}", "passed_at_one": f"{verdict}.one", "share": f"share.{meter}"}
+    | {f"error.{name}": f"weights.{q}.{name}" for name in DISTANCES}
+    for verdict, q, meter in (("within", "most", "floating_point_operations"), ("accepted", "all", "wall_seconds"))
+]
 
 
 def judged_claims(runs: pd.DataFrame) -> pd.DataFrame:
@@ -32,7 +31,7 @@ def judged_claims(runs: pd.DataFrame) -> pd.DataFrame:
     spoofs = beside_proofs(runs)
     family, rows = spoofs["task"].str.replace(":first-half", ""), []
     for task, of_task in spoofs.groupby(family, sort=False):
-        seen = [of_task.join(of_task[[*by.values()]].set_axis([*by], axis=1)) for by in VERIFIERS.values()]
+        seen = [of_task.join(of_task[[*by.values()]].set_axis([*by], axis=1)) for by in COMPARISONS]
         plain = [name for name in seen[0] if "." not in name]
         for known in paper_data("claims").itertuples():
             query, rule = RULES[known.claim]

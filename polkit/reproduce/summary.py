@@ -46,7 +46,7 @@ def summarise(out: Path, publish: Path | None = None) -> None:
     for name, table in filled_tables(averages).items():
         table.to_csv(pages / f"{name.replace(':', '-')}.csv")
     for row in claims.itertuples():
-        holds = " ".join(f"{'yes' if held else 'NO':3}" for held in (row.holds_paper, row.holds_strict))
+        holds = f"paper {'yes' if row.holds_paper else 'NO':3} strict {'yes' if row.holds_strict else 'NO':3}"
         print(f"  {holds}  {row.place}, {row.task}: {row.text}")
         print(f"       paper: {row.paper} · here: {row.here}\n       rule: {row.rule}")
     print(f"\ntables in {out}, figures in {pages}")

@@ -91,6 +91,8 @@ def _read_calibration(values: dict) -> Calibration:
     read |= {name: read_number(name, values[name]) for name in RATES}
     read |= {"task": task, "regime": Regime.from_json(values["regime"])}
     read["conditions"] = read_conditions(values["conditions"])
+    if read["regime"].conditions(read["conditions"]) != read["conditions"]:
+        raise ValueError(f"its conditions are not those of its regime {read['regime'].name!r}")
     read["cost"] = Cost(**{meter: read_number(meter, value) for meter, value in values["cost"].items()})
     return Calibration(**values | read)
 
