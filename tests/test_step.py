@@ -116,6 +116,24 @@ def test_one_value_that_is_not_finite_is_found_wherever_it_stands(small_task, pa
     assert Checkpoint({"a": torch.tensor([largest, -largest])}, {}, {}).is_finite()
 
 
+def test_rounded_products_are_what_autocast_computes_in_bf16(small_task, monkeypatch):
+    points = pk.training_points(small_task).take(range(64))
+
+    def gradient(precision, capability):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+        learner = Learner(small_task, pk.Conditions(precision=precision))
+        learner.load(pk.initial_checkpoint(small_task, 0))
+        loss = learner.loss(points, None)
+        loss.backward()
+        return loss.item(), torch.cat([value.grad.flatten() for value in learner.model.parameters()])
+
+    found, wanted = gradient("bf16", "AVX2"), gradient("bf16", "AVX512")
+    exact = gradient("float32", "AVX2")
+    assert found[0] == pytest.approx(wanted[0], abs=2e-3)
+    assert found[0] != exact[0]
+    assert (found[1] - wanted[1]).norm() < 0.3 * (found[1] - exact[1]).norm()
+
+
 @pytest.mark.parametrize(
     ("precision", "dtype"), [("float32", torch.float32), ("bf16", torch.float32), ("float64", torch.float64)]
 )

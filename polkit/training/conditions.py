@@ -6,12 +6,14 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
 
 PRECISIONS = ("float32", "bf16", "float64")
 AUGMENTATIONS = ("replay", "redraw")
@@ -52,6 +54,29 @@ class Conditions:
     def dtype(self) -> torch.dtype:
         """Of the weights, in memory and on disk."""
         return torch.float64 if self.precision == "float64" else torch.float32
+
+    def mixed(self) -> AbstractContextManager:
+        """The context of a forward pass: in bf16 if that is the precision."""
+        if self.precision != "bf16":
+            return nullcontext()
+        kind = torch.device(self.device).type
+        if kind == "cpu" and not self.compiled and "AVX512" not in torch.backends.cpu.get_cpu_capability():
+            return RoundedProducts()
+        return torch.autocast(kind, dtype=torch.bfloat16)
+
+
+class RoundedProducts(TorchFunctionMode):
+    """What autocast does in bf16, on float32 kernels: for a CPU without bf16 instructions, where its own are slow.
+
+    Convolutions and linear layers round what they are given and what they return. Products of two bf16 numbers are
+    exact in float32, in which bf16 kernels sum them too.
+    """
+
+    def __torch_function__(self, function, types, arguments=(), named=None):
+        if function not in (F.linear, F.conv2d):
+            return function(*arguments, **(named or {}))
+        rounded = [value.bfloat16().float() if isinstance(value, torch.Tensor) else value for value in arguments]
+        return function(*rounded, **(named or {})).bfloat16()
 
 
 @contextmanager
