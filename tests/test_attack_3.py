@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import polkit as pk
-from polkit.adversary.attack_3 import joint_objective, mean_gradient, step_from, step_sizes
-from polkit.adversary.perturb import Passes, weight_gradient
+from polkit.adversary.attack_3 import at_once, joint_objective, mean_gradient, step_from, step_sizes
+from polkit.adversary.perturb import Passes, squared_norm, weight_gradient
 from polkit.adversary.plan import Batch, make_plan
 from polkit.training.conditions import applied
 
@@ -45,16 +45,39 @@ def check_slope(objective, images, rows):
         assert float(slope.view(-1)[place]) == pytest.approx(expected, rel=2e-3, abs=1e-6)
 
 
-@pytest.mark.parametrize("at_once", [1, 3, 4])
-def test_the_joint_gradient_too_however_many_batches_are_held_at_once(exact, at_once):
+def test_batches_that_go_through_the_model_together_are_normalised_apart(exact):
+    _, learner, batches = exact
+    points = pk.Points(*(torch.cat([getattr(b.points, name) for b in batches]) for name in ("images", "labels")))
+    buffers = [value.clone() for value in learner.model.buffers()]
+    together = learner.losses(points, learner.draw_shifts(16, 7, 7, 7, 7), 4)
+    assert all(map(torch.equal, buffers, learner.model.buffers()))  # a replay does not see them together
+    apart = torch.stack([learner.loss(batch.points, 7) for batch in batches])
+    torch.testing.assert_close(together, apart)
+    assert not torch.isclose(learner.loss(points, None), apart.mean())  # as one batch they would count otherwise
+
+
+@pytest.mark.parametrize("several", [1, 2, 4])
+def test_the_joint_gradient_too_however_many_batches_are_held_at_once(exact, several):
     plan, learner, batches = exact
     sizes = step_sizes(plan.task, 0)
     images = torch.stack([batch.points.images for batch in batches]).double() / 255 * 0.8 + 0.1
     passes = Passes(learner)
-    check_slope(lambda shown: joint_objective(passes, shown, batches, sizes, at_once), images, images.numel())
-    whole = joint_objective(passes, images.clone().requires_grad_(), batches, sizes, 4)
-    parts = joint_objective(passes, images.clone().requires_grad_(), batches, sizes, at_once)
-    torch.testing.assert_close(parts[:2], whole[:2])
+    check_slope(lambda shown: joint_objective(passes, shown, batches, sizes, several), images, images.numel())
+    value, slope, mean = joint_objective(passes, images, batches, sizes, several)
+    images.requires_grad_()
+    pairs = zip(images, batches, strict=True)
+    each = [weight_gradient(learner, pk.Points(shown, batch.points.labels), 7)[1:] for shown, batch in pairs]
+    plain = [
+        sum(size * part for size, part in zip(sizes, parts, strict=True)) / sum(sizes)
+        for parts in zip(*each, strict=True)
+    ]
+    torch.testing.assert_close(mean, plain)
+    torch.testing.assert_close(value, squared_norm(plain))
+    torch.testing.assert_close(slope, torch.autograd.grad(squared_norm(plain), images)[0])
+
+
+def test_pieces_of_one_size_share_the_batches_of_an_interval():
+    assert [at_once(k) for k in (1, 4, 10, 20, 22, 100, 7, 13)] == [1, 4, 10, 10, 2, 10, 7, 1]
 
 
 def test_without_momentum_the_joint_update_is_one_step_of_k_eta_along_the_mean_gradient(small_task, final):
@@ -64,8 +87,9 @@ def test_without_momentum_the_joint_update_is_one_step_of_k_eta_along_the_mean_g
     with applied(EXACT):
         learner = plan.learner()
         learner.load(plan.first)
-        images, sizes = [learner.unit_pixels(batch.points.images) for batch in batches], step_sizes(task, 0)
-        _, mean = mean_gradient(Passes(learner).gradient, images, batches, sizes)
+        images = torch.stack([learner.unit_pixels(batch.points.images) for batch in batches])
+        sizes = step_sizes(task, 0)
+        _, mean = mean_gradient(Passes(learner), images, batches, sizes, 2)
         weights = step_from(task, plan.first.weights, mean, sizes)
         slopes = [weight_gradient(learner, b.points, b.augmentation_seed)[1:] for b in batches]
     for (name, value), *parts in zip(plan.first.weights.items(), *slopes, strict=True):

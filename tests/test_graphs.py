@@ -143,12 +143,12 @@ def test_captured_passes_have_the_bits_of_plain_ones(small_task, precision):
                 learner.load(pk.initial_checkpoint(small_task, turn))
                 batch = points.take(batches[turn]).to("cuda")
                 batch = pk.Points(learner.unit_pixels(batch.images), batch.labels)
-                share = torch.full((), 0.3 + turn, dtype=conditions.dtype, device="cuda")
-                found = {"gradient": passes.gradient(batch, turn)}
+                share = torch.full((1,), 0.3 + turn, dtype=conditions.dtype, device="cuda")
+                found = {"gradient": passes.gradient(batch, [turn], share)}
                 direction = direction or [part.clone() for part in found["gradient"][1:]]
                 found = {
-                    "objective": passes.objective(batch, turn),
-                    "along": passes.slope_along(batch, turn, share, *direction),
+                    "objective": passes.objective(batch, [turn], share),
+                    "along": passes.slope_along(batch, [turn], share, *direction),
                 } | found
                 found["update"] = [learner.update(batch, step=0, augmentation_seed=turn)]
                 state = [value for part in learner.snapshot().parts().values() for value in part.values()]

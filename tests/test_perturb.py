@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import polkit as pk
-from polkit.adversary.perturb import Passes, Perturbation, Update, squared_norm, weight_gradient
+from polkit.adversary.perturb import Passes, Perturbation, Update, best_attempt, squared_norm, weight_gradient
 from polkit.adversary.plan import Batch, make_plan
 from polkit.training.conditions import applied
 
@@ -60,11 +60,11 @@ def test_the_passes_are_plain_double_backwards(exact):
     value = squared_norm(gradient)
     wanted = torch.autograd.grad(value, images, retain_graph=True)
     points = pk.Points(images.detach(), labels)
-    found = passes.objective(points, 7)
-    torch.testing.assert_close(found, (value, *wanted, *gradient))
-    torch.testing.assert_close(passes.gradient(points, 7), (loss, *gradient))
-    # Of share · 2 ⟨∂L/∂W, itself⟩ the slope is share times that of the square.
-    along = passes.slope_along(points, 7, torch.tensor(0.3), *(part.detach() for part in gradient))
+    whole, third = torch.ones(1).double(), torch.full((1,), 0.3).double()
+    torch.testing.assert_close(passes.objective(points, [7], whole), (value, *wanted, *gradient))
+    torch.testing.assert_close(passes.gradient(points, [7], whole), (loss[None], *gradient))
+    # Of 2 ⟨share · ∂L/∂W, ∂L/∂W⟩ the slope is share times that of the square.
+    along = passes.slope_along(points, [7], third, *(part.detach() for part in gradient))
     torch.testing.assert_close(along[0], 0.3 * wanted[0])
 
 
@@ -92,11 +92,14 @@ class Told:
 
     def __init__(self, learner, batch):
         self.learner, self.batch, self.values, self.tried, self.over_limit = learner, batch, [], [], 2.0
+        self.seeds = []
 
-    def objective(self, images):
+    def objective(self, images, batches):
+        images.requires_grad_()
+        self.seeds.append(batches[0].augmentation_seed)
         assert 0 <= images.min().item() <= images.max().item() <= 1
         points = pk.Points(images[0], self.batch.points.labels)
-        value = squared_norm(weight_gradient(self.learner, points, 7)[1:])
+        value = squared_norm(weight_gradient(self.learner, points, batches[0].augmentation_seed)[1:])
         self.values.append(value.item())
         return value, torch.autograd.grad(value, images)[0], self.over_limit
 
@@ -142,3 +145,38 @@ def test_an_update_that_fits_needs_no_noise_unless_all_iterations_are_asked_for(
     assert left is batches[0]
     assert (row["iterations"], told.values) == (0, [])
     assert told.loop(plan, iterations=3, stopping_test=False).result()[2]["iterations"] == 3
+
+
+def test_the_objective_is_the_mean_over_draws_of_the_augmentation(exact):
+    plan, learner, batches = exact
+    told = Told(learner, batches[0])
+    loop = told.loop(plan, iterations=1, stopping_test=False, draws=3)
+    loop.start()
+    mean = loop._evaluate().item()
+    assert told.seeds[0] == batches[0].augmentation_seed
+    assert len(set(told.seeds)) == len(told.values) == 3
+    assert mean == pytest.approx(sum(told.values) / 3)
+    slopes = []
+    for seed in told.seeds:
+        images = (batches[0].points.images.double() / 255).requires_grad_()
+        value = squared_norm(weight_gradient(learner, pk.Points(images, batches[0].points.labels), seed)[1:])
+        slopes.append(torch.autograd.grad(value, images)[0])
+    inside = (images > 0) & (images < 1)  # elsewhere the projection stops it
+    torch.testing.assert_close(loop.noise.grad[0][inside], (sum(slopes) / 3)[inside])
+
+
+@pytest.mark.parametrize(
+    ("misses", "retries", "chosen", "taken"),
+    [([0.5], 3, 0, 1), ([3.0, 2.0, 0.9, 0.1], 3, 2, 3), ([3.0, 2.0, 5.0], 2, 1, 3), ([3.0, 0.1], 0, 0, 1)],
+)
+def test_fresh_batches_are_tried_until_one_fits_and_the_best_is_kept(misses, retries, chosen, taken):
+    asked = []
+
+    def optimise(attempt):
+        asked.append(attempt)
+        return [attempt], Update(None, 0.0, 0.0, misses[attempt]), {"evaluations": 10}
+
+    batches, update, row = best_attempt(optimise, retries)
+    assert (batches, update.over_limit) == ([chosen], misses[chosen])
+    assert asked == list(range(taken))
+    assert row == {"evaluations": 10 * taken, "attempt": chosen}

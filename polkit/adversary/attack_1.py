@@ -11,7 +11,7 @@ from torch import Tensor
 from polkit.adversary.forge import Made, forge, trained, updated
 from polkit.adversary.path import at_rest
 from polkit.adversary.perturb import Perturbation, squared_norm, stepped, try_update, weight_gradient
-from polkit.adversary.plan import Common, Plan, make_plan
+from polkit.adversary.plan import Batch, Common, Plan, make_plan
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Points, Task, distances
 from polkit.verifier import Calibration
@@ -23,7 +23,7 @@ def attack_1(
     *,
     calibration: Calibration | None = None,
     iterations: int = 20,
-    fresh: bool = True,
+    fresh: bool = False,
     keep_failed: bool = True,
     **common: Unpack[Common],
 ) -> Proof:
@@ -31,7 +31,7 @@ def attack_1(
 
     calibration: tells δ, to say how far the last update misses
     iterations: the budget of the while loop of line 22, d(W'_T', W_T) > δ, which the paper leaves without one
-    fresh: start from a W_0 that is drawn as a prover draws it; the public code of Zhang et al. sorts it (Table III)
+    fresh: start from a W_0 that is drawn as a prover draws it; the public code of Zhang et al. sorts it, as we do
     keep_failed: write the spoof even if that is spent and W_T further off than δ; otherwise AttackFailed is raised
     common: as every spoof, see `Common`
     """
@@ -50,8 +50,9 @@ def trained_to_land(plan: Plan, *, iterations: int) -> Iterator[Made]:
     ended = stepped(plan.task, step, before, at_rest(before.weights, {}).momentum.values())
     missing = [(value - wanted.weights[name]).to(plan.conditions.device) for name, value in ended.items()]
 
-    def distance_left(images: Tensor) -> tuple[Tensor, Tensor, float]:
+    def distance_left(images: Tensor, _: list[Batch]) -> tuple[Tensor, Tensor, float]:
         """Line 25: d(W_{T'-1} + η∇, W_T)."""
+        images.requires_grad_()
         points, rate = Points(images[0], batch.points.labels), plan.task.learning_rate_at(step)
         _, *gradient = weight_gradient(learner, points, batch.augmentation_seed)
         plan.meter.charge("objective")

@@ -3,10 +3,11 @@
 from functools import partial
 from typing import Unpack
 
+import torch
 from torch import Tensor
 
 from polkit.adversary.forge import Treated, along_path, forge
-from polkit.adversary.perturb import Passes, Perturbation, Update, stepped, try_update
+from polkit.adversary.perturb import Optimised, Passes, Perturbation, best_attempt, stepped, try_update
 from polkit.adversary.plan import Batch, Common, Pace, Plan, make_plan
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Points, Task
@@ -22,6 +23,8 @@ def attack_2(
     iterations: int = 10,
     stopping_test: bool = True,
     noise_weight: float = 1e-3,
+    draws: int = 1,
+    retries: int = 0,
     pace: Pace = (),
     trained_steps: int = 0,
     workers: int = 1,
@@ -37,6 +40,8 @@ def attack_2(
     iterations: N, the most L-BFGS iterations for a batch
     stopping_test: leave a batch as soon as its update moves at most γ in every distance (line 25)
     noise_weight: of ‖R‖² beside the squared gradient (line 26)
+    draws: of the augmentation, over which the objective is averaged, where the verifier redraws it
+    retries: how often a batch that misses γ is given up for a fresh one
     pace: knots (share of the steps, share of the path) for a path that is not evenly divided
     trained_steps: how many of the first steps are trained; the path begins there, where gradients are smaller
     workers: threads that share the intervals; the spoof is the same byte for byte
@@ -47,8 +52,8 @@ def attack_2(
     """
     plan = make_plan(final, task, **common).paced(pace)
     plan = plan.limited(calibration, movement_limit, updates=task.checkpoint_interval)
-    settings = {"iterations": iterations, "stopping_test": stopping_test}
-    settings |= {"noise_weight": noise_weight, "trained_steps": trained_steps}
+    settings = {"iterations": iterations, "stopping_test": stopping_test, "noise_weight": noise_weight}
+    settings |= {"draws": draws, "retries": retries, "trained_steps": trained_steps}
     return forge(plan, "attack-2", partial(along_path, treat=treat_each_batch, workers=workers), settings, keep_failed)
 
 
@@ -63,18 +68,21 @@ def treat_each_batch(passes: Passes, plan: Plan, start: int, first: Checkpoint, 
     return published, reached.buffers, trace
 
 
-def settle_batch(
-    passes: Passes, plan: Plan, step: int, before: Checkpoint, **budget
-) -> tuple[list[Batch], Update, dict]:
+def settle_batch(passes: Passes, plan: Plan, step: int, before: Checkpoint, retries: int = 0, **budget) -> Optimised:
     """Lines 23-32 for one batch, from W'_i in `before`: the update should move the weights by at most γ."""
-    learner, batch = passes.learner, plan.batch(step)
+    learner = passes.learner
+    alone = torch.ones(1, dtype=learner.conditions.dtype, device=learner.conditions.device)
 
-    def squared_gradient(images: Tensor) -> tuple[Tensor, Tensor, float]:
+    def squared_gradient(images: Tensor, batches: list[Batch]) -> tuple[Tensor, Tensor, float]:
+        (batch,) = batches
         points = Points(images[0], batch.points.labels)
-        value, slope, *gradient = passes.objective(points, batch.augmentation_seed)
+        value, slope, *gradient = passes.objective(points, [batch.augmentation_seed], alone)
         plan.meter.charge("objective")
         reached = stepped(plan.task, step, before, gradient)
         return value, slope[None], plan.over_limit(reached, before.weights)
 
-    tried = partial(try_update, learner, plan, step, before, before)
-    return Perturbation(learner, before, [batch], tried, squared_gradient, **budget).result()
+    def optimise(attempt: int) -> Optimised:
+        tried = partial(try_update, learner, plan, step, before, before)
+        return Perturbation(learner, before, [plan.batch(step, attempt)], tried, squared_gradient, **budget).result()
+
+    return best_attempt(optimise, retries)

@@ -1,6 +1,6 @@
 """Attack III (Algorithm 5): as Attack II, with the k batches of an interval optimised together at W_{t-k}."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Unpack
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from polkit.adversary.forge import Treated, along_path, forge, updated
-from polkit.adversary.perturb import Passes, Perturbation, Update, squared_norm, weight_gradient
+from polkit.adversary.perturb import Optimised, Passes, Perturbation, Update, best_attempt, squared_norm
 from polkit.adversary.plan import Batch, Common, Pace, Plan, make_plan
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Points, Task
 from polkit.verifier import Calibration
 
-# In memory together for a double backward. More of them are taken one by one, which costs one more gradient each.
+# In memory together for a double backward. More of them are taken in pieces, which costs one more gradient each.
 BATCHES_AT_ONCE = 10
 
 
@@ -29,6 +29,8 @@ def attack_3(
     iterations: int = 6,
     stopping_test: bool = True,
     noise_weight: float = 1e-3,
+    draws: int = 1,
+    retries: int = 0,
     pace: Pace = (),
     trained_steps: int = 0,
     off_path: float = 0.0,
@@ -51,40 +53,51 @@ def attack_3(
         raise ValueError(f"σ = {reserve} · γ: the reserve is a share of γ from 0 up to, but not, 1")
     plan = make_plan(final, task, **common).paced(pace)
     plan = replace(plan.limited(calibration, movement_limit), off_path=off_path)
-    settings = {"iterations": iterations, "stopping_test": stopping_test, "reserve": reserve}
-    settings |= {"noise_weight": noise_weight, "trained_steps": trained_steps}
+    settings = {"iterations": iterations, "stopping_test": stopping_test, "noise_weight": noise_weight}
+    settings |= {"draws": draws, "retries": retries, "trained_steps": trained_steps, "reserve": reserve}
     return forge(plan, "attack-3", partial(along_path, treat=treat_together, workers=workers), settings, keep_failed)
 
 
-def treat_together(passes: Passes, plan: Plan, start: int, first: Checkpoint, *, reserve: float, **budget) -> Treated:
+def treat_together(
+    passes: Passes, plan: Plan, start: int, first: Checkpoint, *, reserve: float, retries: int, **budget
+) -> Treated:
     """updateDataPoints(W_{t-k}, W_t), lines 20-31: the joint update should move the weights by at most γ - σ.
 
     The normalisation buffers are those of a replay, as the verifier will do it: forward passes at W_{t-k} alone would
     miss by more than δ where the weights move fast.
     """
-    learner, originals, sizes = passes.learner, plan.interval(start), step_sizes(plan.task, start)
+    learner, sizes = passes.learner, step_sizes(plan.task, start)
+    several = at_once(len(sizes))
 
     def over_limit(reached: dict[str, Tensor]) -> float:
         return plan.over_limit(reached, first.weights) / (1 - reserve)
 
     def joint_update(batches: list[Batch]) -> Update:
-        # Each batch goes through the model by itself: before the verifier, normalisation layers see one at a time.
         learner.load(first)
-        images = [learner.unit_pixels(batch.points.images) for batch in batches]
-        loss, mean = mean_gradient(passes.gradient, images, batches, sizes)
+        images = torch.stack([learner.unit_pixels(batch.points.images) for batch in batches])
+        loss, mean = mean_gradient(passes, images, batches, sizes, several)
         plan.meter.charge("update", batches=len(batches))
         reached = step_from(plan.task, first.weights, mean, sizes)
         return Update(Checkpoint(reached, {}, {}), loss, float(squared_norm(mean)), over_limit(reached))
 
-    def squared_gradient(images: Tensor) -> tuple[Tensor, Tensor, float]:
-        value, slope, mean = joint_objective(passes, images, originals, sizes, BATCHES_AT_ONCE)
+    def squared_gradient(images: Tensor, batches: list[Batch]) -> tuple[Tensor, Tensor, float]:
+        value, slope, mean = joint_objective(passes, images, batches, sizes, several)
         plan.meter.charge("objective", batches=len(images))
-        if len(images) > BATCHES_AT_ONCE:  # the first of two passes takes the gradients once more
+        if several < len(images):  # the first of two passes takes the gradients once more
             plan.meter.charge("update", batches=len(images))
         return value, slope, over_limit(step_from(plan.task, first.weights, mean, sizes))
 
-    batches, _, row = Perturbation(learner, first, originals, joint_update, squared_gradient, **budget).result()
+    def optimise(attempt: int) -> Optimised:
+        batches = plan.interval(start, attempt)
+        return Perturbation(learner, first, batches, joint_update, squared_gradient, **budget).result()
+
+    batches, _, row = best_attempt(optimise, retries)
     return batches, updated(learner, plan, start, first, batches).buffers, [{"step": start} | row]
+
+
+def at_once(batches: int) -> int:
+    """How many batches go through the model together: the most that memory is asked for, and that divide them all."""
+    return max(count for count in range(1, BATCHES_AT_ONCE + 1) if batches % count == 0)
 
 
 def step_sizes(task: Task, start: int) -> list[float]:
@@ -106,35 +119,39 @@ def step_from(task: Task, weights: dict[str, Tensor], mean: Sequence[Tensor], si
     }
 
 
+def pieces(images: Tensor, batches: list[Batch], sizes: list[float], several: int) -> Iterator[tuple]:
+    """What `Passes` take of `several` batches each: their points, their augmentation seeds, their shares of G."""
+    shares = torch.tensor(sizes, dtype=images.dtype, device=images.device) / sum(sizes)
+    for begin in range(0, len(batches), several):
+        some = slice(begin, begin + several)
+        labels = torch.cat([batch.points.labels for batch in batches[some]])
+        seeds = [batch.augmentation_seed for batch in batches[some]]
+        yield Points(images[some].flatten(0, 1), labels), seeds, shares[some]
+
+
 def mean_gradient(
-    gradient: Callable[..., Sequence[Tensor]], images: Sequence[Tensor], batches: list[Batch], sizes: list[float]
+    passes: Passes, images: Tensor, batches: list[Batch], sizes: list[float], several: int
 ) -> tuple[float, list[Tensor]]:
-    """The mean loss, and G = Σ_i s_i ∇_i / Σ_i s_i; `gradient(points, augmentation_seed)` gives L, then ∂L/∂W."""
+    """The mean loss, and G = Σ_i s_i ∇_i / Σ_i s_i. images: (k, B, channels, height, width)"""
     losses, total = [], None
-    for shown, batch, size in zip(images, batches, sizes, strict=True):
-        loss, *parts = gradient(Points(shown, batch.points.labels), batch.augmentation_seed)
-        scaled = torch._foreach_mul(parts, size / sum(sizes))
-        total = scaled if total is None else torch._foreach_add(total, scaled)
-        losses.append(loss.clone())
-    return sum(torch.stack(losses).tolist()) / len(batches), list(total)  # read once: a GPU need not wait for each
+    for piece in pieces(images, batches, sizes, several):
+        each, *parts = passes.gradient(*piece)
+        losses.append(each.clone())  # a GPU overwrites them
+        total = [part.clone() for part in parts] if total is None else torch._foreach_add(total, parts)
+    return float(torch.cat(losses).mean()), list(total)
 
 
 def joint_objective(
-    passes: Passes, images: Tensor, batches: list[Batch], sizes: list[float], at_once: int
+    passes: Passes, images: Tensor, batches: list[Batch], sizes: list[float], several: int
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """‖G‖² (line 26), its gradient in the images (k, B, channels, height, width), and G itself.
 
     With fewer batches at once than there are, G is summed first without a graph; then the derivative in R_i is
     2 s_i / Σ s_i · ⟨∂∇_i/∂R_i, G⟩.
     """
-    if at_once >= len(batches):
-        _, mean = mean_gradient(partial(weight_gradient, passes.learner), images, batches, sizes)
-        value = squared_norm(mean)
-        return value, torch.autograd.grad(value, images)[0], mean
-    _, mean = mean_gradient(passes.gradient, images.detach(), batches, sizes)
-    slopes = torch.empty_like(images)
-    for slope, shown, batch, size in zip(slopes, images, batches, sizes, strict=True):
-        share = torch.full((), size / sum(sizes), dtype=images.dtype, device=images.device)
-        points = Points(shown.detach(), batch.points.labels)
-        slope.copy_(passes.slope_along(points, batch.augmentation_seed, share, *mean)[0])
-    return squared_norm(mean), slopes, mean
+    if several == len(batches):
+        value, slope, *mean = passes.objective(*next(pieces(images, batches, sizes, several)))
+        return value, slope.view_as(images), mean
+    _, mean = mean_gradient(passes, images, batches, sizes, several)
+    slopes = [passes.slope_along(*piece, *mean)[0].clone() for piece in pieces(images, batches, sizes, several)]
+    return squared_norm(mean), torch.cat(slopes).view_as(images), mean

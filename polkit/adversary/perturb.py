@@ -22,11 +22,14 @@ def squared_norm(gradient: Sequence[Tensor]) -> Tensor:
 
 
 class Passes:
-    """What an adversary computes at a Learner's weights. A GPU captures it; there the next call overwrites the result.
+    """What an adversary computes at a Learner's weights, of one batch or of several in one forward pass.
 
-    gradient(points, augmentation_seed): L, then ∂L/∂W, one tensor per weight
-    objective(points, augmentation_seed): ‖∂L/∂W‖², its slope in the images, then ∂L/∂W
-    slope_along(points, augmentation_seed, share, *direction): the slope of 2 · share · ⟨∂L/∂W, direction⟩ in the images
+    Each takes the points of the batches, one after the other; their augmentation seeds; and their shares s, (batches,).
+    G is Σ s_i ∂L_i/∂W. A GPU captures each call; there the next one overwrites the result.
+
+    gradient(points, augmentation_seeds, shares): L_i, (batches,), then G, one tensor per weight
+    objective(points, augmentation_seeds, shares): ‖G‖², its slope in the images, then G
+    slope_along(points, augmentation_seeds, shares, *direction): the slope of 2 ⟨G, direction⟩ in the images
     """
 
     def __init__(self, learner: Learner):
@@ -34,23 +37,23 @@ class Passes:
         captured = map(learner.on_batches, (self._gradient, self._objective, self._slope_along))
         self.gradient, self.objective, self.slope_along = captured
 
-    def _gradient(self, points: Points, shifts: Shifts | None) -> tuple[Tensor, ...]:
-        loss = self.learner.loss_shifted(points, shifts)
-        return loss.detach(), *torch.autograd.grad(loss, self._weights)
+    def _gradient(self, points: Points, shifts: Shifts | None, shares: Tensor) -> tuple[Tensor, ...]:
+        losses = self.learner.losses(points, shifts, len(shares))
+        return losses.detach(), *torch.autograd.grad((shares * losses).sum(), self._weights)
 
-    def _towards_images(self, points: Points, shifts: Shifts | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _towards_images(self, points: Points, shifts: Shifts | None, shares: Tensor) -> tuple[Tensor, ...]:
         images = points.images.detach().requires_grad_()
-        loss = self.learner.loss_shifted(Points(images, points.labels), shifts)
-        return images, torch.autograd.grad(loss, self._weights, create_graph=True)
+        losses = self.learner.losses(Points(images, points.labels), shifts, len(shares))
+        return images, *torch.autograd.grad((shares * losses).sum(), self._weights, create_graph=True)
 
-    def _objective(self, points: Points, shifts: Shifts | None) -> tuple[Tensor, ...]:
-        images, gradient = self._towards_images(points, shifts)
+    def _objective(self, points: Points, shifts: Shifts | None, shares: Tensor) -> tuple[Tensor, ...]:
+        images, *gradient = self._towards_images(points, shifts, shares)
         value = squared_norm(gradient)
         return value.detach(), *torch.autograd.grad(value, images), *(part.detach() for part in gradient)
 
-    def _slope_along(self, points: Points, shifts: Shifts | None, share: Tensor, *direction: Tensor) -> tuple[Tensor]:
-        images, gradient = self._towards_images(points, shifts)
-        inner = sum((2 * share * fixed * part).sum() for fixed, part in zip(direction, gradient, strict=True))
+    def _slope_along(self, points: Points, shifts: Shifts | None, shares: Tensor, *direction: Tensor) -> tuple[Tensor]:
+        images, *gradient = self._towards_images(points, shifts, shares)
+        inner = sum((2 * fixed * part).sum() for fixed, part in zip(direction, gradient, strict=True))
         return torch.autograd.grad(inner, images)
 
 
@@ -86,6 +89,10 @@ def stepped(task: Task, step: int, before: Checkpoint, gradient: Iterable[Tensor
     return ended
 
 
+# The batches to publish, the update on them, and a row for the trace.
+Optimised = tuple[list[Batch], Update, dict]
+
+
 @dataclass
 class Perturbation:
     """The while loop of Algorithms 3, 4 and 5: X + R, improved one L-BFGS iteration at a time until the update fits.
@@ -99,12 +106,13 @@ class Perturbation:
     originals: list[Batch]  # without noise
     # The `Update` on uint8 images, as they will be stored and so as they will be verified.
     try_batches: Callable[[list[Batch]], Update]
-    # Of X + R, (k, B, channels, height, width): the scalar to minimise, its slope, and the `over_limit` of the update
-    # that follows from the same gradient.
-    objective: Callable[[Tensor], tuple[Tensor, Tensor, float]]
+    # Of X + R, (k, B, channels, height, width), and of the batches with their augmentation seeds: the scalar to
+    # minimise, its slope, and the `over_limit` of the update that follows from the same gradient.
+    objective: Callable[[Tensor, list[Batch]], tuple[Tensor, Tensor, float]]
     iterations: int  # N, the most of them
     stopping_test: bool  # stop as soon as the update fits; without it all N are taken, as the formula 31 T' assumes
     noise_weight: float = 1e-3  # of d(R, 0) = ‖R‖² in the objective
+    draws: int = 1  # of the augmentation, over which the objective is averaged: a verifier may draw its own
 
     def start(self) -> None:
         """The update without noise, then R ← 0."""
@@ -130,8 +138,8 @@ class Perturbation:
             self.batches = self.perturbed()
             self.update = self.try_batches(self.batches)
 
-    def result(self) -> tuple[list[Batch], Update, dict]:
-        """Runs the loop. Returns the batches to publish, the update on them, and a row for the trace."""
+    def result(self) -> Optimised:
+        """Runs the loop."""
         self.start()
         while self.done < self.iterations and not (self.stopping_test and self.update.over_limit <= 1):
             self.improve()
@@ -160,7 +168,22 @@ class Perturbation:
     def _evaluate(self) -> Tensor:
         self._optimiser.zero_grad()
         shown = self._shown()
-        value, slope, self._over_limit = self.objective(shown.detach().requires_grad_())
+        drawn = [[batch.redrawn(draw) for batch in self.originals] for draw in range(self.draws)]
+        values, slopes, over = zip(*[self.objective(shown.detach(), batches) for batches in drawn], strict=True)
+        self._over_limit = max(over)
         penalty = self.noise_weight * (self.noise**2).sum()
-        torch.autograd.backward([shown, penalty], [slope, None])
-        return value.detach() + penalty.detach()
+        torch.autograd.backward([shown, penalty], [sum(slopes) / self.draws, None])
+        return sum(values) / self.draws + penalty.detach()
+
+
+def best_attempt(optimise: Callable[[int], Optimised], retries: int) -> Optimised:
+    """`optimise(attempt)` until an update fits, on fresh batches each time; the one that misses least if none does.
+
+    The public code of Zhang et al. retries up to 30 times in place of the loop over γ.
+    """
+    tried: list[Optimised] = []
+    while not tried or (tried[-1][1].over_limit > 1 and len(tried) <= retries):
+        tried.append(optimise(len(tried)))
+    attempt, (batches, update, row) = min(enumerate(tried), key=lambda each: each[1][1].over_limit)
+    evaluations = sum(each["evaluations"] for _, _, each in tried)
+    return batches, update, row | {"evaluations": evaluations, "attempt": attempt}

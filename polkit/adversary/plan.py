@@ -37,6 +37,10 @@ class Batch:
     points: Points
     augmentation_seed: int | None
 
+    def redrawn(self, draw: int) -> "Batch":
+        """The batch under another draw of its augmentation; draw 0 is its own."""
+        return replace(self, augmentation_seed=derive_seed(self.augmentation_seed, "draw", draw)) if draw else self
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -76,7 +80,7 @@ class Plan:
         """The plan on a path that is not evenly divided. Raises ValueError unless its knots rise."""
         if pace and (tuple(pace[0]) != (0, 0) or tuple(pace[-1]) != (1, 1) or sorted(pace) != list(pace)):
             raise ValueError(f"the pace {list(pace)} does not lead to W_T: its knots must rise from (0, 0) to (1, 1)")
-        return replace(self, pace=tuple(pace))
+        return replace(self, pace=tuple(map(tuple, pace)))
 
     def limited(self, calibration: Calibration | None, share: float = 1.0, updates: int = 1) -> "Plan":
         """The plan with γ, the most that one update may move the weights by: so many `updates` together, `share` · δ.
@@ -107,13 +111,14 @@ class Plan:
         away = perturbation(self.final.weights, self.seed)
         return {name: value + self.off_path * (1 - share) * away[name] for name, value in straight.items()}
 
-    def batch(self, step: int) -> Batch:
-        """The original batch of a step, on the conditions' device."""
-        return Batch(self.points.take(self.batches[step]).to(self.conditions.device), int(self.seeds[step]))
+    def batch(self, step: int, attempt: int = 0) -> Batch:
+        """The original batch of a step, on the conditions' device; of a later attempt at it, a fresh one."""
+        chosen = fresh_batch(self.batches[step], len(self.points), self.seed, step, attempt)
+        return Batch(self.points.take(chosen).to(self.conditions.device), int(self.seeds[step]))
 
-    def interval(self, start: int) -> list[Batch]:
+    def interval(self, start: int, attempt: int = 0) -> list[Batch]:
         """The k original batches from a step on."""
-        return [self.batch(step) for step in range(start, start + self.task.checkpoint_interval)]
+        return [self.batch(step, attempt) for step in range(start, start + self.task.checkpoint_interval)]
 
     def over_limit(self, reached: Mapping[str, torch.Tensor], origin: Mapping[str, torch.Tensor]) -> float:
         """How far the weights moved, as a multiple of γ in the distance where that is largest."""
@@ -174,9 +179,17 @@ def original_batches(task: Task, steps: int, seed: int) -> np.ndarray:
     return np.concatenate([epoch_batches(task, own, epoch) for epoch in range(epochs)])[:steps]
 
 
-def original_batch(task: Task, step: int, seed: int) -> Points:
+def fresh_batch(planned: np.ndarray, points: int, own: int, step: int, attempt: int) -> np.ndarray:
+    """Which of so many points an attempt at a step takes: the planned ones first, then as many drawn anew."""
+    if not attempt:
+        return planned
+    return np.random.default_rng(derive_seed(own, "attempt", step, attempt)).choice(points, len(planned), False)
+
+
+def original_batch(task: Task, step: int, seed: int, attempt: int = 0) -> Points:
     """The batch of a step as the adversary of this seed found it in the data."""
-    return training_points(task).take(original_batches(task, step + 1, seed)[step])
+    points, planned = training_points(task), original_batches(task, step + 1, seed)[step]
+    return points.take(fresh_batch(planned, len(points), derive_seed(seed, "adversary"), step, attempt))
 
 
 def check_weights(final: Checkpoint, task: Task) -> None:

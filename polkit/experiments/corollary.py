@@ -65,8 +65,8 @@ def corollary_gap(learner: Learner, start: Checkpoint, batches: list[Batch]) -> 
     rested = Checkpoint(start.weights, start.buffers, {})
     sizes = step_sizes(learner.task.replace(checkpoint_interval=len(batches)), 0)
     learner.load(rested)
-    images = [learner.unit_pixels(batch.points.images) for batch in batches]
-    _, mean = mean_gradient(Passes(learner).gradient, images, batches, sizes)
+    images = torch.stack([learner.unit_pixels(batch.points.images) for batch in batches])
+    _, mean = mean_gradient(Passes(learner), images, batches, sizes, len(batches))
     joint = step_from(learner.task, start.weights, mean, sizes)
     learner.load(rested)
     for step, batch in enumerate(batches):

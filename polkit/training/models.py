@@ -1,6 +1,8 @@
 """The paper's residual networks, and the distribution ζ from which each of their weights starts."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +37,7 @@ def build_model(task: Task) -> nn.Module:
     elif task.model in ("resnet18", "resnet50"):
         from torchvision.models import get_model  # slow to import, and the small networks need none of it
 
-        model = get_model(task.model, weights=None, num_classes=task.classes)
+        model = get_model(task.model, weights=None, num_classes=task.classes, norm_layer=GroupedNorm)
         if task.image_shape[1] <= 32:  # the usual CIFAR form: the stem keeps all 32 x 32 positions
             model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
             model.maxpool = nn.Identity()
@@ -48,13 +50,43 @@ def build_model(task: Task) -> nn.Module:
     return model
 
 
+class GroupedNorm(nn.BatchNorm2d):
+    """Batch normalisation that can take several batches at once and normalises each by its own mean and variance."""
+
+    batches = 1  # that go through the model together, one after the other in memory, all of one size
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.batches == 1:
+            return super().forward(images)
+        # Each channel of each batch counts as a channel of its own. The running statistics stay as they are: a replay
+        # takes the batches one after another.
+        count, (_, *shape) = self.batches, images.shape
+        beside = images.unflatten(0, (count, -1)).transpose(0, 1).flatten(1, 2)
+        weight, bias = self.weight.repeat(count), self.bias.repeat(count)
+        found = F.batch_norm(beside, None, None, weight, bias, training=True, eps=self.eps)
+        return found.unflatten(1, (count, -1)).transpose(0, 1).reshape(-1, *shape)
+
+
+@contextmanager
+def together(model: nn.Module, batches: int) -> Iterator[None]:
+    """Inside, images that go through the model are so many batches of one size, each normalised by itself."""
+    layers = [layer for layer in model.modules() if isinstance(layer, GroupedNorm)]
+    for layer in layers:
+        layer.batches = batches
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.batches = 1
+
+
 class SmallResNet(nn.Module):
     """He et al.'s ResNet for small images: 6·blocks + 2 layers, parameter-free (option A) shortcuts."""
 
     def __init__(self, channels: int, widths: tuple[int, int, int], blocks: int, classes: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(widths[0])
+        self.norm = GroupedNorm(widths[0])
         self.blocks = nn.Sequential()
         inputs = widths[0]
         for stage, width in enumerate(widths):
@@ -72,9 +104,9 @@ class BasicBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(outputs)
+        self.norm1 = GroupedNorm(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(outputs)
+        self.norm2 = GroupedNorm(outputs)
         self.stride, self.added = stride, outputs - inputs
 
     def forward(self, inputs: Tensor) -> Tensor:

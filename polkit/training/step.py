@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from polkit.training.conditions import Conditions, applied
 from polkit.training.data import Points, Shifts, derive_seed, draw_shifts, normalise, shifted
 from polkit.training.graphs import Captured
-from polkit.training.models import build_model, initial_buffers, weight_distributions
+from polkit.training.models import build_model, initial_buffers, together, weight_distributions
 from polkit.training.task import Task
 
 PARTS = ("weights", "buffers")  # of a checkpoint, what a verifier compares
@@ -84,26 +83,35 @@ class Learner:
             images = images.to(self.conditions.device, self.conditions.dtype) / 255
         return images
 
-    def draw_shifts(self, count: int, augmentation_seed: int | None) -> Shifts | None:
-        """What is drawn to augment a batch of `count` images, on the learner's device; None for no augmentation."""
-        if augmentation_seed is None:
+    def draw_shifts(self, count: int, *augmentation_seeds: int | None) -> Shifts | None:
+        """What is drawn to augment `count` images, a batch of them for each seed, on the learner's device.
+
+        None where a seed is None: no augmentation.
+        """
+        if None in augmentation_seeds:
             return None
-        return draw_shifts(self.task, count, augmentation_seed).to(self.conditions.device)
+        drawn = [draw_shifts(self.task, count // len(augmentation_seeds), seed) for seed in augmentation_seeds]
+        offsets, flipped = torch.cat([one.offsets for one in drawn], 1), torch.cat([one.flipped for one in drawn])
+        return Shifts(offsets, flipped).to(self.conditions.device)
 
     def loss(self, batch: Points, augmentation_seed: int | None) -> Tensor:
         """L(f_W(X), y): mean cross-entropy of one batch, differentiable in the weights and in float images."""
         return self.loss_shifted(batch, self.draw_shifts(len(batch), augmentation_seed))
 
-    def loss_shifted(self, batch: Points, shifts: Shifts | None) -> Tensor:
+    def losses(self, batches: Points, shifts: Shifts | None, count: int) -> Tensor:
+        """L of each of `count` batches, (count,), from one forward pass. batches: one after the other, of one size"""
+        with together(self.model, count):
+            return self.loss_shifted(batches, shifts, reduction="none").view(count, -1).mean(1)
+
+    def loss_shifted(self, batch: Points, shifts: Shifts | None, reduction: str = "mean") -> Tensor:
         """`loss` with what was drawn for its augmentation."""
         images = self.unit_pixels(batch.images)
         if shifts is not None:
             images = shifted(self.task, images, shifts)
         images = normalise(self.task, images).contiguous(memory_format=torch.channels_last)
-        kind, mixed = torch.device(self.conditions.device).type, self.conditions.precision == "bf16"
-        with torch.autocast(kind, dtype=torch.bfloat16) if mixed else nullcontext():
+        with self.conditions.mixed():
             logits = self.model(images)
-        return F.cross_entropy(logits.to(self.conditions.dtype), batch.labels.to(logits.device))
+        return F.cross_entropy(logits.to(self.conditions.dtype), batch.labels.to(logits.device), reduction=reduction)
 
     def update(self, batch: Points, *, step: int, augmentation_seed: int | None) -> Tensor:
         """W_{t+1} ← update(W_t, (X, y)), Algorithm 1 line 7: one SGD step in place; returns the batch's loss.
@@ -128,12 +136,12 @@ class Learner:
         return loss.detach()
 
     def on_batches(self, function: Callable[..., Sequence[Tensor]]) -> Callable[..., Sequence[Tensor]]:
-        """`function(batch, shifts, *tensors)`, which leaves the weights alone, by (batch, augmentation_seed, *tensors).
+        """`function(points, shifts, *tensors)`, which leaves the weights alone, of points and augmentation seeds.
 
         A GPU captures it, and the next call overwrites what it returns.
         """
         called = Captured(self, function) if self.captured else function
-        return lambda batch, seed, *tensors: called(batch, self.draw_shifts(len(batch), seed), *tensors)
+        return lambda points, seeds, *tensors: called(points, self.draw_shifts(len(points), *seeds), *tensors)
 
 
 def _on_cpu(value: Tensor) -> Tensor:

@@ -83,7 +83,8 @@ def plain_objective(learner: Learner, points: Points) -> Callable:
 
 def captured_objective(learner: Learner, points: Points) -> Callable:
     pixels, objective = Points(learner.unit_pixels(points.images), points.labels), Passes(learner).objective
-    return lambda indices, *, step, augmentation_seed: objective(pixels.take(indices), augmentation_seed)
+    whole = torch.ones(1, dtype=pixels.images.dtype, device=pixels.images.device)
+    return lambda indices, *, step, augmentation_seed: objective(pixels.take(indices), [augmentation_seed], whole)
 
 
 def repeated(step: Callable, task: Task) -> Callable[[], None]:
