@@ -28,11 +28,12 @@ EXAMPLES = """examples:
   polkit challenge submit challenge forged --name team-1 --out submissions
   polkit challenge score challenge submissions --out scores.csv
 exit status: 0 done or accepted, 1 rejected or failed, 2 no usable proof, bad arguments or files"""
+PERTURBED = "calibration movement_limit iterations noise_weight draws retries trained_steps workers keep_failed"
 # Each attack, and the options that it takes besides those of all.
 ATTACKS = {
     "1": (pk.attack_1, "calibration iterations keep_failed"),
-    "2": (pk.attack_2, "calibration movement_limit iterations workers keep_failed"),
-    "3": (pk.attack_3, "calibration movement_limit iterations workers keep_failed"),
+    "2": (pk.attack_2, PERTURBED),
+    "3": (pk.attack_3, PERTURBED),
     "interpolation": (pk.interpolation_only, "trained_steps workers"),
     "infinitesimal": (pk.infinitesimal_update, "workers"),
     "momentum": (pk.borrowed_momentum, ""),
@@ -76,7 +77,10 @@ OPTIONS = {  # what each means, and how it is read
     "spoof_steps": ("T', a multiple of k", WHOLE),
     "movement_limit": ("kγ (Attack 2) or γ (Attack 3) as a share of δ", NUMBER),
     "iterations": ("N, the most L-BFGS iterations (Attacks 1, 2, 3)", WHOLE),
-    "trained_steps": ("how many steps are trained before the path (interpolation)", WHOLE),
+    "noise_weight": ("of ‖R‖² beside the squared gradient (Attacks 2, 3)", NUMBER),
+    "draws": ("of the augmentation, over which the objective is averaged (Attacks 2, 3)", WHOLE),
+    "retries": ("how often a batch that misses γ is given up for a fresh one (Attacks 2, 3)", WHOLE),
+    "trained_steps": ("how many steps are trained before the path (Attacks 2, 3, interpolation)", WHOLE),
     "keep_failed": ("write the spoof even if an optimisation misses its aim; it may pass (Attacks 1, 2, 3)", FLAG),
     "only": ("part of a chapter's name", {"action": "append", "metavar": "CHAPTER"}),
     "p": ("a parameter of the chapters that have it", {"nargs": 2, "action": "append", "metavar": ("NAME", "VALUE")}),
@@ -93,7 +97,6 @@ ARGUMENTS = ("proof", "results", "challenge", "submissions")
 SPELLED = {"p": "-p", "lengths": "--spoof-steps", "onednn": "--no-onednn"} | {name: name for name in ARGUMENTS}
 TASK = "task epochs checkpoint_interval learning_rate"
 CONDITIONS = "device precision threads onednn compiled"
-SPECIAL = "calibration movement_limit iterations trained_steps workers keep_failed"
 DISPUTE = "standards model revealed_seed"
 RUNS = "epochs checkpoint_interval train_size regime device precision threads"
 LAYOUT = {"epilog": EXAMPLES, "formatter_class": RawDescriptionHelpFormatter, "argument_default": SUPPRESS}
@@ -173,7 +176,7 @@ def verify(proof: str, calibration: str, defences: str | None = None, json: bool
     return 0 if verdict.accepted else 1 if verdict.usable else 2
 
 
-@takes("attack weights spoof_steps out", f"seed {SPECIAL} {TASK} {CONDITIONS}")
+@takes("attack weights spoof_steps out", f"seed {PERTURBED} {TASK} {CONDITIONS}")
 def spoof(attack: str, weights: str, seed: int = 1, **options) -> int:
     """forge a proof of a model that somebody else trained (Algorithms 3-5)"""
     task, conditions = chosen_task(options, weights), pk.Conditions(**taken(options, CONDITIONS))

@@ -51,14 +51,14 @@ def claims(rows: Sequence[Claim]) -> Report:
 def outcomes(judged: Mapping[str, tuple[Proof, Verdict]], proof_cost: Cost) -> Report:
     """One row per judged folder: verdict, largest normalised error in each distance, cost relative to the proof.
 
-    An error is empty where the verifier never came to replay an interval.
+    An error is empty where the verifier never came to replay an interval. missed: what the adversary did not reach
     """
     rows = []
     for name, (proof, verdict) in judged.items():
         errors = verdict.largest_errors()
         row = {"folder": name, "steps": proof.steps, "verdict": "accepted" if verdict.accepted else "rejected"}
         row |= {distance: errors.get(distance) for distance in DISTANCES}
-        rows.append(row | proof.cost().relative_to(proof_cost))
+        rows.append(row | proof.cost().relative_to(proof_cost) | {"missed": proof.missed().partition(";")[0]})
     return Report("outcomes", tuple(rows))
 
 
@@ -71,4 +71,5 @@ def shown(kind: str, frame: pd.DataFrame) -> pd.DataFrame:
         name: ["–" if pd.isna(value) else style.format(value) for value in frame[name]]
         for name, style in numbers.items()
     }
-    return frame.assign(**rounded).rename(columns=lambda name: name.replace("_", " "))
+    told = frame.assign(**rounded).rename(columns=lambda name: name.replace("_", " "))
+    return told if told["missed"].any() else told.drop(columns="missed")
