@@ -1,8 +1,11 @@
 """Records, and a batch of them for which all of the paper's claims hold."""
 
+from itertools import product
+
 import polkit as pk
 from polkit.reproduce import tidy_runs
 from polkit.reproduce.records import Record
+from polkit.verifier import REGIMES
 
 
 def record(experiment, parameters, values, status="finished"):
@@ -42,7 +45,8 @@ def batch_of_runs(**changes):
     honest |= {f"threshold.weights.{distance}": 0.045 for distance in pk.DISTANCES}
     records = {}
     for task in ("digits", "digits:first-half"):
-        records[f"{task} proof"] = record("honest", {"task": task, "seed": 0}, honest)
+        for regime in REGIMES:
+            records[f"{task} proof {regime}"] = record("honest", {"task": task, "seed": 0, "regime": regime}, honest)
     for attack in ("attack_1", "attack_2", "attack_3"):
         for steps in (50, 100):
             values = dict(spoof)
@@ -64,8 +68,10 @@ def batch_of_runs(**changes):
                 variants |= {
                     "half": {"task": "digits:first-half", "adversary_half": "second-half"},
                     "slow": {"task": "digits", "adversary_precision": "float64"},
+                    "full": {"task": "digits", "stopping_test": False},
                 }
-            for name, variant in variants.items():
+            for (name, variant), regime in product(variants.items(), REGIMES):
                 changed = values | {key: v for key, v in changes.items() if key in values}
-                records[f"{attack} {steps} {name}"] = record("spoof", plain | variant, changed)
+                made = plain | variant | {"regime": regime}
+                records[f"{attack} {steps} {name} {regime}"] = record("spoof", made, changed)
     return tidy_runs(records)

@@ -20,7 +20,8 @@ def test_where_the_papers_claims_hold_the_rules_say_so():
     found = judged_claims(batch_of_runs()).set_index("claim")
     assert set(found.index) == set(RULES)
     assert found.index[~(found["holds_paper"] & found["holds_strict"])].tolist() == []
-    assert (found["here"].str.len() > 3).all()
+    assert (found[["here_paper", "here_strict"]].map(len) > 3).all(axis=None)
+    assert (found["strict_besides"] == "").all()
 
 
 CONTRARY = {
@@ -52,6 +53,18 @@ def test_where_a_claim_does_not_hold_its_rule_says_that(claim):
     assert not found.loc[claim, ["holds_paper", "holds_strict"]].any()
 
 
+def test_each_regime_is_judged_by_its_own_runs():
+    runs = batch_of_runs()
+    runs.loc[runs["regime"] == "strict", "accepted.all"] = False
+    found = judged_claims(runs).set_index("claim")
+    assert found.loc["attack-2-window", ["holds_paper", "holds_strict"]].tolist() == [True, False]
+    assert "compares the buffers too" in found.loc["attack-2-window", "strict_besides"]
+    assert found.loc["size", "strict_besides"] == ""
+    one = judged_claims(runs[runs["regime"] == "paper"]).set_index("claim")
+    assert one["holds_paper"].all()
+    assert one["holds_strict"].isna().all()
+
+
 def test_a_claim_that_nobody_tried_has_no_row():
     runs = batch_of_runs()
     assert judged_claims(runs[runs["experiment"] == "honest"]).empty
@@ -60,7 +73,7 @@ def test_a_claim_that_nobody_tried_has_no_row():
 
 
 def test_figures_draw_the_averages_and_say_where_the_spoof_errs_less():
-    runs = batch_of_runs()
+    runs = batch_of_runs().query("regime == 'strict'")
     drawn = drawn_figures(averaged(runs))
     plain, halves = {"attack_2-digits", "attack_3-digits"}, {f"attack_{n}-digits:first-half-halves" for n in (2, 3)}
     lengths = plain | halves

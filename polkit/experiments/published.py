@@ -28,7 +28,7 @@ COMMANDS = {
     "-p precision bf16 -p attack ATTACK -p spoof_steps STEPS": "gpu/runs",
 }
 MADE_BY = {name: command for command, names in COMMANDS.items() for name in names.split()}
-TEXTS = ("attack", "adversary_half", "adversary_device", "adversary_precision", "reasons")
+TEXTS = ("attack", "pace", "adversary_half", "adversary_device", "adversary_precision", "reasons")
 
 
 def find_notebooks() -> Path:

@@ -100,17 +100,19 @@ def _window(lengths: Sequence[int], ratios: Sequence[float], cost: Sequence[floa
 
 ATTACKS = {"attack_2": "Attack II", "attack_3": "Attack III", "interpolation_only": "interpolation only"}
 SCALES = 2.0 ** np.arange(-2, 2.5, 0.5)  # multiples of δ
-# Queries: spoofs made on the prover's own machine, and those made with its images on the straight path besides.
+# Queries: spoofs made on the prover's own machine; with its images, stopping early; and on the even straight path too.
 SAME_MACHINE = "adversary_device == '' and adversary_precision == '' and adversary_threads == 0"
-OWN = f"adversary_half == '' and off_path == 0 and {SAME_MACHINE}"
+PROVERS = "adversary_half == '' and stopping_test == True"
+OWN = f"{PROVERS} and off_path == 0 and pace == '' and {SAME_MACHINE}"
 
 
 def beside_proofs(runs: pd.DataFrame) -> pd.DataFrame:
     """Every spoof of these runs with the values of its own proof as `proof.…`."""
     spoofs, proofs = (runs[runs["experiment"] == kind] for kind in ("spoof", "honest"))
-    known = proofs.dropna(axis=1, how="all").set_index(["task", "seed"]).add_prefix("proof.")
+    same = ["regime", "task", "seed"]
+    known = proofs.dropna(axis=1, how="all").set_index(same).add_prefix("proof.")
     texts = {name: spoofs[name].astype(object).fillna("") for name in TEXTS if name in spoofs}
-    return spoofs.assign(**texts).join(known, on=["task", "seed"], how="inner")
+    return spoofs.assign(**texts).join(known, on=same, how="inner")
 
 
 def spoof_rows(
@@ -122,7 +124,9 @@ def spoof_rows(
     cost, seconds: shares of the proof's; threshold.…: the calibrated δ as a share of d_ref
     """
     made = beside_proofs(runs[runs["task"] == "digits"])
-    own = made.filter(regex="^(attack|off_path|adversary_)").query(f"attack in {list(ATTACKS)} and {OWN}")
+    own = made.filter(regex="^(attack|off_path|pace|stopping_test|adversary_)").query(
+        f"attack in {list(ATTACKS)} and {OWN}"
+    )
     made = made.loc[own.index]
     names = [(name, f"{part}.{replayed}.{name}", f"threshold.{part}.{name}") for part in parts for name in DISTANCES]
     ratios = np.array([made[error] / made[f"proof.{limit}"] for _, error, limit in names]) / threshold_scale

@@ -12,38 +12,54 @@ import pandas as pd
 
 from polkit.book.figures.results import NAMES, chosen
 from polkit.experiments.published import paper_data
-from polkit.experiments.window import OWN, SAME_MACHINE, beside_proofs
+from polkit.experiments.window import OWN, PROVERS, SAME_MACHINE, beside_proofs
 from polkit.training import DISTANCES
 
 Row = tuple[str, bool, str]
-COLUMNS = ["claim", "place", "text", "task", "paper", "here", "holds_paper", "holds_strict", "rule"]
-# Two verifiers of the same runs: the paper's compares the weights at Q = ⌊S/k⌋ and counts operations, the strict one
-# compares every part of every interval and counts seconds. New name of a value -> where the runs have it.
-COMPARISONS = [
-    {"passed": f"{verdict}.{q}", "passed_at_one": f"{verdict}.one", "share": f"share.{meter}"}
+COLUMNS = ["claim", "place", "text", "task", "paper", "here_paper", "here_strict", "holds_paper", "holds_strict"]
+COLUMNS += ["rule", "strict_besides"]
+# How the runs of each regime are read. The paper's verifier compares the weights at Q = ⌊S/k⌋, and costs are counted in
+# operations; the strict one compares every part of every interval, and costs are seconds. Name -> where runs have it.
+READINGS = {
+    regime: {"passed": f"{verdict}.{q}", "passed_at_one": f"{verdict}.one", "share": f"share.{meter}"}
     | {f"error.{name}": f"weights.{q}.{name}" for name in DISTANCES}
-    for verdict, q, meter in (("within", "most", "floating_point_operations"), ("accepted", "all", "wall_seconds"))
-]
+    | {f"honest.{name}": f"proof.weights.{q}.{name}" for name in DISTANCES}
+    for regime, verdict, q, meter in (
+        ("paper", "within", "most", "floating_point_operations"),
+        ("strict", "accepted", "all", "wall_seconds"),
+    )
+}
 
 
 def judged_claims(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per claim of data/paper/claims.csv and task that the runs (of `tidy_runs`) can judge, with COLUMNS."""
-    spoofs = beside_proofs(runs)
-    family, rows = spoofs["task"].str.replace(":first-half", ""), []
+    """One row per claim of data/paper/claims.csv and task that the runs (of `tidy_runs`) can judge, with COLUMNS.
+
+    holds_paper, holds_strict: by the runs of that regime, read as it reads them; None if there are none to judge by
+    strict_besides: what the strict regime asks for besides, where it alone says no
+    """
+    spoofs, rows = beside_proofs(runs), []
+    family = spoofs["task"].str.replace(":first-half", "")
     for task, of_task in spoofs.groupby(family, sort=False):
-        seen = [of_task.join(of_task[[*by.values()]].set_axis([*by], axis=1)) for by in COMPARISONS]
-        plain = [name for name in seen[0] if "." not in name]
+        seen = {}
+        for regime, by in READINGS.items():
+            mine = of_task[of_task["regime"] == regime]
+            seen[regime] = mine.join(mine.reindex(columns=[*by.values()]).set_axis([*by], axis=1))
         for known in paper_data("claims").itertuples():
-            query, rule = RULES[known.claim]
-            found = [
-                rule(asked) if len(asked := spoofs.loc[spoofs[plain].query(query).index]) else None for spoofs in seen
-            ]
-            by_paper, by_strict = (each or ("nothing to judge", False, "") for each in found)
-            if any(found):
-                here = by_paper[0] + (f"; strict: {by_strict[0]}" if by_strict[0] != by_paper[0] else "")
-                told = (known.claim, known.place, known.text, task, known.paper, here)
-                rows.append((*told, bool(by_paper[1]), bool(by_strict[1]), by_paper[2] or by_strict[2]))
+            query, rule, besides = RULES[known.claim]
+            (here, paper, text), (here_strict, strict, text_strict) = (
+                judged(mine, query, rule) for mine in seen.values()
+            )
+            if text or text_strict:
+                told = (known.claim, known.place, known.text, task, known.paper, here, here_strict, paper, strict)
+                rows.append((*told, text or text_strict, besides if paper and strict is False else ""))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def judged(spoofs: pd.DataFrame, query: str, rule: Callable[[pd.DataFrame], Row | None]) -> tuple | None:
+    """What a rule says of the spoofs that its query chooses; Nones where there are none, or it cannot tell."""
+    asked = spoofs.query(query) if len(spoofs) else spoofs
+    here, holds, text = (rule(asked) if len(asked) else None) or ("", None, "")
+    return here, None if holds is None else bool(holds), text
 
 
 def falls(quantity: str, spoofs: pd.DataFrame) -> Row | None:
@@ -72,11 +88,11 @@ def attack_1_time(spoofs: pd.DataFrame) -> Row:
 def errors_below(distances: tuple[str, ...], lengths: str, spoofs: pd.DataFrame) -> Row | None:
     """Where the largest error, mean of the repeats, is at most the proofs'. lengths: every, longest or not shortest."""
     means = spoofs.groupby("spoof_steps").mean(numeric_only=True)
-    below = [means[f"error.{name}"] <= means[f"proof.weights.most.{name}"] for name in distances]
+    below = [means[f"error.{name}"] <= means[f"honest.{name}"] for name in distances]
     good = pd.concat(below, axis=1).all(axis=1)
     if lengths == "not shortest" and len(good) < 2:
         return None
-    text = "largest error, mean of the repeats, at most the proof's (strict: of every interval), "
+    text = "largest error, mean of the repeats, at most the proof's at the same Q, "
     holds, where = {
         "every": (good.all(), "at each T' tried"),
         "longest": (good.iloc[-1], "in all four distances at the longest T' tried"),
@@ -86,19 +102,19 @@ def errors_below(distances: tuple[str, ...], lengths: str, spoofs: pd.DataFrame)
 
 
 def has_a_window(spoofs: pd.DataFrame) -> Row:
-    text = "every repeat accepted at Q = ⌊S/k⌋ by the weights, for fewer operations than the proof "
-    text += "(strict: every interval and part, fewer seconds)"
+    text = "every repeat accepted, for less than the proof's cost"
     return spoken_lengths(succeeds(spoofs), spoofs), succeeds(spoofs).any(), text
 
 
 def third_is_quicker(spoofs: pd.DataFrame) -> Row | None:
+    """Of spoofs that took all their iterations, and as many in both attacks."""
     seconds = spoofs.pivot_table(index="spoof_steps", columns="attack", values="share.wall_seconds")
     both = seconds.reindex(columns=["attack_2", "attack_3"]).dropna()
     if both.empty:
         return None
     ratio = both["attack_3"] / both["attack_2"]
     here = f"Attack III takes {ratio.min():.2f} to {ratio.max():.2f} times the seconds of Attack II"
-    return here, (ratio < 1).all(), "fewer seconds at every T' that both were tried with"
+    return here, (ratio < 1).all(), "fewer seconds with as many iterations, none of them stopped early"
 
 
 def always_smaller(spoofs: pd.DataFrame) -> Row:
@@ -110,17 +126,26 @@ def any_q(spoofs: pd.DataFrame) -> Row:
     one, more = (spoofs[name].astype(bool) for name in ("passed_at_one", "passed"))
     inside = one.groupby([spoofs["attack"], spoofs["spoof_steps"], spoofs["adversary_half"]]).transform("all")
     here = f"{more[inside].sum()} of {inside.sum()} runs inside the window at Q = 1 pass at the larger Q too"
-    return here, inside.any() and more[inside].all(), "every one does, at Q = ⌊S/k⌋ (strict: at Q = all)"
+    return here, inside.any() and more[inside].all(), "every one does"
+
+
+ACCURATE = "accuracies at 0, 0.1, …, 1 of the steps differ by at most 0.1 on average, on a path that was accepted"
 
 
 def accuracies_follow(spoofs: pd.DataFrame) -> Row | None:
+    """Of the paths that every repeat was accepted with: straight, left at first, or at another pace."""
     names = [name for name in spoofs if name.startswith("accuracy.")]
     if not names:
         return None
-    gaps = pd.Series({name: (spoofs[name] - spoofs[f"proof.{name}"]).abs().mean() for name in names})
-    worst = gaps.idxmax().removeprefix("accuracy.")
-    here = f"{gaps.mean():.3f} apart on average, {gaps.max():.2f} at {worst} of the steps"
-    return here, gaps.mean() <= 0.1, "accuracies at 0, 0.1, …, 1 of the steps differ by at most 0.1 on average"
+    own, proofs = (spoofs[[f"{whose}{name}" for name in names]].to_numpy(float) for whose in ("", "proof."))
+    ways = spoofs[["spoof_steps", "off_path", "pace", "passed"]].assign(gap=abs(own - proofs).mean(1))
+    found = ways.groupby(["spoof_steps", "off_path", "pace"]).agg({"passed": "all", "gap": "mean"})
+    good = found[found["passed"].astype(bool)]
+    if good.empty:
+        return "no path was accepted in every repeat", False, ACCURATE
+    best = good["gap"].idxmin()
+    way = f"paced {best[2]}" if best[2] else f"{best[1]:.0%} off it" if best[1] else "straight"
+    return f"{good['gap'].min():.3f} apart on average (path {way}, T' = {best[0]})", good["gap"].min() <= 0.1, ACCURATE
 
 
 def halves_work(spoofs: pd.DataFrame) -> Row:
@@ -182,26 +207,28 @@ def spoken_lengths(good: pd.Series, spoofs: pd.DataFrame) -> str:
 
 FIRST, SECOND, THIRD = (f"attack == 'attack_{number}' and {OWN}" for number in (1, 2, 3))
 BOTH = "attack in ['attack_2', 'attack_3']"
-RULES: dict[str, tuple[str, Callable[[pd.DataFrame], Row | None]]] = {
-    "loss-falls": (SECOND, partial(falls, "loss")),
-    "gradient-falls": (SECOND, partial(falls, "gradient_squared")),
-    "attack-1-fails": (FIRST, attack_1_fails),
-    "attack-1-time": (FIRST, attack_1_time),
-    "attack-2-errors": (SECOND, partial(errors_below, ("l1", "l2", "cos"), "every")),
-    "attack-2-linf": (SECOND, partial(errors_below, ("linf",), "not shortest")),
-    "attack-2-window": (SECOND, has_a_window),
-    "attack-3-errors": (THIRD, partial(errors_below, DISTANCES, "longest")),
-    "attack-3-window": (THIRD, has_a_window),
-    "attack-3-wider": (OWN, third_is_quicker),
-    "size": (BOTH, always_smaller),
-    "top-q": (BOTH, any_q),
-    "accuracy-trend": (THIRD, accuracies_follow),
-    "halves": (f"{BOTH} and adversary_half != ''", halves_work),
-    "hardware": (f"not ({SAME_MACHINE})", slower_hardware),
-    "invisible": (THIRD, changes_invisible),
-    "same-level": (f"{BOTH} and passed == True and off_path == 0 and {SAME_MACHINE}", same_level),
-    "cost-2": (SECOND, partial(gradients, False)),
-    "cost-3": (THIRD, partial(gradients, True)),
+FULL = f"stopping_test == False and adversary_half == '' and {SAME_MACHINE}"  # all N iterations for every batch
+BESIDES = "the strict verifier compares the buffers too, replays every interval and decides η; cost is seconds"
+RULES: dict[str, tuple[str, Callable[[pd.DataFrame], Row | None], str]] = {
+    "loss-falls": (SECOND, partial(falls, "loss"), ""),
+    "gradient-falls": (SECOND, partial(falls, "gradient_squared"), ""),
+    "attack-1-fails": (FIRST, attack_1_fails, ""),
+    "attack-1-time": (FIRST, attack_1_time, ""),
+    "attack-2-errors": (SECOND, partial(errors_below, ("l1", "l2", "cos"), "every"), "η is the prover's there"),
+    "attack-2-linf": (SECOND, partial(errors_below, ("linf",), "not shortest"), "η is the prover's there"),
+    "attack-2-window": (SECOND, has_a_window, BESIDES),
+    "attack-3-errors": (THIRD, partial(errors_below, DISTANCES, "longest"), "η is the prover's there"),
+    "attack-3-window": (THIRD, has_a_window, BESIDES),
+    "attack-3-wider": (f"{BOTH} and {FULL}", third_is_quicker, ""),
+    "size": (BOTH, always_smaller, ""),
+    "top-q": (BOTH, any_q, BESIDES),
+    "accuracy-trend": (f"attack == 'attack_3' and {PROVERS} and {SAME_MACHINE}", accuracies_follow, BESIDES),
+    "halves": (f"{BOTH} and adversary_half != ''", halves_work, BESIDES),
+    "hardware": (f"not ({SAME_MACHINE})", slower_hardware, ""),
+    "invisible": (THIRD, changes_invisible, ""),
+    "same-level": (f"{BOTH} and passed == True and off_path == 0 and {SAME_MACHINE}", same_level, BESIDES),
+    "cost-2": (f"attack == 'attack_2' and {FULL}", partial(gradients, False), ""),
+    "cost-3": (f"attack == 'attack_3' and {FULL}", partial(gradients, True), ""),
 }
 
 # (quantity, party) of data/paper/tables.csv -> where our averages keep the same

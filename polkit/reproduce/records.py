@@ -63,20 +63,25 @@ def read_records(out: Path) -> dict[str, Record]:
     return {file.stem: read_record(out, file.stem) for file in sorted((out / "records").glob("*.json"))}
 
 
-COMMON = {"epochs": 0, "checkpoint_interval": 0, "train_size": 0, "regime": "strict"}
+COMMON = {"epochs": 0, "checkpoint_interval": 0, "train_size": 0}
 COMMON |= {"device": "cpu", "precision": "float32", "threads": 1}
 ELSEWHERE = {"adversary_device": "", "adversary_precision": "", "adversary_threads": 0}  # the adversary's own machine
 PARAMETERS = COMMON | {
+    "regime": "strict",
     "task": "digits",
     "seed": 0,
     "attack": "",
     "spoof_steps": 0,
     "spoof_learning_rate": 0.0,
+    "iterations": 0,
+    "stopping_test": True,
     "off_path": 0.0,
+    "pace": "",
 }
 PARAMETERS |= {"adversary_half": "", **ELSEWHERE}
-SPOOF = ["attack", "spoof_steps", "spoof_learning_rate", "off_path"]
-SETTING = ["experiment", "task", "adversary_half", *SPOOF, *ELSEWHERE]
+SPOOF = ["attack", "spoof_steps", "spoof_learning_rate", "iterations", "stopping_test", "off_path", "pace"]
+SETTING = ["regime", "experiment", "task", "adversary_half", *SPOOF, *ELSEWHERE]
+SUFFIXES = {"strict": "", "paper": "_paper"}  # of the tables of runs and averages, by regime
 
 
 def tidy_runs(records: dict[str, Record]) -> pd.DataFrame:
@@ -86,6 +91,7 @@ def tidy_runs(records: dict[str, Record]) -> pd.DataFrame:
         if record.finished:
             parameters = {key: record.parameters.get(key, default) for key, default in PARAMETERS.items()}
             parameters["task"] = shown_task(str(parameters["task"]))  # a folder of images by its last part alone
+            parameters["pace"] = " ".join(f"{steps:g}:{path:g}" for steps, path in parameters["pace"])
             known = {"name": name, "experiment": record.experiment, **parameters, **record.values}
             rows.append(known | {"run_seconds": record.run_seconds})
     return pd.DataFrame(rows).sort_values([*SETTING, "seed"], ignore_index=True) if rows else pd.DataFrame()

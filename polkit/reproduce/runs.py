@@ -11,6 +11,7 @@ from itertools import product
 
 from polkit.training import Task, shown_task
 from polkit.training.task import task
+from polkit.verifier import REGIMES
 
 # T / T' of the lengths tried: on CIFAR-10 700 to 5,200 steps. 1,600 lies in the narrow window of Figure 3.
 DIVISORS = (110, 63, 50, 31, 22, 15)
@@ -24,6 +25,9 @@ def tried_lengths(chosen: Task, divisors: Sequence[int] = DIVISORS) -> list[int]
 
 # 2,500 steps on CIFAR-10: the break-even length of Attack II's cost formula
 usual_length = partial(tried_lengths, divisors=(31,))
+
+
+shortest_length = partial(tried_lengths, divisors=(110,))
 
 
 def whole_length(chosen: Task) -> list[int]:
@@ -51,8 +55,9 @@ SECOND = ("attack_2", "interpolation_only")  # each attack beside its ablation
 THIRD = ("attack_3", "interpolation_only")
 FIRST_HALF = (":first-half",)
 OTHER_IMAGES = ({"adversary_half": "second-half"},)
-# Figure 10: how far the first checkpoints leave the path, as a share of the weights' size. On `digits` δ is 0.06.
-OFF_PATH = ({}, {"off_path": 0.03}, {"off_path": 0.25})
+# Figure 10: how far the first checkpoints leave the path, as a share of the weights' size; or a pace that is faster at
+# the beginning, as a training is.
+OFF_PATH = ({}, {"off_path": 0.03}, {"off_path": 0.25}, {"pace": [[0, 0], [0.1, 0.15], [1, 1]]})
 # Figure 11: float64 stands in for slower hardware, bf16 for other hardware.
 OTHER_CONDITIONS = ({}, {"adversary_precision": "float64"}, {"adversary_precision": "bf16"})
 
@@ -71,12 +76,15 @@ RESULTS = {
     "figure-10": Result(PAPER, ("attack_3",), usual_length, OFF_PATH),
     "figure-11": Result(PAPER, ("attack_2", "attack_3"), usual_length, OTHER_CONDITIONS),
     "figure-12": Result(PAPER, ("attack_3",), usual_length),
+    # What the cost formulas of Section III count: N = 10 iterations for every batch, none of which is left early.
+    "costs": Result(CIFAR10, ("attack_2", "attack_3"), shortest_length, ({"stopping_test": False, "iterations": 10},)),
     "momentum": Result(CIFAR10, ("borrowed_momentum",), momentum_lengths),  # a spoof that the paper does not know
     "matrix": Result(CIFAR10),
     "presets": Result(CIFAR10),
 }
 # Not the paper's, and not among `all`: every spoof against every defence, an honest proof before every verifier.
 APART = ("matrix", "presets")
+STRICT_ONLY = ("momentum", *APART)  # η is the verifier's there, whatever a spoof claims
 SIZES = ("epochs", "checkpoint_interval", "train_size")
 OWN_RATE = 10  # where the prover decides it, spoofs claim a tenth of the rate, as in the public code of Zhang et al.
 
@@ -106,7 +114,7 @@ def planned_runs(
 
     results: names of RESULTS; `all`, or none, for those that are not APART
     task_name: one task for all, or `paper` for each result's own
-    common, lengths: parameters of all runs (epochs, device, …); T', instead of the task's own
+    common, lengths: parameters of all runs (epochs, device, …; a regime, or both); T', instead of the task's own
     Raises ValueError for an unknown result or task.
     """
     unknown = sorted(set(results) - set(RESULTS) - {"all"})
@@ -117,13 +125,15 @@ def planned_runs(
         raise ValueError(f"{repeats} repeats: an average needs at least 1")
     every = "all" in results or not results
     wanted = [name for name in RESULTS if name in results or (every and name not in APART)]
-    found: dict[str, Run] = {}
-    for seed, result in product(range(repeats), wanted):
+    regimes, found = [common["regime"]] if "regime" in common else [*REGIMES], {}
+    for seed, result, regime in product(range(repeats), wanted, regimes):
+        if result in STRICT_ONLY and regime != "strict" and len(regimes) > 1:
+            continue
         tasks, halves = [task_name], RESULTS[result].halves
         if task_name == "paper":
             tasks, halves = RESULTS[result].tasks, halves[:1]
         for name, half in product(tasks, halves):
-            prover = {"task": name + half, "seed": seed, **common}
+            prover = {"task": name + half, "seed": seed, **common, "regime": regime}
             found |= {run.name: run for run in _runs_of(result, prover, lengths)}
     # The longest first, so that no worker is left with a long one at the end: a matrix (all spoofs) before any spoof.
     return sorted(found.values(), key=lambda run: (run.needs is not None, -run.parameters.get("spoof_steps", math.inf)))
@@ -140,7 +150,7 @@ def _runs_of(result: str, prover: Mapping[str, object], lengths: Sequence[int]) 
     yield honest
     if result == "matrix":
         yield Run("matrix", prover, needs=honest.name)
-    own = {} if prover.get("regime") != "paper" else {"spoof_learning_rate": chosen.learning_rate / OWN_RATE}
+    own = {"spoof_learning_rate": chosen.learning_rate / OWN_RATE} if prover["regime"] == "paper" else {}
     tried = shown.lengths(chosen) if shown.lengths is whole_length else lengths or shown.lengths(chosen)
     for steps, attack, variant in product(tried, shown.attacks, shown.variants):
         yield Run("spoof", {**prover, "attack": attack, "spoof_steps": steps, **own, **variant}, needs=honest.name)

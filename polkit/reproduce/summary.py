@@ -8,9 +8,10 @@ import pandas as pd
 
 from polkit.book.figures.results import NAMES, chosen, drawn_figures
 from polkit.defences import PRESETS
+from polkit.experiments.published import published
 from polkit.proof import write_text_whole
 from polkit.reproduce.claims import filled_tables, judged_claims
-from polkit.reproduce.records import COMMON, Record, averaged, read_records, tidy_runs
+from polkit.reproduce.records import COMMON, SUFFIXES, Record, averaged, read_records, tidy_runs
 from polkit.training import DISTANCES
 
 
@@ -30,26 +31,42 @@ def summarise(out: Path, publish: Path | None = None) -> None:
     runs = tidy_runs({name: record for name, record in records.items() if record.experiment not in kinds})
     if runs.empty:
         return
-    for task, mine in runs.groupby("task"):
+    for (_, task), mine in runs.groupby(["regime", "task"]):
         for name in COMMON:
             if mine[name].nunique() > 1:
                 found = ", ".join(map(str, mine[name].unique()))
                 raise ValueError(f"{out} has runs of {task} with {name} = {found}: give each its own --out")
-    averages, claims = averaged(runs), judged_claims(runs)
-    folders = [out, publish if (runs["experiment"] == "spoof").any() else None]
-    notes = {"made_on": made_on([record for record in records.values() if record.experiment != "presets"])}
-    write(folders, {"runs": runs, "averages": averages, "claims": claims}, notes)
-    pages = out / "figures"
+    publish = publish if (runs["experiment"] == "spoof").any() else None
+    for regime, suffix in SUFFIXES.items():
+        if len(mine := runs[runs["regime"] == regime]):
+            averages = averaged(mine)
+            made = [record for record in records.values() if record.parameters.get("regime", "strict") == regime]
+            note = made_on([record for record in made if record.experiment != "presets"])
+            tables = {f"runs{suffix}": mine, f"averages{suffix}": averages}
+            write([out, publish], tables, {f"made_on{suffix}": note})
+            draw(averages, out / "figures", suffix)
+        elif publish and (publish / f"runs{suffix}.csv").exists():  # of an earlier batch
+            runs = pd.concat([runs, published(publish.absolute() / f"runs{suffix}")], ignore_index=True)
+    claims = judged_claims(runs)
+    write([out, publish], {"claims": claims}, {})
+    for row in claims.itertuples():
+        print(f"  {row.place}, {row.task}: {row.text}\n       paper: {row.paper}\n       rule: {row.rule}")
+        for regime, holds, here in (
+            ("paper", row.holds_paper, row.here_paper),
+            ("strict", row.holds_strict, row.here_strict),
+        ):
+            if holds is not None:
+                print(f"       regime {regime}: {'yes' if holds else 'NO'}, {here}")
+    print(f"\ntables in {out}, figures in {out / 'figures'}")
+
+
+def draw(averages: pd.DataFrame, pages: Path, suffix: str) -> None:
+    """Every figure and table that these averages have the runs for, as a page or a CSV each."""
     pages.mkdir(exist_ok=True)
     for name, figure in drawn_figures(averages).items():
-        figure.plot.write_html(pages / f"{name.replace(':', '-')}.html", include_plotlyjs="directory")
+        figure.plot.write_html(pages / f"{name.replace(':', '-')}{suffix}.html", include_plotlyjs="directory")
     for name, table in filled_tables(averages).items():
-        table.to_csv(pages / f"{name.replace(':', '-')}.csv")
-    for row in claims.itertuples():
-        holds = f"paper {'yes' if row.holds_paper else 'NO':3} strict {'yes' if row.holds_strict else 'NO':3}"
-        print(f"  {holds}  {row.place}, {row.task}: {row.text}")
-        print(f"       paper: {row.paper} · here: {row.here}\n       rule: {row.rule}")
-    print(f"\ntables in {out}, figures in {pages}")
+        table.to_csv(pages / f"{name.replace(':', '-')}{suffix}.csv")
 
 
 def write(folders: Sequence[Path | None], tables: Mapping[str, pd.DataFrame], notes: Mapping[str, dict]) -> None:

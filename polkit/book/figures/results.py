@@ -26,7 +26,7 @@ LINES = {  # of the attack, interpolation only, the proof and δ
     "symbol_sequence": ("circle", "diamond"),
 }
 COUNTED = {"floating_point_operations": "operations", "stored_bytes": "bytes", "wall_seconds": "seconds"}
-USUAL = {"off_path": 0.0, "adversary_threads": 0}  # the adversary who works as the prover does
+USUAL = {"off_path": 0.0, "pace": "", "stopping_test": True, "adversary_threads": 0}  # as the prover works
 USUAL |= {"adversary_half": "", "adversary_device": "", "adversary_precision": ""}
 
 
@@ -86,19 +86,20 @@ def lengths_figure(averages: pd.DataFrame, attack: str, task: str, *, half: str 
 def accuracy_figure(averages: pd.DataFrame, task: str) -> Figure:
     """Figure 10: accuracy of the intermediate models over the progress of training, of the proof and of Attack III.
 
-    One line per extent of the perturbation that takes the first checkpoints off the straight path.
+    One line per extent of the perturbation that takes the first checkpoints off the straight path, and per pace.
     """
     rows = averages[averages["value"].str.startswith("accuracy.") & (averages["task"] == task)]
     rows = rows.assign(share=rows["value"].str.removeprefix("accuracy.").astype(float)).sort_values("share")
     proof = rows[rows["experiment"] == "honest"].assign(name="the proof")
-    spoofs = rows[(rows["attack"] == "attack_3") & (rows["adversary_half"] == "") & (rows["adversary_precision"] == "")]
-    perturbed = spoofs.loc[spoofs["off_path"] > 0, "spoof_steps"]
+    usual = "attack == 'attack_3' and adversary_half == '' and adversary_precision == '' and stopping_test == True"
+    spoofs = rows.query(usual)
+    perturbed = spoofs.loc[(spoofs["off_path"] > 0) | (spoofs["pace"] != ""), "spoof_steps"]
     length = perturbed.iloc[0] if len(perturbed) else spoofs["spoof_steps"].median()
     drawn, said = [proof], []
-    for off_path, curve in spoofs[spoofs["spoof_steps"] == length].groupby("off_path"):
-        name = f"perturbed by {off_path:.0%}" if off_path else "straight path"
+    for (off_path, pace), curve in spoofs[spoofs["spoof_steps"] == length].groupby(["off_path", "pace"]):
+        name = "faster at first" if pace else f"perturbed by {off_path:.0%}" if off_path else "straight path"
         drawn.append(curve.assign(name=f"Attack III, {name}"))
-        made = {"attack": "attack_3", "task": task, "spoof_steps": length, "off_path": off_path}
+        made = {"attack": "attack_3", "task": task, "spoof_steps": length, "off_path": off_path, "pace": pace}
         accepted = chosen(averages, "accepted.all", **made)["mean"].iloc[0]
         gap = (proof["mean"] - curve["mean"].to_numpy()).abs().mean()
         said.append(f"{name}: {spoken(gap)} from the proof's on average, accepted in {accepted:.0%} of the repeats")
@@ -111,8 +112,8 @@ def accuracy_figure(averages: pd.DataFrame, task: str) -> Figure:
 def conditions_figure(averages: pd.DataFrame, task: str) -> Figure:
     """Figure 11: seconds of a spoof as a share of the proof's, where the adversary computes in another way."""
     rows = averages.query(
-        "value == 'share.wall_seconds' and task == @task and adversary_half == '' and off_path == 0"
-        " and attack in ('attack_2', 'attack_3')"
+        "value == 'share.wall_seconds' and task == @task and adversary_half == '' and off_path == 0 and pace == ''"
+        " and stopping_test == True and attack in ('attack_2', 'attack_3')"
     ).sort_values("attack", kind="stable")
     way = (rows["adversary_device"] + " " + rows["adversary_precision"]).str.strip()
     rows = rows.assign(way=way.replace("", "as the prover"), name=rows["attack"].map(NAMES)).fillna({"deviation": 0})
@@ -154,7 +155,7 @@ def drawn_figures(averages: pd.DataFrame) -> dict[str, Figure]:
                 name = f"{attack}-{task}" + ("-halves" if half else "")
                 drawn[name] = lengths_figure(averages, attack, task, half=half)
                 drawn[f"{name}-q1"] = lengths_figure(averages, attack, task, half=half, top_q="one")
-        if (mine["off_path"] > 0).any():
+        if ((mine["off_path"] > 0) | (mine["pace"] != "")).any():
             drawn[f"accuracy-{task}"] = accuracy_figure(averages, task)
         if (mine[["adversary_precision", "adversary_device"]] != "").any(axis=None):
             drawn[f"conditions-{task}"] = conditions_figure(averages, task)
