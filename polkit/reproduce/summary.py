@@ -18,6 +18,7 @@ def summarise(out: Path, publish: Path | None = None) -> None:
     """Writes tables (see data/README.md) and figures of all finished records in `out`, and prints the claims.
 
     publish: a second folder for the tables alone; those of the paper's results only if the batch had a spoof of them
+    If there are several regimes, or rates that spoofs claim, each has its own folder in these.
     Raises ValueError if a task was run with different E, k, …: an average over them would mean nothing.
     """
     records = {name: record for name, record in read_records(out).items() if record.finished}
@@ -28,8 +29,23 @@ def summarise(out: Path, publish: Path | None = None) -> None:
     tables = matrix_tables(kinds["matrix"]) | presets_tables(kinds["presets"])
     write([out, publish], tables, {f"made_on_{kind}": made_on(those) for kind, those in kinds.items() if those})
     runs = tidy_runs({name: record for name, record in records.items() if record.experiment not in kinds})
-    if runs.empty:
-        return
+    for name, mine in comparable_runs(runs).items():
+        note = made_on([*map(records.get, mine["name"]), *kinds["matrix"]])
+        summarise_runs(mine, note, out / name, publish and publish / name)
+
+
+def comparable_runs(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The runs by regime, and by the rate that spoofs claim, under a name: no average goes over two of them."""
+    groups = {}
+    for regime, mine in runs.groupby("regime") if len(runs) else ():
+        spoofs, claimed = mine["experiment"] == "spoof", mine["spoof_learning_rate"]
+        for rate in claimed[spoofs].unique() if spoofs.any() else (0.0,):
+            groups[regime + (f"-rate-{rate:g}" if rate else "")] = mine[~spoofs | (claimed == rate)]
+    return groups if len(groups) > 1 else dict.fromkeys([""] * len(groups), runs)
+
+
+def summarise_runs(runs: pd.DataFrame, note: dict, out: Path, publish: Path | None) -> None:
+    """Tables, figures and claims of runs that may be compared. note: where they were made."""
     for task, mine in runs.groupby("task"):
         for name in COMMON:
             if mine[name].nunique() > 1:
@@ -37,8 +53,7 @@ def summarise(out: Path, publish: Path | None = None) -> None:
                 raise ValueError(f"{out} has runs of {task} with {name} = {found}: give each its own --out")
     averages, claims = averaged(runs), judged_claims(runs)
     folders = [out, publish if (runs["experiment"] == "spoof").any() else None]
-    notes = {"made_on": made_on([record for record in records.values() if record.experiment != "presets"])}
-    write(folders, {"runs": runs, "averages": averages, "claims": claims}, notes)
+    write(folders, {"runs": runs, "averages": averages, "claims": claims}, {"made_on": note})
     pages = out / "figures"
     pages.mkdir(exist_ok=True)
     for name, figure in drawn_figures(averages).items():
