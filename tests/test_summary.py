@@ -180,6 +180,29 @@ def test_runs_of_different_settings_are_not_averaged(tmp_path):
         summarise(tmp_path)
 
 
+def test_regimes_and_claimed_rates_are_summarised_apart(tmp_path):
+    """And a batch that was stopped before a verdict on its proofs leaves what it has."""
+    values = {"share.wall_seconds": 0.2, "weights.all.l2": 0.1, "accepted.all": True}
+    for regime, rate in (("paper", 0.0), ("paper", 0.005), ("strict", 0.0)):
+        made = {"task": "digits", "seed": 0, "regime": regime}
+        write_record(tmp_path, f"proof {regime}", record("prepare", made, {"cost.wall_seconds": 5.0}))
+        made |= {"attack": "interpolation_only", "spoof_steps": 10} | ({"spoof_learning_rate": rate} if rate else {})
+        write_record(tmp_path, f"spoof {regime} {rate}", record("spoof", made, values))
+    summarise(tmp_path, tmp_path / "published")
+    assert {file.parent.name for file in (tmp_path / "published").rglob("runs.csv")} == {
+        "paper",
+        "paper-rate-0.005",
+        "strict",
+    }
+    for place, rate in (("paper", 0.0), ("paper-rate-0.005", 0.005), ("strict", 0.0)):
+        runs = published(tmp_path / "published" / place / "runs").set_index("experiment")
+        assert runs.index.tolist() == ["prepare", "spoof"]
+        assert runs["regime"].unique().tolist() == [place.split("-")[0]]
+        assert runs.loc["spoof", "spoof_learning_rate"] == rate
+        assert json.loads((tmp_path / place / "made_on.json").read_text())["runs"] == 2
+    assert not (tmp_path / "runs.csv").exists()
+
+
 def test_a_batch_without_records_has_no_summary(tmp_path, capsys):
     summarise(tmp_path)
     assert "has no finished record yet" in capsys.readouterr().out
