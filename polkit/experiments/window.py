@@ -108,7 +108,7 @@ OWN = f"adversary_half == '' and off_path == 0 and {SAME_MACHINE}"
 def beside_proofs(runs: pd.DataFrame) -> pd.DataFrame:
     """Every spoof of these runs with the values of its own proof as `proof.…`."""
     spoofs, proofs = (runs[runs["experiment"] == kind] for kind in ("spoof", "honest"))
-    known = proofs.dropna(axis=1, how="all").set_index(["task", "seed"]).add_prefix("proof.")
+    known = proofs.set_index(["task", "seed"]).dropna(axis=1, how="all").add_prefix("proof.")
     texts = {name: spoofs[name].astype(object).fillna("") for name in TEXTS if name in spoofs}
     return spoofs.assign(**texts).join(known, on=["task", "seed"], how="inner")
 
