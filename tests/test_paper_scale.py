@@ -72,8 +72,8 @@ def test_two_steps_and_one_interval(name, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_batch_of_make_gpu_on_a_tiny_task(tmp_path):
-    tiny = {"epochs": 10, "train_size": 640, "checkpoint_interval": 5, "precision": "float32"}  # T = 100
-    settings = {"task": "digits", "repeats": 1, "out": tmp_path, "common": tiny, "lengths": [10], "workers": 2}
+    tiny = {"epochs": 4, "train_size": 256, "checkpoint_interval": 4, "precision": "float32"}  # T = 16
+    settings = {"task": "digits", "repeats": 1, "out": tmp_path, "common": tiny, "lengths": [4], "workers": 2}
     assert reproduce(["paper-scale"], time_limit=30, **settings) == 0
     summarise(tmp_path)
     rate = pk.task("digits").learning_rate / 10
