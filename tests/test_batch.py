@@ -30,7 +30,7 @@ from pathlib import Path
 from IPython.display import display
 folder = Path(os.environ["POLKIT_TEST_FOLDER"])
 orders = json.loads((folder / "orders.json").read_text())
-(folder / f"{{attack or 'honest'}}-{{spoof_steps}}-{{seed}}-{{time.time_ns()}}.mark").touch()
+(folder / f"{{attack or 'honest'}}-{{spoof_steps}}-{{seed}}-{{time.time_ns()}}.mark").write_text(str(os.getpid()))
 time.sleep(orders.get("pause", 0))
 if seed == orders.get("fails") if attack else seed == orders.get("proof_fails"):
     raise RuntimeError("this one fails")
@@ -48,7 +48,7 @@ class StandIns:
         self.told()
         (folder / "experiments").mkdir()
         no_spoof = "attack, spoof_steps = '', 0"
-        for kind, unset in (("honest", no_spoof), ("spoof", ""), ("presets", no_spoof)):
+        for kind, unset in (("honest", no_spoof), ("prepare", no_spoof), ("spoof", ""), ("presets", no_spoof)):
             defaults = chapter_parameters(find_notebooks() / "experiments" / f"{kind}.ipynb")
             parameters = new_code_cell("\n".join(f"{name} = {value!r}" for name, value in defaults.items()))
             parameters.metadata.tags = ["parameters"]
@@ -175,6 +175,34 @@ def test_whatever_waits_for_a_failed_run_fails_however_long_the_chain(cluster, t
     for name in others:
         assert read_record(tmp_path, name).error.startswith(f"{first}, which it needs, failed: digits-honest-seed0")
     assert "[9/9]" in capsys.readouterr().out
+
+
+def test_when_the_time_is_over_runs_are_stopped_and_left_to_the_next_batch(cluster, tmp_path, capsys):
+    stand_ins, where, _ = cluster
+    settings = {"repeats": 2, "out": tmp_path} | where
+    stand_ins.told(pause=600)
+    assert reproduce(["table-2"], time_limit=0.1, **settings) == 0
+    assert "0 of 4 runs in" in (said := capsys.readouterr().out)
+    assert "; the time was over for 4, which the next batch makes" in said
+    assert stand_ins.started() == ["honest-0-0", "honest-0-1"]  # and no spoof, though nothing has failed
+    assert read_records(tmp_path) == {}
+    for mark in stand_ins.folder.glob("*.mark"):
+        wait_for(lambda kernel=int(mark.read_text()): not os.path.exists(f"/proc/{kernel}"))
+    stand_ins.told()
+    assert reproduce(["table-2"], time_limit=10, **settings) == 0
+    assert all(record.finished for record in read_records(tmp_path).values())
+    assert len(read_records(tmp_path)) == 4
+
+
+def test_a_run_after_another_waits_for_it_and_not_for_its_success(cluster, tmp_path):
+    stand_ins, where, _ = cluster
+    stand_ins.told(proof_fails=0, pause=1)
+    assert reproduce(["paper-scale"], repeats=1, out=tmp_path, lengths=[10], **where) == 13
+    assert stand_ins.started() == ["honest-0-0", "honest-0-0"]  # the two proofs
+    first, second = sorted(int(mark.stem.rsplit("-", 1)[1]) for mark in stand_ins.folder.glob("*.mark"))
+    assert second - first > 1e9  # nanoseconds: two workers were free
+    errors = [record.error for record in read_records(tmp_path).values()]
+    assert sum("which it needs, failed" in error for error in errors) == 11
 
 
 def test_a_notebook_that_measures_nothing_has_failed(tmp_path):

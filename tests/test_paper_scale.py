@@ -1,4 +1,4 @@
-"""Each task of the paper without a GPU: two steps and one forged interval, in its own batch and image size."""
+"""The paper's scale without a GPU: two steps of each of its tasks, and the batch of `make gpu` on a tiny one."""
 
 import sys
 
@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 import polkit as pk
+from polkit.experiments.published import published
+from polkit.reproduce import reproduce, summarise
 from polkit.verifier.replay import interval_errors
 
 
@@ -66,3 +68,22 @@ def test_two_steps_and_one_interval(name, tmp_path, monkeypatch):
     errors = [row["error"] for row in interval_errors(spoof, task, conditions, [0], 0)]
     assert np.isfinite(errors).all()
     assert max(errors) > 0
+
+
+@pytest.mark.slow
+def test_the_batch_of_make_gpu_on_a_tiny_task(tmp_path):
+    tiny = {"epochs": 4, "train_size": 256, "checkpoint_interval": 4, "precision": "float32"}  # T = 16
+    settings = {"task": "digits", "repeats": 1, "out": tmp_path, "common": tiny, "lengths": [4], "workers": 2}
+    assert reproduce(["paper-scale"], time_limit=30, **settings) == 0
+    summarise(tmp_path)
+    rate = pk.task("digits").learning_rate / 10
+    for place, claimed in (("paper", 0.0), (f"paper-rate-{rate:g}", rate), ("strict", 0.0)):
+        runs = published(tmp_path / place / "runs")
+        assert sorted(runs["experiment"]) == ["honest", "prepare", "spoof", "spoof", "spoof"]
+        spoofs, honest = (runs[runs["experiment"] == kind] for kind in ("spoof", "honest"))
+        assert sorted(spoofs["attack"]) == ["attack_2", "attack_3", "interpolation_only"]
+        assert spoofs["spoof_learning_rate"].unique().tolist() == [claimed]
+        assert honest["accepted.most"].all()
+        assert (honest["weights.most.l2"] > 0).all()  # in both regimes a replay differs from the proof
+        assert (spoofs["batches.treated"].dropna() > 0).all()
+        assert not published(tmp_path / place / "claims").empty

@@ -49,7 +49,7 @@ def test_every_make_command_is_a_target(command):
 def test_every_notebook_that_a_command_runs_is_left_to_the_tests_below():
     ignored = re.findall(r"--ignore=notebooks/experiments/(\w+)\.ipynb", (ROOT / "pyproject.toml").read_text())
     assert sorted(ignored) == sorted({"matrix", "presets", *RUNS})
-    assert {file.stem for file in EXPERIMENTS.glob("*.ipynb")} == {"honest", "spoof", *ignored}
+    assert {file.stem for file in EXPERIMENTS.glob("*.ipynb")} == {"honest", "prepare", "spoof", *ignored}
 
 
 def test_a_missing_table_is_one_sentence_with_the_command(tmp_path, monkeypatch):

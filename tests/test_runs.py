@@ -1,5 +1,7 @@
 """Which runs each table or figure of the paper needs."""
 
+from itertools import product
+
 import pytest
 
 import polkit as pk
@@ -10,7 +12,7 @@ from polkit.reproduce.runs import APART, tried_lengths
 
 
 def test_every_result_has_its_runs_and_every_spoof_its_proof():
-    for result in set(RESULTS) - {"presets"}:
+    for result in set(RESULTS) - {"presets", "paper-scale"}:
         runs = planned_runs([result], "digits", 2, common={})
         names = [run.name for run in runs]
         assert len(set(names)) == len(names) > 2
@@ -36,6 +38,7 @@ def test_all_results_together_repeat_no_run_and_each_ablation_goes_along():
     apart = {run.name for result in RESULTS for run in planned_runs([result], "digits", 1, common={})}
     assert {run.name for run in together} == apart
     papers = planned_runs(["all"], "digits", 1, common={})
+    together = planned_runs(["all", *set(APART) - {"paper-scale"}], "digits", 1, common={})
     assert {run.experiment for run in papers} == {"honest", "spoof"}
     assert {run.name for run in papers} == {run.name for run in together if run.experiment in ("honest", "spoof")}
     for figure in ("figure-2", "figure-5", "figure-8", "figure-9"):
@@ -61,9 +64,52 @@ def test_the_paper_has_a_data_set_for_each_figure_and_its_lengths():
     assert {run.parameters.get("adversary_half") for run in halves} == {None, "second-half"}
 
 
+def test_at_the_papers_scale_all_begins_with_the_proofs_and_spoofs_go_from_short_to_long():
+    runs = planned_runs(["paper-scale"], "cifar10", 1, common={"device": "cuda", "workers": 1})
+    assert pk.task("cifar10").steps == 78_000
+    assert not {"epochs", "train_size", "checkpoint_interval"} & {name for run in runs for name in run.parameters}
+    assert len({run.name for run in runs}) == len(runs) == 2 + 2 + 3 * 4 * (2 + 1)
+    proofs = {run.name: run.parameters for run in runs[:2]}
+    assert [run.experiment for run in runs[:2]] == ["prepare"] * 2
+    assert [(each["regime"], each["precision"]) for each in proofs.values()] == [
+        ("paper", "float32"),
+        ("strict", "bf16"),
+    ]
+    assert all(each["workers"] == 2 for each in proofs.values())
+    assert [(run.needs, run.after) for run in runs[:2]] == [(None, None), (None, runs[0].name)]
+
+    judged = [(run.experiment, run.parameters) for run in runs[2:]]
+    for run in runs[2:]:
+        assert proofs[run.needs] | {"workers": 1} == {name: run.parameters[name] for name in proofs[run.needs]}
+    assert [each["regime"] for kind, each in judged if kind == "honest"] == ["paper", "strict"]
+    told = [
+        (each["attack"], each["spoof_steps"], each["regime"], each.get("spoof_learning_rate", 0.1))
+        for kind, each in judged
+        if kind == "spoof"
+    ]
+    settings = [("paper", 0.01), ("paper", 0.1), ("strict", 0.1)]
+    attacks, lengths = ("interpolation_only", "attack_2", "attack_3"), (500, 1000, 2500, 4000)
+    assert set(told) == {(*what, *how) for what in product(attacks, lengths) for how in settings}
+
+    kinds = ["cheap" if each.get("attack") == "interpolation_only" else kind for kind, each in judged]
+    assert kinds == ["cheap"] * 12 + ["honest"] * 2 + ["spoof"] * 24
+    for part in (told[:12], told[12:]):
+        assert [steps for _, steps, *_ in part] == sorted(steps for _, steps, *_ in part)
+
+
+def test_at_the_papers_scale_one_regime_and_another_size_can_be_asked_for():
+    common = {"regime": "strict", "precision": "float32", "epochs": 40}
+    runs = planned_runs(["paper-scale"], "digits", 1, common=common, lengths=[10])
+    assert [run.experiment for run in runs] == ["prepare", "spoof", "honest", "spoof", "spoof"]
+    assert runs[0].after is None
+    for run in runs:
+        assert {name: run.parameters[name] for name in common} == common
+
+
 def test_runs_use_parameters_that_the_experiments_have():
     folder = find_notebooks() / "experiments"
-    known = {kind: chapter_parameters(folder / f"{kind}.ipynb") for kind in ("honest", "spoof", "matrix", "presets")}
+    kinds = ("honest", "prepare", "spoof", "matrix", "presets")
+    known = {kind: chapter_parameters(folder / f"{kind}.ipynb") for kind in kinds}
     common = {
         "epochs": 2,
         "checkpoint_interval": 5,

@@ -27,9 +27,9 @@ from polkit.experiments.matrix import (
 from polkit.experiments.published import published, published_folder
 from polkit.reproduce import judged_claims, reproduce, summarise
 from polkit.reproduce.claims import RULES
-from polkit.reproduce.records import averaged, write_record
+from polkit.reproduce.records import PARAMETERS, averaged, write_record
 from polkit.reproduce.summary import matrix_tables, presets_tables
-from tests.batches import record
+from tests.batches import batch_of_runs, record
 from tests.readme import refresh, shown_in, table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -178,6 +178,39 @@ def test_runs_of_different_settings_are_not_averaged(tmp_path):
         write_record(tmp_path, f"proof {epochs}", record("honest", made, {"weights.most.l2": 0.1}))
     with pytest.raises(ValueError, match=r"has runs of digits with epochs = 10, 20: give each its own --out"):
         summarise(tmp_path)
+
+
+def test_regimes_and_claimed_rates_are_summarised_apart(tmp_path, capsys):
+    """And a batch that was stopped before a verdict on its proofs leaves what it has."""
+    values = {"share.wall_seconds": 0.2, "share.stored_bytes": 0.1, "weights.all.l2": 0.1, "accepted.all": True}
+    for regime, rate in (("paper", 0.0), ("paper", 0.005), ("strict", 0.0)):
+        made = {"task": "digits", "seed": 0, "regime": regime}
+        write_record(tmp_path, f"proof {regime}", record("prepare", made, {"cost.wall_seconds": 5.0}))
+        made |= {"attack": "interpolation_only", "spoof_steps": 10} | ({"spoof_learning_rate": rate} if rate else {})
+        write_record(tmp_path, f"spoof {regime} {rate}", record("spoof", made, values))
+    summarise(tmp_path, tmp_path / "published")
+    paper, strict = (published(tmp_path / "published" / name) for name in ("runs_paper", "runs"))
+    assert set(strict["regime"]) == {"strict"}
+    assert paper["spoof_learning_rate"].tolist() == [0.0, 0.0, 0.005]
+    known = published(tmp_path / "published" / "averages_paper").query("value == 'weights.all.l2'")
+    assert known["spoof_learning_rate"].tolist() == [0.0, 0.005]
+    assert json.loads((tmp_path / "published" / "made_on_paper.json").read_text())["runs"] == 3
+
+
+def test_claims_are_judged_beside_what_another_batch_has_published(tmp_path, capsys):
+    runs = batch_of_runs()
+    (tmp_path / "published").mkdir()
+    runs[runs["regime"] == "strict"].to_csv(tmp_path / "published" / "runs.csv", index=False)
+    for row in runs[runs["regime"] == "paper"].dropna(axis=1, how="all").to_dict("records"):
+        known = {name: row.pop(name) for name in PARAMETERS if name in row}
+        values = {name: value for name, value in row.items() if "." in name or name in ("steps", "interval")}
+        kept = {name: value for name, value in values.items() if not pd.isna(value)}
+        write_record(tmp_path, row["name"], record(row["experiment"], known | {"pace": []}, kept))
+    summarise(tmp_path, tmp_path / "published")
+    claims = published(tmp_path / "published" / "claims")
+    assert set(claims["claim"]) == set(RULES)
+    assert claims[["holds_paper", "holds_strict"]].all(axis=None)
+    assert "regime strict: yes" in capsys.readouterr().out
 
 
 def test_a_batch_without_records_has_no_summary(tmp_path, capsys):

@@ -110,7 +110,7 @@ def beside_proofs(runs: pd.DataFrame) -> pd.DataFrame:
     """Every spoof of these runs with the values of its own proof as `proof.…`."""
     spoofs, proofs = (runs[runs["experiment"] == kind] for kind in ("spoof", "honest"))
     same = ["regime", "task", "seed"]
-    known = proofs.dropna(axis=1, how="all").set_index(same).add_prefix("proof.")
+    known = proofs.set_index(same).dropna(axis=1, how="all").add_prefix("proof.")
     texts = {name: spoofs[name].astype(object).fillna("") for name in TEXTS if name in spoofs}
     return spoofs.assign(**texts).join(known, on=same, how="inner")
 

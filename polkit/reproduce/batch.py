@@ -1,6 +1,7 @@
 """A batch of runs: papermill executions on a dask cluster, one record each, none of them ever made twice."""
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -14,7 +15,7 @@ import nbformat
 import papermill
 import torch
 from distributed import Client, as_completed, get_worker
-from nbclient.exceptions import DeadKernelError
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from polkit.book.chapters import drop_progress, shown_data
@@ -25,6 +26,8 @@ from polkit.reproduce.measure import MEASUREMENT_TYPE
 from polkit.reproduce.records import Record, read_record, write_record
 from polkit.reproduce.runs import Run, planned_runs
 from polkit.training import polkit_home
+
+LATE = "the time was over"  # no failure: no record is kept, and the next batch makes the run
 
 
 def reproduce(
@@ -37,6 +40,7 @@ def reproduce(
     lengths: Sequence[int] = (),
     scheduler: str | None = None,
     workers: int | None = None,
+    time_limit: float = math.inf,
     force: bool = False,
     dry_run: bool = False,
 ) -> int:
@@ -45,6 +49,7 @@ def reproduce(
     results, task, repeats, common, lengths: as in `planned_runs`
     scheduler: the address of a running dask cluster, whose workers need polkit and one `$POLKIT_HOME` in common
     workers: processes of a cluster of this machine, where there is no scheduler (default: one per core, or per GPU)
+    time_limit: minutes, after which no run is begun and those that go on are stopped; the next batch makes them
     force, dry_run: make runs again that have a finished record; only print what would be done
     Raises BlockingIOError if another batch is writing to `out`.
     """
@@ -63,7 +68,7 @@ def reproduce(
         if not todo:
             return 0
         with connected(scheduler, workers, on_gpu=str(common.get("device")).startswith("cuda")) as client:
-            return _run_all(client, todo, out)
+            return _run_all(client, todo, out, time.time() + 60 * time_limit)
 
 
 def connected(scheduler: str | None, workers: int | None, on_gpu: bool) -> Client:
@@ -75,20 +80,23 @@ def connected(scheduler: str | None, workers: int | None, on_gpu: bool) -> Clien
     return Client(n_workers=count, threads_per_worker=1, dashboard_address=":0", memory_limit=0)
 
 
-def _run_all(client: Client, runs: Sequence[Run], out: Path) -> int:
+def _run_all(client: Client, runs: Sequence[Run], out: Path, deadline: float) -> int:
     """Writes a record of each run and the executed copy of its notebook as soon as they are there; counts failures."""
-    folder, begun, failed = find_notebooks() / "experiments", time.perf_counter(), 0
+    folder, begun, failed, late = find_notebooks() / "experiments", time.perf_counter(), 0, 0
     batch = uuid.uuid4().hex  # a cluster may still remember the runs of another batch
     named, futures = {f"{run.name}-{batch}": run for run in runs}, {}
     for place, (key, run) in enumerate(named.items()):
         source = (folder / f"{run.experiment}.ipynb").read_text()
-        needed = futures.get(run.needs)
-        futures[run.name] = client.submit(execute_once, run, source, batch, needed, key=key, priority=-place)
+        before = futures.get(run.needs), futures.get(run.after)
+        futures[run.name] = client.submit(execute_once, run, source, batch, deadline, *before, key=key, priority=-place)
     for number, future in enumerate(as_completed(list(futures.values())), 1):
         run = named[future.key]
         problem = future.exception()  # of a worker that died several times, say: no cell of the notebook is to blame
         record, executed = (outcome(run, repr(problem)), "") if problem else future.result()
         del futures[run.name]
+        if record.error == LATE:
+            late += 1
+            continue
         write_record(out, run.name, record)
         if executed:
             (out / "notebooks").mkdir(exist_ok=True)
@@ -100,7 +108,8 @@ def _run_all(client: Client, runs: Sequence[Run], out: Path) -> int:
             failed += 1
             print(f"    {run.experiment}.ipynb: {record.error}", flush=True)
     shutil.rmtree(polkit_home() / "runs" / batch, ignore_errors=True)
-    print(f"{len(runs) - failed} of {len(runs)} runs in {spoken_time(time.perf_counter() - begun)}")
+    print(f"{len(runs) - failed - late} of {len(runs)} runs in {spoken_time(time.perf_counter() - begun)}", end="")
+    print(f"; {LATE} for {late}, which the next batch makes" if late else "")
     return failed
 
 
@@ -113,20 +122,22 @@ def spoken_time(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
-def execute_once(run: Run, source: str, batch: str, needed: tuple[Record, str] | None = None) -> tuple[Record, str]:
+def execute_once(run: Run, source: str, batch: str, deadline: float, needed=None, _after=None) -> tuple[Record, str]:
     """`execute`, unless the run that this one needs has failed; kept for dask, which asks again for what it lost."""
+    if time.time() > deadline:
+        return outcome(run, LATE), ""
     if needed and not needed[0].finished:
         return outcome(run, f"{run.needs}, which it needs, failed: {needed[0].error}"), ""
     kept = polkit_home() / "runs" / batch / f"{run.name}.json"
     if not kept.exists():
-        record, executed = execute(run, source)
+        record, executed = execute(run, source, deadline)
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_text_whole(kept, json.dumps([asdict(record), executed]))
     record, executed = json.loads(kept.read_text())
     return Record(**record), executed
 
 
-def execute(run: Run, source: str) -> tuple[Record, str]:
+def execute(run: Run, source: str, deadline: float = math.inf) -> tuple[Record, str]:
     """A notebook through papermill: its record (failed if a cell fails or kills its kernel) and its executed copy."""
     begun, error = time.perf_counter(), None
     show_own_gpu(run)
@@ -134,8 +145,12 @@ def execute(run: Run, source: str) -> tuple[Record, str]:
         given, executed = Path(folder, "given.ipynb"), Path(folder, "executed.ipynb")
         given.write_text(source)
         settings = {"kernel_name": "python3", "progress_bar": False, "extra_arguments": ["--log-level=40"]}
+        if deadline < math.inf:  # each cell may take what is left then; nbclient takes 0 for no limit at all
+            settings["timeout_func"] = lambda _: max(1, math.ceil(deadline - time.time()))
         try:
             papermill.execute_notebook(given, executed, dict(run.parameters), **settings)
+        except CellTimeoutError:
+            return outcome(run, LATE), ""
         except PapermillExecutionError as problem:
             error = f"{problem.ename}: {problem.evalue}"
         except DeadKernelError as problem:

@@ -27,9 +27,12 @@ class Measurement:
         return {"text/plain": pd.Series(self.values, dtype=object).to_string(), MEASUREMENT_TYPE: self.values}
 
 
-def honest_measurement(proof: Proof, calibration: Calibration, verdict: Verdict, conditions: Conditions) -> Measurement:
-    """An honest proof before its verifier, with every interval replayed."""
-    values = spent(proof) | judged(verdict, levels_of_q(proof.task)) | accuracies(proof, conditions)
+def honest_measurement(
+    proof: Proof, calibration: Calibration, verdict: Verdict | None, conditions: Conditions
+) -> Measurement:
+    """An honest proof, its δ, and a verdict with every interval replayed, if there is one."""
+    values = spent(proof) | (judged(verdict, levels_of_q(proof.task)) if verdict else {})
+    values |= accuracies(proof, conditions)
     for part, thresholds in calibration.thresholds.items():
         normalised = calibration.normalised(thresholds, part)
         values |= {f"threshold.{part}.{distance}": finite(value) for distance, value in normalised.items()}

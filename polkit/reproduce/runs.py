@@ -81,11 +81,14 @@ RESULTS = {
     "momentum": Result(CIFAR10, ("borrowed_momentum",), momentum_lengths),  # a spoof that the paper does not know
     "matrix": Result(CIFAR10),
     "presets": Result(CIFAR10),
+    "paper-scale": Result(CIFAR10, ("interpolation_only", "attack_2", "attack_3"), lambda _: [500, 1000, 2500, 4000]),
 }
-# Not the paper's, and not among `all`: every spoof against every defence, an honest proof before every verifier.
-APART = ("matrix", "presets")
-STRICT_ONLY = ("momentum", *APART)  # η is the verifier's there, whatever a spoof claims
+# Not among `all`: every spoof against every defence, an honest proof before every verifier, both regimes on one GPU.
+APART = ("matrix", "presets", "paper-scale")
+STRICT_ONLY = ("momentum", "matrix", "presets")  # η is the verifier's there, whatever a spoof claims
 SIZES = ("epochs", "checkpoint_interval", "train_size")
+# Regime -> precision of a proof on a GPU. There a bf16 replay of bf16 steps on unaugmented images would err by nothing.
+ON_GPU = {"paper": "float32", "strict": "bf16"}
 OWN_RATE = 10  # where the prover decides it, spoofs claim a tenth of the rate, as in the public code of Zhang et al.
 
 
@@ -96,6 +99,7 @@ class Run:
     experiment: str  # the notebook's name
     parameters: Mapping[str, object]  # those that differ from the notebook's own
     needs: str | None = None  # the run that must be over before, if it is in the batch, for what it leaves in the cache
+    after: str | None = None  # a run that must be over before, whatever came of it: they would only share one GPU
 
     @property
     def name(self) -> str:
@@ -133,8 +137,11 @@ def planned_runs(
         if task_name == "paper":
             tasks, halves = RESULTS[result].tasks, halves[:1]
         for name, half in product(tasks, halves):
-            prover = {"task": name + half, "seed": seed, **common, "regime": regime}
+            prover = {"task": name + half, "seed": seed, **common}
+            prover |= {} if result == "paper-scale" else {"regime": regime}  # that puts the two in an order of its own
             found |= {run.name: run for run in _runs_of(result, prover, lengths)}
+    if wanted == ["paper-scale"]:  # the shortest first: a limit in time leaves out the longest
+        return list(found.values())
     # The longest first, so that no worker is left with a long one at the end: a matrix (all spoofs) before any spoof.
     return sorted(found.values(), key=lambda run: (run.needs is not None, -run.parameters.get("spoof_steps", math.inf)))
 
@@ -147,6 +154,9 @@ def _runs_of(result: str, prover: Mapping[str, object], lengths: Sequence[int]) 
         first = Run("presets", {**prover, "seed": 0})
         yield Run("presets", prover, needs=first.name if prover["seed"] else honest.name)
         return
+    if result == "paper-scale":
+        yield from _both_regimes(chosen, prover, lengths or shown.lengths(chosen))
+        return
     yield honest
     if result == "matrix":
         yield Run("matrix", prover, needs=honest.name)
@@ -154,3 +164,20 @@ def _runs_of(result: str, prover: Mapping[str, object], lengths: Sequence[int]) 
     tried = shown.lengths(chosen) if shown.lengths is whole_length else lengths or shown.lengths(chosen)
     for steps, attack, variant in product(tried, shown.attacks, shown.variants):
         yield Run("spoof", {**prover, "attack": attack, "spoof_steps": steps, **own, **variant}, needs=honest.name)
+
+
+def _both_regimes(chosen: Task, prover: Mapping[str, object], lengths: Sequence[int]) -> Iterator[Run]:
+    """Proof and δ in both regimes, or the prover's; then cheap spoofs, verdicts on the proofs, and the other spoofs."""
+    # A strict verifier decides the learning rate, and would refuse a spoof that claims a tenth of it.
+    rates = {"paper": ({"spoof_learning_rate": chosen.learning_rate / OWN_RATE}, {}), "strict": ({},)}
+    prepared, judged = None, []
+    for regime in ON_GPU if "regime" not in prover else (prover["regime"],):
+        own = {"precision": ON_GPU[regime], **prover, "regime": regime}
+        prepared = Run("prepare", {**own, "workers": 2}, after=prepared and prepared.name)  # the reference beside it
+        yield prepared
+        judged.append((True, 0, Run("honest", own, needs=prepared.name)))
+        for steps, rate, attack in product(lengths, rates[regime], RESULTS["paper-scale"].attacks):
+            spoof = Run("spoof", {**own, "attack": attack, "spoof_steps": steps, **rate}, needs=prepared.name)
+            judged.append((attack != "interpolation_only", steps, spoof))
+    for _, _, run in sorted(judged, key=lambda turn: turn[:2]):
+        yield run

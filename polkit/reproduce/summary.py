@@ -19,6 +19,7 @@ def summarise(out: Path, publish: Path | None = None) -> None:
     """Writes tables (see data/README.md) and figures of all finished records in `out`, and prints the claims.
 
     publish: a second folder for the tables alone; those of the paper's results only if the batch had a spoof of them
+    Each regime has its own tables. Where spoofs claim several rates, claims and figures are of the lowest.
     Raises ValueError if a task was run with different E, k, …: an average over them would mean nothing.
     """
     records = {name: record for name, record in read_records(out).items() if record.finished}
@@ -37,17 +38,21 @@ def summarise(out: Path, publish: Path | None = None) -> None:
                 found = ", ".join(map(str, mine[name].unique()))
                 raise ValueError(f"{out} has runs of {task} with {name} = {found}: give each its own --out")
     publish = publish if (runs["experiment"] == "spoof").any() else None
+    comparable = []
     for regime, suffix in SUFFIXES.items():
+        name = f"runs{suffix}"
         if len(mine := runs[runs["regime"] == regime]):
-            averages = averaged(mine)
-            made = [record for record in records.values() if record.parameters.get("regime", "strict") == regime]
-            note = made_on([record for record in made if record.experiment != "presets"])
-            tables = {f"runs{suffix}": mine, f"averages{suffix}": averages}
-            write([out, publish], tables, {f"made_on{suffix}": note})
-            draw(averages, out / "figures", suffix)
-        elif publish and (publish / f"runs{suffix}.csv").exists():  # of an earlier batch
-            runs = pd.concat([runs, published(publish.absolute() / f"runs{suffix}")], ignore_index=True)
-    claims = judged_claims(runs)
+            made = [records[name] for name in mine["name"]] + kinds["matrix"] * (regime == "strict")
+            tables = {name: mine, f"averages{suffix}": averaged(mine)}
+            write([out, publish], tables, {f"made_on{suffix}": made_on(made)})
+        elif publish and (publish / f"{name}.csv").exists():  # of an earlier batch
+            mine = published(publish.absolute() / name)
+        spoofs = mine["experiment"] == "spoof"
+        comparable.append(
+            mine[~spoofs | (mine["spoof_learning_rate"] == mine.loc[spoofs, "spoof_learning_rate"].min())]
+        )
+        draw(averaged(comparable[-1]), out / "figures", suffix)
+    claims = judged_claims(pd.concat(comparable, ignore_index=True))
     write([out, publish], {"claims": claims}, {})
     for row in claims.itertuples():
         print(f"  {row.place}, {row.task}: {row.text}\n       paper: {row.paper}\n       rule: {row.rule}")
