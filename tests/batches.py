@@ -33,15 +33,21 @@ def batch_of_runs(**changes):
             "share.stored_bytes": 0.1,
             "share.floating_point_operations": 0.05,
             "cost.gradient_evaluations": 31 * 100,
+            "cost.wall_seconds": 4.0,
             "loss.before": 0.4,
             "loss.after": 0.04,
             "gradient_squared.before": 60.0,
             "gradient_squared.after": 0.1,
+            **{
+                f"{name}.{when}.deviation": 0.01
+                for name in ("loss", "gradient_squared")
+                for when in ("before", "after")
+            },
             "grey_levels.mean": 1.0,
             "grey_levels.largest": 4.0,
         }
     )
-    honest = {name: 0.03 for name in errors} | curve | {"steps": 1000}
+    honest = {name: 0.03 for name in errors} | curve | {"steps": 1000, "cost.wall_seconds": 10.0}
     honest |= {f"threshold.weights.{distance}": 0.045 for distance in pk.DISTANCES}
     records = {}
     for task in ("digits", "digits:first-half"):

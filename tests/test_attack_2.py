@@ -8,6 +8,7 @@ from polkit.adversary.attack_2 import settle_batch
 from polkit.adversary.perturb import Passes
 from polkit.adversary.plan import make_plan
 from polkit.training.conditions import applied
+from polkit.verifier.replay import looked_up, replay
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +94,25 @@ def test_the_stopping_test_saves_what_the_settled_batches_would_have_cost(
     assert stopping.counts()["objective"] == trace["evaluations"].sum() <= 3 * (8 - len(settled))
     assert stopping.cost().gradient_evaluations < free.cost().gradient_evaluations
     assert stopping.cost().floating_point_operations < free.cost().floating_point_operations
+
+
+@pytest.mark.parametrize("attack", [pk.attack_2, pk.attack_3])
+def test_an_interval_whose_own_batches_end_within_the_share_of_delta_is_left_alone(
+    attack, small_task, final, small_calibration, tmp_path
+):
+    common = {"spoof_steps": 8, "seed": 1, "iterations": 2, "progress": False}
+    plain = pk.interpolation_only(final, small_task, spoof_steps=8, seed=1, progress=False, out=tmp_path / "plain")
+    rows = replay(plain, small_task, pk.Conditions(), parts=("weights",))  # under the adversary's own draws
+    ratios = (rows["error"] / looked_up(small_calibration.thresholds, rows)).groupby(rows["start"]).max()
+    limit = small_calibration.scaled(float(ratios.mean()))  # one of the two intervals ends beyond, one within
+    spoof = attack(
+        final, small_task, **common, calibration=limit, leave_within=1.0, movement_limit=1e-3, out=tmp_path / "spoof"
+    )
+    worked = spoof.trace().groupby(spoof.trace()["step"] // 4 * 4)["evaluations"].sum()
+    assert (worked > 0).to_dict() == (ratios > ratios.mean()).to_dict()
+    untouched = int(ratios.idxmin())
+    original = pk.training_points(small_task)
+    for step in range(untouched, untouched + 4):
+        mine = spoof.points().take(spoof.batches()[step])
+        assert torch.equal(mine.images, original.take(plain.batches()[step]).images)
+    assert f"of {(worked > 0).sum() * (4 if attack is pk.attack_2 else 1)} optimisations" in spoof.missed()

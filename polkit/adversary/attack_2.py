@@ -6,7 +6,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from polkit.adversary.forge import Treated, along_path, forge
+from polkit.adversary.forge import Treated, along_path, forge, left_alone
 from polkit.adversary.perturb import Optimised, Passes, Perturbation, best_attempt, stepped, try_update
 from polkit.adversary.plan import Batch, Common, Pace, Plan, make_plan
 from polkit.proof import Proof
@@ -22,6 +22,7 @@ def attack_2(
     movement_limit: float = 0.7,
     iterations: int = 10,
     stopping_test: bool = True,
+    leave_within: float = 0.0,
     noise_weight: float = 1e-3,
     draws: int = 1,
     retries: int = 0,
@@ -39,6 +40,7 @@ def attack_2(
     movement_limit: kγ as a share of δ, so that the k updates of an interval keep to it together
     iterations: N, the most L-BFGS iterations for a batch
     stopping_test: leave a batch as soon as its update moves at most γ in every distance (line 25)
+    leave_within: an interval whose own batches end within this share of δ of W_t is left as it is; 0 treats all
     noise_weight: of ‖R‖² beside the squared gradient (line 26)
     draws: of the augmentation, over which the objective is averaged, where the verifier redraws it
     retries: how often a batch that misses γ is given up for a fresh one
@@ -53,14 +55,19 @@ def attack_2(
     plan = make_plan(final, task, **common).paced(pace)
     plan = plan.limited(calibration, movement_limit, updates=task.checkpoint_interval)
     settings = {"iterations": iterations, "stopping_test": stopping_test, "noise_weight": noise_weight}
-    settings |= {"draws": draws, "retries": retries, "trained_steps": trained_steps}
+    settings |= {"leave_within": leave_within, "draws": draws, "retries": retries, "trained_steps": trained_steps}
     return forge(plan, "attack-2", partial(along_path, treat=treat_each_batch, workers=workers), settings, keep_failed)
 
 
-def treat_each_batch(passes: Passes, plan: Plan, start: int, first: Checkpoint, **budget) -> Treated:
+def treat_each_batch(
+    passes: Passes, plan: Plan, start: int, first: Checkpoint, *, leave_within: float, **budget
+) -> Treated:
     """updateDataPoints(W_{t-k}, W_t), lines 20-34: a chain of updates W' that hardly leaves W_{t-k}."""
+    steps = range(start, start + plan.task.checkpoint_interval)
+    if ended := left_alone(passes.learner, plan, start, first, leave_within):
+        return plan.interval(start), ended.buffers, [{"step": step, "evaluations": 0} for step in steps]
     reached, published, trace = first, [], []
-    for step in range(start, start + plan.task.checkpoint_interval):
+    for step in steps:
         batches, update, row = settle_batch(passes, plan, step, reached, **budget)
         reached = update.reached
         published += batches

@@ -8,7 +8,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from polkit.adversary.forge import Treated, along_path, forge, updated
+from polkit.adversary.forge import Treated, along_path, forge, left_alone, updated
 from polkit.adversary.perturb import Optimised, Passes, Perturbation, Update, best_attempt, squared_norm
 from polkit.adversary.plan import Batch, Common, Pace, Plan, make_plan
 from polkit.proof import Proof
@@ -28,6 +28,7 @@ def attack_3(
     reserve: float = 1 / 3,
     iterations: int = 6,
     stopping_test: bool = True,
+    leave_within: float = 0.0,
     noise_weight: float = 1e-3,
     draws: int = 1,
     retries: int = 0,
@@ -54,12 +55,21 @@ def attack_3(
     plan = make_plan(final, task, **common).paced(pace)
     plan = replace(plan.limited(calibration, movement_limit), off_path=off_path)
     settings = {"iterations": iterations, "stopping_test": stopping_test, "noise_weight": noise_weight}
-    settings |= {"draws": draws, "retries": retries, "trained_steps": trained_steps, "reserve": reserve}
+    settings |= {"leave_within": leave_within, "draws": draws, "retries": retries, "trained_steps": trained_steps}
+    settings |= {"reserve": reserve}
     return forge(plan, "attack-3", partial(along_path, treat=treat_together, workers=workers), settings, keep_failed)
 
 
 def treat_together(
-    passes: Passes, plan: Plan, start: int, first: Checkpoint, *, reserve: float, retries: int, **budget
+    passes: Passes,
+    plan: Plan,
+    start: int,
+    first: Checkpoint,
+    *,
+    reserve: float,
+    leave_within: float,
+    retries: int,
+    **budget,
 ) -> Treated:
     """updateDataPoints(W_{t-k}, W_t), lines 20-31: the joint update should move the weights by at most γ - σ.
 
@@ -68,6 +78,8 @@ def treat_together(
     """
     learner, sizes = passes.learner, step_sizes(plan.task, start)
     several = at_once(len(sizes))
+    if ended := left_alone(learner, plan, start, first, leave_within):
+        return plan.interval(start), ended.buffers, [{"step": start, "evaluations": 0}]
 
     def over_limit(reached: dict[str, Tensor]) -> float:
         return plan.over_limit(reached, first.weights) / (1 - reserve)

@@ -17,7 +17,8 @@ from polkit.adversary.path import at_rest
 from polkit.adversary.perturb import Passes
 from polkit.adversary.plan import Batch, Plan
 from polkit.proof import Proof, cache_folder, fresh_folder, made_alone, open_proof, publish, seal, write_checkpoint
-from polkit.training import Checkpoint, Learner, Meter, Points, applied, buffer_decays, build_model, reported, run_jobs
+from polkit.training import Checkpoint, Learner, Meter, Points, applied, buffer_decays, build_model, distances, reported
+from polkit.training.jobs import run_jobs
 
 
 class AttackFailed(ArithmeticError):
@@ -107,6 +108,15 @@ def updated(learner: Learner, plan: Plan, start: int, first: Checkpoint, batches
     return learner.snapshot()
 
 
+def left_alone(learner: Learner, plan: Plan, start: int, first: Checkpoint, within: float) -> Checkpoint | None:
+    """Where an interval's own batches end, if that is within this share of δ of W_t: it needs no treatment."""
+    if not within:
+        return None
+    ended = updated(learner, plan, start, first, plan.interval(start))
+    apart = distances(ended.weights, plan.weights_at(start + plan.task.checkpoint_interval))
+    return ended if all(apart[name] <= within * limit for name, limit in plan.thresholds.items()) else None
+
+
 def trained(learner: Learner, plan: Plan, steps: int) -> Generator[Made, None, Checkpoint]:
     """W_0, W_k, … of an honest training on the plan's own batches (Algorithm 3, lines 2-11); returns the last."""
     now = plan.first
@@ -181,6 +191,7 @@ def chained_buffers(
 
 def movement_missed(trace: list[dict]) -> str:
     """How many optimisations of Attack II or III still moved the weights by more than γ, or nothing."""
+    trace = [row for row in trace if "movement_over_limit" in row]  # the others were left alone
     over = [row for row in trace if not row["movement_over_limit"] <= 1]  # NaN is over
     if not over:
         return ""
