@@ -17,6 +17,7 @@ def test_the_changes_of_a_spoofs_images_are_those_of_its_folder(small_proof, sma
         seed=3,
         iterations=3,
         noise_weight=0.0,
+        stopping_test=False,
         out=tmp_path / "spoof",
         progress=False,
     )
