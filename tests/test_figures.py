@@ -153,7 +153,7 @@ MADE = {
     "grid": lambda: figures.grid_figure(CELLS, LEAST, METERS),
     "images": lambda: figures.images_figure(images(0), images(1)),
     "trace": lambda: figures.trace_figure(TRACE),
-    "places": lambda: figures.places_figure(by_place(PLACES)),
+    "places": lambda: figures.places_figure(by_place(PLACES), 1e-3),
     "cost": lambda: figures.cost_figure(COSTS, PROOF_COST),
     "corollary": lambda: figures.corollary_figure(COROLLARY, threshold=0.3, guess=0.4),
     "order": lambda: figures.order_figure(*order(), "conv.weight"),

@@ -13,7 +13,7 @@ from polkit.adversary.path import at_rest
 from polkit.training import Checkpoint, Conditions, Progress, Task, applied, reported
 
 PLACES = (0.0, 0.15, 0.4, 0.8)  # shares of the straight path from W_0 to W_T
-NOISE_WEIGHTS = (0.0, 1e-4, 1e-3, 1e-2, 0.1, 1.0)  # 1e-3 is polkit's own; Zhang et al. take 1 (II) and 0.1 (III)
+NOISE_WEIGHTS = (0.0, 1e-4, 1e-3, 3e-3, 1e-2, 0.1, 1.0)  # polkit has 1e-3, Zhang et al. 1 (II) and 0.1 (III)
 OF_THE_LOSS = ("loss_before", "loss_after", "gradient_squared_before", "gradient_squared_after")
 
 

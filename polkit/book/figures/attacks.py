@@ -71,7 +71,7 @@ def trace_figure(trace: pd.DataFrame) -> Figure:
     return Figure(plot, summary)
 
 
-def places_figure(places: pd.DataFrame, noise_weight: float = 1e-3) -> Figure:
+def places_figure(places: pd.DataFrame, noise_weight: float) -> Figure:
     """Table II by place on the path, at one noise weight, and how the drop falls as the images keep more of themselves.
 
     places: from `by_place`; noise_weight: of the left plot
