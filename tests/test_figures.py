@@ -608,7 +608,7 @@ def test_the_trace_shows_the_treated_batches_before_and_after():
 
 def test_the_places_show_the_gradient_at_one_noise_weight_and_the_drop_at_all_of_them():
     figure = MADE["places"]()
-    kept = ", trained normalisation kept in W_0"
+    kept = ", trained normalisation kept in W<sub>0</sub>"
     for name, values in (
         ("before", [8, 2]),
         ("after", [2, 0.1]),

@@ -83,10 +83,10 @@ def places_figure(places: pd.DataFrame, noise_weight: float) -> Figure:
     for (kept, rows), colour, dash in zip(fixed.groupby(level=0), (BLUE, ORANGE), ("solid", "dash"), strict=False):
         at = rows.index.get_level_values("place")
         for when, symbol in (("before", "circle-open"), ("after", "x")):
-            name = f"{when}, trained normalisation kept in W_0" if kept else when
+            name = f"{when}, trained normalisation kept in W<sub>0</sub>" if kept else when
             line(plot, name, at, rows[f"gradient_squared_{when}"], colour, dash, symbol, row=1, col=1)
     plain, said = places.xs(False, level="keeps_normalisation"), []
-    for (place, rows), *look in zip(plain.groupby(level="place"), COLOURS, DASHES, SHAPES, strict=False):
+    for (place, rows), *look in zip(plain.groupby(level="place"), COLOURS[2:], DASHES, SHAPES[2:], strict=False):
         changed = rows.dropna(subset="psnr")
         line(plot, f"at {place:g} of the path", changed["psnr"], changed["drop"], *look, row=1, col=2)
         own = rows.loc[(place, noise_weight)]
