@@ -6,7 +6,7 @@ STAMP := .venv/installed
 PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --benchmark-disable
 
 # Each of these is a notebook in notebooks/experiments that measures something once, for data/results.
-EXPERIMENTS := cifar10 exact forge_costs memorisation paths snark stages
+EXPERIMENTS := cifar10 exact forge_costs memorisation paths places snark stages
 
 .PHONY: install book test test-all test-ui test-lowest lint fuzz kills audit bench growth results reproducibility gpu \
 	$(EXPERIMENTS) lab app site clean
@@ -84,6 +84,7 @@ exact memorisation paths stages: OUT := digits
 snark: OUT := snark
 forge_costs: OUT := folder-32x32
 cifar10: OUT := cifar10
+places: OUT := fashion
 $(EXPERIMENTS): install
 	mkdir -p build/experiments
 	$(BIN)/papermill notebooks/experiments/$@.ipynb build/experiments/$@.ipynb -p out data/results/$(OUT) $(P)

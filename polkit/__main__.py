@@ -28,9 +28,8 @@ EXAMPLES = """examples:
   polkit challenge submit challenge forged --name team-1 --out submissions
   polkit challenge score challenge submissions --out scores.csv
 exit status: 0 done or accepted, 1 rejected or failed, 2 no usable proof, bad arguments or files"""
-PERTURBED = (
-    "calibration movement_limit leave_within iterations noise_weight draws retries trained_steps workers keep_failed"
-)
+PERTURBED = "calibration movement_limit leave_within iterations noise_weight weigh_linf draws retries"
+PERTURBED += " trained_steps workers keep_failed"
 # Each attack, and the options that it takes besides those of all.
 ATTACKS = {
     "1": (pk.attack_1, "calibration iterations keep_failed"),
@@ -81,6 +80,7 @@ OPTIONS = {  # what each means, and how it is read
     "iterations": ("N, the most L-BFGS iterations (Attacks 1, 2, 3)", WHOLE),
     "leave_within": ("leave intervals whose own batches end within this share of δ (Attacks 2, 3)", NUMBER),
     "noise_weight": ("of ‖R‖² beside the squared gradient (Attacks 2, 3)", NUMBER),
+    "weigh_linf": ("add the gradient's largest entry to the objective (Attacks 2, 3)", FLAG),
     "draws": ("of the augmentation, over which the objective is averaged (Attacks 2, 3)", WHOLE),
     "retries": ("how often a batch that misses γ is given up for a fresh one (Attacks 2, 3)", WHOLE),
     "trained_steps": ("how many steps are trained before the path (Attacks 2, 3, interpolation)", WHOLE),

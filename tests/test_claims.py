@@ -40,7 +40,7 @@ CONTRARY = {
     "accuracy-trend": {f"accuracy.{number / 10:.1f}": 0.1 for number in range(11)},
     "halves": {"within.most": False, "accepted.all": False},
     "hardware": {"share.wall_seconds": 1.5},
-    "invisible": {"grey_levels.largest": 40.0},
+    "invisible": {"psnr.mean": 29.9},
     "same-level": {"share.wall_seconds": 0.9, "share.floating_point_operations": 0.9},
     "cost-2": {"share.floating_point_operations": 5.0},
     "cost-3": {"share.floating_point_operations": 0.9},
@@ -63,6 +63,35 @@ def test_each_regime_is_judged_by_its_own_runs():
     one = judged_claims(runs[runs["regime"] == "paper"]).set_index("claim")
     assert one["holds_paper"].all()
     assert one["holds_strict"].isna().all()
+
+
+def judged_invisible(runs):
+    found = judged_claims(runs).set_index("claim").loc["invisible"]
+    assert found["holds_paper"] == found["holds_strict"]
+    return bool(found["holds_paper"]), found["here_paper"], found["rule"]
+
+
+def test_images_are_judged_by_their_psnr_whatever_the_largest_change_and_each_run_counts():
+    runs = batch_of_runs(**{"grey_levels.largest": 200.0, "psnr.mean": 30.0})
+    holds, here, rule = judged_invisible(runs)
+    assert holds
+    assert here == (
+        "a pixel changes by 1.00 of 255 grey levels on average, by 200 at most; "
+        "PSNR of the changed images 30.0 dB on average, 30.0 in the worst run"
+    )
+    assert "at least 30 dB in every run" in rule
+    third = runs.index[runs["attack"] == "attack_3"]
+    assert not judged_invisible(runs.assign(**{"psnr.mean": runs["psnr.mean"].where(runs.index != third[0], 29.0)}))[0]
+    # A run that changed no image has nothing to show.
+    assert judged_invisible(runs.assign(**{"psnr.mean": runs["psnr.mean"].where(runs.index != third[0])}))[0]
+
+
+@pytest.mark.parametrize(("largest", "holds"), [(8.0, True), (40.0, False)])
+def test_runs_that_are_older_than_psnr_are_judged_by_their_largest_change(largest, holds):
+    runs = batch_of_runs(**{"grey_levels.largest": largest})
+    for older in (runs.drop(columns="psnr.mean"), runs.assign(**{"psnr.mean": None})):
+        found, here, rule = judged_invisible(older)
+        assert (found, "PSNR" in here, "8 of 255 levels" in rule) == (holds, False, True)
 
 
 def test_a_claim_that_nobody_tried_has_no_row():

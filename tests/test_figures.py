@@ -17,6 +17,7 @@ from jupyter_client.jsonutil import json_default
 import polkit as pk
 from polkit.book import figures
 from polkit.book.figures.drawing import spoken
+from polkit.experiments.places import by_place
 from polkit.experiments.window import Attempt, window, window_edges
 from polkit.training import DISTANCES, PARTS
 from polkit.verifier import STRICT, Calibration, Reason
@@ -67,6 +68,21 @@ TRACE = pd.DataFrame(
         "loss_after": [0.2, 1.5, 0.0, 0.4],
         "gradient_squared_before": [5.0, 0.1, 4.0, 9.0],
         "gradient_squared_after": [0.05, 0.1, 0.04, 0.0],
+    }
+)
+PLACES = pd.DataFrame(
+    {
+        "keeps_normalisation": [False] * 6 + [True] * 6,
+        "place": [0.0, 0.0, 0.0, 0.4, 0.4, 0.4] * 2,
+        "noise_weight": [0.0, 1e-3, 1.0] * 4,
+        "batch": 0,
+        "loss_before": 1.0,
+        "loss_after": 0.5,
+        "gradient_squared_before": [8.0] * 3 + [2.0] * 3 + [6.0] * 3 + [1.0] * 3,
+        "gradient_squared_after": [1.0, 2.0, 8.0, 0.02, 0.1, 1.0, 1.0, 1.5, 6.0, 0.01, 0.02, 0.5],
+        "grey_levels_mean": 3.0,
+        "grey_levels_largest": 40.0,
+        "psnr": [20.0, 30.0, np.nan, 22.0, 32.0, 50.0] * 2,
     }
 )
 COROLLARY = pd.DataFrame(
@@ -137,6 +153,7 @@ MADE = {
     "grid": lambda: figures.grid_figure(CELLS, LEAST, METERS),
     "images": lambda: figures.images_figure(images(0), images(1)),
     "trace": lambda: figures.trace_figure(TRACE),
+    "places": lambda: figures.places_figure(by_place(PLACES), 1e-3),
     "cost": lambda: figures.cost_figure(COSTS, PROOF_COST),
     "corollary": lambda: figures.corollary_figure(COROLLARY, threshold=0.3, guess=0.4),
     "order": lambda: figures.order_figure(*order(), "conv.weight"),
@@ -587,6 +604,25 @@ def test_the_trace_shows_the_treated_batches_before_and_after():
     )
     untouched = figures.trace_figure(TRACE.assign(evaluations=0))
     assert "no batch needed treatment" in untouched.summary
+
+
+def test_the_places_show_the_gradient_at_one_noise_weight_and_the_drop_at_all_of_them():
+    figure = MADE["places"]()
+    kept = ", trained normalisation kept in W<sub>0</sub>"
+    for name, values in (
+        ("before", [8, 2]),
+        ("after", [2, 0.1]),
+        (f"before{kept}", [6, 1]),
+        (f"after{kept}", [1.5, 0.02]),
+    ):
+        assert drawn(figure, name) == ([0, 0.4], values)
+    assert drawn(figure, "at 0 of the path") == ([20, 30], [8, 4])  # under the last weight no pixel changed
+    assert drawn(figure, "at 0.4 of the path") == ([22, 32, 50], pytest.approx([100, 20, 2]))
+    assert {"noise weight 0.001", "noise weight 0 to 1"} <= set(texts_of(figure))
+    assert figure.summary == (
+        "at noise weight 0.001 the mean squared gradient falls 4 times at 0 of the path with 30 dB, "
+        "20 times at 0.4 of the path with 32 dB."
+    )
 
 
 def test_the_cost_is_a_share_of_the_proofs_in_four_meters():

@@ -60,12 +60,26 @@ def test_the_passes_are_plain_double_backwards(exact):
     value = squared_norm(gradient)
     wanted = torch.autograd.grad(value, images, retain_graph=True)
     points = pk.Points(images.detach(), labels)
-    whole, third = torch.ones(1).double(), torch.full((1,), 0.3).double()
+    whole, part = torch.ones(1).double(), torch.full((1,), 0.15).double()
     torch.testing.assert_close(passes.objective(points, [7], whole), (value, *wanted, *gradient))
     torch.testing.assert_close(passes.gradient(points, [7], whole), (loss[None], *gradient))
-    # Of 2 ⟨share · ∂L/∂W, ∂L/∂W⟩ the slope is share times that of the square.
-    along = passes.slope_along(points, [7], third, *(part.detach() for part in gradient))
-    torch.testing.assert_close(along[0], 0.3 * wanted[0])
+    # Of ⟨share · ∂L/∂W, ∂L/∂W⟩ with the right side fixed the slope is share / 2 times that of the square.
+    along = passes.slope_along(points, [7], part, *(value.detach() for value in gradient))
+    torch.testing.assert_close(along[0], 0.075 * wanted[0])
+
+
+def test_the_largest_entry_of_the_gradient_may_count_too(exact):
+    _, learner, batches = exact
+    labels = batches[0].points.labels
+    images = (batches[0].points.images.double() / 255).requires_grad_()
+    gradient = weight_gradient(learner, pk.Points(images, labels), 7)[1:]
+    joined = torch.cat([part.flatten() for part in gradient])
+    value = (joined**2).sum() + 50 * torch.linalg.vector_norm(joined, 8) ** 2
+    passes, whole = Passes(learner, linf_weight=50.0), torch.ones(1).double()
+    found = passes.objective(pk.Points(images.detach(), labels), [7], whole)
+    torch.testing.assert_close(found[0], value)
+    torch.testing.assert_close(found[1], torch.autograd.grad(value, images)[0])
+    assert joined.abs().max() <= torch.linalg.vector_norm(joined, 8) < 3 * joined.abs().max()
 
 
 def plain_images(learner, batch, iterations):

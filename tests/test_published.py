@@ -1,6 +1,7 @@
 """The published tables: each has a command, one reader, and a notebook that makes the same columns on a small task."""
 
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def test_the_readme_of_the_data_names_each_table_and_its_command():
 
 @pytest.mark.parametrize("command", sorted({each for each in MADE_BY.values() if each.startswith("make ")}))
 def test_every_make_command_is_a_target(command):
-    assert subprocess.run([*command.split(), "--dry-run"], cwd=ROOT, capture_output=True, check=False).returncode == 0
+    asked = [*shlex.split(command), "--dry-run"]
+    assert subprocess.run(asked, cwd=ROOT, capture_output=True, check=False).returncode == 0
 
 
 def test_every_notebook_that_a_command_runs_is_left_to_the_tests_below():
@@ -83,6 +85,7 @@ RUNS = {
     "forge_costs": (SMALL | {"precision": "float32", "spoof_steps": 20}, "folder-32x32"),
     "memorisation": (SMALL | {"intervals": 4, "beginnings": 1, "tries": 20}, "digits"),
     "paths": (SMALL | {"trainings": 1}, "digits"),
+    "places": (SMALL | {"batches": 1, "noise_weights": [0.0, 1.0]}, "fashion"),
     "snark": ({"sizes": [[16, 4]]}, "snark"),
     "stages": (SMALL | {"trainings": 1, "intervals": [4]}, "digits"),
 }
@@ -144,6 +147,12 @@ def check_stages(tables):
     assert trials["floating_point_operations"].tolist() == [0.2] * 3  # 20 of 100 steps
 
 
+def check_places(tables):
+    places = tables["places"]
+    assert len(places) == 2 * 4 * 2  # kinds of W_0, places, noise weights, one batch each
+    assert not places.duplicated(["keeps_normalisation", "place", "noise_weight", "batch"]).any()
+
+
 def check_snark(tables):
     steps = tables["steps"]
     circuit = Circuit(16, 4)
@@ -178,6 +187,7 @@ CHECKS = {
     "forge_costs": check_forge_costs,
     "memorisation": check_memorisation,
     "paths": lambda tables: None,
+    "places": check_places,
     "snark": check_snark,
     "stages": check_stages,
 }

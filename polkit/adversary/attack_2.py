@@ -24,6 +24,7 @@ def attack_2(
     stopping_test: bool = True,
     leave_within: float = 0.0,
     noise_weight: float = 1e-3,
+    weigh_linf: bool = False,
     draws: int = 1,
     retries: int = 0,
     pace: Pace = (),
@@ -42,6 +43,7 @@ def attack_2(
     stopping_test: leave a batch as soon as its update moves at most γ in every distance (line 25)
     leave_within: an interval whose own batches end within this share of δ of W_t is left as it is; 0 treats all
     noise_weight: of ‖R‖² beside the squared gradient (line 26)
+    weigh_linf: add the gradient's largest entry to the objective (line 26), as the δ of l2 and of l∞ compare
     draws: of the augmentation, over which the objective is averaged, where the verifier redraws it
     retries: how often a batch that misses γ is given up for a fresh one
     pace: knots (share of the steps, share of the path) for a path that is not evenly divided
@@ -54,6 +56,7 @@ def attack_2(
     """
     plan = make_plan(final, task, **common).paced(pace)
     plan = plan.limited(calibration, movement_limit, updates=task.checkpoint_interval)
+    plan = plan.weighing_linf() if weigh_linf else plan
     settings = {"iterations": iterations, "stopping_test": stopping_test, "noise_weight": noise_weight}
     settings |= {"leave_within": leave_within, "draws": draws, "retries": retries, "trained_steps": trained_steps}
     return forge(plan, "attack-2", partial(along_path, treat=treat_each_batch, workers=workers), settings, keep_failed)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from polkit.adversary.forge import Treated, along_path, forge, left_alone, updated
-from polkit.adversary.perturb import Optimised, Passes, Perturbation, Update, best_attempt, squared_norm
+from polkit.adversary.perturb import Optimised, Passes, Perturbation, Update, best_attempt, size, squared_norm
 from polkit.adversary.plan import Batch, Common, Pace, Plan, make_plan
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Points, Task
@@ -30,6 +30,7 @@ def attack_3(
     stopping_test: bool = True,
     leave_within: float = 0.0,
     noise_weight: float = 1e-3,
+    weigh_linf: bool = False,
     draws: int = 1,
     retries: int = 0,
     pace: Pace = (),
@@ -54,6 +55,7 @@ def attack_3(
         raise ValueError(f"σ = {reserve} · γ: the reserve is a share of γ from 0 up to, but not, 1")
     plan = make_plan(final, task, **common).paced(pace)
     plan = replace(plan.limited(calibration, movement_limit), off_path=off_path)
+    plan = plan.weighing_linf() if weigh_linf else plan
     settings = {"iterations": iterations, "stopping_test": stopping_test, "noise_weight": noise_weight}
     settings |= {"leave_within": leave_within, "draws": draws, "retries": retries, "trained_steps": trained_steps}
     settings |= {"reserve": reserve}
@@ -156,14 +158,16 @@ def mean_gradient(
 def joint_objective(
     passes: Passes, images: Tensor, batches: list[Batch], sizes: list[float], several: int
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """‖G‖² (line 26), its gradient in the images (k, B, channels, height, width), and G itself.
+    """The `size` of G (line 26), its gradient in the images (k, B, channels, height, width), and G itself.
 
     With fewer batches at once than there are, G is summed first without a graph; then the derivative in R_i is
-    2 s_i / Σ s_i · ⟨∂∇_i/∂R_i, G⟩.
+    s_i / Σ s_i · ⟨∂∇_i/∂R_i, the derivative in G⟩.
     """
     if several == len(batches):
         value, slope, *mean = passes.objective(*next(pieces(images, batches, sizes, several)))
         return value, slope.view_as(images), mean
     _, mean = mean_gradient(passes, images, batches, sizes, several)
-    slopes = [passes.slope_along(*piece, *mean)[0].clone() for piece in pieces(images, batches, sizes, several)]
-    return squared_norm(mean), torch.cat(slopes).view_as(images), mean
+    value = size([part.requires_grad_() for part in mean], passes.linf_weight)
+    direction = torch.autograd.grad(value, mean)
+    slopes = [passes.slope_along(*piece, *direction)[0].clone() for piece in pieces(images, batches, sizes, several)]
+    return value.detach(), torch.cat(slopes).view_as(images), [part.detach() for part in mean]

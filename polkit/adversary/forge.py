@@ -152,7 +152,7 @@ def along_path(
         wanted = f"one or more intervals of k = {k}, and fewer than T' = {len(plan.batches)}"
         raise ValueError(f"{trained_steps} trained steps are not {wanted}")
     # Each thread has its own passes; what a GPU has captured for one interval serves the next.
-    passes = cache(lambda thread: Passes(plan.learner()))
+    passes = cache(lambda thread: Passes(plan.learner(), plan.linf_weight))
     for made in trained(passes(get_ident()).learner, plan, trained_steps):
         if made.step < trained_steps:
             yield made

@@ -21,6 +21,14 @@ def squared_norm(gradient: Sequence[Tensor]) -> Tensor:
     return sum((part**2).sum() for part in gradient)
 
 
+def size(gradient: Sequence[Tensor], linf_weight: float = 0.0) -> Tensor:
+    """What is minimised: ‖∇‖², and so many times the squared 8-norm, which stands in smoothly for the largest entry."""
+    value = squared_norm(gradient)
+    if linf_weight:
+        value = value + linf_weight * sum((part**8).sum() for part in gradient) ** 0.25
+    return value
+
+
 class Passes:
     """What an adversary computes at a Learner's weights, of one batch or of several in one forward pass.
 
@@ -28,12 +36,12 @@ class Passes:
     G is Σ s_i ∂L_i/∂W. A GPU captures each call; there the next one overwrites the result.
 
     gradient(points, augmentation_seeds, shares): L_i, (batches,), then G, one tensor per weight
-    objective(points, augmentation_seeds, shares): ‖G‖², its slope in the images, then G
-    slope_along(points, augmentation_seeds, shares, *direction): the slope of 2 ⟨G, direction⟩ in the images
+    objective(points, augmentation_seeds, shares): the `size` of G, its slope in the images, then G
+    slope_along(points, augmentation_seeds, shares, *direction): the slope of ⟨G, direction⟩ in the images
     """
 
-    def __init__(self, learner: Learner):
-        self.learner, self._weights = learner, list(learner.model.parameters())
+    def __init__(self, learner: Learner, linf_weight: float = 0.0):
+        self.learner, self.linf_weight, self._weights = learner, linf_weight, list(learner.model.parameters())
         captured = map(learner.on_batches, (self._gradient, self._objective, self._slope_along))
         self.gradient, self.objective, self.slope_along = captured
 
@@ -48,12 +56,12 @@ class Passes:
 
     def _objective(self, points: Points, shifts: Shifts | None, shares: Tensor) -> tuple[Tensor, ...]:
         images, *gradient = self._towards_images(points, shifts, shares)
-        value = squared_norm(gradient)
+        value = size(gradient, self.linf_weight)
         return value.detach(), *torch.autograd.grad(value, images), *(part.detach() for part in gradient)
 
     def _slope_along(self, points: Points, shifts: Shifts | None, shares: Tensor, *direction: Tensor) -> tuple[Tensor]:
         images, *gradient = self._towards_images(points, shifts, shares)
-        inner = sum((2 * fixed * part).sum() for fixed, part in zip(direction, gradient, strict=True))
+        inner = sum((fixed * part).sum() for fixed, part in zip(direction, gradient, strict=True))
         return torch.autograd.grad(inner, images)
 
 

@@ -59,6 +59,7 @@ class Plan:
     progress: Progress
     thresholds: Mapping[str, float] = field(default_factory=dict)  # δ in each distance
     share: float = 1.0  # of δ that one update may move the weights by: γ
+    linf_weight: float = 0.0  # of the largest entry of a gradient beside its squared length, in the objective
     off_path: float = 0.0  # how far the first checkpoints leave the straight path, as a share of the weights' size
     pace: Pace = ()  # none: evenly
     begun: int = 0  # the step at which the straight path begins, at `first`
@@ -101,6 +102,10 @@ class Plan:
                 raise ValueError(f"the calibration is not for this task: its {odd[0]} is {other}, the spoof's {mine}")
         return replace(self, thresholds=known, share=share / updates)
 
+    def weighing_linf(self) -> "Plan":
+        """The plan with an objective in which l2 and l∞ of a gradient count as their δ compare."""
+        return replace(self, linf_weight=(self.thresholds["l2"] / self.thresholds["linf"]) ** 2)
+
     def weights_at(self, step: int) -> dict[str, torch.Tensor]:
         """W_t: on the straight path, or as far beside it as `off_path` says."""
         share = (step - self.begun) / (len(self.batches) - self.begun)
@@ -131,7 +136,9 @@ class Plan:
         for part in (self.first.weights, self.final.weights, self.final.buffers):
             for name, value in part.items():
                 digest.update(name.encode() + value.contiguous().numpy().tobytes())
-        known = {name: getattr(self, name) for name in ("seed", "thresholds", "share", "off_path", "pace")}
+        known = {
+            name: getattr(self, name) for name in ("seed", "thresholds", "share", "linf_weight", "off_path", "pace")
+        }
         known |= {"task": self.task.to_json(), "conditions": self.conditions.to_json()}
         return known | {"spoof_steps": len(self.batches), "weights": digest.hexdigest()}
 

@@ -14,6 +14,8 @@ COMMANDS = {
     "make growth": "digits/growth digits/growth_slopes digits/optimum digits/optimum_cheapest digits/storage",
     "make memorisation": "digits/memorised_folders digits/memorised_stages digits/seeds_by_lot",
     "make paths": "digits/paths",
+    "make places": "fashion/places",
+    'make places OUT=digits P="-p task digits"': "digits/places",
     "make reproducibility": "digits/reproducibility",
     "make results": "digits/runs digits/averages digits/claims digits/matrix digits/matrix_costs digits/matrix_errors "
     "digits/matrix_trainings",

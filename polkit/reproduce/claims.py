@@ -173,6 +173,12 @@ def changes_invisible(spoofs: pd.DataFrame) -> Row | None:
         return None
     mean, most = spoofs["grey_levels.mean"].mean(), spoofs["grey_levels.largest"].max()
     here = f"a pixel changes by {mean:.2f} of 255 grey levels on average, by {most:.0f} at most"
+    ratios = spoofs.get("psnr.mean", pd.Series(dtype=float)).dropna()
+    if len(ratios):  # runs made before PSNR was measured have none
+        # 30 to 50 dB is what lossy compression of 8-bit images usually leaves; 30 dB is a root-mean-square change of
+        # 255 / 10^1.5 = 8 levels.
+        here += f"; PSNR of the changed images {ratios.mean():.1f} dB on average, {ratios.min():.1f} in the worst run"
+        return here, ratios.min() >= 30, "the mean PSNR of the changed images is at least 30 dB in every run"
     return here, most <= 8, "no pixel moves by more than 8 of 255 levels, the bound usual for adversarial examples"
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from polkit.adversary import original_batches
 from polkit.experiments.matrix import Matrix
+from polkit.experiments.places import image_change
 from polkit.proof import Proof
 from polkit.training import DISTANCES, Conditions, Task, accuracy, test_points, training_points
 from polkit.verifier import Calibration, Verdict
@@ -124,17 +125,19 @@ def treatment(trace: pd.DataFrame) -> Values:
 
 
 def image_changes(spoof: Proof, seed: int) -> Values:
-    """Figure 12 in numbers: how far the pixels of a spoof lie from the data set's own, in grey levels of 255."""
+    """Figure 12 in numbers: how far the pixels of a spoof lie from the data set's own, in grey levels of 255.
+
+    `psnr.mean`, in dB, is over the batches and their images that were changed; None if none was.
+    """
     points = spoof.points()
     if points is None:
         return {}
     original, planned = training_points(spoof.task), original_batches(spoof.task, spoof.steps, seed)
-    found = []
-    for batch, source in zip(spoof.batches(), planned, strict=True):
-        change = (points.take(batch).images.int() - original.take(source).images.int()).abs().float()
-        found.append((float(change.mean()), float(change.max())))
-    means, largest = zip(*found, strict=True)
-    return {"grey_levels.mean": sum(means) / len(means), "grey_levels.largest": max(largest)}
+    pairs = zip(spoof.batches(), planned, strict=True)
+    found = pd.DataFrame([image_change(original.take(old).images, points.take(new).images) for new, old in pairs])
+    values = {"grey_levels.mean": found["grey_levels_mean"].mean(), "psnr.mean": found["psnr"].mean()}
+    values["grey_levels.largest"] = found["grey_levels_largest"].max()
+    return {name: finite(value) for name, value in values.items()}
 
 
 def finite(value: float | None) -> float | None:

@@ -1,6 +1,13 @@
 """Data to plotly figures, each with a summary in words."""
 
-from polkit.book.figures.attacks import corollary_figure, cost_figure, images_figure, order_figure, trace_figure
+from polkit.book.figures.attacks import (
+    corollary_figure,
+    cost_figure,
+    images_figure,
+    order_figure,
+    places_figure,
+    trace_figure,
+)
 from polkit.book.figures.defences import editor_figure, matrix_figure, proving_figure, stages_figure, standing_figure
 from polkit.book.figures.drawing import Figure
 from polkit.book.figures.primer import growth_figure, size_figure, surface_figure

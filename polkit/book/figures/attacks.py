@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from polkit.book.figures.drawing import Figure, drawable, level, line, logarithmic, points, spoken, star, styled
-from polkit.book.figures.look import BLUE, COLOURS, GREEN, GREY, LOOK, ORANGE
+from polkit.book.figures.look import BLUE, COLOURS, DASHES, GREEN, GREY, LOOK, ORANGE, SHAPES
 from polkit.training import Cost
 
 METERS = {
@@ -69,6 +69,34 @@ def trace_figure(trace: pd.DataFrame) -> Figure:
         f"the mean squared gradient norm from {mean['gradient_squared_before']} to {mean['gradient_squared_after']}."
     )
     return Figure(plot, summary)
+
+
+def places_figure(places: pd.DataFrame, noise_weight: float) -> Figure:
+    """Table II by place on the path, at one noise weight, and how the drop falls as the images keep more of themselves.
+
+    places: from `by_place`; noise_weight: of the left plot
+    """
+    weights = places.index.get_level_values("noise_weight")
+    titles = (f"noise weight {each}" for each in (f"{noise_weight:g}", f"{weights.min():g} to {weights.max():g}"))
+    plot = make_subplots(rows=1, cols=2, subplot_titles=list(titles), horizontal_spacing=0.13)
+    fixed = places.xs(noise_weight, level="noise_weight")
+    for (kept, rows), colour, dash in zip(fixed.groupby(level=0), (BLUE, ORANGE), ("solid", "dash"), strict=False):
+        at = rows.index.get_level_values("place")
+        for when, symbol in (("before", "circle-open"), ("after", "x")):
+            name = f"{when}, trained normalisation kept in W<sub>0</sub>" if kept else when
+            line(plot, name, at, rows[f"gradient_squared_{when}"], colour, dash, symbol, row=1, col=1)
+    plain, said = places.xs(False, level="keeps_normalisation"), []
+    for (place, rows), *look in zip(plain.groupby(level="place"), COLOURS[2:], DASHES, SHAPES[2:], strict=False):
+        changed = rows.dropna(subset="psnr")
+        line(plot, f"at {place:g} of the path", changed["psnr"], changed["drop"], *look, row=1, col=2)
+        own = rows.loc[(place, noise_weight)]
+        said.append(f"{spoken(own['drop'])} times at {place:g} of the path with {spoken(own['psnr'])} dB")
+    title = "What the optimisation does to a batch, by its place on the path"
+    styled(plot, title, "share of the path", "squared norm of the gradient", height=430)
+    plot.update_xaxes(title_text="PSNR of the images, dB", col=2)
+    plot.update_yaxes(title_text="times smaller", col=2)
+    summary = f"at noise weight {noise_weight:g} the mean squared gradient falls {', '.join(said)}."
+    return Figure(logarithmic(plot), summary)
 
 
 def cost_figure(costs: Mapping[str, Cost], proof: Cost) -> Figure:

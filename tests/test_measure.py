@@ -1,0 +1,43 @@
+"""What a run leaves behind: the changes of a spoof's images."""
+
+import math
+
+import pandas as pd
+import pytest
+
+import polkit as pk
+from polkit.reproduce.measure import image_changes
+
+
+def test_the_changes_of_a_spoofs_images_are_those_of_its_folder(small_proof, small_task, tmp_path):
+    spoof = pk.attack_2(
+        small_proof.final_weights(),
+        small_task,
+        spoof_steps=8,
+        seed=3,
+        iterations=3,
+        noise_weight=0.0,
+        stopping_test=False,
+        out=tmp_path / "spoof",
+        progress=False,
+    )
+    means, ratios, largest = [], [], []
+    for step, batch in enumerate(spoof.batches()):
+        before = pk.original_batch(small_task, step, seed=3).images.double()
+        change = (spoof.points().take(batch).images.double() - before).abs()
+        means.append(float(change.mean()))
+        largest.append(float(change.max()))
+        each = [10 * math.log10(255**2 / float((image**2).mean())) for image in change if image.any()]
+        if each:
+            ratios.append(sum(each) / len(each))
+    assert ratios
+    assert image_changes(spoof, 3) == {
+        "grey_levels.mean": pytest.approx(pd.Series(means).mean()),
+        "grey_levels.largest": max(largest),
+        "psnr.mean": pytest.approx(pd.Series(ratios).mean()),
+    }
+
+
+def test_a_spoof_without_images_of_its_own_has_no_changes(small_proof, small_task, tmp_path):
+    settings = {"spoof_steps": 8, "seed": 3, "out": tmp_path / "spoof", "progress": False}
+    assert image_changes(pk.interpolation_only(small_proof.final_weights(), small_task, **settings), 3) == {}
