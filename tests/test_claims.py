@@ -80,10 +80,10 @@ def test_images_are_judged_by_their_psnr_whatever_the_largest_change_and_each_ru
         "PSNR of the changed images 30.0 dB on average, 30.0 in the worst run"
     )
     assert "at least 30 dB in every run" in rule
-    third = runs.index[runs["attack"] == "attack_3"]
-    assert not judged_invisible(runs.assign(**{"psnr.mean": runs["psnr.mean"].where(runs.index != third[0], 29.0)}))[0]
+    others = (runs["attack"] != "attack_3") | (runs["spoof_steps"] != 50)
+    assert not judged_invisible(runs.assign(**{"psnr.mean": runs["psnr.mean"].where(others, 29.0)}))[0]
     # A run that changed no image has nothing to show.
-    assert judged_invisible(runs.assign(**{"psnr.mean": runs["psnr.mean"].where(runs.index != third[0])}))[0]
+    assert judged_invisible(runs.assign(**{"psnr.mean": runs["psnr.mean"].where(others)}))[0]
 
 
 @pytest.mark.parametrize(("largest", "holds"), [(8.0, True), (40.0, False)])
