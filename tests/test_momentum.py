@@ -180,7 +180,7 @@ def test_a_crossing_in_hops_trains_hops_and_trains_again(small_task, small_proof
 def test_hops_need_room_before_the_rate_drops(small_task, small_proof, tmp_path):
     task, final = small_task.replace(checkpoint_interval=1), small_proof.final_weights()
     most = crossing_in_hops(final, task, spoof_steps=9, out=tmp_path / "s", progress=False)
-    assert most.trace()["step"].tolist() == [3, 5, 7]  # of twelve
+    assert most.trace()["step"].tolist() == [3, 5, 7]  # of fourteen
     for changes, settings in (
         ({}, {"spoof_steps": 8}),
         ({}, {"hops": 0, "spoof_steps": 16}),
