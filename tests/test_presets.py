@@ -1,6 +1,7 @@
 """Presets: what a verifier takes as it is, on honest proofs and on folders with one thing wrong each."""
 
 import json
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,8 +10,9 @@ import pytest
 from mutations import reseal
 
 import polkit as pk
-from polkit.defences import Commitment, Dispute, detection_probability, judge
+from polkit.defences import Commitment, Dispute, judge
 from polkit.defences.presets import FAST, MORE, thorough_intervals, watched
+from polkit.experiments.published import published
 from polkit.proof import ProofError
 
 
@@ -116,11 +118,20 @@ def test_thorough_replays_what_is_fast_and_the_interval_before():
     assert watched(moving(slow, speed=10 / FAST)) == [late, late + 10]
 
 
-def test_a_hop_is_watched_or_there_are_too_many_of_them():
-    """A way of 28.7, in hops that no honest interval of `digits` watched for: below 1e-6 at less than half."""
-    limit = 6.11  # twice the largest speed of the honest training of seed 0, for each unit of learning rate
-    slowest = FAST * limit * 10 * pk.task("digits").learning_rate
-    running_out = 1 - pk.task("digits").momentum ** 10  # the share of a push that falls into its own interval
-    hops = -(-28.7 * running_out // slowest)
-    assert hops == 31
-    assert 1 - detection_probability(440, int(hops), MORE) < 1e-6
+def test_hops_that_are_not_watched_are_so_many_that_one_is_drawn():
+    """On `digits`, and if each push runs out: below 1e-6, at less than half of an honest proof."""
+    trials, task = published("digits/crossing"), pk.task("digits")
+    known = trials[trials["hops"] > 0].sort_values("way").iloc[0]
+    carried, momentum = 0.0, 1.0
+    for _ in range(1000):  # how far a momentum of 1 moves the weights, and how far of that in its first interval
+        momentum *= task.momentum
+        carried += momentum
+    first = sum(task.momentum**step for step in range(1, 11)) / carried
+    farthest = FAST * known["limit"] * 10 * task.learning_rate / first  # with the first interval not watched
+    fewest = math.ceil(known["way"] / farthest)
+    assert fewest > known["hops"]
+    assert math.comb(440 - fewest, MORE) / math.comb(440, MORE) < 1e-6
+    assert (trials.loc[trials["hops"] == 0, "replayed"] < 0.5).all()
+    thorough = trials[trials["preset"] == "thorough"].set_index("hops")
+    assert thorough.loc[0, ["predicted", "measured"]].tolist() == [1, 1]  # the honest proof
+    assert (thorough.drop(index=0)[["predicted", "measured"]] < 1e-6).all(axis=None)
