@@ -129,7 +129,6 @@ def test_hops_that_are_not_watched_are_so_many_that_one_is_drawn():
     first = sum(task.momentum**step for step in range(1, 11)) / carried
     farthest = FAST * known["limit"] * 10 * task.learning_rate / first  # with the first interval not watched
     fewest = math.ceil(known["way"] / farthest)
-    assert fewest > known["hops"]
     assert math.comb(440 - fewest, MORE) / math.comb(440, MORE) < 1e-6
     assert (trials.loc[trials["hops"] == 0, "replayed"] < 0.5).all()
     thorough = trials[trials["preset"] == "thorough"].set_index("hops")

@@ -180,11 +180,10 @@ CLOSING = 15  # intervals over which the last gap is closed, if so many follow t
 
 
 def hidden_crossing(final: Checkpoint, task: Task, **common: Unpack[Common]) -> Proof:
-    """A spoof of which all intervals but two are real, and the two are nowhere large.
+    """A spoof of which all intervals but two are real, and the two are nowhere large: one late hop, and a landing.
 
-    T' - 3k steps are trained from a fresh W_0, one hop leads to W_T, and one interval is left to land; see
-    `trained_to_cross`. Only a verifier who happens to draw one of the two can tell, however small the δ. With redrawn
-    augmentation the jump of `digits` errs by less than δ once the rate has dropped.
+    Only a verifier who happens to draw one of the two can tell, however small the δ. With redrawn augmentation the jump
+    of `digits` errs by less than δ once the rate has dropped.
 
     Raises ValueError if T' is shorter than four intervals, if its last two lie in two epochs, so that the landing would
     be the largest update of its own, or if the task has no momentum to borrow.
@@ -199,37 +198,29 @@ def hidden_crossing(final: Checkpoint, task: Task, **common: Unpack[Common]) -> 
 
 
 def crossing_in_hops(final: Checkpoint, task: Task, *, hops: int = 14, **common: Unpack[Common]) -> Proof:
-    """The hidden crossing of an adversary who knows that a verifier limits the speed: many hops, each of them slow.
+    """Hops below a speed limit, then real training from W_T on: costs more than a training, and claims another's model.
 
-    The last hop ends where the learning rate drops first, since a small rate allows no long one; what follows is
-    trained for real, from W_T, and ends near it. So the crossing costs more than a training, and claims the model of
-    somebody else.
+    hops: at most; on `digits` 14 stay below twice the speed of an honest training
 
-    hops: so many, or as many as there is room for; the first interval of each is fabricated, and on `digits` 14 keep
-        below twice the speed of an honest training
-
-    Raises ValueError if there is no room for one before the rate drops, or for an interval after it, or if the task has
-    no momentum to borrow.
+    Raises ValueError if there is no room for a hop before the rate drops and an interval after it, or no momentum.
     """
     plan, k = plan_to_borrow(final, task, **common).fresh(), task.checkpoint_interval
     drop = min(task.milestones, default=0) * task.steps_per_epoch // k
     hops, settle = min(hops, (drop - 1) // 2), len(plan.starts) - drop
     if hops < 1 or settle < 1:
+        room = f"T' = {len(plan.batches)} steps, {drop * k} of them before the rate drops"
         raise ValueError(
-            f"there is no room for a hop in T' = {len(plan.batches)} steps: the learning rate must drop after 3 "
-            f"intervals of k = {k} or more, and before the last one"
+            f"there is no room for a hop in {room}: it takes 3 intervals of k = {k} before that, and 1 after"
         )
     return forge(plan, "crossing-in-hops", trained_to_cross, {"hops": hops, "settle": settle})
 
 
 def trained_to_cross(plan: Plan, *, hops: int, settle: int) -> Iterator[Made]:
-    """Honest training, then hops of two intervals each, then training again from there.
+    """Honest training from a fresh W_0, then hops of two intervals each, then `settle` intervals of training again.
 
-    The first interval of a hop moves nothing and claims to end with a momentum that carries the weights towards W_T; it
-    was never computed. The next starts from that momentum and is computed: a large update, and it reproduces. The last
-    intervals each move a little nearer to W_T than they were computed, and the very last one takes its buffers.
-
-    settle: intervals after the hops
+    The first interval of a hop moves nothing and claims to end with a momentum; it was never computed. The next starts
+    from that momentum and is computed: a large update towards W_T, and it reproduces. The last intervals end a little
+    nearer to W_T than they were computed, and the very last one takes its buffers.
     """
     learner, k, intervals = plan.learner(), plan.task.checkpoint_interval, len(plan.starts)
     crossing = range(intervals - settle - 2 * hops, intervals - settle, 2)
@@ -243,9 +234,7 @@ def trained_to_cross(plan: Plan, *, hops: int, settle: int) -> Iterator[Made]:
         now, to_go = run_interval(learner, plan, number * k, now), intervals - number
         if to_go <= CLOSING:
             now = replace(now, weights=on_the_path(now, plan.final, 1 / to_go))
-        if to_go == 1:
-            now = replace(now, buffers=plan.final.buffers)
-        yield Made((number + 1) * k, now)
+        yield Made((number + 1) * k, now if to_go > 1 else replace(now, buffers=plan.final.buffers))
 
 
 def crossing_length(task: Task, least: int, most: int | None = None) -> int | None:

@@ -35,10 +35,8 @@ class Sample:
 
 
 def watched(seen: Evidence) -> list[int]:
-    """The intervals that are fast, and the one before each, which has claimed the momentum that it begins with.
-
-    Fast is an absolute speed: an adversary cannot hide an update among others that are larger still.
-    """
+    """The intervals that are fast, and the one before each, which has claimed the momentum that it begins with."""
+    # An absolute speed: among the 20 largest updates, an adversary could hide one behind others that are larger still.
     found = checks.speeds(seen.inspection.magnitudes, seen.calibration.task)
     fast = found.index[~(found <= FAST * seen.standards.speed)]
     return sorted({*fast, *(start - seen.proof.checkpoint_interval for start in fast if start)})

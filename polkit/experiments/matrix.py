@@ -111,10 +111,8 @@ def defence_matrix(
         seen = gather(folder, asked, calibration, standards, dispute, prover_decides=OPTIMISER, workers=workers)
         accepted[name] = {each: seen.verdict(checks).accepted for each, checks in VERIFIERS.items()}
         if not seen.inspection.reasons:
-            errors[name] = errors_against(seen)
-            for preset, sample in presets.SAMPLES.items():
-                found = acceptance(seen, sample)
-                errors[name] |= {f"{value} by {preset}": found[value] for value in ("predicted", "measured")}
+            found = acceptance(seen, presets.recommended_intervals)
+            errors[name] = errors_against(seen) | {key: found[key] for key in ("fabricated", "predicted", "measured")}
     return Matrix(pd.DataFrame(accepted).T.astype(bool), errors)
 
 
@@ -139,11 +137,8 @@ def acceptance(seen: Evidence, sample: presets.Sample, draws: int = 2000) -> dic
     measured: the share of so many draws that accept
     """
     rows, count, limits = seen.rows(everything_recorded), len(seen.every_interval()), seen.standards
-    passed = [
-        compared(rows, looked_up(table, rows)).groupby("start")["passed"].all()
-        for table in (limits.loose, limits.tight)
-    ]
-    fabricated, above_tight = (set(each.index[~each]) for each in passed)
+    failed = (rows[~compared(rows, looked_up(table, rows))["passed"]] for table in (limits.loose, limits.tight))
+    fabricated, above_tight = (set(each["start"]) for each in failed)
     certain, drawn, accepted = set(sample.certain(seen)), min(sample.drawn, count), 0
     for seed in range(draws):
         lots = set(random_starts(seen.proof, drawn, seed))
@@ -182,8 +177,8 @@ def honest_verdicts(
     """Every verifier's verdict on an honest proof: conditions, verifier, accepted, operations and seconds.
 
     Under the standards' own Conditions judge all verifiers; on `machines`, with the same limits, the checks of a
-    recorded replay over the intervals that `recommended` looks at, and the presets that draw; the rows of that one
-    have `errors_against`.
+    recorded replay over the intervals that `recommended` looks at, and the presets that draw; its rows have
+    `errors_against`.
 
     own_limits: names of further Conditions -> standards that were set under them, for those presets
     """
