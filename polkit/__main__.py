@@ -69,7 +69,7 @@ OPTIONS = {  # what each means, and how it is read
     "standards": ("what a preset needs, written by `calibrate`", TEXT),
     "calibration": ("δ, written by `calibrate`; an adversary who has seen it takes a share of it for γ", TEXT),
     "top_q": ("Q, how many updates of each epoch are replayed, or all (default: the regime's)", WHOLE_OR_ALL),
-    "defences": ("a preset beyond Algorithm 2: paper, recommended or all", TEXT),
+    "defences": ("a preset beyond Algorithm 2: paper, recommended, thorough or all", TEXT),
     "model": ("for a preset: the model in dispute, a proof's folder or a safetensors file", TEXT),
     "revealed_seed": ("for a preset: the seed that the manifest commits to", WHOLE),
     "json": ("print the verdict as JSON", FLAG),

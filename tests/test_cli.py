@@ -97,7 +97,7 @@ def test_a_preset_judges_in_place_of_algorithm_2(workplace, capsys):
     refused = {
         ("recommended", *known[:-2]): "polkit: --defences recommended needs --revealed-seed, too\n",
         ("recommended", *known, "--top-q", "2"): "--top-q is Algorithm 2's: --defences decides it by itself",
-        ("none", *known): "there is no preset 'none'; the presets are paper, recommended, all",
+        ("none", *known): "there is no preset 'none'; the presets are paper, recommended, thorough, all",
         ("paper", "--standards", f"{honest}/manifest.json", *known[2:]): "manifest.json does not hold standards",
     }
     for arguments, message in refused.items():

@@ -26,7 +26,8 @@ def test_every_spoof_has_the_length_that_suits_it():
     assert steps["staged"] == 190  # the first half walks two thirds of the path: 14 · 4/3 intervals
     assert steps["blindfold"] == 50
     assert steps["crossing"] >= 100 * task.steps_per_epoch + 20  # the rate drops after 100 epochs
-    assert steps["whole"] == task.steps
+    assert steps["whole"] == steps["hops"] == task.steps
+    assert lengths(task.replace(epochs=2), 14, ())["hops"] is None  # 22 steps before the rate drops
     assert lengths(task, 14, ())["staged"] == 0
     for attack, length, taken, settings in TABLE.values():
         known = inspect.signature(attack).parameters

@@ -1,5 +1,6 @@
 """Spoofs against defences: each cell is what its check says of a replay, and every verifier has a bill."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -7,9 +8,19 @@ import pandas as pd
 import pytest
 
 import polkit as pk
-from polkit.defences import PRESETS, Dispute, adaptive_threshold, set_standards
+from polkit.adversary import crossing_in_hops
+from polkit.defences import PRESETS, RECORDED, Dispute, adaptive_threshold, gather, set_standards
+from polkit.defences.presets import Sample, mostly_tight, state_chained
 from polkit.defences.standards import LOOSE
-from polkit.experiments.matrix import COLUMNS, PUBLISHED, defence_matrix, errors_against, honest_verdicts
+from polkit.experiments.matrix import (
+    COLUMNS,
+    PUBLISHED,
+    acceptance,
+    defence_matrix,
+    errors_against,
+    everything_recorded,
+    honest_verdicts,
+)
 from polkit.training import DISTANCES
 from polkit.verifier.replay import replay
 
@@ -75,9 +86,42 @@ def test_the_matrix_is_what_its_checks_say(small_task, small_proof, small_calibr
         assert table.loc[name, "adaptive threshold"] == (not found)
     alone = {"interpolation only": interpolated}
     strict = defence_matrix(small_proof, alone, small_calibration.scaled(1e-6), standards).accepted
-    beneath = strict.drop(columns=["recommended", "recommended, any T'"])  # which do not stand on the paper's check
+    beneath = strict.drop(
+        columns=["recommended", "recommended, any T'", "thorough"]
+    )  # which do not stand on the paper's check
     assert not beneath.to_numpy().any()  # no defence accepts what the verifier beneath it rejects
     assert strict["recommended"].tolist() == [True, False]
+
+
+def test_acceptance_is_that_of_a_verifier_who_draws_each_time_anew(small_task, small_proof, tmp_path):
+    task, final = small_task.replace(checkpoint_interval=1), small_proof.final_weights()
+    proof = pk.prove(task, 0, out=tmp_path / "proof", progress=False)
+    calibration = pk.calibrate(proof, replays=2, workers=1, out=tmp_path / "calibration.json", progress=False)
+    spoof = crossing_in_hops(final, task, hops=1, spoof_steps=16, seed=1, out=tmp_path / "s", progress=False)
+    standards = set_standards(proof, calibration)
+    seen = gather(spoof, [everything_recorded], calibration, standards, Dispute(final, revealed_seed=0))
+    claimed = seen.rows(everything_recorded).query("start == 6 and part == 'momentum' and distance == 'l2'")
+    # So that this one interval is fabricated, and what the eight behind the hop are touched up by is forgiven.
+    anything = {part: dict.fromkeys(table, 1e9) for part, table in standards.loose.items()}
+    loose = anything | {"momentum": anything["momentum"] | {"l2": claimed["error"].item() / 2}}
+    seen = replace(seen, standards=replace(standards, loose=loose, tight=anything))
+    sample = Sample(lambda seen: [0], 5)
+    checks = (state_chained.over(RECORDED, sample), mostly_tight.over(RECORDED, lambda seen: seen.random(5)))
+    plain = [
+        replace(seen, dispute=replace(seen.dispute, verifier_seed=seed)).verdict(checks).accepted for seed in range(60)
+    ]
+    found = acceptance(seen, sample, draws=60)
+    assert 0 < found["measured"] == np.mean(plain) < 1
+    assert found["fabricated"] == 1
+    assert found["predicted"] == pytest.approx(math.comb(15, 5) / math.comb(16, 5))
+    assert found["replayed"] == pytest.approx((5 + 11 / 16) / 16)  # the first interval, and five, often others
+    certain = Sample(lambda seen: [6], 5)  # where the momentum is claimed
+    assert [acceptance(seen, certain, draws=9)[name] for name in ("predicted", "measured")] == [0, 0]
+    # Of five drawn intervals one may be above the tight δ.
+    nothing = {part: dict.fromkeys(table, -1.0) for part, table in loose.items()}
+    for tight, measured in ((loose, 1), (nothing, 0)):
+        strict = replace(seen, standards=replace(standards, loose=anything, tight=tight))
+        assert acceptance(strict, sample, draws=9)["measured"] == measured
 
 
 def test_honest_verdicts_name_every_verifier_and_every_machine(small_proof, small_calibration, small_standards):

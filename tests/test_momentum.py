@@ -8,7 +8,7 @@ import torch
 from scipy.stats import hypergeom
 
 import polkit as pk
-from polkit.adversary import crossing_length, hidden_crossing, shortest_blindfold
+from polkit.adversary import crossing_in_hops, crossing_length, hidden_crossing, shortest_blindfold
 from polkit.defences import derived_start, detection_probability, random_starts, straightness
 from polkit.training.conditions import applied
 from polkit.training.data import derive_seed
@@ -153,6 +153,41 @@ def test_the_landing_must_not_be_alone_in_its_epoch(task_of_2, small_proof, tmp_
         hidden_crossing(small_proof.final_weights(), task_of_2, spoof_steps=14, out=tmp_path / "s", progress=False)
     with pytest.raises(ValueError, match="without momentum: there is none to borrow"):
         hidden_crossing(small_proof.final_weights(), task_of_2.replace(momentum=0.0), spoof_steps=16, progress=False)
+
+
+def test_a_crossing_in_hops_trains_hops_and_trains_again(small_task, small_proof, tmp_path):
+    """k = 1: two trained intervals, three hops, and the rate drops at step 8; the gap is closed over the eight left."""
+    task, final = small_task.replace(checkpoint_interval=1), small_proof.final_weights()
+    spoof = crossing_in_hops(final, task, hops=3, spoof_steps=16, seed=1, out=tmp_path / "s", progress=False)
+    found = replay(spoof, task, pk.Conditions(), parts=STATE)
+    errors = found.groupby("start")["error"].max()
+    assert set(errors[errors == 0].index) == {0, 1, 3, 5, 7}
+    l2 = found[found["distance"] == "l2"].pivot(index="start", columns="part", values="error")
+    assert (l2.loc[[2, 4, 6], "momentum"] > 0).all()
+    assert (l2.loc[8:, "momentum"] == 0).all()  # after the hops nothing but the weights is touched up
+    moved = found[(found["part"] == "weights") & (found["distance"] == "l2")].set_index("start")["moved"]
+    assert (moved[[2, 4, 6]] == 0).all()
+    assert spoof.trace()["step"].tolist() == [3, 5, 7]
+    assert spoof.trace()["moved"].tolist() == pytest.approx(moved[[3, 5, 7]].tolist())
+    left = [pk.distances(spoof.checkpoint(step).weights, final.weights)["l2"] for step in (2, 4, 6, 8, 16)]
+    assert left == sorted(left, reverse=True)
+    assert left[-1] == 0
+    assert pk.distances(spoof.checkpoint(16).buffers, final.buffers)["linf"] == 0
+    assert not derived_start(spoof, derive_seed(1, "adversary"))
+    assert spoof.counts() == {"update": 2 + 3 * 3 + 8}  # a push is tried three times
+
+
+def test_hops_need_room_before_the_rate_drops(small_task, small_proof, tmp_path):
+    task, final = small_task.replace(checkpoint_interval=1), small_proof.final_weights()
+    most = crossing_in_hops(final, task, spoof_steps=9, out=tmp_path / "s", progress=False)
+    assert most.trace()["step"].tolist() == [3, 5, 7]  # of fourteen
+    for changes, settings in (
+        ({}, {"spoof_steps": 8}),
+        ({}, {"hops": 0, "spoof_steps": 16}),
+        ({"checkpoint_interval": 4}, {"spoof_steps": 16}),
+    ):
+        with pytest.raises(ValueError, match=f"no room for a hop in T' = {settings['spoof_steps']}"):
+            crossing_in_hops(final, task.replace(**changes), out=tmp_path / "t", progress=False, **settings)
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,18 @@
 """Presets: what a verifier takes as it is, on honest proofs and on folders with one thing wrong each."""
 
 import json
+import math
 from dataclasses import replace
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from mutations import reseal
 
 import polkit as pk
 from polkit.defences import Commitment, Dispute, judge
+from polkit.defences.presets import FAST, MORE, thorough_intervals, watched
+from polkit.experiments.published import published
 from polkit.proof import ProofError
 
 
@@ -58,7 +63,9 @@ def test_recommended_finds_what_is_wrong_with_a_folder(small_proof, small_standa
 
 
 def test_a_folder_that_cannot_be_judged_is_refused_before_anything_is_replayed(copied, judged, tmp_path):
-    with pytest.raises(ValueError, match="there is no preset 'strict'; the presets are paper, recommended, all"):
+    with pytest.raises(
+        ValueError, match="there is no preset 'strict'; the presets are paper, recommended, thorough, all"
+    ):
         judged("strict", copied)
     nowhere = judged("paper", tmp_path / "nowhere")
     assert (nowhere.accepted, nowhere.usable, nowhere.cost.gradient_evaluations) == (False, False, 0)
@@ -83,5 +90,47 @@ def test_without_recorded_augmentation_only_the_paper_can_judge(copied, judged):
     (copied.folder / "augmentation.npy").unlink()
     reseal(copied.folder)
     assert judged("paper", copied).accepted
-    for preset in ("recommended", "all"):
+    for preset in ("recommended", "thorough", "all"):
         assert "recorded" in kinds(judged(preset, copied))
+
+
+def moving(magnitudes, speed, interval=10):
+    """Evidence of a folder of `digits` whose intervals move so far, for a verifier with this speed limit."""
+    starts = range(0, interval * len(magnitudes), interval)
+    found = pd.DataFrame({"start": starts, "end": [start + interval for start in starts], "magnitude": magnitudes})
+    return SimpleNamespace(
+        inspection=SimpleNamespace(magnitudes=found),
+        calibration=SimpleNamespace(task=pk.task("digits")),
+        standards=SimpleNamespace(speed=speed),
+        proof=SimpleNamespace(checkpoint_interval=interval),
+        random=lambda count: [20],
+    )
+
+
+def test_thorough_replays_what_is_fast_and_the_interval_before():
+    """At η = 0.05 an interval of ten steps that moves 1 has speed 2; a limit of 10 / FAST watches from speed 10 on."""
+    seen = moving([6, 0, 0, 0, 5.01, 4.99, 0, float("nan")], speed=10 / FAST)
+    assert watched(seen) == [0, 30, 40, 60, 70]
+    assert thorough_intervals(seen) == [0, 20, 30, 40, 60, 70]
+    assert watched(moving([1] * 8, speed=10 / FAST)) == []
+    late = pk.task("digits").milestones[0] * 22  # where the rate is a tenth, so is the way
+    slow = [0.0] * (late // 10) + [0.0, 0.51, 0.49]
+    assert watched(moving(slow, speed=10 / FAST)) == [late, late + 10]
+
+
+def test_hops_that_are_not_watched_are_so_many_that_one_is_drawn():
+    """On `digits`, and if each push runs out: below 1e-6, at less than half of an honest proof."""
+    trials, task = published("digits/crossing"), pk.task("digits")
+    known = trials[trials["hops"] > 0].sort_values("way").iloc[0]
+    carried, momentum = 0.0, 1.0
+    for _ in range(1000):  # how far a momentum of 1 moves the weights, and how far of that in its first interval
+        momentum *= task.momentum
+        carried += momentum
+    first = sum(task.momentum**step for step in range(1, 11)) / carried
+    farthest = FAST * known["limit"] * 10 * task.learning_rate / first  # with the first interval not watched
+    fewest = math.ceil(known["way"] / farthest)
+    assert math.comb(440 - fewest, MORE) / math.comb(440, MORE) < 1e-6
+    assert (trials.loc[trials["hops"] == 0, "replayed"] < 0.5).all()
+    thorough = trials[trials["preset"] == "thorough"].set_index("hops")
+    assert thorough.loc[0, ["predicted", "measured"]].tolist() == [1, 1]  # the honest proof
+    assert (thorough.drop(index=0)[["predicted", "measured"]] < 1e-6).all(axis=None)

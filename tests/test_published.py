@@ -81,6 +81,7 @@ def test_an_empty_text_is_a_text_and_a_missing_number_is_none():
 # Parameters of a small run, and the place whose committed tables must have the same columns.
 RUNS = {
     "cifar10": (SMALL | {"spoofs": [[3, 0], [3, 1]], "draws": 2}, "cifar10"),
+    "crossing": (SMALL | {"hops": [3], "draws": 50}, "digits"),
     "exact": (SMALLER | {"intervals": 4, "steered_epochs": 2, "timed_steps": 4}, "digits"),
     "forge_costs": (SMALL | {"precision": "float32", "spoof_steps": 20}, "folder-32x32"),
     "memorisation": (SMALL | {"intervals": 4, "beginnings": 1, "tries": 20}, "digits"),
@@ -117,6 +118,20 @@ def test_a_small_run_writes_the_tables_that_are_committed(made):
         assert list(found) == list(published(f"{place}/{table}")), table
         assert len(found), table
     CHECKS[name](tables)
+
+
+def check_crossing(tables):
+    trials = tables["crossing"]
+    assert trials[["hops", "preset"]].values.tolist() == [
+        [hops, preset] for hops in (0, 3) for preset in ("recommended", "thorough")
+    ]
+    honest, spoof = (trials[trials["hops"] == hops] for hops in (0, 3))
+    assert honest["other_checks"].all()
+    assert honest["fabricated"].tolist() == [0, 0]
+    assert honest["predicted"].tolist() == [1, 1]
+    assert (spoof["fabricated"] >= 3).all()
+    assert spoof["predicted"].tolist() == spoof["measured"].tolist() == [0, 0]  # both draw all of 20 intervals
+    assert (spoof["floating_point_operations"] > 1).all()
 
 
 def check_exact(tables):
@@ -183,6 +198,7 @@ def check_forge_costs(tables):
 
 CHECKS = {
     "cifar10": check_cifar10,
+    "crossing": check_crossing,
     "exact": check_exact,
     "forge_costs": check_forge_costs,
     "memorisation": check_memorisation,

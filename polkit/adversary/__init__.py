@@ -8,6 +8,7 @@ from polkit.adversary.interpolation import infinitesimal_update, interpolation_o
 from polkit.adversary.momentum import (
     blindfold_top_q,
     borrowed_momentum,
+    crossing_in_hops,
     crossing_length,
     hidden_crossing,
     shortest_blindfold,

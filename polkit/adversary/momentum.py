@@ -176,13 +176,14 @@ def real_intervals(plan: Plan, top_q: int) -> set[int]:
     return {start for starts in epochs.values() for start in starts[: 2 * top_q : 2]}
 
 
-def hidden_crossing(final: Checkpoint, task: Task, **common: Unpack[Common]) -> Proof:
-    """A spoof of which all intervals but two are real, and the two are nowhere large.
+CLOSING = 15  # intervals over which the last gap is closed, if so many follow the crossing
 
-    T' - 3k steps are trained from a fresh W_0. Then an interval that moves nothing claims to end with a momentum that
-    carries the weights to W_T; it was never computed. The next starts from there and is computed: the largest update of
-    all, and it reproduces. The last claims to end at W_T. Only a verifier who happens to draw one of the two can tell,
-    however small the δ. With redrawn augmentation the jump of `digits` errs by less than δ once the rate has dropped.
+
+def hidden_crossing(final: Checkpoint, task: Task, **common: Unpack[Common]) -> Proof:
+    """A spoof of which all intervals but two are real, and the two are nowhere large: one late hop, and a landing.
+
+    Only a verifier who happens to draw one of the two can tell, however small the δ. With redrawn augmentation the jump
+    of `digits` errs by less than δ once the rate has dropped.
 
     Raises ValueError if T' is shorter than four intervals, if its last two lie in two epochs, so that the landing would
     be the largest update of its own, or if the task has no momentum to borrow.
@@ -193,17 +194,47 @@ def hidden_crossing(final: Checkpoint, task: Task, **common: Unpack[Common]) -> 
             f"T' = {steps} steps are no crossing of k = {task.checkpoint_interval}: it takes 4 intervals or more, the "
             "last two of them in one epoch"
         )
-    return forge(plan, "hidden-crossing", trained_to_cross, {})
+    return forge(plan, "hidden-crossing", trained_to_cross, {"hops": 1, "settle": 1})
 
 
-def trained_to_cross(plan: Plan) -> Iterator[Made]:
-    learner, (*_, claim, jump, landing) = plan.learner(), plan.starts
-    own = yield from trained(learner, plan, claim)
-    left, reached = push(learner, plan, jump, own, plan.final.weights)
-    moved = distances(reached.weights, left.weights)["l2"]
-    yield Made(jump, left, trace=[{"step": jump, "moved": moved}])
-    yield Made(landing, reached)
-    yield Made(len(plan.batches), at_rest(plan.final.weights, plan.final.buffers))
+def crossing_in_hops(final: Checkpoint, task: Task, *, hops: int = 14, **common: Unpack[Common]) -> Proof:
+    """Hops below a speed limit, then real training from W_T on: costs more than a training, and claims another's model.
+
+    hops: at most; on `digits` 14 stay below twice the speed of an honest training
+
+    Raises ValueError if there is no room for a hop before the rate drops and an interval after it, or no momentum.
+    """
+    plan, k = plan_to_borrow(final, task, **common).fresh(), task.checkpoint_interval
+    drop = min(task.milestones, default=0) * task.steps_per_epoch // k
+    hops, settle = min(hops, (drop - 1) // 2), len(plan.starts) - drop
+    if hops < 1 or settle < 1:
+        room = f"T' = {len(plan.batches)} steps, {drop * k} of them before the rate drops"
+        raise ValueError(
+            f"there is no room for a hop in {room}: it takes 3 intervals of k = {k} before that, and 1 after"
+        )
+    return forge(plan, "crossing-in-hops", trained_to_cross, {"hops": hops, "settle": settle})
+
+
+def trained_to_cross(plan: Plan, *, hops: int, settle: int) -> Iterator[Made]:
+    """Honest training from a fresh W_0, then hops of two intervals each, then `settle` intervals of training again.
+
+    The first interval of a hop moves nothing and claims to end with a momentum; it was never computed. The next starts
+    from that momentum and is computed: a large update towards W_T, and it reproduces. The last intervals end a little
+    nearer to W_T than they were computed, and the very last one takes its buffers.
+    """
+    learner, k, intervals = plan.learner(), plan.task.checkpoint_interval, len(plan.starts)
+    crossing = range(intervals - settle - 2 * hops, intervals - settle, 2)
+    now = as_recorded(plan, (yield from trained(learner, plan, crossing.start * k)))
+    for hop, number in enumerate(crossing):
+        jump, aim = (number + 1) * k, on_the_path(now, plan.final, 1 / (hops - hop))
+        left, now = push(learner, plan, jump, now, aim)
+        yield Made(jump, left, trace=[{"step": jump, "moved": distances(now.weights, left.weights)["l2"]}])
+        yield Made(jump + k, now)
+    for number in range(intervals - settle, intervals):
+        now, to_go = run_interval(learner, plan, number * k, now), intervals - number
+        if to_go <= CLOSING:
+            now = replace(now, weights=on_the_path(now, plan.final, 1 / to_go))
+        yield Made((number + 1) * k, now if to_go > 1 else replace(now, buffers=plan.final.buffers))
 
 
 def crossing_length(task: Task, least: int, most: int | None = None) -> int | None:

@@ -1,5 +1,7 @@
 """Combinations of defences that a verifier can take as they are: lists of checks over what one replay has seen."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -15,13 +17,33 @@ from polkit.training import Cost, test_points, training_points
 from polkit.verifier import STATE, Calibration, Reason, Verdict
 
 LARGEST, RANDOM = 20, 60  # intervals: of the largest updates of all, and random ones
+FAST, MORE = 0.2, 160  # of the speed limit, from where on an interval is watched; random intervals beside those
 FORGIVEN = 0.2  # of the random intervals may be above the tight δ; of honest ones at most 0.1 were
 STRAIGHTEST = 0.5  # honest proofs of `digits` are 0.14 straight, 140 steps of a training 0.52, drawn paths 0.95
 TOP_1 = (REDRAWN, Evidence.largest_of_each_epoch)  # what Algorithm 2 replays at Q = 1
 
 
-def recommended_intervals(seen: Evidence) -> list[int]:
-    return sorted({*seen.largest(LARGEST), *seen.random(RANDOM)})
+@dataclass(frozen=True)
+class Sample:
+    """Which intervals a preset replays: some that the proof itself points at, and random ones."""
+
+    certain: Callable[[Evidence], list[int]]
+    drawn: int
+
+    def __call__(self, seen: Evidence) -> list[int]:
+        return sorted({*self.certain(seen), *seen.random(self.drawn)})
+
+
+def watched(seen: Evidence) -> list[int]:
+    """The intervals that are fast, and the one before each, which has claimed the momentum that it begins with."""
+    # An absolute speed: among the 20 largest updates, an adversary could hide one behind others that are larger still.
+    found = checks.speeds(seen.inspection.magnitudes, seen.calibration.task)
+    fast = found.index[~(found <= FAST * seen.standards.speed)]
+    return sorted({*fast, *(start - seen.proof.checkpoint_interval for start in fast if start)})
+
+
+recommended_intervals = Sample(lambda seen: seen.largest(LARGEST), RANDOM)
+thorough_intervals = Sample(watched, MORE)
 
 
 def _whole_training(seen: Evidence, _) -> list[Reason]:
@@ -99,10 +121,17 @@ PAPER = (stages,)
 DATA = data_committed.over(RECORDED, recommended_intervals)
 RECOMMENDED_ANY_LENGTH = (disputed_model, revealed_seed, speed, DATA, state_chained, mostly_tight)
 RECOMMENDED = (whole_training, *RECOMMENDED_ANY_LENGTH)
+# The same questions, about so many intervals that neither a few large hops nor many small ones go unseen.
+THOROUGH = (
+    *(whole_training, disputed_model, revealed_seed, speed),
+    *(each.over(RECORDED, thorough_intervals) for each in (DATA, state_chained)),
+    mostly_tight.over(RECORDED, lambda seen: seen.random(MORE)),
+)
 # Each check that an honest proof passes, and so not the adaptive threshold on redrawn augmentation.
 CHEAP = (initial_values, path_not_straight, trend, nothing_perturbed)
 EVERYTHING = (*PAPER, *RECOMMENDED, *CHEAP, as_published, rest_of_the_state, stretched_intervals, adaptive, relative)
-PRESETS = {"paper": PAPER, "recommended": RECOMMENDED, "all": EVERYTHING}
+SAMPLES = {"recommended": recommended_intervals, "thorough": thorough_intervals}
+PRESETS = {"paper": PAPER, "recommended": RECOMMENDED, "thorough": THOROUGH, "all": EVERYTHING}
 
 
 def judge(

@@ -34,6 +34,7 @@ TABLE = {  # name -> attack, which of `lengths`, what `every_spoof` is given tha
     "infinitesimal update, by stages": (adversary.infinitesimal_update, "staged", ("workers", "pace"), {}),
     "hidden crossing": (adversary.hidden_crossing, "crossing", (), {}),
     "hidden crossing, full length": (adversary.hidden_crossing, "whole", (), {}),
+    "crossing in hops": (adversary.crossing_in_hops, "hops", (), {}),
 }
 SPOOFS = tuple(TABLE)
 
@@ -71,6 +72,7 @@ def every_spoof(
 def lengths(task: Task, intervals: int, pace: Sequence[tuple[float, float]]) -> dict[str, int | None]:
     """T' of each kind of spoof in the table; none or 0 where there is no room for it."""
     k, crossing = task.checkpoint_interval, adversary.crossing_length
+    rate_drops = min(task.milestones, default=0) * task.steps_per_epoch
     fastest = max(((right[1] - left[1]) / (right[0] - left[0]) for left, right in pairwise(pace)), default=0)
     return {
         "short": 4 * k,
@@ -79,8 +81,9 @@ def lengths(task: Task, intervals: int, pace: Sequence[tuple[float, float]]) -> 
         "staged": math.ceil(intervals * fastest) * k,  # so that no interval is longer than those of the even path
         "blindfold": adversary.shortest_blindfold(task),
         # A jump is real enough once the learning rate has fallen.
-        "crossing": crossing(task, min(task.milestones, default=0) * task.steps_per_epoch + 2 * k),
+        "crossing": crossing(task, rate_drops + 2 * k),
         "whole": crossing(task, task.steps) or crossing(task, task.steps - 3 * k),  # a verifier may ask for T' = T
+        "hops": task.steps // k * k if 3 * k <= rate_drops else None,
     }
 
 

@@ -1,5 +1,6 @@
 """Spoofs against defences: each defence by itself on top of the paper's verifier, each cell from a replay."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -8,7 +9,7 @@ import pandas as pd
 
 from polkit.adversary import RETRAINING
 from polkit.defences import RECORDED, REDRAWN, Check, Dispute, Evidence, Standards, gather, presets
-from polkit.defences.checks import within_limits
+from polkit.defences.checks import detection_probability, random_starts, within_limits
 from polkit.defences.memorisation import losses_taken, memorised
 from polkit.experiments.gallery import SPOOFS
 from polkit.proof import Proof
@@ -49,6 +50,7 @@ augmentation_recorded = Check(
     RECORDED,
     presets.recommended_intervals,
 )
+everything_recorded = presets.state_chained.over(RECORDED, Evidence.every_interval)
 ON_THE_RECORD = (augmentation_recorded, presets.relative, presets.adaptive, presets.state_chained)
 ADDED = (  # to the paper's check, in the order in which the book speaks of them
     own_optimiser,
@@ -81,7 +83,7 @@ VERIFIERS |= {name: (own_optimiser, *checks) for name, checks in ALONE.items()}
 @dataclass(frozen=True)
 class Matrix:
     accepted: pd.DataFrame  # a row per folder, the honest proof first, a column per verifier, True or False
-    errors: dict[str, dict[str, float]]  # folder -> `errors_against`, of those that are not refused without a replay
+    errors: dict[str, dict[str, float]]  # folder -> `errors_against` and `acceptance`, of those that were replayed
 
 
 def defence_matrix(
@@ -102,12 +104,15 @@ def defence_matrix(
     """
     model, verifier_seed, accepted, errors = proof.final_weights(), derive_seed(seed, "lots"), {}, {}
     folders, asked = {HONEST: proof, **spoofs}, [each for checks in VERIFIERS.values() for each in checks]
+    asked.append(everything_recorded)
     for name, folder in folders.items():
         revealed = seed if name in (HONEST, RETRAINING) else derive_seed(adversary_seed, "adversary")
         dispute = Dispute(model, revealed, verifier_seed)
         seen = gather(folder, asked, calibration, standards, dispute, prover_decides=OPTIMISER, workers=workers)
         accepted[name] = {each: seen.verdict(checks).accepted for each, checks in VERIFIERS.items()}
-        errors |= {} if seen.inspection.reasons else {name: errors_against(seen)}
+        if not seen.inspection.reasons:
+            found = acceptance(seen, presets.recommended_intervals)
+            errors[name] = errors_against(seen) | {key: found[key] for key in ("fabricated", "predicted", "measured")}
     return Matrix(pd.DataFrame(accepted).T.astype(bool), errors)
 
 
@@ -121,6 +126,27 @@ def errors_against(seen: Evidence) -> dict[str, float]:
     loose = _largest_ratios(seen.rows(presets.state_chained), seen.standards.loose)
     tight = _largest_ratios(seen.rows(presets.mostly_tight), seen.standards.tight)
     return {"loose": float(loose.max()), "tight": float(tight.median()), "above_tight": float((~(tight <= 1)).mean())}
+
+
+def acceptance(seen: Evidence, sample: presets.Sample, draws: int = 2000) -> dict[str, float]:
+    """How often the loose and the tight δ accept a folder by a sample of its intervals: all were replayed just once.
+
+    replayed: the mean share of the intervals that a verifier replays
+    fabricated: f, how many of all N are above the loose δ
+    predicted: C(N - f, n) / C(N, n), where n are drawn; 0 if one of the f is certain to be replayed
+    measured: the share of so many draws that accept
+    """
+    rows, count, limits = seen.rows(everything_recorded), len(seen.every_interval()), seen.standards
+    failed = (rows[~compared(rows, looked_up(table, rows))["passed"]] for table in (limits.loose, limits.tight))
+    fabricated, above_tight = (set(each["start"]) for each in failed)
+    certain, drawn, accepted = set(sample.certain(seen)), min(sample.drawn, count), 0
+    for seed in range(draws):
+        lots = set(random_starts(seen.proof, drawn, seed))
+        within = len(lots & above_tight) <= math.floor(presets.FORGIVEN * drawn)
+        accepted += within and not fabricated & (lots | certain)
+    escape = 0.0 if fabricated & certain else 1 - detection_probability(count, len(fabricated), drawn)
+    replayed = (drawn + len(certain) * (1 - drawn / count)) / count
+    return {"replayed": replayed, "fabricated": len(fabricated), "predicted": escape, "measured": accepted / draws}
 
 
 def _largest_ratios(rows: pd.DataFrame, limits: Table) -> pd.Series:
@@ -151,11 +177,12 @@ def honest_verdicts(
     """Every verifier's verdict on an honest proof: conditions, verifier, accepted, operations and seconds.
 
     Under the standards' own Conditions judge all verifiers; on `machines`, with the same limits, the checks of a
-    recorded replay over the intervals that `recommended` looks at, and that preset, whose rows have `errors_against`.
+    recorded replay over the intervals that `recommended` looks at, and the presets that draw; its rows have
+    `errors_against`.
 
-    own_limits: names of further Conditions -> standards that were set under them, for that preset
+    own_limits: names of further Conditions -> standards that were set under them, for those presets
     """
-    preset = {RECOMMENDED: presets.RECOMMENDED}
+    preset = {name: presets.PRESETS[name] for name in presets.SAMPLES}
     others = {each.name: (each,) for each in ON_THE_RECORD} | preset
     trials = [("other kernels", standards, VERIFIERS | preset)]
     trials += [(name, replace(standards, conditions=under), others) for name, under in machines(standards).items()]

@@ -95,7 +95,7 @@ def wrong_push(answer: Callable, name: str, task: Task, start: int) -> str:
     return f"{name}: the weights go {share:.3g} of the way in k = {task.checkpoint_interval} steps."
 
 
-@exercise("9.4", 2, "Two defences stop these spoofs, one does not. No spoof here was written against that pair.")
+@exercise("9.4", 2, "Two defences stop the spoofs of this matrix, one does not. A later one may pass the pair.")
 def fewest_defences(answer: object, *, trainings: pd.DataFrame) -> str:
     chosen = [answer] if isinstance(answer, str) else answer
     if not isinstance(chosen, Iterable) or not all(isinstance(each, str) for each in chosen):
@@ -113,10 +113,10 @@ def fewest_defences(answer: object, *, trainings: pd.DataFrame) -> str:
         return f"{spoof} passes all of them in {len(passing.loc[spoof])} of the trainings."
     fewer = combinations(sound, len(set(chosen)) - 1)
     enough = any(not forged[list(few)].all(axis=1).any() for few in fewer)
-    return "They stop every spoof, but fewer of them do." if enough else ""
+    return "They stop the spoofs of the matrix, but fewer of them do." if enough else ""
 
 
-@exercise("9.5", 3, "Straight paths and pushed weights show without a replay. Nobody tried to keep to both limits.")
+@exercise("9.5", 3, "Straight paths and pushed weights show without a replay. A crossing in hops keeps to both limits.")
 def from_checkpoints_alone(answer: object, *, proof: Proof, final: Checkpoint, spoofs: Mapping[str, Proof]) -> str:
     task, k = proof.task, proof.checkpoint_interval
     short = task.replace(epochs=math.ceil(20 * k / task.steps_per_epoch))
