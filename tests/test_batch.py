@@ -99,7 +99,7 @@ def cluster(everything, monkeypatch):
     stand_ins, address, workers = everything
     stand_ins.forget()
     monkeypatch.setattr(batches, "find_notebooks", lambda: stand_ins.folder)
-    return stand_ins, {"scheduler": address}, workers
+    return stand_ins, {"scheduler": address, "common": {"regime": "strict"}}, workers
 
 
 def wait_for(found, seconds=60):
@@ -161,7 +161,7 @@ def test_without_its_proof_a_spoof_is_not_tried(cluster, tmp_path, capsys):
     stand_ins.told(proof_fails=0)
     assert reproduce(["table-2"], repeats=2, out=tmp_path, **where) == 2
     assert stand_ins.started() == ["attack_2-140-1", "honest-0-0", "honest-0-1"]
-    told = r"spoof\.ipynb: digits-honest-seed0-\w+, which it needs, failed: RuntimeError: this one fails"
+    told = r"spoof\.ipynb: digits-strict-honest-seed0-\w+, which it needs, failed: RuntimeError: this one fails"
     assert re.search(told, capsys.readouterr().out)
     assert sorted(record.status for record in read_records(tmp_path).values()) == ["failed"] * 2 + ["finished"] * 2
 
@@ -171,9 +171,12 @@ def test_whatever_waits_for_a_failed_run_fails_however_long_the_chain(cluster, t
     stand_ins.told(proof_fails=0)
     assert reproduce(["table-2", "presets"], repeats=3, out=tmp_path, **where) == 5
     assert stand_ins.started() == ["attack_2-140-1", "attack_2-140-2", "honest-0-0", "honest-0-1", "honest-0-2"]
-    first, *others = [run.name for run in planned_runs(["presets"], "digits", 3, common={"workers": 1})]
+    common = where["common"] | {"workers": 1}
+    first, *others = [run.name for run in planned_runs(["presets"], "digits", 3, common=common)]
     for name in others:
-        assert read_record(tmp_path, name).error.startswith(f"{first}, which it needs, failed: digits-honest-seed0")
+        assert read_record(tmp_path, name).error.startswith(
+            f"{first}, which it needs, failed: digits-strict-honest-seed0"
+        )
     assert "[9/9]" in capsys.readouterr().out
 
 
@@ -197,7 +200,7 @@ def test_when_the_time_is_over_runs_are_stopped_and_left_to_the_next_batch(clust
 def test_a_run_after_another_waits_for_it_and_not_for_its_success(cluster, tmp_path):
     stand_ins, where, _ = cluster
     stand_ins.told(proof_fails=0, pause=1)
-    assert reproduce(["paper-scale"], repeats=1, out=tmp_path, lengths=[10], **where) == 13
+    assert reproduce(["paper-scale"], repeats=1, out=tmp_path, lengths=[10], **where | {"common": None}) == 13
     assert stand_ins.started() == ["honest-0-0", "honest-0-0"]  # the two proofs
     first, second = sorted(int(mark.stem.rsplit("-", 1)[1]) for mark in stand_ins.folder.glob("*.mark"))
     assert second - first > 1e9  # nanoseconds: two workers were free

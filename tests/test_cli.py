@@ -167,9 +167,10 @@ def test_a_dry_run_lists_the_runs_and_makes_none(tmp_path, capsys):
     arguments = ["reproduce", "figure-10", "--repeats", "2", "--out", str(tmp_path), "--dry-run"]
     assert main([*arguments, "--spoof-steps", "140", "300", "--threads", "2"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == f"14 runs, 0 of them finished before; records in {tmp_path}"
+    assert said[0] == f"36 runs, 0 of them finished before; records in {tmp_path}"
     for steps in (140, 300):
-        assert sum(line.startswith(f"  to do     digits-attack_3-T{steps}-seed") for line in said) == 6
+        for regime in ("paper", "strict"):
+            assert sum(line.startswith(f"  to do     digits-{regime}-attack_3-T{steps}-seed") for line in said) == 8
     assert list(tmp_path.iterdir()) == []
 
 

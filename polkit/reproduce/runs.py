@@ -107,7 +107,8 @@ class Run:
         digest = hashlib.sha256(json.dumps([self.experiment, dict(self.parameters)], sort_keys=True).encode())
         known = self.parameters
         length = [f"T{known['spoof_steps']}"] if "spoof_steps" in known else []
-        told = [shown_task(str(known["task"])), known.get("attack", self.experiment), *length, f"seed{known['seed']}"]
+        told = [shown_task(str(known["task"])), known.get("regime", "strict"), known.get("attack", self.experiment)]
+        told += [*length, f"seed{known['seed']}"]
         return re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(map(str, told))) + "-" + digest.hexdigest()[:8]
 
 
