@@ -89,7 +89,10 @@ STRICT_ONLY = ("momentum", "matrix", "presets")  # η is the verifier's there, w
 SIZES = ("epochs", "checkpoint_interval", "train_size")
 # Regime -> precision of a proof on a GPU. There a bf16 replay of bf16 steps on unaugmented images would err by nothing.
 ON_GPU = {"paper": "float32", "strict": "bf16"}
-OWN_RATE = 10  # where the prover decides it, spoofs claim a tenth of the rate, as in the public code of Zhang et al.
+# In the regime paper a spoof claims a learning rate of its own: a fourteenth of the prover's on the laptop's tasks, a
+# tenth at the paper's scale, as in the public code of Zhang et al. Its attacks treat the intervals that need it.
+OWN_RATE, PAPERS_RATE = 14, 10
+OWN = {"leave_within": 0.8, "weigh_linf": True}
 
 
 @dataclass(frozen=True)
@@ -164,13 +167,14 @@ def _runs_of(result: str, prover: Mapping[str, object], lengths: Sequence[int]) 
     own = {"spoof_learning_rate": chosen.learning_rate / OWN_RATE} if prover["regime"] == "paper" else {}
     tried = shown.lengths(chosen) if shown.lengths is whole_length else lengths or shown.lengths(chosen)
     for steps, attack, variant in product(tried, shown.attacks, shown.variants):
-        yield Run("spoof", {**prover, "attack": attack, "spoof_steps": steps, **own, **variant}, needs=honest.name)
+        how = own | (OWN if own and attack in ("attack_2", "attack_3") and "stopping_test" not in variant else {})
+        yield Run("spoof", {**prover, "attack": attack, "spoof_steps": steps, **how, **variant}, needs=honest.name)
 
 
 def _both_regimes(chosen: Task, prover: Mapping[str, object], lengths: Sequence[int]) -> Iterator[Run]:
     """Proof and δ in both regimes, or the prover's; then cheap spoofs, verdicts on the proofs, and the other spoofs."""
     # A strict verifier decides the learning rate, and would refuse a spoof that claims a tenth of it.
-    rates = {"paper": ({"spoof_learning_rate": chosen.learning_rate / OWN_RATE}, {}), "strict": ({},)}
+    rates = {"paper": ({"spoof_learning_rate": chosen.learning_rate / PAPERS_RATE}, {}), "strict": ({},)}
     prepared, judged = None, []
     for regime in ON_GPU if "regime" not in prover else (prover["regime"],):
         own = {"precision": ON_GPU[regime], **prover, "regime": regime}
