@@ -41,3 +41,12 @@ def test_the_changes_of_a_spoofs_images_are_those_of_its_folder(small_proof, sma
 def test_a_spoof_without_images_of_its_own_has_no_changes(small_proof, small_task, tmp_path):
     settings = {"spoof_steps": 8, "seed": 3, "out": tmp_path / "spoof", "progress": False}
     assert image_changes(pk.interpolation_only(small_proof.final_weights(), small_task, **settings), 3) == {}
+
+
+@pytest.mark.parametrize("attack", [pk.attack_2, pk.attack_3])
+def test_fresh_batches_are_compared_with_what_they_were(attack, small_proof, small_task, small_calibration, tmp_path):
+    settings = {"spoof_steps": 8, "seed": 3, "iterations": 0, "retries": 3, "movement_limit": 1e-3}
+    final, known = small_proof.final_weights(), {"calibration": small_calibration, "progress": False}
+    spoof = attack(final, small_task, **settings, **known, out=tmp_path / "spoof")
+    assert spoof.trace()["attempt"].max() > 0  # no batch fits, and the best was not the first
+    assert image_changes(spoof, 3) == {"grey_levels.mean": 0.0, "grey_levels.largest": 0.0, "psnr.mean": None}

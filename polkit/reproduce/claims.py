@@ -64,11 +64,11 @@ def judged(spoofs: pd.DataFrame, query: str, rule: Callable[[pd.DataFrame], Row 
 
 def falls(quantity: str, spoofs: pd.DataFrame) -> Row | None:
     treated = spoofs.reindex(columns=[f"{quantity}.before", f"{quantity}.after"]).dropna()
-    if treated.empty:  # no batch needed treatment
+    if treated.empty:
         return None
     before, after = (treated[name].astype(float) for name in treated)
     here = f"{before.mean():.3g} to {after.mean():.3g}"
-    return here, (after < before).all(), "the mean over the treated batches falls in every run of Attack II"
+    return here, (after <= before / 10).all(), "the mean over all batches of the path falls tenfold in every run"
 
 
 def attack_1_fails(spoofs: pd.DataFrame) -> Row:
@@ -216,8 +216,8 @@ BOTH = "attack in ['attack_2', 'attack_3']"
 FULL = f"stopping_test == False and adversary_half == '' and {SAME_MACHINE}"  # all N iterations for every batch
 BESIDES = "the strict verifier compares the buffers too, replays every interval and decides η; cost is seconds"
 RULES: dict[str, tuple[str, Callable[[pd.DataFrame], Row | None], str]] = {
-    "loss-falls": (SECOND, partial(falls, "loss"), ""),
-    "gradient-falls": (SECOND, partial(falls, "gradient_squared"), ""),
+    "loss-falls": (f"attack == 'attack_2' and {FULL}", partial(falls, "loss"), ""),
+    "gradient-falls": (f"attack == 'attack_2' and {FULL}", partial(falls, "gradient_squared"), ""),
     "attack-1-fails": (FIRST, attack_1_fails, ""),
     "attack-1-time": (FIRST, attack_1_time, ""),
     "attack-2-errors": (SECOND, partial(errors_below, ("l1", "l2", "cos"), "every"), "η is the prover's there"),

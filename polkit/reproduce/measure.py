@@ -7,7 +7,7 @@ from itertools import product
 
 import pandas as pd
 
-from polkit.adversary import original_batches
+from polkit.adversary import original_batch, original_batches
 from polkit.experiments.matrix import Matrix
 from polkit.experiments.places import image_change
 from polkit.proof import Proof
@@ -129,12 +129,18 @@ def image_changes(spoof: Proof, seed: int) -> Values:
 
     `psnr.mean`, in dB, is over the batches and their images that were changed; None if none was.
     """
-    points = spoof.points()
+    points, original = spoof.points(), training_points(spoof.task)
     if points is None:
         return {}
-    original, planned = training_points(spoof.task), original_batches(spoof.task, spoof.steps, seed)
-    pairs = zip(spoof.batches(), planned, strict=True)
-    found = pd.DataFrame([image_change(original.take(old).images, points.take(new).images) for new, old in pairs])
+    trace, interval, rows = spoof.trace(), spoof.checkpoint_interval, []
+    attempts = dict(zip(trace["step"], trace["attempt"].fillna(0), strict=True)) if "attempt" in trace else {}
+    for step, (new, planned) in enumerate(
+        zip(spoof.batches(), original_batches(spoof.task, spoof.steps, seed), strict=True)
+    ):
+        attempt = attempts.get(step, attempts.get(step - step % interval, 0))  # a row per batch, or per interval
+        old = original_batch(spoof.task, step, seed, int(attempt)) if attempt else original.take(planned)
+        rows.append(image_change(old.images, points.take(new).images))
+    found = pd.DataFrame(rows)
     values = {"grey_levels.mean": found["grey_levels_mean"].mean(), "psnr.mean": found["psnr"].mean()}
     values["grey_levels.largest"] = found["grey_levels_largest"].max()
     return {name: finite(value) for name, value in values.items()}
