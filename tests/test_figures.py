@@ -625,6 +625,18 @@ def test_the_places_show_the_gradient_at_one_noise_weight_and_the_drop_at_all_of
     )
 
 
+def test_where_the_examples_decide_each_attack_has_its_range_and_its_count():
+    ratios = {("Attack II", 100): [0.5, 0.9], ("Attack II", 200): [0.4, 0.6], ("interpolation only", 100): [1.5, 2.5]}
+    rows = [(attack, steps, ratio, ratio <= 1) for (attack, steps), found in ratios.items() for ratio in found]
+    figure = figures.examples_figure(pd.DataFrame(rows, columns=["attack", "spoof_steps", "ratio", "accepted"]))
+    drawn = {trace.name: trace for trace in figure.plot.data}
+    assert list(drawn["Attack II"].x) == [100, 200]
+    assert list(drawn["Attack II"].y) == [0.7, 0.5]
+    assert list(drawn["Attack II"].error_y.array) == pytest.approx([0.2, 0.1])
+    assert list(drawn["interpolation only"].error_y.arrayminus) == [0.5]
+    assert figure.summary == "Attack II was accepted in 4 of 4 spoofs; interpolation only was accepted in 0 of 2 spoofs."
+
+
 def test_the_cost_is_a_share_of_the_proofs_in_four_meters():
     figure = MADE["cost"]()
     for bar, shares in zip(figure.plot.data, ([0.5, 0.3, 0.4, 1.1], [0.05, 0.25, 0.2, 0.5]), strict=True):

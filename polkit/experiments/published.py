@@ -9,6 +9,7 @@ COMMANDS = {
     "make bench": "bench",
     "make cifar10": "cifar10/draws cifar10/first_interval cifar10/intervals cifar10/spoofs",
     "make crossing": "digits/crossing",
+    "make examples": "digits/runs_paper digits/averages_paper",
     "make exact": "digits/exact_costs digits/exact_freedom digits/exact_machines digits/exact_spoofs "
     "digits/exact_thresholds",
     "make forge_costs": "folder-32x32/forge_costs",
