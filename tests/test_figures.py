@@ -634,7 +634,9 @@ def test_where_the_examples_decide_each_attack_has_its_range_and_its_count():
     assert list(drawn["Attack II"].y) == [0.7, 0.5]
     assert list(drawn["Attack II"].error_y.array) == pytest.approx([0.2, 0.1])
     assert list(drawn["interpolation only"].error_y.arrayminus) == [0.5]
-    assert figure.summary == "Attack II was accepted in 4 of 4 spoofs; interpolation only was accepted in 0 of 2 spoofs."
+    assert (
+        figure.summary == "Attack II was accepted in 4 of 4 spoofs; interpolation only was accepted in 0 of 2 spoofs."
+    )
 
 
 def test_the_cost_is_a_share_of_the_proofs_in_four_meters():

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from polkit.book.figures.results import NAMES, chosen, drawn_figures
+from polkit.book.figures.results import drawn_figures
 from polkit.defences import PRESETS
 from polkit.experiments.published import published
 from polkit.proof import write_text_whole
 from polkit.reproduce.claims import filled_tables, judged_claims
 from polkit.reproduce.records import COMMON, SUFFIXES, Record, averaged, read_records, tidy_runs
-from polkit.training import DISTANCES
 
 
 def summarise(out: Path, publish: Path | None = None) -> None:
@@ -138,40 +137,3 @@ def presets_tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
     means = {name: (name, "mean") for name in ("operations", "seconds")}
     counts = groups.agg(proofs=("seed", "count"), rejected=("rejected", "sum"), **means)
     return {"presets": table[table["verifier"].isin(list(PRESETS))], "verifiers": counts.reset_index()}
-
-
-ANY_LENGTH = ("attack_1", "borrowed_momentum")
-HEAD = ["folder", "T'", "accepted", "l1", "l2", "l∞", "cos", "operations", "seconds", "bytes"]
-SHOWN_METERS = ("floating_point_operations", "wall_seconds", "stored_bytes")
-
-
-def results_table(averages: pd.DataFrame, task: str, lengths: Sequence[int]) -> str:
-    """Markdown: the honest proof and each attack at these T': verdicts, errors and costs, mean ± deviation."""
-    honest = {"task": task, "experiment": "honest"}
-    thresholds = [_spread(averages, f"threshold.weights.{name}", 4, honest) for name in DISTANCES]
-    errors = [_spread(averages, f"weights.most.{name}", 4, honest) for name in DISTANCES]
-    rows = [HEAD, ["δ", "", "", *thresholds, "", "", ""]]
-    rows.append(["honest proof", "T", _accepted(averages, "accepted.most", honest), *errors, "1", "1", "1"])
-    made = averages[(averages["task"] == task) & (averages["experiment"] == "spoof")]
-    for attack, name in NAMES.items():
-        for steps in sorted(set(made.loc[made["attack"] == attack, "spoof_steps"])):
-            if attack in ANY_LENGTH or steps in lengths:
-                spoof = {"task": task, "experiment": "spoof", "attack": attack, "spoof_steps": steps}
-                errors = [_spread(averages, f"weights.all.{distance}", 4, spoof) for distance in DISTANCES]
-                costs = [_spread(averages, f"share.{meter}", 3, spoof) for meter in SHOWN_METERS]
-                rows.append([name, f"{steps:,}", _accepted(averages, "accepted.all", spoof), *errors, *costs])
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(HEAD), *lines[1:]])
-
-
-def _spread(averages: pd.DataFrame, value: str, digits: int, setting: Mapping[str, object]) -> str:
-    rows = chosen(averages, value, **setting)
-    if rows.empty:
-        return ""
-    mean, deviation = rows["mean"].iloc[0], rows["deviation"].iloc[0]
-    return f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if pd.notna(deviation) else "")
-
-
-def _accepted(averages: pd.DataFrame, value: str, setting: Mapping[str, object]) -> str:
-    row = chosen(averages, value, **setting).iloc[0]
-    return f"{round(row['mean'] * row['repeats'])} of {row['repeats']}"
