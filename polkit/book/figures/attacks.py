@@ -105,6 +105,7 @@ def cost_figure(costs: Mapping[str, Cost], proof: Cost) -> Figure:
     for (name, cost), colour, pattern in zip(costs.items(), COLOURS, ("", "/", "x", ".", "-", "+"), strict=False):
         shares = cost.relative_to(proof)
         look = {"marker_color": colour, "marker_pattern_shape": pattern, "texttemplate": "%{y:.3g}"}
+        look |= {"textposition": "outside", "cliponaxis": False}  # on hatching no number can be read
         plot.add_bar(x=list(METERS.values()), y=[shares[meter] for meter in METERS], name=name, **look)
         told = [f"{spoken(shares[meter])} of the {meter.replace('_', ' ')}" for meter in asdict(cost)]
         said.append(f"{name} {', '.join(told)}")
