@@ -39,7 +39,7 @@ class Learner:
 
     def __init__(self, task: Task, conditions: Conditions):
         self.task, self.conditions = task, conditions
-        # channels_last and foreach are faster than the default layout, tensor by tensor, and give the same bits.
+        # Faster than the default layout, in which sums are rounded in another order: every party must use the same.
         model = build_model(task).to(conditions.device, conditions.dtype, memory_format=torch.channels_last)
         settings = {"lr": task.learning_rate, "momentum": task.momentum, "weight_decay": task.weight_decay}
         self.model, self.optimiser = model, torch.optim.SGD(model.parameters(), **settings, foreach=True)
