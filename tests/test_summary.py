@@ -9,6 +9,7 @@ import pytest
 
 from polkit.adversary.retraining import RETRAINING
 from polkit.book.figures import matrix_figure
+from polkit.defences import PRESETS
 from polkit.experiments.gallery import SPOOFS
 from polkit.experiments.matrix import (
     COLUMNS,
@@ -152,7 +153,7 @@ def test_honest_proofs_before_every_verifier_are_counted_by_machine(tmp_path):
     assert not (tmp_path / "published" / "runs.csv").exists()
     assert json.loads((tmp_path / "published" / "made_on_presets.json").read_text())["runs"] == 2
     presets = published(tmp_path / "published" / "presets")
-    assert len(presets) == 2 * (3 + 1)
+    assert len(presets) == 2 * (len(PRESETS) + 1)  # each on other kernels, and one in bf16
     assert presets["loose"].dropna().tolist() == [0.1, 0.3]
     costs = costs_of_verifiers(published(tmp_path / "published" / "verifiers"))
     assert costs.index.tolist() == list(VERIFIERS)
