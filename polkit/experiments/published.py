@@ -25,8 +25,9 @@ COMMANDS = {
     "make stages": "digits/stages",
     "polkit reproduce presets --repeats 20 --publish data/results/digits": "digits/presets digits/verifiers",
     "polkit reproduce figure-2 figure-5 momentum --task folder:colour --epochs 50 --checkpoint-interval 20 "
-    "--train-size 2560 --precision bf16 --repeats 1 --publish data/results/folder-32x32": "folder-32x32/runs "
-    "folder-32x32/averages folder-32x32/claims",
+    "--train-size 2560 --regime strict --precision bf16 --repeats 1 --publish data/results/folder-32x32": (
+        "folder-32x32/runs folder-32x32/averages folder-32x32/claims"
+    ),
     "python -m tests.benchmarks steps": "gpu/steps",
     "papermill notebooks/experiments/spoof.ipynb build/spoof.ipynb -p task cifar10 -p epochs 40 -p device cuda "
     "-p precision bf16 -p attack ATTACK -p spoof_steps STEPS": "gpu/runs",
