@@ -207,6 +207,7 @@ def test_the_stored_outcomes_are_those_the_issue_of_the_book_asks_for():
     assert rows["verdict"].drop("interpolation only").to_dict() == {
         "honest proof": "accepted",
         "Attack I": "rejected",
+        "Attack I, fresh W_0": "rejected",
         "Attack II": "accepted",
         "Attack III": "accepted",
         "infinitesimal update": "rejected",
