@@ -103,24 +103,24 @@ WRONG = {
         ("pk.distances", "raised TypeError"),
         ("0.9", "a function"),
     ],
-    "3.1": [
+    "4.1": [
         ("int((~halved['passed'].astype(bool)).sum())", "count each interval once"),
         ("0", "too small"),
-        ("halved['start'].nunique() - answer_3_1", "stay within it"),
+        ("halved['start'].nunique() - answer_4_1", "stay within it"),
         ("'32'", "a number"),
         (
             "halved.loc[~halved['passed'].astype(bool) & (halved['part'] == 'weights'), 'start'].nunique()",
             "a δ of their own",
         ),
     ],
-    "3.2": [
+    "4.2": [
         ("(every.intervals['error'] / every.intervals['threshold']).max()", "for k = 10"),
         ("50", "too large"),
         ("5 * (every.intervals['error'] / every.intervals['threshold']).max()", "simply added up"),
-        ("1 / answer_3_2", "turn the fraction over"),
+        ("1 / answer_4_2", "turn the fraction over"),
         ("'δ'", "a number"),
     ],
-    "3.3": [
+    "3.1": [
         ("lambda a, b: max(float((a[n] - b[n]).abs().max()) for n in a)", "NaN in the last"),
         ("lambda a, b: max(float((a[n] - b[n]).abs().max()) for n in reversed(a))", "NaN in the first"),
         ("lambda a, b: pk.distances(a, b)['l1']", "which is l1"),
@@ -132,7 +132,7 @@ WRONG = {
         ("lambda a, b: None", "not a number"),
         ("0.5", "must be a function"),
     ],
-    "3.4": [
+    "3.2": [
         ("lambda n, m, p: math.ceil(math.log(1 - p) / math.log(1 - m / n))", "No interval is drawn twice"),
         ("lambda n, m, p: math.ceil(p * n / m)", "too few"),
         ("lambda n, m, p: n", "too many"),
@@ -140,14 +140,14 @@ WRONG = {
         ("lambda n, m, p: p * n / m", "a whole number"),
         ("220", "must be a function"),
     ],
-    "3.5": [
+    "3.3": [
         ("{'a', 'd'}", "equal pieces"),
         ("{'b'}", "Something is missing"),
         ("{'b', 'c', 'd'}", "who chooses"),
         ("{'b', 'd', 'e'}", "as good as an announcement"),
     ],
-    "4.1": [("298", "a few pixels short"), ("19074", "how many images"), ("300", "too large"), ("'many'", "a number")],
-    "4.2": [
+    "5.1": [("298", "a few pixels short"), ("19074", "how many images"), ("300", "too large"), ("'many'", "a number")],
+    "5.2": [
         (
             "(verdict.intervals.query('part == \"weights\" and distance == \"l2\"').eval('error / threshold').max())",
             "every distance",
@@ -155,34 +155,34 @@ WRONG = {
         ("1", "too small"),
         ("float('nan')", "finite"),
     ],
-    "4.3": [("answer_4_3 / the_task.checkpoint_interval", "the last one is alone"), ("0.05", "too small")],
-    "4.4": [
+    "5.3": [("answer_5_3 / the_task.checkpoint_interval", "the last one is alone"), ("0.05", "too small")],
+    "5.4": [
         ("proof", "accepted whole"),
         ("spoof", "as much as Attack I"),
         ("spoof.folder", "must be a proof"),
         ("pk.retrain(the_task.replace(epochs=1), 3)", "does not end at W_T"),
     ],
-    "5.1": [
+    "6.1": [
         ("2 * shortest_path(first, delta)", "fell like 1/T'"),
         ("shortest_path(first, delta)", "whole δ"),
-        ("answer_5_1 // k", "counted in steps"),
-        ("answer_5_1 + k", "too large"),
+        ("answer_6_1 // k", "counted in steps"),
+        ("answer_6_1 + k", "too large"),
         ("'twice'", "a number"),
     ],
-    "5.2": [
+    "6.2": [
         ("shortest_path(fresh, {name: delta[name] for name in ('l1', 'l2', 'linf')}, 15)", "closest to the origin"),
         ("int(pk.distances(fresh.weights, final.weights)['cos'] / delta['cos'] + 1) * k", "cos is no length"),
         ("shortest_path(first, delta)", "too small"),
-        ("answer_5_2 // k", "counted in steps"),
+        ("answer_6_2 // k", "counted in steps"),
     ],
-    "5.3": [
-        ("(1 / answer_5_3[0], 'd')", "fraction over"),
-        ("answer_5_3[0]", "a pair"),
-        ("(answer_5_3[0], 'b')", "the path made more of it"),
+    "6.3": [
+        ("(1 / answer_6_3[0], 'd')", "fraction over"),
+        ("answer_6_3[0]", "a pair"),
+        ("(answer_6_3[0], 'b')", "the path made more of it"),
         ("(verdict.intervals.query('part == \"weights\"').eval('error / threshold').max(), 'd')", "buffers too"),
-        ("(answer_5_3[0], 'c')", "part and the steps"),
+        ("(answer_6_3[0], 'c')", "part and the steps"),
     ],
-    "5.4": [
+    "6.4": [
         (
             "lambda drawn, target: drawn.flatten().sort().values[target.flatten().argsort()].reshape(target.shape)",
             "not the rank",
@@ -195,17 +195,17 @@ WRONG = {
         ("lambda drawn, target: drawn.sort().values[target.argsort().argsort()]", "shape"),
         ("lambda drawn, target: target", "does not hold the drawn numbers"),
         ("lambda drawn, target: drawn.sort_(0).values", "raised AttributeError"),
-        ("lambda drawn, target: drawn.copy_(answer_5_4(drawn, target))", "changes a tensor"),
-        ("answer_5_4(first.weights['head.weight'], final.weights['head.weight'])", "must be a function"),
+        ("lambda drawn, target: drawn.copy_(answer_6_4(drawn, target))", "changes a tensor"),
+        ("answer_6_4(first.weights['head.weight'], final.weights['head.weight'])", "must be a function"),
     ],
-    "5.5": [
+    "6.5": [
         ("{'c'}", "One more"),
         ("'d'", "leaves the perturbation out"),
         ("{'a', 'c', 'd'}", "suffice together"),
         ("{'c', 'd', 'f'}", "how much room"),
         ("7", "must be letters"),
     ],
-    "5.6": [
+    "6.6": [
         ("even", "It is rejected"),
         ("spoof", "points of its own"),
         ("proof", "longer than this chapter's"),
@@ -214,26 +214,26 @@ WRONG = {
         ("pk.retrain(the_task.replace(epochs=1), 3)", "does not end at W_T"),
         ("0.5", "must be a proof"),
     ],
-    "6.1": [("98 / 100", "fraction over"), ("99", "the difference"), ("1.25", "at k = 10"), ("1.0", "too small")],
-    "6.2": [
+    "7.1": [("98 / 100", "fraction over"), ("99", "the difference"), ("1.25", "at k = 10"), ("1.0", "too small")],
+    "7.2": [
         ("lambda k, momentum: [1 / (1 - momentum) if momentum < 1 else k] * k", "carried for ever"),
-        ("lambda k, momentum: answer_6_2(k, momentum)[::-1]", "reversed"),
+        ("lambda k, momentum: answer_7_2(k, momentum)[::-1]", "reversed"),
         ("lambda k, momentum: [1] * k", "left out"),
         ("lambda k, momentum: [(1 - momentum**(k - i)) / (1 - momentum) for i in range(k)]", "ZeroDivisionError"),
-        ("lambda k, momentum: sum(answer_6_2(k, momentum))", "a list of 1 numbers"),
+        ("lambda k, momentum: sum(answer_7_2(k, momentum))", "a list of 1 numbers"),
         ("41", "must be a function"),
     ],
-    "6.3": [
+    "7.3": [
         ("{'a', 'c'}", "on every device"),
         ("{'b', 'c'}", "same images"),
         ("set()", "depends on the machine"),
         ("'seconds'", "no choice"),
     ],
-    "6.4": [
-        ("(answer_6_4[0] + 1, 'b')", "above δ already"),
-        ("(answer_6_4[0], 'a')", "one by one"),
-        ("(answer_6_4[0], 'c')", "less still"),
-        ("answer_6_4[0]", "a pair"),
+    "7.4": [
+        ("(answer_7_4[0] + 1, 'b')", "above δ already"),
+        ("(answer_7_4[0], 'a')", "one by one"),
+        ("(answer_7_4[0], 'c')", "less still"),
+        ("answer_7_4[0]", "a pair"),
         (
             "(next(k for k in range(2, 99) if pk.corollary_bound(learning_rate=the_task.learning_rate, "
             "first_derivative=bounds['alpha'][0], second_derivative=bounds['beta'][0], checkpoint_interval=k + 1, "
@@ -241,13 +241,13 @@ WRONG = {
             "as far as the printed bound",
         ),
     ],
-    "6.5": [
+    "7.5": [
         ("10 * next(n for n in range(1, 99) if fits(n, 1))", "the verifier's δ"),
         ("10 * next(n for n in range(1, 99) if fits(n, 0.75))", "σ is kept back"),
-        ("answer_6_5 // 10", "counted in steps"),
-        ("answer_6_5 + 20", "too large"),
+        ("answer_7_5 // 10", "counted in steps"),
+        ("answer_7_5 + 20", "too large"),
     ],
-    "6.6": [
+    "7.6": [
         ("spoof", "1.00 of the operations"),
         ("proof", "another attack's"),
         ("share", "must be a proof"),
@@ -257,106 +257,106 @@ WRONG = {
             "cheap enough, but rejected",
         ),
     ],
-    "7.1": [
+    "8.1": [
         ("{0.5: (100, 400), 2: (30, 400)}", "is too"),
         ("(1, 2)", "must be a dict"),
-        ("{0.5: answer_7_1[2], 2: answer_7_1[0.5]}", "at the other δ"),
-        ("{**answer_7_1, 2: None}", "is open"),
-        ("{**answer_7_1, 2: (answer_7_1[2][0], 2 * answer_7_1[2][1])}", "what a step of the spoof costs"),
+        ("{0.5: answer_8_1[2], 2: answer_8_1[0.5]}", "at the other δ"),
+        ("{**answer_8_1, 2: None}", "is open"),
+        ("{**answer_8_1, 2: (answer_8_1[2][0], 2 * answer_8_1[2][1])}", "what a step of the spoof costs"),
     ],
-    "7.2": [
+    "8.2": [
         ("{'c'}", "longer way"),
         ("{'c', 'd', 'e'}", "alike"),
         ("{'a', 'c', 'e'}", "more to undercut"),
         ("7", "must be letters"),
     ],
-    "7.3": [
+    "9.1": [
         ("2516", "break-even itself"),
         ("780", "c is missing"),
         ("0.81", "divided by c already"),
         ("'25'", "must be a number"),
     ],
-    "7.4": [
-        ("lambda scale: answer_7_4(scale) // k", "number of intervals"),
+    "8.3": [
+        ("lambda scale: answer_8_3(scale) // k", "number of intervals"),
         ("70", "must be a function"),
         (
             "lambda scale: pk.distances(final.weights, pk.sorted_initialisation(the_task, final, 0).weights)['l2'] * k"
             " / (scale * calibration.thresholds['weights']['l2'])",
             "is too small",
         ),
-        ("lambda scale: answer_7_4(scale) - k if scale < 1 else answer_7_4(scale)", "still longer than δ"),
+        ("lambda scale: answer_8_3(scale) - k if scale < 1 else answer_8_3(scale)", "still longer than δ"),
     ],
-    "7.5": [
-        ("answer_7_5[::-1]", "wrong order"),
+    "9.2": [
+        ("answer_9_2[::-1]", "wrong order"),
         ("(14.2, 14.2)", "a k-th of that"),
         ("141.9", "must be 2 numbers"),
         ("(141.9, 440)", "leaves c out"),
     ],
-    "8.1": [
+    "10.1": [
         ("scales", "stages' pace"),
         ("(1, 0.001, 0.001)", "honest proof"),
         ("(1, 1, 1)", "one δ again"),
         ("(1, 0.5)", "must be 3 multiples"),
         ("0.5", "must be 3 multiples"),
     ],
-    "8.2": [
+    "10.2": [
         ("lambda m: 0.9 * m", "too small"),
         ("lambda m: 0.9 / (1 - 10**-m)", "the m-th part"),
         ("lambda m: float(m)", "cover a little too"),
         ("lambda m: (1 - 10**-m) / (0.9 * m)", "turn it over"),
         ("9", "must be a function"),
     ],
-    "8.3": [
-        ("(5e-5, answer_8_3[1])", "carries each step's decay on"),
-        ("(5e-4, answer_8_3[1])", "in the long run"),
-        ("(answer_8_3[0], scales[-1])", "no length yet"),
-        ("(answer_8_3[0], answer_8_3[1] * length)", "a distance"),
-        ("answer_8_3[0]", "must be 2 numbers"),
+    "10.3": [
+        ("(5e-5, answer_10_3[1])", "carries each step's decay on"),
+        ("(5e-4, answer_10_3[1])", "in the long run"),
+        ("(answer_10_3[0], scales[-1])", "no length yet"),
+        ("(answer_10_3[0], answer_10_3[1] * length)", "a distance"),
+        ("answer_10_3[0]", "must be 2 numbers"),
     ],
-    "8.4": [
+    "10.4": [
         ("'a'", "besides the pixels"),
         ("{'a', 'b', 'c'}", "nothing about when"),
         ("{'a', 'b', 'e'}", "its date"),
         ("1", "must be letters"),
     ],
-    "8.5": [
+    "10.5": [
         ("lambda edges, scales: [(0, 0), (1, 1)]", "same share of its own δ"),
         ("[(0, 0)]", "must be a function"),
         ("lambda edges, scales: list(zip([*edges, 1.0], np.cumsum([0, *scales]) / sum(scales)))", "of the way"),
-        ("lambda edges, scales: answer_8_5(edges, scales)[:-1]", "end at (1, 1)"),
+        ("lambda edges, scales: answer_10_5(edges, scales)[:-1]", "end at (1, 1)"),
         ("lambda edges, scales: list(edges)", "must return pairs"),
     ],
-    "9.1": [
-        ("answer_9_1[::-1]", "wrong order"),
-        ("answer_9_1[:1] * 2", "ten times as many pieces"),
-        ("(answer_9_1[0], 10 * answer_9_1[0])", "further"),
-        ("answer_9_1[0]", "must be 2 numbers"),
+    "8.4": [
+        ("answer_8_4[::-1]", "wrong order"),
+        ("answer_8_4[:1] * 2", "ten times as many pieces"),
+        ("(answer_8_4[0], 10 * answer_8_4[0])", "further"),
+        ("answer_8_4[0]", "must be 2 numbers"),
     ],
-    "9.2": [
+    "12.1": [
         ("lambda n, f, p: math.ceil(math.log(1 - p) / math.log(1 - f / n))", "nobody looks at an interval twice"),
-        ("lambda n, f, p: answer_9_2(n, f, p) or n", "None is asked for"),
+        ("lambda n, f, p: answer_12_1(n, f, p) or n", "None is asked for"),
         ("3", "must be a function"),
         ("lambda n, f, p: math.ceil(n * p)", "too large"),
     ],
-    "9.3": [
-        ("lambda now, aim, task, start: answer_9_3(aim, now, task, start)", "go away"),
+    "11.1": [
+        ("lambda now, aim, task, start: answer_11_1(aim, now, task, start)", "go away"),
         (
             "lambda now, aim, task, start: {name: task.momentum * v"
-            " for name, v in answer_9_3(now, aim, task, start).items()}",
+            " for name, v in answer_11_1(now, aim, task, start).items()}",
             "the first update too",
         ),
-        ("lambda now, aim, task, start: answer_9_3(now, aim, task, 0)", "learning rate drops"),
+        ("lambda now, aim, task, start: answer_11_1(now, aim, task, 0)", "learning rate drops"),
         ("lambda now, aim, task, start: 0.0", "must return a dict"),
     ],
-    "9.4": [
+    "12.2": [
         ("{'nothing too fast'}", "passes all of them"),
-        ("{*answer_9_4, 'memorised'}", "fewer of them do"),
+        ("{*answer_12_2, 'memorised'}", "fewer of them do"),
         ("{'recommended'}", "not one of the defences"),
         ("{'adaptive threshold'}", "honest proof falls"),
         ("{'clock'}", "not one of the defences"),
         ("2", "must be a set"),
     ],
-    "9.5": [
+    "11.2": [
         ("lambda folder: True", "accepts infinitesimal update"),
         ("lambda folder: False", "turns away an honest"),
         ("lambda folder: folder.steps == the_task.steps", "an honest training of"),
@@ -364,7 +364,7 @@ WRONG = {
         ("lambda folder: pk.defences.straightness(folder) < 0.9", "accepts borrowed momentum in a zigzag"),
         ("lambda folder: folder.steps", "True or False"),
     ],
-    "9.6": [
+    "12.3": [
         ("{'b', 'd', 'e', 'c'}", "the verifier who computes"),
         ("{'b', 'e'}", "a step in float64"),
         ("{'a', 'b', 'd', 'e'}", "nothing beside"),

@@ -1,4 +1,4 @@
-"""The book, run headlessly: each chapter through papermill, then every claim and outcome in one table."""
+"""The book, run headlessly: each chapter and appendix through papermill, then every claim and outcome in one table."""
 
 import ast
 import base64
@@ -30,9 +30,19 @@ PLOTLY_TYPE = "application/vnd.plotly.v1+json"
 WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 
 
-def chapters(only: Sequence[str] = ()) -> list[Path]:
-    """The chapters in order, or those whose name contains one of `only`; ValueError if one of these names none."""
-    found = sorted(file for file in find_notebooks().glob("[0-9][0-9]_*.ipynb") if file.name != GUIDE)
+def chapters() -> list[Path]:
+    """The chapters in order."""
+    return sorted(file for file in find_notebooks().glob("[0-9][0-9]_*.ipynb") if file.name != GUIDE)
+
+
+def appendices() -> list[Path]:
+    """The appendices in order."""
+    return sorted(find_notebooks().glob("appendices/[A-Z]_*.ipynb"))
+
+
+def chosen(only: Sequence[str] = ()) -> list[Path]:
+    """Chapters and appendices whose name contains one of `only`, or all; ValueError if one of these names none."""
+    found = chapters() + appendices()
     names = [file.stem for file in found]
     for wanted in only:
         if not any(wanted in name for name in names):
@@ -74,14 +84,14 @@ def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | Non
     """Runs the chapters two at a time, keeps executed copies, prints the summary; how many chapters failed.
 
     out: folder of the copies
-    only: parts of chapters' names; without any, all are run
+    only: parts of the names of chapters or appendices; without any, all are run
     given: name of a parameter -> its value as text
     store: whether the copies become the chapters' stored outputs too, without what papermill noted of this run; the
         chapters then run one after the other, so that none disturbs the seconds that another measures
     """
     if store and given:
         raise ValueError("only a run with the chapters' own parameters can be stored: leave out -p or --store")
-    runs = checked_parameters(chapters(only), given or {})
+    runs = checked_parameters(chosen(only), given or {})
     out.mkdir(parents=True, exist_ok=True)
     executed, begun = [], time.perf_counter()
     at_once = 1 if store else min(2, len(runs))
@@ -176,7 +186,10 @@ def collected(files: Sequence[Path], kind: str) -> pd.DataFrame:
             report = data.get(REPORT_TYPE)
             if report and report["kind"] == kind:
                 columns = report["columns"]
-                rows += [{"chapter": file.stem[:2]} | {name: row[name] for name in columns} for row in report["rows"]]
+                rows += [
+                    {"chapter": file.stem.partition("_")[0]} | {name: row[name] for name in columns}
+                    for row in report["rows"]
+                ]
     return pd.DataFrame(rows)
 
 

@@ -70,7 +70,7 @@ ADDED = (  # to the paper's check, in the order in which the book speaks of them
     presets.data_committed,
     presets.nothing_perturbed,
     replace(presets.as_published.over(REDRAWN, Evidence.every_interval), name="every interval"),
-    replace(presets.as_published.over(REDRAWN, half), name="half of them by lot"),
+    replace(presets.as_published.over(REDRAWN, half), name="half of them at random"),
     *(each.over(RECORDED, Evidence.largest_of_each_epoch) for each in ON_THE_RECORD),
 )
 ON_TOP = {each.name: (presets.as_published, each) for each in ADDED}

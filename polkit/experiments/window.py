@@ -116,14 +116,19 @@ def beside_proofs(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def spoof_rows(
-    runs: pd.DataFrame, *, replayed: str = "all", parts: Sequence[str] = ("weights",), threshold_scale: float = 1.0
+    runs: pd.DataFrame,
+    *,
+    task: str = "digits",
+    replayed: str = "all",
+    parts: Sequence[str] = ("weights",),
+    threshold_scale: float = 1.0,
 ) -> pd.DataFrame:
     """The runs of ATTACKS that made a spoof as the prover would. replayed: "one" an epoch, "most" (⌊S/k⌋) or "all".
 
     steps: T; ratio, binding: the largest error over δ, and the distance in which it is
     cost, seconds: shares of the proof's; threshold.…: the calibrated δ as a share of d_ref
     """
-    made = beside_proofs(runs[runs["task"] == "digits"])
+    made = beside_proofs(runs[runs["task"] == task])
     own = made.filter(regex="^(attack|off_path|pace|stopping_test|adversary_)").query(
         f"attack in {list(ATTACKS)} and {OWN}"
     )

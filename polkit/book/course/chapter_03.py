@@ -7,54 +7,15 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from polkit.book.course.checking import exercise, wrong_choice, wrong_function, wrong_number
+from polkit.book.course.checking import exercise, wrong_choice, wrong_function
 from polkit.defences import detection_probability
-from polkit.experiments.noise import verdict_at_interval
-from polkit.proof import Proof, remembered
-from polkit.training import PARTS, distances
-from polkit.verifier import Calibration, Verdict, worst_ratios
+from polkit.training import distances
 
-WIDER = 5  # times the proof's own k
 PAIRS = ((440, 1), (440, 44), (440, 4), (10, 3), (5, 5), (7, 2), (20, 10), (1, 1), (2000, 1))  # n, m
 DRAWS = [(n, m, p) for n, m in PAIRS for p in (0.1, 0.5, 0.9, 0.95, 0.99, 0.999, 1.0)]
 
 
-@exercise("3.1", 1, "Few intervals exceed it, and they come early: the beginning sets the δ of a whole training.")
-def above_half(answer: object, *, every: Verdict, calibration: Calibration) -> str:
-    def above(verdict: Verdict, share: float = 0.5, parts: tuple[str, ...] = PARTS) -> int:
-        return int((worst_ratios(verdict, calibration, parts)["ratio"] > share).sum())
-
-    right = above(every)
-    # The slider's values are 5 % apart, and none of them is one half exactly.
-    if answer in range(above(every, 0.51), above(every, 0.49) + 1):
-        return ""
-    failed = int((~every.under(calibration.scaled(0.5)).intervals["passed"].astype(bool)).sum())
-    traps = {
-        above(every.at(1)): "That is the count with Q = 1; let every interval be replayed.",
-        above(every, parts=("weights",)): "That counts the weights alone; the buffers have a δ of their own.",
-        failed: "That counts single comparisons; count each interval once.",
-        len(every.intervals["start"].unique()) - right: "That many stay within it.",
-    }
-    return wrong_number(answer, right, "intervals", traps=traps)
-
-
-@exercise("3.2", 2, "A δ belongs to one k: rarer checkpoints fail an honest prover, denser ones help a forger.")
-def wider_interval(answer: object, *, every: Verdict, proof: Proof, calibration: Calibration) -> str:
-    k, columns = WIDER * proof.checkpoint_interval, ["part", "distance", "error"]
-    facts = {"proof": proof.digest, "task": calibration.task.to_json(), "conditions": calibration.conditions.to_json()}
-    facts |= {"interval": k}  # each answer that a reader tries would repeat the replay
-    errors = remembered(lambda: verdict_at_interval(every, proof, calibration, k).intervals[columns], "wider", **facts)
-    allowed = [calibration.thresholds[row.part][row.distance] for row in errors.itertuples()]
-    own, right = float(worst_ratios(every, calibration)["ratio"].max()), float((errors["error"] / allowed).max())
-    traps = {
-        own: f"That is the multiple for k = {proof.checkpoint_interval}; press Run with the larger k.",
-        WIDER * own: "That would be right if the errors of single steps simply added up; measure it.",
-        1 / right: "That is how many of the largest errors fit into δ; turn the fraction over.",
-    }
-    return wrong_number(answer, right, "times δ", within=0.05, traps=traps)
-
-
-@exercise("3.3", 2, "A comparison must be written so that NaN does not pass, and so must every maximum before it.")
+@exercise("3.1", 2, "A comparison must be written so that NaN does not pass, and so must every maximum before it.")
 def own_distance(answer: object) -> str:
     draw = partial(torch.randn, generator=torch.Generator().manual_seed(0))
     one = {"conv": draw(4, 3, 3, 3), "bias": draw(5)}
@@ -92,7 +53,7 @@ def wrong_linf(answer: Callable, case: str, left: Mapping[str, Tensor], right: M
 
 
 @exercise(
-    "3.4", 3, "A single faked interval is found with the replayed share as probability, one in ten almost surely."
+    "3.2", 3, "A single faked interval is found with the replayed share as probability, one in ten almost surely."
 )
 def draws_needed(answer: object) -> str:
     return wrong_function(answer, "(n, m, p)", wrong_draws, DRAWS)
@@ -113,7 +74,7 @@ def wrong_draws(answer: Callable, n: int, m: int, p: float) -> str:
     return f"Of {n} intervals, {m} of them faked, {found} draws are too {'few' if few else 'many'} for p = {p:g}.{why}"
 
 
-@exercise("3.5", 2, "The forger knows where top-Q looks. Chapter 9 replays the largest updates and random ones.")
+@exercise("3.3", 2, "The forger knows where top-Q looks. Chapter 12 replays the largest updates and random ones.")
 def a_choice_that_forgers_cannot_know(answer: object) -> str:
     why_not = {
         "a": "A path may be cut into equal pieces, and a faked interval may be the smallest of its epoch.",

@@ -1,62 +1,57 @@
-"""Exercises of chapter 4, Attack I."""
+"""Exercises of chapter 4, where δ comes from."""
 
 import math
 
-import pandas as pd
+from polkit.book.course.checking import exercise, wrong_number
+from polkit.experiments.noise import verdict_at_interval
+from polkit.proof import Proof, remembered
+from polkit.training import PARTS
+from polkit.verifier import Calibration, Verdict, worst_ratios
 
-from polkit.book.course.checking import exercise, wrong_number, wrong_spoof
-from polkit.proof import Proof
-from polkit.training import Checkpoint, Task, distances
-from polkit.verifier import Calibration, Verdict, verify, worst_ratios
+WIDER = 5  # times the proof's own k
 
 
-@exercise("4.1", 1, "As many pixels as weights are not enough: the way to W_T is hundreds of times longer than a step.")
-def images_per_weight(answer: object, *, task: Task, final: Checkpoint) -> str:
-    weights = sum(tensor.numel() for tensor in final.weights.values())
-    pixels = math.prod(task.image_shape)
-    right = math.ceil(weights / pixels)
+@exercise("4.1", 1, "Few intervals exceed it, and they come early: the beginning sets the δ of a whole training.")
+def above_half(answer: object, *, every: Verdict, calibration: Calibration) -> str:
+    def above(verdict: Verdict, share: float = 0.5, parts: tuple[str, ...] = PARTS) -> int:
+        return int((worst_ratios(verdict, calibration, parts)["ratio"] > share).sum())
+
+    right = above(every)
+    # The slider's values are 5 % apart, and none of them is one half exactly.
+    if answer in range(above(every, 0.51), above(every, 0.49) + 1):
+        return ""
+    failed = int((~every.under(calibration.scaled(0.5)).intervals["passed"].astype(bool)).sum())
     traps = {
-        weights: "That is the number of pixels; how many images is that?",
-        weights / pixels: f"{right - 1} images are a few pixels short: a batch holds whole images.",
+        above(every.at(1)): "That is the count with Q = 1; let every interval be replayed.",
+        above(every, parts=("weights",)): "That counts the weights alone; the buffers have a δ of their own.",
+        failed: "That counts single comparisons; count each interval once.",
+        len(every.intervals["start"].unique()) - right: "That many stay within it.",
     }
-    return wrong_number(answer, right, "images", traps=traps)
+    return wrong_number(answer, right, "intervals", traps=traps)
 
 
-@exercise("4.2", 1, "At such a δ a judge would accept any model as the outcome of any interval.")
-def needed_multiple(answer: object, *, verdict: Verdict, calibration: Calibration) -> str:
-    worst = worst_ratios(verdict, calibration)["ratio"].max()
-    rows = verdict.intervals.query("part == 'weights' and distance == 'l2'")
-    l2 = (rows["error"] / calibration.thresholds["weights"]["l2"]).max()
+@exercise("4.2", 2, "A δ belongs to one k: rarer checkpoints fail an honest prover, denser ones help a forger.")
+def wider_interval(answer: object, *, every: Verdict, proof: Proof, calibration: Calibration) -> str:
+    k, columns = WIDER * proof.checkpoint_interval, ["part", "distance", "error"]
+    facts = {"proof": proof.digest, "task": calibration.task.to_json(), "conditions": calibration.conditions.to_json()}
+    facts |= {"interval": k}  # each answer that a reader tries would repeat the replay
+    errors = remembered(lambda: verdict_at_interval(every, proof, calibration, k).intervals[columns], "wider", **facts)
+    allowed = [calibration.thresholds[row.part][row.distance] for row in errors.itertuples()]
+    own, right = float(worst_ratios(every, calibration)["ratio"].max()), float((errors["error"] / allowed).max())
     traps = {
-        l2: "That is enough in l2 of the weights; every distance of every part must pass.",
-        1 / worst: "That is how many of its errors fit into δ; turn the fraction over.",
+        own: f"That is the multiple for k = {proof.checkpoint_interval}; press Run with the larger k.",
+        WIDER * own: "That would be right if the errors of single steps simply added up; measure it.",
+        1 / right: "That is how many of the largest errors fit into δ; turn the fraction over.",
     }
-    return wrong_number(answer, worst, "times δ", within=0.05, traps=traps)
+    return wrong_number(answer, right, "times δ", within=0.05, traps=traps)
 
 
-@exercise("4.3", 2, "A claimed rate fixes the length, not the direction; a verifier replays with the task's rate.")
-def long_enough_rate(answer: object, *, spoof: Proof, trace: pd.Series) -> str:
-    interval, rate = spoof.checkpoint_interval, spoof.task.learning_rate_at(spoof.steps - 1)
-    before, after = (spoof.checkpoint(spoof.steps - back * interval).weights for back in (2, 1))
-    right = rate * trace["missed_before"] * interval / distances(before, after)["l2"]
+@exercise("4.3", 1, "One calibration serves many proofs; a verifier who judges a single one pays more than the prover.")
+def proofs_to_pay(answer: object, *, calibrating: float, verifying: float) -> str:
+    right = math.floor(calibrating / (1 - verifying)) + 1
     traps = {
-        right / interval: f"At this rate {interval} steps together are long enough; the last one is alone.",
-        right / rate: "That is how much longer the step must be; multiply it by the learning rate it has.",
+        right - 1: "With so few the verifier still pays as much as the provers or more.",
+        math.floor(calibrating) + 1: "That leaves out that each proof must be judged too.",
+        calibrating / (1 - verifying): "That is where the two are equal; how many whole proofs are more than that?",
     }
-    return wrong_number(answer, right, "as a learning rate", within=0.05, traps=traps)
-
-
-@exercise("4.4", 3, "The attack was never needed: Algorithm 2 as printed skips the interval that gives it away.")
-def pasted_ending(answer: object, *, final: Checkpoint, calibration: Calibration, spoof: Proof) -> str:
-    if wrong := wrong_spoof(answer, final):
-        return wrong
-    verdict = verify(answer, calibration, top_q="all", remember=True)
-    if verdict.accepted:
-        return "It is accepted whole: nothing was pasted, or more was forged than this question asks for."
-    last = answer.steps - answer.checkpoint_interval
-    elsewhere = [reason for reason in verdict.reasons if reason.kind != "error" or reason.step != last]
-    if elsewhere:
-        return f"It is rejected for more than its last interval: {elsewhere[0]}."
-    done, allowed = (folder.cost().floating_point_operations for folder in (answer, spoof))
-    cheaper = done < allowed or answer.steps < spoof.steps
-    return "" if cheaper else "It costs as much as Attack I of this chapter: leave out what did not help."
+    return wrong_number(answer, right, "proofs", traps=traps)

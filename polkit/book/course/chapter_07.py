@@ -1,95 +1,124 @@
-"""Exercises of chapter 7, the spoofing window."""
+"""Exercises of chapter 7, Attack III."""
 
-from collections.abc import Callable, Mapping
+import inspect
+from bisect import bisect_right
+from collections.abc import Callable
+from functools import partial
 
+import numpy as np
 import pandas as pd
 
-from polkit.adversary import sorted_initialisation
-from polkit.book.course.chapter_05 import least_pieces
-from polkit.book.course.checking import exercise, wrong_choice, wrong_function, wrong_number, wrong_numbers
-from polkit.experiments.window import window, window_edges
+from polkit.adversary import attack_3
+from polkit.book.course.chapter_06 import least_pieces
+from polkit.book.course.checking import exercise, wrong_choice, wrong_function, wrong_number, wrong_row, wrong_spoof
+from polkit.experiments.corollary import corollary_bound
+from polkit.proof import Proof
 from polkit.training import Checkpoint, Task
-from polkit.training.task import CIFAR10
-from polkit.verifier import Calibration
-
-PAPER_COST = 31  # gradients for a step of Attack II: ten iterations of three, and one update (Section III-B)
+from polkit.verifier import Calibration, verify
 
 
-@exercise("7.1", 1, "The upper edge, T/c, does not know δ. The lower one goes as 1/δ, more slowly where cos decides.")
-def edges_of_two(answer: object, *, errors: pd.DataFrame, calibration: Calibration, cost: float) -> str:
-    if not isinstance(answer, Mapping) or set(answer) != {0.5, 2}:
-        return "The answer must be a dict with the keys 0.5 and 2, such as {0.5: (100, 600), 2: (100, 600)}."
-    common = {"proof_steps": calibration.task.steps, "cost_per_step": cost}
-    right = {s: window_edges(window(errors, calibration, threshold_scale=s, **common)) for s in (0.5, 1, 2)}
-    return wrong_edges(answer[0.5], right, 0.5, 2) or wrong_edges(answer[2], right, 2, 0.5)
-
-
-def wrong_edges(found: object, right: Mapping[float, tuple[int, int] | None], scale: float, other: float) -> str:
-    """What is wrong with the edges at one multiple of δ, beside those at δ itself and at the other multiple."""
-    named = f"δ × {scale}"
-    if found is None or right[scale] is None:
-        return "" if found is right[scale] else f"{named}: the window is {'shut' if right[scale] is None else 'open'}."
-    (calibrated, most), (others, _) = (right[each] or (0, 0) for each in (1, other))
-    least, largest = f"the least T' at {named}", f"the largest T' at {named}"
-    no_delta = "what does δ have to do with what a step of the spoof costs?"
+@exercise("7.1", 1, "At the paper's k no measurement shows the difference; at k = 2 the printed sum is zero.")
+def off_by_one(answer: object) -> str:
+    right = 100 / 98  # k / (k - 2) at k = 100
     traps = {
-        least: {calibrated: "that is the edge with δ as calibrated.", others: "that is the edge at the other δ."},
-        largest: {most * scale: no_delta, most / scale: no_delta},
+        1 / right: "Turn the fraction over: how many times the printed sum is the corrected one?",
+        99: "That is the difference; a factor is asked.",
+        10 / 8: "That is the factor at k = 10.",
     }
-    edges = dict(zip((least, largest), right[scale], strict=True))
-    return wrong_numbers(found, edges, "steps", within=0.12, traps=traps)
+    return wrong_number(answer, right, "times the printed sum", within=1e-3, traps=traps)
 
 
-@exercise("7.2", 2, "The ratio of the edges is T δ / (c k d). Longer training widens the window; Q is not in it.")
-def what_narrows(answer: object) -> str:
+@exercise("7.2", 2, "Momentum carries weights far beyond kη: 41 η for μ = 0.9, k = 10. The proof leaves that out.")
+def carried_gradients(answer: object) -> str:
+    return wrong_function(answer, "(k, momentum)", wrong_carry, ((1, 0.9), (3, 0.5), (10, 0.9), (4, 0.0), (5, 1.0)))
+
+
+def wrong_carry(answer: Callable, count: int, momentum: float) -> str:
+    found = answer(count, momentum)
+    if not hasattr(found, "__len__") or len(found) != count:
+        return f"For k = {count} it must return a list of {count} numbers, not {found!r}."
+    values = [float(value) for value in found]
+    right = [sum(momentum**later for later in range(count - i)) for i in range(count)]
+    if np.allclose(values, right):
+        return ""
+    here = f"For k = {count}, μ = {momentum:g}"
+    usual = {
+        "the order is reversed: which gradient has the most steps left to move the weights?": right[::-1],
+        "momentum is left out: a gradient goes on moving the weights after its own step.": [1.0] * count,
+        "every gradient is carried for ever; the interval ends.": [1 / (1 - momentum) if momentum < 1 else 0] * count,
+    }
+    for why, others in usual.items():
+        if np.allclose(values, others):
+            return f"{here} {why}"
+    where = int(np.argmin(np.isclose(values, right)))
+    return f"{here} gradient {where} counts too {'much' if values[where] > right[where] else 'little'}."
+
+
+@exercise("7.3", 1, "On such a device the clock may come near the paper's count of gradients; the work remains.")
+def which_meter(answer: object) -> str:
     why_not = {
-        "a": "a longer training leaves the path as fine as it was and gives the spoof more to undercut.",
-        "b": "with more intervals over the same way each of them is shorter, and less than the same δ.",
-        "c": "What happens to the least T' when δ falls?",
-        "d": "all intervals of a straight path are alike: no choice of them changes the least T' or the spoof's cost.",
-        "e": "What does a longer way do to the least T'?",
-        "f": "that makes c smaller, and moves the upper edge up.",
+        "a": "it counts a joint gradient as one on every device already.",
+        "b": "k batches have the same images, and need the same operations, at once or in turn.",
+        "c": "Which meter depends on the machine?",
+        "d": "the folder is the same to the byte, however it was computed.",
     }
-    return wrong_choice(answer, {"c", "e"}, why_not)
+    return wrong_choice(answer, {"c"}, why_not)
 
 
-@exercise("7.3", 1, "25 pieces must be fine enough. Without the cost of the batches, 780 would be allowed.")
-def room_in_the_paper(answer: object) -> str:
-    steps, interval = CIFAR10.steps, CIFAR10.checkpoint_interval
-    right = steps / PAPER_COST / interval
+@exercise("7.4", 2, "The bound promises less than the attack does: the gap at k = 10 is below it, and below δ.")
+def within_threshold(answer: object, *, bounds: pd.DataFrame, threshold: float, task: Task) -> str:
+    if wrong := wrong_row(answer, 2, "a pair, such as (3, 'a'),"):
+        return wrong
+    known = {"first_derivative": bounds["alpha"].iloc[0], "second_derivative": bounds["beta"].iloc[0]}
+
+    def most(**how: object) -> int:
+        bound = partial(corollary_bound, learning_rate=task.learning_rate, **known, **how)
+        return bisect_right(range(1, 1000), threshold, key=lambda k: bound(checkpoint_interval=k))
+
+    right = most(momentum=task.momentum)
     traps = {
-        steps / PAPER_COST: "That is the break-even itself, in steps; in how many intervals does it divide?",
-        steps / interval: "The proof has so many intervals. The spoof may not have as many: c is missing.",
-        right / PAPER_COST: "The break-even of 2,516 steps has been divided by c already.",
-        1 / right: "That is δ over the way; turn the fraction over.",
+        most(as_printed=True): "That is as far as the printed bound goes, which the measured gap exceeds.",
+        most(): "That is without momentum, which the task has.",
+        right + 1: "There the bound is above δ already.",
     }
-    return wrong_number(answer, right, "times δ", within=0.01, traps=traps)
+    why_not = {
+        "a": "the verifier makes the k updates one by one.",
+        "b": "What does an upper bound say about the gap itself?",
+        "c": "γ - σ is not negative: with it the bound promises less still.",
+        "d": "the bound and this δ are both in l2.",
+    }
+    return wrong_number(answer[0], right, "steps", traps=traps) or wrong_choice(answer[1], {"b"}, why_not)
 
 
-@exercise("7.4", 3, "W_0, W_T and δ give the least T' beforehand, but not how far the batches move the model.")
-def least_lengths(answer: object, *, task: Task, final: Checkpoint, calibration: Calibration) -> str:
-    k, first = task.checkpoint_interval, sorted_initialisation(task, final, 0)  # as `path_errors` begins
-    limits = {scale: calibration.scaled(scale).thresholds["weights"] for scale in (0.25, 0.5, 1.0, 3.0, 1000.0)}
-    cases = ((scale, k * least_pieces(first, final, allowed), k) for scale, allowed in limits.items())
-    return wrong_function(answer, "the multiple of δ", wrong_length, cases)
+@exercise("7.5", 2, "The printed test asks for a much finer path than the verifier, and there l∞ decides, not cos.")
+def printed_line_23(answer: object, *, spoof: Proof, final: Checkpoint, calibration: Calibration) -> str:
+    defaults = {name: value.default for name, value in inspect.signature(attack_3).parameters.items()}
+    first, interval = spoof.checkpoint(0), calibration.task.checkpoint_interval
 
+    def shortest(share: float) -> int:
+        return interval * least_pieces(first, final, calibration.scaled(share).thresholds["weights"])
 
-def wrong_length(answer: Callable, scale: float, right: int, k: int) -> str:
-    traps = {right / k: f"At δ × {scale:g} that is a number of intervals; steps are asked for."}
-    if right > k:
-        traps[right - k] = f"At δ × {scale:g} the pieces of such a path are still longer than δ in some distance."
-    return wrong_number(answer(scale), right, f"steps at δ × {scale:g}", traps=traps)
-
-
-@exercise("7.5", 2, "One gradient for k batches takes k out of the condition; counted in operations it stays.")
-def two_counts(answer: object, *, task: Task) -> str:
-    one, each = task.steps / PAPER_COST, task.steps / PAPER_COST / task.checkpoint_interval
-    no_cost = {task.steps / task.checkpoint_interval: "that leaves c out: it is right for interpolation only."}
-    jointly, singly = "one gradient for k batches", "k gradients for k batches"
+    limit = defaults["movement_limit"]
+    right = shortest(limit * (1 - defaults["reserve"]))
     traps = {
-        jointly: {each: "that is right for Attack II; with this count a step costs a k-th of that."} | no_cost,
-        singly: {one: "with this count a step of Attack III costs what one of Attack II does."} | no_cost,
+        shortest(1): "That path is fine enough for the verifier's δ; line 23 allows γ - σ.",
+        shortest(limit): "That path is fine enough for γ; σ is kept back.",
+        right / interval: "That is the number of intervals; T' is counted in steps.",
     }
-    swapped = "These two stand in the wrong order: which count makes the spoof cheaper?"
-    right = {jointly: one, singly: each}
-    return wrong_numbers(answer, right, "times δ", within=0.02, traps=traps, swapped=swapped)
+    return wrong_number(answer, right, "steps", traps=traps)
+
+
+@exercise("7.6", 3, "One iteration errs no more than six on `digits`: the rest of the bill buys an unneeded margin.")
+def cheaper_spoof(answer: object, *, final: Checkpoint, calibration: Calibration, spoof: Proof) -> str:
+    if wrong := wrong_spoof(answer, final):
+        return wrong
+    trace = answer.trace()
+    if len(trace) != answer.steps // answer.checkpoint_interval:
+        return "Attack III notes one optimisation for each interval; this is another attack's."
+    if not (trace["evaluations"] > 0).any():
+        return "No batch was perturbed: that is interpolation only, with a dearer name."
+    share = answer.cost().relative_to(spoof.cost())["floating_point_operations"]
+    if share > 0.5:
+        return f"It takes {share:.2f} of the operations of this chapter's spoof."
+    verdict = verify(answer, calibration, top_q="all", remember=True)
+    return "" if verdict.accepted else f"It is cheap enough, but rejected: {verdict.reasons[0]}."

@@ -1,123 +1,88 @@
-"""Exercises of chapter 8, thresholds by stage and commitments to the data."""
+"""Exercises of chapter 8, the spoofing window."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
+import pandas as pd
 
-from polkit.adversary import staged_pace
-from polkit.book.course.checking import exercise, wrong_choice, wrong_function, wrong_number, wrong_numbers, wrong_row
-from polkit.defences import cost_of_stages, rejected_at
-from polkit.training import Checkpoint, Task, distances
-from polkit.verifier import Calibration, Verdict
-
-# Edges and multiples of δ: one stage, the chapter's three, uneven ones, a stage that is looser than the one before it.
-WALKS = (
-    ((0.0,), (0.5,)),
-    ((0.0, 0.5, 0.75), (1.0, 0.025, 0.0044)),
-    ((0.0, 0.1), (0.01, 1.0)),
-    ((0.0, 0.3, 0.4, 0.8), (1.0, 0.2, 0.5, 0.001)),
-)
+from polkit.adversary import sorted_initialisation
+from polkit.book.course.chapter_06 import least_pieces
+from polkit.book.course.checking import exercise, wrong_choice, wrong_function, wrong_number, wrong_numbers
+from polkit.experiments.window import path_errors, window, window_edges
+from polkit.training import Checkpoint, Task
+from polkit.verifier import Calibration
 
 
-@exercise("8.1", 1, "They forgive far more than the last stage needs: an adversary at the stages' pace passes.")
-def for_both(answer: object, *, judged: Mapping[str, Verdict], calibration: Calibration, edges: Sequence[float]) -> str:
-    if wrong := wrong_row(answer, len(edges), f"{len(edges)} multiples of δ, one for each stage,"):
-        return wrong
-    if not all(isinstance(each, (int, float)) and 0 < each <= 1 for each in answer):
-        return "Each multiple of δ must be a number above 0 and at most 1."
-    if all(each == 1 for each in answer):
-        return "All multiples are 1: that is the one δ again, the same in every stage."
-    above = {name: rejected_at(verdict, calibration, edges, answer) for name, verdict in judged.items()}
-    for name in ("honest proof", "stages' pace"):
-        if above[name]:
-            stage = sum(edge <= above[name][0] for edge in edges)
-            return f"{name}: {len(above[name])} intervals are above their stage's δ, the first in stage {stage}."
-    too_loose = "The even path passes as well: the other two do not need such loose thresholds."
-    return "" if above["even path"] else too_loose
+@exercise("8.1", 1, "The upper edge, T/c, does not know δ. The lower one goes as 1/δ, more slowly where cos decides.")
+def edges_of_two(answer: object, *, errors: pd.DataFrame, calibration: Calibration, cost: float) -> str:
+    if not isinstance(answer, Mapping) or set(answer) != {0.5, 2}:
+        return "The answer must be a dict with the keys 0.5 and 2, such as {0.5: (100, 600), 2: (100, 600)}."
+    common = {"proof_steps": calibration.task.steps, "cost_per_step": cost}
+    right = {s: window_edges(window(errors, calibration, threshold_scale=s, **common)) for s in (0.5, 1, 2)}
+    return wrong_edges(answer[0.5], right, 0.5, 2) or wrong_edges(answer[2], right, 2, 0.5)
 
 
-@exercise("8.2", 2, "m stages cost 0.9 m times the steps, and never more than m: the first keeps its share.")
-def factor_of_stages(answer: object) -> str:
-    return wrong_function(answer, "the number of stages", wrong_factor, ((1,), (2,), (3,), (8,), (40,)))
-
-
-def wrong_factor(answer: Callable, stages: int) -> str:
-    edges = [number / stages for number in range(stages)]
-    right = cost_of_stages(edges, [10.0**-number for number in range(stages)])
+def wrong_edges(found: object, right: Mapping[float, tuple[int, int] | None], scale: float, other: float) -> str:
+    """What is wrong with the edges at one multiple of δ, beside those at δ itself and at the other multiple."""
+    named = f"δ × {scale}"
+    if found is None or right[scale] is None:
+        return "" if found is right[scale] else f"{named}: the window is {'shut' if right[scale] is None else 'open'}."
+    (calibrated, most), (others, _) = (right[each] or (0, 0) for each in (1, other))
+    least, largest = f"the least T' at {named}", f"the largest T' at {named}"
+    no_delta = "what does δ have to do with what a step of the spoof costs?"
     traps = {
-        right / stages: f"For m = {stages}: each stage has the m-th part of the intervals only.",
-        1 / right: f"For m = {stages}: that is the share of n δ that n intervals cover; turn it over.",
-        stages: f"For m = {stages}: the later stages cover a little too.",
+        least: {calibrated: "that is the edge with δ as calibrated.", others: "that is the edge at the other δ."},
+        largest: {most * scale: no_delta, most / scale: no_delta},
     }
-    apart = {trap: why for trap, why in traps.items() if not math.isclose(trap, right, rel_tol=0.02)}
-    return wrong_number(answer(stages), right, f"times for m = {stages}", within=1e-6, traps=apart)
+    edges = dict(zip((least, largest), right[scale], strict=True))
+    return wrong_numbers(found, edges, "steps", within=0.12, traps=traps)
 
 
-@exercise("8.3", 2, "Even without data a spoof errs by about the last stage's δ: its learning rate never drops.")
-def decay_alone(answer: object, *, task: Task, final: Checkpoint, calibration: Calibration, scales: Sequence) -> str:
-    moved, allowed = "what weight decay does", "the last stage's δ"
-    nothing = {name: value * 0 for name, value in final.weights.items()}
-    length = distances(final.weights, nothing)["l2"]
-    threshold = calibration.thresholds["weights"]["l2"]
-    right = {moved: decay(task), allowed: threshold * scales[-1] / length}
-    steady = task.checkpoint_interval * task.learning_rate * task.weight_decay
-    traps = {
-        moved: {
-            steady: "momentum carries each step's decay on into the steps after it.",
-            steady / (1 - task.momentum): "that is momentum in the long run; a forged interval begins at rest.",
-            right[moved] * length: "that is a distance; as a share of the weights' length it is smaller.",
-        },
-        allowed: {
-            threshold * scales[-1]: "that is a distance; divide it by the length of the weights.",
-            threshold / length: "that is the one δ; the last stage has a multiple of it.",
-            scales[-1]: "that is a multiple of δ, and no length yet.",
-        },
-    }
-    return wrong_numbers(answer, right, "of the weights' length", within=0.03, traps=traps)
-
-
-def decay(task: Task) -> float:
-    """By what share weights shrink in k updates from rest, if no gradient but that of weight decay acts."""
-    weight, momentum = 1.0, 0.0
-    for step in range(task.checkpoint_interval):
-        momentum = task.momentum * momentum + task.weight_decay * weight
-        weight -= task.learning_rate_at(step) * momentum
-    return 1 - weight
-
-
-@exercise("8.4", 1, "A root says which labelled images there were; use, order and its own age need other evidence.")
-def what_a_root_tells(answer: object) -> str:
+@exercise("8.2", 2, "The ratio of the edges is T δ / (c k d). Longer training widens the window; Q is not in it.")
+def what_narrows(answer: object) -> str:
     why_not = {
-        "a": "What is hashed is every byte of an image.",
-        "b": "What stands in a leaf besides the pixels?",
-        "c": "the root knows which points there are, and nothing about when they are used.",
-        "d": "every one of them is opened as often as it is used, and lies under the root each time.",
-        "e": "the images lie under the adversary's own root. What is wrong is its date, and a root has none.",
+        "a": "a longer training leaves the path as fine as it was and gives the spoof more to undercut.",
+        "b": "with more intervals over the same way each of them is shorter, and less than the same δ.",
+        "c": "What happens to the least T' when δ falls?",
+        "d": "all intervals of a straight path are alike: no choice of them changes the least T' or the spoof's cost.",
+        "e": "What does a longer way do to the least T'?",
+        "f": "that makes c smaller, and moves the upper edge up.",
     }
-    return wrong_choice(answer, {"a", "b"}, why_not)
+    return wrong_choice(answer, {"c", "e"}, why_not)
 
 
-@exercise("8.5", 3, "Published thresholds are a plan for the adversary. It fails by its batches, not by its pace.")
-def walked_pace(answer: object) -> str:
-    return wrong_function(answer, "(edges, scales)", wrong_pace, WALKS)
+@exercise("8.3", 3, "W_0, W_T and δ give the least T' beforehand, but not how far the batches move the model.")
+def least_lengths(answer: object, *, task: Task, final: Checkpoint, calibration: Calibration) -> str:
+    k, first = task.checkpoint_interval, sorted_initialisation(task, final, 0)  # as `path_errors` begins
+    limits = {scale: calibration.scaled(scale).thresholds["weights"] for scale in (0.25, 0.5, 1.0, 3.0, 1000.0)}
+    cases = ((scale, k * least_pieces(first, final, allowed), k) for scale, allowed in limits.items())
+    return wrong_function(answer, "the multiple of δ", wrong_length, cases)
 
 
-def wrong_pace(answer: Callable, edges: tuple[float, ...], scales: tuple[float, ...]) -> str:
-    case = f"For edges {edges} and multiples {scales}"
-    try:
-        at, gone = np.array([[float(number) for number in knot] for knot in answer(edges, scales)]).T
-    except (TypeError, ValueError):
-        return f"{case} it must return pairs (share of the steps, share of the way)."
-    if not np.allclose([at[0], gone[0], at[-1], gone[-1]], [0, 0, 1, 1], atol=1e-6):
-        return f"{case} the path must begin at (0, 0) and end at (1, 1)."
-    if (np.diff(at) < 0).any():
-        return f"{case} the knots must stand in the order of the steps."
-    shares = np.linspace(0, 1, 201)
-    found = np.interp(shares, at, gone)
-    missed = np.abs(found - np.interp(shares, *np.array(staged_pace(edges, scales)).T))
-    if missed.max() <= 1e-6:
-        return ""
-    worst = missed.argmax()
-    here = f"{case}, after {shares[worst]:.0%} of the steps, it is {found[worst]:.3g} of the way"
-    return f"{here}: each interval of a stage must use the same share of its own δ as those of any other."
+def wrong_length(answer: Callable, scale: float, right: int, k: int) -> str:
+    traps = {right / k: f"At δ × {scale:g} that is a number of intervals; steps are asked for."}
+    if right > k:
+        traps[right - k] = f"At δ × {scale:g} the pieces of such a path are still longer than δ in some distance."
+    return wrong_number(answer(scale), right, f"steps at δ × {scale:g}", traps=traps)
+
+
+@exercise("8.4", 1, "Where a length decides, this δ goes as 1/T: ten times the training needs δ to be a tenth.")
+def shut_out(answer: object, *, final: Checkpoint, calibration: Calibration, cost: float) -> str:
+    task = calibration.task
+    right = {f"with T × {times}": finest(task, final, calibration, times * task.steps, cost) for times in (1, 10)}
+    traps = {name: {1 / value: "that is by how much δ falls; give its multiple."} for name, value in right.items()}
+    once = right["with T × 1"]
+    traps["with T × 10"] |= {
+        once: "that is right with T as it is; ten times the steps are ten times as many pieces.",
+        10 * once: "a longer training allows a finer path: δ must fall further.",
+    }
+    swapped = "These two stand in the wrong order: which training leaves the spoof more steps?"
+    return wrong_numbers(answer, right, "times δ", within=0.12, traps=traps, swapped=swapped)
+
+
+def finest(task: Task, final: Checkpoint, calibration: Calibration, proof_steps: int, cost: float) -> float:
+    """The multiple of δ that the finest path needs which is still cheaper than a proof of these steps."""
+    pieces = math.ceil(proof_steps / cost / task.checkpoint_interval) - 1
+    errors = path_errors(task, final, np.array([max(1, pieces) * task.checkpoint_interval]))
+    return float(window(errors, calibration, proof_steps=proof_steps, cost_per_step=cost)["error_over_threshold"][0])

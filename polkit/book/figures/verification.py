@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from polkit.book.figures.drawing import Figure, drawable, level, logarithmic, mark, points, spoken, styled
+from polkit.book.figures.drawing import Figure, drawable, level, line, logarithmic, mark, points, spoken, styled
 from polkit.book.figures.look import BLUE, GREY, ORANGE
+from polkit.defences import detection_probability
 from polkit.training import PARTS
 from polkit.verifier import Calibration, Verdict, worst_ratios
 
@@ -65,3 +66,26 @@ def _in_words(replayed: pd.DataFrame, threshold_scale: float, intervals: int, ot
         f"the largest error is {spoken(top['ratio'] / threshold_scale)} δ, in {top['distance']} of the {top['part']}, "
         f"steps {top['start']} to {top['end']}."
     )
+
+
+def draws_figure(intervals: int, *, made_up: int, drawn: int, guess: float | None = None) -> Figure:
+    """The probability that m random intervals have a made-up one among them, over m.
+
+    intervals: n, of the proof
+    made_up: f
+    drawn: m, to mark
+    guess: the m that the reader expects to be enough for 95 %
+    """
+    counts = range(intervals + 1)
+    found = [detection_probability(intervals, made_up, count) for count in counts]
+    plot = go.Figure()
+    line(plot, "found", list(counts), found, BLUE)
+    points(plot, f"m = {drawn}", [drawn], [found[drawn]], ORANGE, "circle", 11)
+    if guess is not None:
+        mark(plot, guess, "your prediction", guess=True, log=False)
+    styled(plot, "A random draw", "m, intervals drawn", "probability to find one")
+    plot.update_yaxes(range=[0, 1.03])
+    least = next((count for count in counts if found[count] >= 0.95), None)
+    enough = f"{least} are needed for a probability of 0.95" if least is not None else "no number is enough"
+    told = f"{drawn} of {intervals} intervals find one of {made_up} made-up ones with probability {found[drawn]:.3f}"
+    return Figure(plot, f"{told}; {enough}.")

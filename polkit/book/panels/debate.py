@@ -32,7 +32,9 @@ SWITCHES = (
         {"weights": (), "and buffers": ("buffers compared",), "and momentum": ("buffers compared", "momentum chained")},
     ),
     Switch(
-        "intervals", "intervals", {"largest": (), "half, by lot": ("half of them by lot",), "all": ("every interval",)}
+        "intervals",
+        "intervals",
+        {"largest": (), "half, at random": ("half of them at random",), "all": ("every interval",)},
     ),
     Switch("data", "data", {"as handed in": (), "under a root": ("data committed",)}),
     Switch("start", "start", {"the prover's": (), "from a seed": ("start from the seed",)}),

@@ -1,4 +1,4 @@
-"""Panels of the first chapters and of the corollary: a surface one sees whole, noise and size against k."""
+"""Panels of the first chapters and of the corollary: a surface one sees whole, noise and size against k, draws."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,8 +9,9 @@ import pandas as pd
 from polkit.book.figures.attacks import corollary_figure
 from polkit.book.figures.drawing import Figure, spoken
 from polkit.book.figures.primer import growth_figure, size_figure, surface_figure
+from polkit.book.figures.verification import draws_figure
 from polkit.book.panels.parts import Panel, Prediction
-from polkit.book.panels.sliders import delta_slider, interval_slider, steps_slider
+from polkit.book.panels.sliders import count_slider, delta_slider, interval_slider, steps_slider
 from polkit.training import Progress
 
 
@@ -47,14 +48,16 @@ def surface_panel(
     return Panel("surface", sliders, draw, prediction=prediction)
 
 
-def growth_panel(growth: pd.DataFrame, reference: float, *, interval: int, prediction: Prediction) -> Panel:
+def growth_panel(
+    growth: pd.DataFrame, reference: float, *, interval: int, prediction: Prediction | None = None
+) -> Panel:
     """Reproduction error against k for every source of noise; k moves the line at which the errors are read.
 
     growth: from `error_growth`
     reference: d_ref
     """
 
-    def draw(rows: pd.DataFrame, *, guess: float | None, interval: int) -> Figure:
+    def draw(rows: pd.DataFrame, *, interval: int, guess: float | None = None) -> Figure:
         return growth_figure(rows, reference=reference, chosen=interval, guess=guess)
 
     sliders = {"interval": interval_slider(interval, growth["steps"].unique())}
@@ -104,3 +107,20 @@ def corollary_panel(
 
     sliders = {"threshold_scale": delta_slider(), "interval": interval_slider(max(2, most // 2), range(2, most + 1))}
     return Panel("corollary", sliders, draw, data=table, compute=compute, on_run=("interval",), prediction=prediction)
+
+
+def draws_panel(intervals: int, *, made_up: int, drawn: int, prediction: Prediction) -> Panel:
+    """How likely a random draw finds a made-up interval: f and m at once.
+
+    intervals: n, of the proof
+    made_up, drawn: f and m at first
+    """
+
+    def draw(_: None, *, guess: float | None, **chosen: int) -> Figure:
+        return draws_figure(intervals, guess=guess, **chosen)
+
+    sliders = {
+        "made_up": count_slider(made_up, intervals, "f, made up", "made-up"),
+        "drawn": count_slider(drawn, intervals, "m, drawn", "drawn"),
+    }
+    return Panel("draws", sliders, draw, prediction=prediction)

@@ -51,6 +51,11 @@ def interval_slider(value: int, options: Iterable[int]) -> w.Widget:
     return control(w.SelectionSlider, "k", "k", "checkpoint interval", value=value, options=shown)
 
 
+def count_slider(value: int, most: int, label: str, name: str) -> w.Widget:
+    """A number of intervals, from 1."""
+    return control(w.IntSlider, name, label, f"{label}: intervals", value=min(value, most), min=1, max=most)
+
+
 def chooser(name: str, options: Iterable[str], value: str | None = None, label: str = "") -> w.Widget:
     """Buttons of which one is pressed; value: default, the first."""
     options = list(options)

@@ -1,4 +1,4 @@
-"""Panels about where spoofing pays: the window over T', and the plane of T' and δ."""
+"""Panels about where spoofing pays: the window over T', the plane of T' and δ, and published runs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 
 from polkit.book.figures.drawing import Figure
+from polkit.book.figures.results import examples_figure
 from polkit.book.figures.windows import map_figure, window_figure
 from polkit.book.panels import sliders as controls
 from polkit.book.panels.parts import Panel, Prediction, too_long
 from polkit.experiments.noise import calibration_for_interval
-from polkit.experiments.window import Attempt, attempt, path_errors, spoof_lengths, window
+from polkit.experiments.window import Attempt, attempt, path_errors, spoof_lengths, spoof_rows, window
 from polkit.proof import Proof
-from polkit.training import DISTANCES, Checkpoint, Progress
+from polkit.training import DISTANCES, PARTS, Checkpoint, Progress
 from polkit.verifier import Calibration, verify
 
 
@@ -120,3 +121,28 @@ def with_row(errors: pd.DataFrame, spoof_steps: int) -> pd.DataFrame:
     steps = np.log(errors["spoof_steps"])
     row = {name: np.exp(np.interp(np.log(spoof_steps), steps, np.log(errors[name]))) for name in DISTANCES}
     return pd.concat([errors, pd.DataFrame([{"spoof_steps": spoof_steps} | row])]).sort_values("spoof_steps")
+
+
+REPLAYED = {"1": "one", "⌊S/k⌋": "most", "all": "all"}
+COMPARED = {"weights": ("weights",), "weights and buffers": PARTS}
+
+
+def results_panel(runs: Mapping[str, pd.DataFrame], task: str = "digits") -> Panel:
+    """Published spoofs as another verifier would judge them: the regime of the runs, δ, Q and what is compared.
+
+    runs: regime -> runs, such as "digits/runs"
+    """
+    sliders = {
+        "regime": controls.chooser("regime", runs),
+        "threshold_scale": controls.delta_slider(),
+        "replayed": controls.chooser("replayed", REPLAYED, "all", label="Q per epoch"),
+        "parts": controls.chooser("parts", COMPARED, label="compared"),
+    }
+
+    def draw(_: None, *, regime: str, threshold_scale: float, replayed: str, parts: str) -> Figure:
+        asked = {"replayed": REPLAYED[replayed], "parts": COMPARED[parts], "threshold_scale": threshold_scale}
+        figure = examples_figure(spoof_rows(runs[regime], task=task, **asked))
+        where = f"regime {regime}, δ × {threshold_scale:.2f}, Q = {replayed}, {parts} compared"
+        return replace(figure, summary=f"{where}: {figure.summary}")
+
+    return Panel("results", sliders, draw)
