@@ -11,7 +11,7 @@ from polkit.experiments.window import spoof_rows
 
 BEGIN, END = "<!-- results: begin -->\n", "<!-- results: end -->"
 LENGTHS = {"strict": 140, "paper": 1200}  # T' of the spoofs that are shown
-ANY_LENGTH = ("attack_1", "borrowed_momentum")  # the shortest that there is
+ANY_LENGTH = ("borrowed_momentum",)  # the shortest that there is
 
 
 def cells(averages: pd.DataFrame, attack: str, length: int) -> list[str]:
@@ -30,6 +30,8 @@ def table() -> str:
     known = {"strict": published("digits/averages"), "paper": published("digits/averages_paper")}
     lines = ["| spoof | `strict`: T' | accepted | operations | `paper`: T' | accepted | operations |", "|---" * 7 + "|"]
     for attack, name in NAMES.items():
+        if attack == "attack_1":
+            continue  # no verifier accepts it: chapter 5
         found = [cell for regime, averages in known.items() for cell in cells(averages, attack, LENGTHS[regime])]
         lines.append(f"| {' | '.join([name, *found])} |")
     return "\n".join(lines)

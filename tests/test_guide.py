@@ -68,13 +68,14 @@ def test_every_link_between_files_leads_somewhere(file):
 
 def test_the_guide_is_no_chapter_and_links_to_each():
     assert book.GUIDE not in [file.name for file in CHAPTERS]
-    assert len(CHAPTERS) == 9
+    assert len(CHAPTERS) == 12
+    assert [file.stem[0] for file in book.appendices()] == list("ABCDEFGHI")
     stored = nbformat.read(book.find_notebooks() / book.GUIDE, as_version=4)
     assert {cell.cell_type for cell in stored.cells} == {"markdown"}
     for file in CHAPTERS:
         assert f"]({file.name})" in GUIDE
-    objectives = re.findall(r"^\d\. .*\(([^()]*)\)\.$", GUIDE, flags=re.MULTILINE)
-    assert {number for each in objectives for number in re.findall(r"\d", each)} == {file.stem[1] for file in CHAPTERS}
+    objectives = re.findall(r"^\d+\. .*\(([^()]*)\)\.$", GUIDE, flags=re.MULTILINE)
+    assert {int(number) for each in objectives for number in re.findall(r"\d+", each)} == set(range(1, 13))
 
 
 def lectures():
@@ -100,3 +101,9 @@ def test_the_plan_counts_the_reading_as_the_chapters_do_and_names_their_sections
         left = re.findall(r'"([^"]+)"', text)
         assert left
         assert set(left) <= headings
+
+
+def test_the_readme_is_short_and_has_a_line_for_each_chapter():
+    assert len(README.split()) <= 900
+    for file in CHAPTERS:
+        assert f"](notebooks/{file.name}): " in README

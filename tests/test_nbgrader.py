@@ -14,7 +14,7 @@ from polkit.book import course
 from polkit.book.chapters import chapters
 
 pytestmark = pytest.mark.slow  # a chapter is executed for each student
-CHAPTER = "04_attack_1"
+CHAPTER = "05_attack_1"
 RIGHT, EMPTY, MIXED = "right", "empty", "mixed"
 
 
@@ -53,7 +53,7 @@ def graded(tmp_path_factory):
     }
     hand_in(place, RIGHT, answers)
     hand_in(place, EMPTY, {})
-    hand_in(place, MIXED, answers | {"answer-4-2": "answer_4_2 = 1.0", "answer-4-4": "answer_4_4 = no_such_name"})
+    hand_in(place, MIXED, answers | {"answer-5-2": "answer_5_2 = 1.0", "answer-5-4": "answer_5_4 = no_such_name"})
     nbgrader(place, "autograde", CHAPTER, "--ExecutePreprocessor.timeout=300")
     nbgrader(place, "export", "--to=grades.csv")
     with (place / "grades.csv").open() as grades:

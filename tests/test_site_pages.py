@@ -12,7 +12,7 @@ from notebooks.site.build import build
 from notebooks.site.formulas import mathml
 from notebooks.site.pages import dressed
 from notebooks.site.sources import BIBLIOGRAPHY, Work, prose, works
-from polkit.book.chapters import chapters
+from polkit.book.chapters import appendices, chapters
 
 pytestmark = pytest.mark.slow  # for makers, not for readers
 
@@ -65,7 +65,7 @@ def test_a_mention_takes_its_ending_along(text, found):
 
 
 def test_every_work_is_named_in_a_chapter_and_can_be_found():
-    texts = ["\n".join(prose(nbformat.read(file, as_version=4))) for file in chapters()]
+    texts = ["\n".join(prose(nbformat.read(file, as_version=4))) for file in [*chapters(), *appendices()]]
     assert [work.key for work in works() if not any(map(work.mention, texts))] == []
     for key, entry in parse_file(str(BIBLIOGRAPHY)).entries.items():
         doi = entry.fields.get("doi")

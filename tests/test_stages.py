@@ -7,7 +7,7 @@ import pytest
 
 import polkit as pk
 from polkit.adversary.path import staged_pace
-from polkit.book.course.chapter_08 import for_both
+from polkit.book.course.chapter_10 import for_both
 from polkit.defences import cost_of_stages, stage_edges, stage_threshold
 from polkit.experiments.published import published
 from polkit.experiments.stages import EVEN, SCHEDULED, STAGED, own_schedule, passing, staged_spoofs
@@ -115,7 +115,7 @@ def test_in_no_published_training_did_a_closer_path_alone_pass_its_stages():
 
 
 def test_an_answer_that_lets_the_even_path_pass_is_told_so(small_proof, small_calibration):
-    """Whether multiples near 1 let it pass in chapter 8 depends on the processor: so here on verdicts that do."""
+    """Whether multiples near 1 let it pass in chapter 10 depends on the processor: so here on verdicts that do."""
     generous = small_calibration.scaled(1e6)
     edges = stage_edges(generous.task)
     loose = pk.verify(small_proof, generous, top_q="all")

@@ -103,23 +103,6 @@ WRONG = {
         ("pk.distances", "raised TypeError"),
         ("0.9", "a function"),
     ],
-    "4.1": [
-        ("int((~halved['passed'].astype(bool)).sum())", "count each interval once"),
-        ("0", "too small"),
-        ("halved['start'].nunique() - answer_4_1", "stay within it"),
-        ("'32'", "a number"),
-        (
-            "halved.loc[~halved['passed'].astype(bool) & (halved['part'] == 'weights'), 'start'].nunique()",
-            "a δ of their own",
-        ),
-    ],
-    "4.2": [
-        ("(every.intervals['error'] / every.intervals['threshold']).max()", "for k = 10"),
-        ("50", "too large"),
-        ("5 * (every.intervals['error'] / every.intervals['threshold']).max()", "simply added up"),
-        ("1 / answer_4_2", "turn the fraction over"),
-        ("'δ'", "a number"),
-    ],
     "3.1": [
         ("lambda a, b: max(float((a[n] - b[n]).abs().max()) for n in a)", "NaN in the last"),
         ("lambda a, b: max(float((a[n] - b[n]).abs().max()) for n in reversed(a))", "NaN in the first"),
@@ -145,6 +128,29 @@ WRONG = {
         ("{'b'}", "Something is missing"),
         ("{'b', 'c', 'd'}", "who chooses"),
         ("{'b', 'd', 'e'}", "as good as an announcement"),
+    ],
+    "4.1": [
+        ("int((~halved['passed'].astype(bool)).sum())", "count each interval once"),
+        ("0", "too small"),
+        ("halved['start'].nunique() - answer_4_1", "stay within it"),
+        ("'32'", "a number"),
+        (
+            "halved.loc[~halved['passed'].astype(bool) & (halved['part'] == 'weights'), 'start'].nunique()",
+            "a δ of their own",
+        ),
+    ],
+    "4.2": [
+        ("(every.intervals['error'] / every.intervals['threshold']).max()", "for k = 10"),
+        ("50", "too large"),
+        ("5 * (every.intervals['error'] / every.intervals['threshold']).max()", "simply added up"),
+        ("1 / answer_4_2", "turn the fraction over"),
+        ("'δ'", "a number"),
+    ],
+    "4.3": [
+        ("answer_4_3 - 1", "as much as the provers"),
+        ("math.floor(calibrating) + 1", "must be judged too"),
+        ("calibrating / (1 - verifying['Q = 1'])", "how many whole proofs"),
+        ("1000", "too large"),
     ],
     "5.1": [("298", "a few pixels short"), ("19074", "how many images"), ("300", "too large"), ("'many'", "a number")],
     "5.2": [
@@ -270,12 +276,6 @@ WRONG = {
         ("{'a', 'c', 'e'}", "more to undercut"),
         ("7", "must be letters"),
     ],
-    "9.1": [
-        ("2516", "break-even itself"),
-        ("780", "c is missing"),
-        ("0.81", "divided by c already"),
-        ("'25'", "must be a number"),
-    ],
     "8.3": [
         ("lambda scale: answer_8_3(scale) // k", "number of intervals"),
         ("70", "must be a function"),
@@ -286,11 +286,28 @@ WRONG = {
         ),
         ("lambda scale: answer_8_3(scale) - k if scale < 1 else answer_8_3(scale)", "still longer than δ"),
     ],
+    "8.4": [
+        ("answer_8_4[::-1]", "wrong order"),
+        ("answer_8_4[:1] * 2", "ten times as many pieces"),
+        ("(answer_8_4[0], 10 * answer_8_4[0])", "further"),
+        ("answer_8_4[0]", "must be 2 numbers"),
+    ],
+    "9.1": [
+        ("2516", "break-even itself"),
+        ("780", "c is missing"),
+        ("0.81", "divided by c already"),
+        ("'25'", "must be a number"),
+    ],
     "9.2": [
         ("answer_9_2[::-1]", "wrong order"),
         ("(14.2, 14.2)", "a k-th of that"),
         ("141.9", "must be 2 numbers"),
         ("(141.9, 440)", "leaves c out"),
+    ],
+    "9.3": [
+        ("rows.query(\"attack == 'Attack II' and spoof_steps == 140\")['ratio'].median()", "two of the three"),
+        ("1 / answer_9_3", "Turn the fraction over"),
+        ("0.1", "too small"),
     ],
     "10.1": [
         ("scales", "stages' pace"),
@@ -326,18 +343,6 @@ WRONG = {
         ("lambda edges, scales: answer_10_5(edges, scales)[:-1]", "end at (1, 1)"),
         ("lambda edges, scales: list(edges)", "must return pairs"),
     ],
-    "8.4": [
-        ("answer_8_4[::-1]", "wrong order"),
-        ("answer_8_4[:1] * 2", "ten times as many pieces"),
-        ("(answer_8_4[0], 10 * answer_8_4[0])", "further"),
-        ("answer_8_4[0]", "must be 2 numbers"),
-    ],
-    "12.1": [
-        ("lambda n, f, p: math.ceil(math.log(1 - p) / math.log(1 - f / n))", "nobody looks at an interval twice"),
-        ("lambda n, f, p: answer_12_1(n, f, p) or n", "None is asked for"),
-        ("3", "must be a function"),
-        ("lambda n, f, p: math.ceil(n * p)", "too large"),
-    ],
     "11.1": [
         ("lambda now, aim, task, start: answer_11_1(aim, now, task, start)", "go away"),
         (
@@ -348,14 +353,6 @@ WRONG = {
         ("lambda now, aim, task, start: answer_11_1(now, aim, task, 0)", "learning rate drops"),
         ("lambda now, aim, task, start: 0.0", "must return a dict"),
     ],
-    "12.2": [
-        ("{'nothing too fast'}", "passes all of them"),
-        ("{*answer_12_2, 'memorised'}", "fewer of them do"),
-        ("{'recommended'}", "not one of the defences"),
-        ("{'adaptive threshold'}", "honest proof falls"),
-        ("{'clock'}", "not one of the defences"),
-        ("2", "must be a set"),
-    ],
     "11.2": [
         ("lambda folder: True", "accepts infinitesimal update"),
         ("lambda folder: False", "turns away an honest"),
@@ -363,6 +360,27 @@ WRONG = {
         ("True", "must be a function"),
         ("lambda folder: pk.defences.straightness(folder) < 0.9", "accepts borrowed momentum in a zigzag"),
         ("lambda folder: folder.steps", "True or False"),
+    ],
+    "11.3": [
+        ("answer_11_3 / 10", "every step has one"),
+        ("answer_11_3 / 8", "not one"),
+        ("100 * answer_11_3", "in percent"),
+        ("1 / answer_11_3", "Turn the fraction over"),
+        ("0.5", "too large"),
+    ],
+    "12.1": [
+        ("lambda n, f, p: math.ceil(math.log(1 - p) / math.log(1 - f / n))", "nobody looks at an interval twice"),
+        ("lambda n, f, p: answer_12_1(n, f, p) or n", "None is asked for"),
+        ("3", "must be a function"),
+        ("lambda n, f, p: math.ceil(n * p)", "too large"),
+    ],
+    "12.2": [
+        ("{'nothing too fast'}", "passes all of them"),
+        ("{*answer_12_2, 'memorised'}", "fewer of them do"),
+        ("{'recommended'}", "not one of the defences"),
+        ("{'adaptive threshold'}", "honest proof falls"),
+        ("{'clock'}", "not one of the defences"),
+        ("2", "must be a set"),
     ],
     "12.3": [
         ("{'b', 'd', 'e', 'c'}", "the verifier who computes"),

@@ -20,7 +20,7 @@ from polkit.verifier.verdict import verify
 SPOOFS = {  # name -> the attack, and T' in intervals; the slowest last
     "interpolation only": (pk.interpolation_only, 14),
     "borrowed momentum": (pk.borrowed_momentum, 4),
-    "Attack II": (partial(pk.attack_2, iterations=4, workers=2), 14),  # as in chapter 7
+    "Attack II": (partial(pk.attack_2, iterations=4, workers=2), 14),  # as in chapter 8
 }
 
 

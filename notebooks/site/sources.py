@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 from pybtex.database import parse_file
 
-from polkit.book.chapters import GUIDE, chapters
+from polkit.book.chapters import GUIDE, appendices, chapters
 from polkit.experiments.published import find_notebooks
 
 BIBLIOGRAPHY = Path(__file__).with_name("references.bib")
@@ -56,13 +56,23 @@ def prose(notebook: nbformat.NotebookNode) -> Iterator[str]:
     return (cell.source for cell in notebook.cells if cell.cell_type == "markdown")
 
 
+def page_of(file: Path) -> str:
+    """A notebook's page in the site, without its ending."""
+    return f"appendices/{file.stem}" if file.parent.name == "appendices" else file.stem
+
+
+def number_of(page: str) -> str:
+    """What the book calls a chapter or an appendix: 1, 12, A."""
+    return page.rpartition("/")[2].partition("_")[0].lstrip("0")
+
+
 def references(files: Sequence[Path]) -> str:
-    """The page of references: every work, and the chapters that name it."""
-    texts = {file.stem: "\n".join(prose(nbformat.read(file, as_version=4))) for file in files}
+    """The page of references: every work, and the chapters and appendices that name it."""
+    texts = {page_of(file): "\n".join(prose(nbformat.read(file, as_version=4))) for file in files}
     page = REFERENCES
     for work in works():
         page += ENTRY.format(key=work.key)
-        naming = [f"[{stem[:2].lstrip('0')}]({stem}.ipynb)" for stem, text in texts.items() if work.mention(text)]
+        naming = [f"[{number_of(name)}]({name}.ipynb)" for name, text in texts.items() if work.mention(text)]
         if naming:
             page += f"\nNamed in chapter{'s' if len(naming) > 1 else ''} {', '.join(naming)}.\n"
     return page
@@ -75,20 +85,23 @@ def contents(caption: str, pages: Sequence[str]) -> str:
 
 def lay_out(folder: Path) -> None:
     """Fills an empty folder with the site's sources. Raises FileNotFoundError if there is no guide."""
-    notebooks, book = find_notebooks(), chapters()
-    for file in book:
-        shutil.copy(file, folder)
+    notebooks, book = find_notebooks(), chapters() + appendices()
     experiments = sorted((notebooks / "experiments").glob("*.ipynb"))
-    (folder / "experiments").mkdir()
+    for name in ("appendices", "experiments"):
+        (folder / name).mkdir()
+    for file in book:
+        shutil.copy(file, folder / f"{page_of(file)}.ipynb")
     for file in experiments:
         shutil.copy(file, folder / "experiments")
     (folder / "references.md").write_text(references(book), encoding="utf-8")
     shutil.copy(BIBLIOGRAPHY, folder)
 
     guide = nbformat.read(notebooks / GUIDE, as_version=4)
-    tables = [
-        contents("Chapters", [file.stem for file in book]),
-        contents("Beside them", ["references", *(f"experiments/{file.stem}" for file in experiments)]),
-    ]
-    guide.cells.append(nbformat.v4.new_markdown_cell("\n\n".join(tables)))
+    tables = {
+        "Chapters": [page_of(file) for file in chapters()],
+        "Appendices": [page_of(file) for file in appendices()],
+        "Beside them": ["references", *(f"experiments/{file.stem}" for file in experiments)],
+    }
+    shown = "\n\n".join(contents(caption, pages) for caption, pages in tables.items() if pages)
+    guide.cells.append(nbformat.v4.new_markdown_cell(shown))
     nbformat.write(guide, folder / "index.ipynb")

@@ -1,4 +1,4 @@
-"""Thresholds by stage of training against an adversary who walks at their pace: forged and judged (chapter 8)."""
+"""Thresholds by stage of training against an adversary who walks at their pace: forged and judged (chapter 10)."""
 
 from collections.abc import Iterator, Sequence
 

@@ -47,7 +47,7 @@ def spelt(summary):
 
 @pytest.mark.slow
 def test_a_verdict_follows_delta_and_q_and_k(opened):
-    panel = opened("03_verification", "verdict")
+    panel = opened("04_threshold", "verdict")
     task = pk.task("digits")
     proof, calibration = pk.prepare(task, 0, progress=False)
     verdict = pk.verify(proof, calibration, top_q="all", workers=2, remember=True)
@@ -90,7 +90,7 @@ def test_a_verdict_follows_delta_and_q_and_k(opened):
     panel.picture("prediction")
 
 
-@pytest.mark.parametrize(("chapter", "name", "left"), [("04_attack_1", "attack-1", 10), ("05_attack_2", "attack-2", 7)])
+@pytest.mark.parametrize(("chapter", "name", "left"), [("05_attack_1", "attack-1", 10), ("06_attack_2", "attack-2", 7)])
 @pytest.mark.slow
 def test_an_attack_follows_delta_and_q_and_forges_another_t(opened, chapter, name, left):
     panel = opened(chapter, name)
@@ -118,7 +118,7 @@ def test_an_attack_follows_delta_and_q_and_forges_another_t(opened, chapter, nam
 
 @pytest.mark.slow
 def test_attack_3_forges_with_another_k_and_can_be_cancelled_and_the_corollary_is_measured(opened):
-    panel = opened("06_attack_3", "attack-3")
+    panel = opened("07_attack_3", "attack-3")
     first = panel.says()
     panel.press("steps", "ArrowRight", 14)
     panel.click("run")
@@ -149,7 +149,7 @@ def test_attack_3_forges_with_another_k_and_can_be_cancelled_and_the_corollary_i
 
 @pytest.mark.slow
 def test_the_window_moves_with_delta_q_k_and_t(opened):
-    panel = opened("07_results", "window")
+    panel = opened("08_window", "window")
     first = panel.says()
     edges = re.search(r"T' from (\d+) to (\d+)", first)
     panel.press("delta", "ArrowLeft", 15)
@@ -205,7 +205,7 @@ def test_the_primers_panels_answer_at_once(opened):
 
 @pytest.mark.slow
 def test_the_editor_of_stages_moves_the_verdicts_and_the_path_beside_them(opened):
-    panel = opened("08_countermeasures", "stages")
+    panel = opened("10_countermeasures", "stages")
     first = panel.says()
     stage_2, length = float(re.search(r"([\d.]+) δ from 50%", first)[1]), int(re.search(r"needs T' = (\d+)", first)[1])
     panel.press("stage-2", "ArrowRight", 50)
@@ -225,7 +225,7 @@ def test_the_editor_of_stages_moves_the_verdicts_and_the_path_beside_them(opened
 
 @pytest.mark.slow
 def test_the_map_follows_k_t_and_the_spoofs_length(opened):
-    panel = opened("09_arms_race", "map")
+    panel = opened("08_window", "map")
     answers_at_once(panel, "delta", "at δ × 1.26, k = 10, T = 4400 and T' = 140,")
     first = panel.says()
     panel.press("k", "ArrowRight")
@@ -248,12 +248,32 @@ def test_the_map_follows_k_t_and_the_spoofs_length(opened):
     wait_until(lambda: chosen() == [[steps]], 60, "the star had to move to T'")
     assert panel.text("error") == ""
     panel.picture("k, T and T'")
-    debate = Panel(panel.page, panel.chapter, "debate")
+
+
+@pytest.mark.slow
+def test_the_debate_follows_its_switches(opened):
+    debate = opened("12_defences", "debate")
     before = debate.says()
     debate.box.locator(".polkit-model").get_by_role("button", name="the disputed").press("Enter")
     debate.shows(debate.changed_from(before))
-    assert violations(panel.page, ".polkit-panel-debate") == []
+    assert violations(debate.page, ".polkit-panel-debate") == []
     debate.picture("ends at the model")
+
+
+@pytest.mark.slow
+def test_a_random_draw_follows_f_and_m(opened):
+    panel = opened("03_verification", "draws")
+    answers_at_once(panel, "drawn", "25 of 440 intervals find one of 5 made-up ones")
+    answers_at_once(panel, "made-up", "20 of 440 intervals find one of 10 made-up ones")
+
+
+@pytest.mark.slow
+def test_published_spoofs_are_judged_by_another_verifier(opened):
+    panel = opened("09_results", "results")
+    answers_at_once(panel, "delta", "regime paper, δ × 1.26, Q = all, weights compared")
+    first = panel.says()
+    panel.box.locator(".polkit-regime button").nth(1).press("Enter")
+    panel.shows(panel.changed_from(first))
 
 
 @pytest.mark.slow

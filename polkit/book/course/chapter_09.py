@@ -1,7 +1,10 @@
 """Exercises of chapter 9, the paper's results beside ours."""
 
+import pandas as pd
+
 from polkit.book.course.checking import exercise, wrong_number, wrong_numbers
-from polkit.training import Task
+from polkit.experiments.window import spoof_rows
+from polkit.training import PARTS, Task
 from polkit.training.task import CIFAR10
 
 PAPER_COST = 31  # gradients for a step of Attack II: ten iterations of three, and one update (Section III-B)
@@ -32,3 +35,17 @@ def two_counts(answer: object, *, task: Task) -> str:
     swapped = "These two stand in the wrong order: which count makes the spoof cheaper?"
     right = {jointly: one, singly: each}
     return wrong_numbers(answer, right, "times δ", within=0.02, traps=traps, swapped=swapped)
+
+
+@exercise("9.3", 2, "One training needs a larger δ than the others, for its buffers: a mean over trainings hides that.")
+def enough_for_all(answer: object, *, runs: pd.DataFrame) -> str:
+    def ratios(parts: tuple[str, ...]) -> pd.Series:
+        return spoof_rows(runs, parts=parts).query("attack == 'Attack II' and spoof_steps == 140")["ratio"]
+
+    every = ratios(PARTS)
+    traps = {
+        every.median(): "That is enough for two of the three trainings.",
+        ratios(("weights",)).max(): "That compares the weights alone; the buffers have a δ of their own.",
+        1 / every.max(): "Turn the fraction over: δ must become larger.",
+    }
+    return wrong_number(answer, every.max(), "times δ", within=0.05, traps=traps)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from polkit.adversary import borrowed_momentum, interpolation_only
-from polkit.book.course.checking import exercise, wrong_function
+from polkit.book.course.checking import exercise, wrong_function, wrong_number
 from polkit.proof import Proof
 from polkit.prover import prove
 from polkit.training import Checkpoint, Conditions, Task, applied
@@ -66,3 +66,15 @@ def wrong_acceptance(answer: Callable, name: str, folder: Proof, honest: bool) -
     if not isinstance(found, (bool, np.bool_)):
         return f"It must return True or False, not {type(found).__name__}."
     return "" if found == honest else f"It {'turns away' if honest else 'accepts'} {name}."
+
+
+@exercise("11.3", 1, "The seeds are nearly free, and with them the verifier's δ can be a hundred times smaller.")
+def share_of_the_seeds(answer: object, *, proof: Proof) -> str:
+    right = 8 * proof.steps / proof.cost().stored_bytes
+    traps = {
+        right / proof.checkpoint_interval: "That is one seed for each checkpoint; every step has one.",
+        right / 8: "A seed takes eight bytes, not one.",
+        100 * right: "That is in percent; give the share.",
+        1 / right: "Turn the fraction over.",
+    }
+    return wrong_number(answer, right, "of the bytes", within=0.05, traps=traps)
