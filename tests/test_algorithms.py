@@ -1,4 +1,4 @@
-"""The algorithms that the chapters show as code, taken out of their cells and held to polkit on trainings of our own."""
+"""The algorithms that the chapters show as code, taken out of their cells and held to polkit on other trainings."""
 
 import nbformat
 import numpy as np

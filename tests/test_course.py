@@ -1,6 +1,7 @@
 """The exercises: what each judge says of right and of usual wrong answers, and how chapters carry them."""
 
 import json
+import math
 import re
 
 import nbformat
@@ -206,7 +207,8 @@ def test_solutions_are_right_and_wrong_answers_are_told_why(file):
 
     All solutions share the chapters' cache: proofs, calibrations and most spoofs are made once.
     """
-    cells, names = [cell for cell in nbformat.read(file, as_version=4).cells if cell.cell_type == "code"], {}
+    cells = [cell for cell in nbformat.read(file, as_version=4).cells if cell.cell_type == "code"]
+    names = {"math": math}  # for the wrong answers
     checks, chapter = {}, graded(file.parent.parent / file.name)
     for cell in cells:
         if cell.source.startswith("pk.course.check"):

@@ -305,8 +305,10 @@ WRONG = {
         ("(141.9, 440)", "leaves c out"),
     ],
     "9.3": [
-        ("rows.query(\"attack == 'Attack II' and spoof_steps == 140\")['ratio'].median()", "two of the three"),
-        ("1 / answer_9_3", "Turn the fraction over"),
+        (
+            "spoof_rows(results['runs']).query(\"attack == 'Attack II' and spoof_steps == 140\")['ratio'].max()",
+            "the weights alone",
+        ),
         ("0.1", "too small"),
     ],
     "10.1": [

@@ -43,9 +43,5 @@ def enough_for_all(answer: object, *, runs: pd.DataFrame) -> str:
         return spoof_rows(runs, parts=parts).query("attack == 'Attack II' and spoof_steps == 140")["ratio"]
 
     every = ratios(PARTS)
-    traps = {
-        every.median(): "That is enough for two of the three trainings.",
-        ratios(("weights",)).max(): "That compares the weights alone; the buffers have a δ of their own.",
-        1 / every.max(): "Turn the fraction over: δ must become larger.",
-    }
+    traps = {ratios(("weights",)).max(): "That compares the weights alone; the buffers have a δ of their own."}
     return wrong_number(answer, every.max(), "times δ", within=0.05, traps=traps)

@@ -34,9 +34,10 @@ def images_figure(originals: Tensor, forged: Tensor) -> Figure:
     plot = make_subplots(rows=3, cols=1, vertical_spacing=0.06, subplot_titles=list(rows))
     for number, pictures in enumerate(rows.values(), 1):
         plot.add_trace(go.Image(z=_strip(pictures), hoverinfo="skip"), row=number, col=1)
-    plot.update_xaxes(showticklabels=False)
-    plot.update_yaxes(showticklabels=False)
-    plot.update_layout(template=LOOK, height=420, margin={"l": 10, "r": 10, "t": 40, "b": 10})
+    plot.update_xaxes(visible=False)
+    plot.update_yaxes(visible=False)
+    title = {"title_text": "A batch before and after the attack", "title_y": 0.97}
+    plot.update_layout(template=LOOK, height=440, margin={"l": 10, "r": 10, "t": 70, "b": 10}, **title)
     summary = (
         f"{len(before)} images before and after; the largest change of a pixel is {largest} of 255 grey levels, "
         f"the mean {spoken(np.abs(change).mean())}; {(change != 0).mean():.0%} of the pixels changed."
@@ -59,7 +60,8 @@ def trace_figure(trace: pd.DataFrame) -> Figure:
         for when, colour, symbol in (("before", BLUE, "circle-open"), ("after", ORANGE, "x")):
             values, place = drawable(treated[f"{quantity}_{when}"]), {"row": 1, "col": column}
             points(plot, when, treated["step"], values, colour, symbol, showlegend=column == 1, **place)
-    styled(plot, "What the optimisation does to each batch it treats", "step", "before and after")
+    styled(plot, "What the optimisation does to each batch it treats", "step of the spoof", "loss")
+    plot.update_yaxes(title_text="‖∇‖²", col=2)
     logarithmic(plot)
     if treated.empty:
         return Figure(plot, "no batch needed treatment: every update moved less than γ as it was.")

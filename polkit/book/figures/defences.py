@@ -24,14 +24,20 @@ TRAINING_STEPS = 78_000  # T of the training that the lines end at: ResNet-20 in
 def matrix_figure(counts: pd.DataFrame, repeats: int) -> Figure:
     """A square per folder (rows) and verifier (columns), darker the more often it was accepted, with the number in it.
 
+    The honest training is blue, and so is its repetition; spoofs are orange.
+
     counts: in how many of the `repeats` each folder was accepted.
     """
-    look = {"color_continuous_scale": ["#F2F2F2", ORANGE], "template": LOOK, "aspect": "auto"}
-    plot = px.imshow(counts / repeats, zmin=0, zmax=1, labels={"x": "", "y": ""}, **look)
+    look = {"color_continuous_scale": [BLUE, "#F2F2F2", ORANGE], "template": LOOK, "aspect": "auto"}
+    sign = np.where(counts.index.isin(["honest proof", "retraining"]), -1, 1)[:, None]
+    plot = px.imshow(sign * counts / repeats, zmin=-1, zmax=1, labels={"x": "", "y": ""}, **look)
     hover = f"%{{y}}, %{{x}}: accepted in %{{text}} of {repeats}<extra></extra>"
     text = counts.astype(str).replace("0", "–")
     plot.update_traces(text=text, texttemplate="%{text}", xgap=2, ygap=2, hovertemplate=hover)
-    size = {"height": 160 + 28 * len(counts), "margin": {"l": 260, "r": 70, "t": 150, "b": 10}}
+    key = f"blue: an honest training, orange: a spoof; the number: accepted in so many of {repeats} trainings"
+    place = {"x": 0, "xref": "paper", "xanchor": "left", "y": 0, "yref": "paper", "yanchor": "top", "yshift": -6}
+    plot.add_annotation(text=key, showarrow=False, **place)
+    size = {"height": 190 + 28 * len(counts), "margin": {"l": 260, "r": 70, "t": 150, "b": 40}}
     plot.update_layout(template=LOOK, font_size=12, coloraxis_showscale=False, **size)
     plot.update_xaxes(side="top", tickangle=-50, showgrid=False)
     plot.update_yaxes(autorange="reversed", showgrid=False)

@@ -27,9 +27,11 @@ class Figure:
 
 
 def styled(plot: go.Figure, title: str, x: str, y: str, height: int = 380) -> go.Figure:
-    """The shared look; the axis titles x and y carry the units."""
-    margin = {"l": 80, "r": 20, "t": 50, "b": 90}
-    plot.update_layout(template=LOOK, title_text=title, height=height, margin=margin, legend_title_text=None)
+    """The shared look; the axis titles x and y carry the units. Titles of single plots stand below the figure's."""
+    titled = any(each.yref == "paper" for each in plot.layout.annotations)
+    margin, height = {"l": 80, "r": 20, "t": 90 if titled else 50, "b": 90}, height + 40 if titled else height
+    place = {"title_y": 1 - 15 / height, "title_yanchor": "top"}
+    plot.update_layout(template=LOOK, title_text=title, height=height, margin=margin, legend_title_text=None, **place)
     plot.update_xaxes(title_text=x)
     plot.update_yaxes(title_text=y)
     return plot

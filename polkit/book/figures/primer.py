@@ -42,7 +42,13 @@ def surface_figure(
     rings = (forged[:, None] + threshold * np.stack([np.cos(turn), np.sin(turn)], 1)).reshape(-1, 2)
     line(plot, "δ around each forged checkpoint", *rings.T[::-1], ORANGE, "dot", line_width=1, hoverinfo="skip")
     plot.update_layout(yaxis={"scaleanchor": "x", "constrain": "domain"}, xaxis={"constrain": "domain"})
-    styled(plot, "A model with two weights: one proof, its replay, one forgery", "weight 2", "weight 1", height=460)
+    styled(
+        plot,
+        "A model with two weights: one proof, its replay, one forgery",
+        "second weight",
+        "first weight",
+        height=460,
+    )
     honest = np.linalg.norm(replayed - recorded[1:], axis=1)
     above = int((honest > threshold).sum())
     found = f"{above} of {len(honest)} above" if above else "all within"
@@ -76,6 +82,9 @@ def growth_figure(
         mark(plot, chosen, f"k = {chosen}")
     if guess is not None:
         star(plot, table.columns[-1], guess)
+        if not errors.any():
+            place = {"x": 0, "xref": "paper", "xanchor": "left", "y": np.log10(drawable([0.0])[0]), "yanchor": "bottom"}
+            plot.add_annotation(text="exactly 0, drawn at the bottom", showarrow=False, **place)
     styled(plot, "Reproduction error (l2) after k replayed steps", "k, steps", "error, share of d_ref")
     plot.update_xaxes(type="log", tickvals=list(table.columns))
     logarithmic(plot)

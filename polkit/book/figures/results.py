@@ -48,15 +48,17 @@ def curves(rows: pd.DataFrame, x: str, y: str, by: str, **settings) -> go.Figure
 def lengths_figure(averages: pd.DataFrame, attack: str, task: str, *, half: str = "", top_q: str = "most") -> Figure:
     """Figures 2-9, (a) to (f): four errors, seconds and bytes over T', with the proof's as a line.
 
-    Bars span the deviation over the repeats.
+    Bars span the deviation over the repeats. The lengths at which every spoof was accepted are shaded.
 
     half: of the adversary, where they have other images than the prover
     top_q: `one`, or `most` for ⌊S/k⌋
     """
     mine = averages[(averages["attack"] == attack) & (averages["task"] == task)]
-    lengths, parts, said = sorted(set(mine["spoof_steps"])), [], []
+    made = chosen(mine, "accepted.all", attack=attack, adversary_half=half)
+    lengths, parts, said = sorted(set(made["spoof_steps"])), [], []
     spoof, honest = {"experiment": "spoof", "task": task}, {"experiment": "honest", "task": task}
-    for quantity, title in SHOWN.items():
+    for letter, (quantity, title) in zip("abcdef", SHOWN.items(), strict=True):
+        title = f"({letter}) {title}"
         value = f"weights.{top_q}.{quantity}" if quantity in DISTANCES else f"share.{quantity}"
         for kind in (attack, "interpolation_only"):
             rows = chosen(averages, value, attack=kind, adversary_half=half, **spoof).sort_values("spoof_steps")
@@ -71,13 +73,17 @@ def lengths_figure(averages: pd.DataFrame, attack: str, task: str, *, half: str 
             ends = {"spoof_steps": [lengths[0], lengths[-1]], "mean": height}
             parts.append(pd.DataFrame(ends).assign(name=name, shown=title))
     drawn = pd.concat(parts).assign(mean=lambda rows: drawable(rows["mean"]))
-    facets = {"facet_col": "shown", "facet_col_wrap": 2, "facet_row_spacing": 0.09, "facet_col_spacing": 0.1}
+    facets = {"facet_col": "shown", "facet_col_wrap": 2, "facet_row_spacing": 0.1, "facet_col_spacing": 0.12}
     plot = curves(drawn, "spoof_steps", "mean", "name", error_y="deviation", **facets, **LINES)
     plot.update_traces(error_y_thickness=1)
     plot.for_each_trace(lambda trace: trace.update(mode="lines" if trace.line.dash == "dash" else "lines+markers"))
     title = f"{NAMES[attack]} over T' on {task}, Q = {QS[top_q]}" + (", disjoint halves" if half else "")
-    styled(plot, title, "", "", height=760)
-    plot.update_xaxes(type="log", tickvals=lengths)
+    if passed := sorted(made.loc[made["mean"] == 1, "spoof_steps"]):
+        ends = (passed[0] / 1.03, passed[-1] * 1.03)
+        plot.add_vrect(x0=ends[0], x1=ends[1], fillcolor=GREEN, opacity=0.12, line_width=0, row="all", col="all")
+        title += "; shaded: all accepted"
+    styled(plot, title, "", "", height=820)
+    plot.update_xaxes(type="log", tickvals=lengths, tickangle=0, showticklabels=True)
     plot.update_xaxes(title_text="T', steps", row=1)  # counted from below
     told = f"in {'; in '.join(said)} (means of {parts[0]['repeats'].min():.0f} repeats)"
     return Figure(logarithmic(plot), f"{NAMES[attack]} errs at most as much as the proof {told}.")
@@ -154,6 +160,7 @@ def scaling_figure(table: pd.DataFrame, slopes: pd.DataFrame, variable: str) -> 
     fitted = slopes[slopes["variable"] == variable].replace({"party": NAMES, "meter": COUNTED})
     plot = curves(drawn.query("cost > 0"), "value", "cost", "party", facet_col="meter", facet_col_spacing=0.09)
     logarithmic(logarithmic(styled(plot, f"Growth with {variable}", variable, "")), "x")
+    plot.update_yaxes(title_text=None, exponentformat="power", tickformat=None)
     said = [
         f"{party}: " + ", ".join(f"{row.meter} {row.slope:.2f}" for row in found.itertuples())
         for party, found in fitted.groupby("party", sort=False)

@@ -56,8 +56,9 @@ def judged_window_figure(
         found = judged[judged["accepted"] == passed]
         for values, place in ((drawable(found["ratio"]), above), (found["cost"], below)):
             more = {"text": found["attack"], "hovertemplate": "%{text}, T' = %{x}: %{y:.3g}", "marker_line_width": 1}
-            more |= place | {"showlegend": place is above}
+            more |= place | {"showlegend": place is above, "textposition": "top right", "textfont_size": 11}
             points(plot, f"measured: {word}", found["spoof_steps"], values, colour, symbol, 10, **more)
+    plot.update_traces(mode="markers+text", selector=lambda trace: trace.name.startswith("measured"))
     level(plot, 1, "δ")
     level(plot, 1, "the honest proof", axis="2")
     edges = window_edges(table)
@@ -148,6 +149,6 @@ def grid_figure(grid: pd.DataFrame, boundary: pd.Series, break_even: pd.DataFram
     plot.update_yaxes(title_text="δ (× the calibrated one)", row=1, col=1)
     logarithmic(logarithmic(plot, "x"))
     drawn = [*grid["spoof_steps"], *break_even.to_numpy().flat]
-    plot.update_xaxes(range=np.log10([min(drawn) / 1.3, max(drawn) * 1.3]), dtick=1)
+    plot.update_xaxes(range=np.log10([min(drawn) / 1.3, max(drawn) * 1.3]), tickvals=[30, 100, 300, 1000, 3000])
     alike, cells = int(grid["agree"].sum()), int(grid["repeats"].sum())
     return Figure(plot, f"closed form and measurement agree in {alike} of {cells} cells; {'; '.join(said)}.")
