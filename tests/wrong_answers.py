@@ -273,7 +273,7 @@ WRONG = {
     "8.2": [
         ("{'c'}", "longer way"),
         ("{'c', 'd', 'e'}", "alike"),
-        ("{'a', 'c', 'e'}", "more to undercut"),
+        ("{'a', 'c', 'e'}", "does not change the least T'"),
         ("7", "must be letters"),
     ],
     "8.3": [
