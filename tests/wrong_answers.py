@@ -238,7 +238,7 @@ WRONG = {
     "7.4": [
         ("(answer_7_4[0] + 1, 'b')", "above δ already"),
         ("(answer_7_4[0], 'a')", "one by one"),
-        ("(answer_7_4[0], 'c')", "less still"),
+        ("(answer_7_4[0], 'c')", "larger still"),
         ("answer_7_4[0]", "a pair"),
         (
             "(next(k for k in range(2, 99) if pk.corollary_bound(learning_rate=the_task.learning_rate, "
@@ -273,7 +273,7 @@ WRONG = {
     "8.2": [
         ("{'c'}", "longer way"),
         ("{'c', 'd', 'e'}", "alike"),
-        ("{'a', 'c', 'e'}", "more to undercut"),
+        ("{'a', 'c', 'e'}", "does not change the least T'"),
         ("7", "must be letters"),
     ],
     "8.3": [

@@ -10,7 +10,7 @@ from polkit.training import Checkpoint, Task, distances
 from polkit.verifier import Calibration, Verdict, verify, worst_ratios
 
 
-@exercise("5.1", 1, "As many pixels as weights are not enough: the way to W_T is hundreds of times longer than a step.")
+@exercise("5.1", 1, "As many pixels as weights are not enough: the way to W_T is also many times longer than a step.")
 def images_per_weight(answer: object, *, task: Task, final: Checkpoint) -> str:
     weights = sum(tensor.numel() for tensor in final.weights.values())
     pixels = math.prod(task.image_shape)
@@ -22,7 +22,7 @@ def images_per_weight(answer: object, *, task: Task, final: Checkpoint) -> str:
     return wrong_number(answer, right, "images", traps=traps)
 
 
-@exercise("5.2", 1, "At such a δ a judge would accept any model as the outcome of any interval.")
+@exercise("5.2", 1, "Such a δ lets any interval end far from its checkpoint: on `digits` by half of d_ref in l2.")
 def needed_multiple(answer: object, *, verdict: Verdict, calibration: Calibration) -> str:
     worst = worst_ratios(verdict, calibration)["ratio"].max()
     rows = verdict.intervals.query("part == 'weights' and distance == 'l2'")

@@ -78,13 +78,13 @@ def within_threshold(answer: object, *, bounds: pd.DataFrame, threshold: float, 
     right = most(momentum=task.momentum)
     traps = {
         most(as_printed=True): "That is as far as the printed bound goes, which the measured gap exceeds.",
-        most(): "That is without momentum, which the task has.",
+        most(): "That bound leaves out momentum, which the task has.",
         right + 1: "There the bound is above δ already.",
     }
     why_not = {
         "a": "the verifier makes the k updates one by one.",
         "b": "What does an upper bound say about the gap itself?",
-        "c": "γ - σ is not negative: with it the bound promises less still.",
+        "c": "γ - σ is not negative: with it the bound becomes larger still.",
         "d": "the bound and this δ are both in l2.",
     }
     return wrong_number(answer[0], right, "steps", traps=traps) or wrong_choice(answer[1], {"b"}, why_not)
@@ -108,7 +108,7 @@ def printed_line_23(answer: object, *, spoof: Proof, final: Checkpoint, calibrat
     return wrong_number(answer, right, "steps", traps=traps)
 
 
-@exercise("7.6", 3, "One iteration errs no more than six on `digits`: the rest of the bill buys an unneeded margin.")
+@exercise("7.6", 3, "One iteration is enough on `digits`: with six the largest error is the same.")
 def cheaper_spoof(answer: object, *, final: Checkpoint, calibration: Calibration, spoof: Proof) -> str:
     if wrong := wrong_spoof(answer, final):
         return wrong
@@ -116,7 +116,7 @@ def cheaper_spoof(answer: object, *, final: Checkpoint, calibration: Calibration
     if len(trace) != answer.steps // answer.checkpoint_interval:
         return "Attack III notes one optimisation for each interval; this is another attack's."
     if not (trace["evaluations"] > 0).any():
-        return "No batch was perturbed: that is interpolation only, with a dearer name."
+        return "No batch was perturbed: that is interpolation only."
     share = answer.cost().relative_to(spoof.cost())["floating_point_operations"]
     if share > 0.5:
         return f"It takes {share:.2f} of the operations of this chapter's spoof."

@@ -14,7 +14,7 @@ from polkit.training import Checkpoint, Task
 from polkit.verifier import Calibration
 
 
-@exercise("8.1", 1, "The upper edge, T/c, does not know δ. The lower one goes as 1/δ, more slowly where cos decides.")
+@exercise("8.1", 1, "δ does not change the upper edge, T/c. The lower one goes as 1/δ, more slowly where cos decides.")
 def edges_of_two(answer: object, *, errors: pd.DataFrame, calibration: Calibration, cost: float) -> str:
     if not isinstance(answer, Mapping) or set(answer) != {0.5, 2}:
         return "The answer must be a dict with the keys 0.5 and 2, such as {0.5: (100, 600), 2: (100, 600)}."
@@ -42,8 +42,8 @@ def wrong_edges(found: object, right: Mapping[float, tuple[int, int] | None], sc
 @exercise("8.2", 2, "The ratio of the edges is T δ / (c k d). Longer training widens the window; Q is not in it.")
 def what_narrows(answer: object) -> str:
     why_not = {
-        "a": "a longer training leaves the path as fine as it was and gives the spoof more to undercut.",
-        "b": "with more intervals over the same way each of them is shorter, and less than the same δ.",
+        "a": "a longer training does not change the least T', and longer spoofs still cost less than it.",
+        "b": "more intervals divide the same way, so each is shorter, and δ stays as it is.",
         "c": "What happens to the least T' when δ falls?",
         "d": "all intervals of a straight path are alike: no choice of them changes the least T' or the spoof's cost.",
         "e": "What does a longer way do to the least T'?",
