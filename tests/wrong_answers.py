@@ -11,8 +11,8 @@ WRONG = {
     "1.2": [("'a'", "eight times"), ("'c'", "eight times fewer"), ("'d'", "jitter"), ("0.15", "must be letters")],
     "1.3": [
         ("{'b'}", "about one set of numbers"),
-        ("{'a', 'b', 'e'}", "another set of numbers all the same"),
-        ("{'b', 'c', 'e'}", "need be a training"),
+        ("{'a', 'b', 'e'}", "still be another set of numbers"),
+        ("{'b', 'c', 'e'}", "need not be a training"),
         ("{'b', 'd', 'e'}", "What did it cost"),
     ],
     "1.4": [
