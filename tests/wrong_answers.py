@@ -116,11 +116,11 @@ WRONG = {
         ("0.5", "must be a function"),
     ],
     "3.2": [
-        ("lambda n, m, p: math.ceil(math.log(1 - p) / math.log(1 - m / n))", "No interval is drawn twice"),
-        ("lambda n, m, p: math.ceil(p * n / m)", "too few"),
-        ("lambda n, m, p: n", "too many"),
-        ("lambda n, m, p: n + 1", "it would draw 441"),
-        ("lambda n, m, p: p * n / m", "a whole number"),
+        ("lambda n, f, p: math.ceil(math.log(1 - p) / math.log(1 - f / n))", "No interval is drawn twice"),
+        ("lambda n, f, p: math.ceil(p * n / f)", "too few"),
+        ("lambda n, f, p: n", "too many"),
+        ("lambda n, f, p: n + 1", "it would draw 441"),
+        ("lambda n, f, p: p * n / f", "a whole number"),
         ("220", "must be a function"),
     ],
     "3.3": [
