@@ -102,7 +102,7 @@ def growth_per_step(answer: object, *, growth: pd.DataFrame) -> str:
     return wrong_number(answer, right, "as a factor", within=0.02, traps=traps)
 
 
-@exercise("1.6", 3, "A few steps made that explosion. No replay gets much beyond d_ref, which lies between two trainings.")
+@exercise("1.6", 3, "A few steps made that explosion. No replay gets much beyond d_ref, the distance of two trainings.")
 def twice_as_far(
     answer: object, *, proof: Proof, growth: pd.DataFrame, calibration: Calibration, conditions: Conditions
 ) -> str:
