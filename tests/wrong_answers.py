@@ -11,8 +11,8 @@ WRONG = {
     "1.2": [("'a'", "eight times"), ("'c'", "eight times fewer"), ("'d'", "jitter"), ("0.15", "must be letters")],
     "1.3": [
         ("{'b'}", "about one set of numbers"),
-        ("{'a', 'b', 'e'}", "another set of numbers all the same"),
-        ("{'b', 'c', 'e'}", "need be a training"),
+        ("{'a', 'b', 'e'}", "still be another set of numbers"),
+        ("{'b', 'c', 'e'}", "need not be a training"),
         ("{'b', 'd', 'e'}", "What did it cost"),
     ],
     "1.4": [
@@ -116,11 +116,11 @@ WRONG = {
         ("0.5", "must be a function"),
     ],
     "3.2": [
-        ("lambda n, m, p: math.ceil(math.log(1 - p) / math.log(1 - m / n))", "No interval is drawn twice"),
-        ("lambda n, m, p: math.ceil(p * n / m)", "too few"),
-        ("lambda n, m, p: n", "too many"),
-        ("lambda n, m, p: n + 1", "it would draw 441"),
-        ("lambda n, m, p: p * n / m", "a whole number"),
+        ("lambda n, f, p: math.ceil(math.log(1 - p) / math.log(1 - f / n))", "No interval is drawn twice"),
+        ("lambda n, f, p: math.ceil(p * n / f)", "too few"),
+        ("lambda n, f, p: n", "too many"),
+        ("lambda n, f, p: n + 1", "it would draw 441"),
+        ("lambda n, f, p: p * n / f", "a whole number"),
         ("220", "must be a function"),
     ],
     "3.3": [

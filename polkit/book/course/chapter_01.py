@@ -21,7 +21,7 @@ COSTS = (  # operations of the proof, of the verifier, of spoofs and whether eac
     (10, 4, [(10, True)], (True, False), "With an accepted spoof at exactly the proof's price, as retraining is,"),
     (10, 4, [(12, True), (3, True)], (True, False), "With one accepted spoof at 12 and one at 3"),
     (10, 4, [(3, False), (12, True)], (True, True), "With a cheap record that the judge rejected"),
-    (10, 4, [(12, False), (3, True)], (True, False), "With a dear record rejected and a cheap one accepted"),
+    (10, 4, [(12, False), (3, True)], (True, False), "With an expensive record rejected and a cheap one accepted"),
     (10, 4, [], (True, True), "With nobody who has tried to spoof"),
 )
 
@@ -59,9 +59,9 @@ def delta_against_k(answer: object) -> str:
 @exercise("1.3", 1, "A proof is of one set of weights. Distillation matters where what a model can do is disputed.")
 def spoof_of_the_model(answer: object) -> str:
     why_not = {
-        "a": "A copy that classified every image as W_T does would be another set of numbers all the same.",
-        "b": "Against what does the judge hold the last checkpoint?",
-        "c": "No spoof need be a training: a record that the judge accepts and that ends at W_T is one.",
+        "a": "A copy that classified every image as W_T does would still be another set of numbers.",
+        "b": "With what does the judge compare the last checkpoint?",
+        "c": "A spoof need not be a training: it is a record that the judge accepts and that ends at W_T.",
         "d": "What did it cost? The second inequality is about a record that is cheaper than the proof.",
         "e": "Not every dispute is about one set of numbers; some are about what a model can do.",
     }
@@ -102,7 +102,7 @@ def growth_per_step(answer: object, *, growth: pd.DataFrame) -> str:
     return wrong_number(answer, right, "as a factor", within=0.02, traps=traps)
 
 
-@exercise("1.6", 3, "A few steps made that explosion. No replay gets much beyond d_ref, as far as two trainings are.")
+@exercise("1.6", 3, "A few steps made that explosion. No replay gets much beyond d_ref, the distance of two trainings.")
 def twice_as_far(
     answer: object, *, proof: Proof, growth: pd.DataFrame, calibration: Calibration, conditions: Conditions
 ) -> str:

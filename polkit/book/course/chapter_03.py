@@ -11,8 +11,8 @@ from polkit.book.course.checking import exercise, wrong_choice, wrong_function
 from polkit.defences import detection_probability
 from polkit.training import distances
 
-PAIRS = ((440, 1), (440, 44), (440, 4), (10, 3), (5, 5), (7, 2), (20, 10), (1, 1), (2000, 1))  # n, m
-DRAWS = [(n, m, p) for n, m in PAIRS for p in (0.1, 0.5, 0.9, 0.95, 0.99, 0.999, 1.0)]
+PAIRS = ((440, 1), (440, 44), (440, 4), (10, 3), (5, 5), (7, 2), (20, 10), (1, 1), (2000, 1))  # n, f
+DRAWS = [(n, f, p) for n, f in PAIRS for p in (0.1, 0.5, 0.9, 0.95, 0.99, 0.999, 1.0)]
 
 
 @exercise("3.1", 2, "A comparison must be written so that NaN does not pass, and so must every maximum before it.")
@@ -56,22 +56,22 @@ def wrong_linf(answer: Callable, case: str, left: Mapping[str, Tensor], right: M
     "3.2", 3, "A single faked interval is found with the replayed share as probability, one in ten almost surely."
 )
 def draws_needed(answer: object) -> str:
-    return wrong_function(answer, "(n, m, p)", wrong_draws, DRAWS)
+    return wrong_function(answer, "(n, f, p)", wrong_draws, DRAWS)
 
 
-def wrong_draws(answer: Callable, n: int, m: int, p: float) -> str:
-    found = answer(n, m, p)
+def wrong_draws(answer: Callable, n: int, f: int, p: float) -> str:
+    found = answer(n, f, p)
     if isinstance(found, bool) or not hasattr(found, "__index__"):
         return f"It must return a whole number of intervals, not {found!r}."
     if not 0 <= found <= n:
         return f"Of {n} intervals it would draw {found}."
     # Floating point may be off by one draw where a probability is just p.
-    few = detection_probability(n, m, found) < p - 1e-9
-    if not few and (not found or detection_probability(n, m, found - 1) < p + 1e-9):
+    few = detection_probability(n, f, found) < p - 1e-9
+    if not few and (not found or detection_probability(n, f, found - 1) < p + 1e-9):
         return ""
-    repeated = p < 1 and m < n and found == math.ceil(math.log(1 - p) / math.log(1 - m / n))
+    repeated = p < 1 and f < n and found == math.ceil(math.log(1 - p) / math.log(1 - f / n))
     why = " No interval is drawn twice." if repeated else ""
-    return f"Of {n} intervals, {m} of them faked, {found} draws are too {'few' if few else 'many'} for p = {p:g}.{why}"
+    return f"Of {n} intervals, {f} of them faked, {found} draws are too {'few' if few else 'many'} for p = {p:g}.{why}"
 
 
 @exercise("3.3", 2, "The forger knows where top-Q looks. Chapter 12 replays the largest updates and random ones.")
