@@ -44,8 +44,7 @@ def enough_for_all(answer: object, *, runs: pd.DataFrame) -> str:
 
     every = ratios(PARTS)
     traps = {
-        every.median(): "That is enough for two of the three trainings.",
-        ratios(("weights",)).max(): "That compares the weights alone; the buffers have a δ of their own.",
+        every.median(): "That is enough for two of the three trainings, or for the weights alone in all of them.",
         1 / every.max(): "Turn the fraction over: δ must become larger.",
     }
-    return wrong_number(answer, every.max(), "times δ", within=0.05, traps=traps)
+    return wrong_number(answer, every.max(), "times δ", within=0.02, traps=traps)
