@@ -357,7 +357,7 @@ WRONG = {
     ],
     "11.2": [
         ("lambda folder: True", "accepts infinitesimal update"),
-        ("lambda folder: False", "turns away an honest"),
+        ("lambda folder: False", "rejects an honest"),
         ("lambda folder: folder.steps == the_task.steps", "an honest training of"),
         ("True", "must be a function"),
         ("lambda folder: pk.defences.straightness(folder) < 0.9", "accepts borrowed momentum in a zigzag"),
@@ -371,16 +371,19 @@ WRONG = {
         ("0.5", "too large"),
     ],
     "12.1": [
-        ("lambda n, f, p: math.ceil(math.log(1 - p) / math.log(1 - f / n))", "nobody looks at an interval twice"),
+        (
+            "lambda n, f, p: next(m for m in range(10**4) if 1 - (1 - f / n) ** m >= p)",
+            "nobody looks at an interval twice",
+        ),
         ("lambda n, f, p: answer_12_1(n, f, p) or n", "None is asked for"),
         ("3", "must be a function"),
-        ("lambda n, f, p: math.ceil(n * p)", "too large"),
+        ("lambda n, f, p: int(n * p) + 1", "too large"),
     ],
     "12.2": [
         ("{'nothing too fast'}", "passes all of them"),
         ("{*answer_12_2, 'memorised'}", "fewer of them do"),
         ("{'recommended'}", "not one of the defences"),
-        ("{'adaptive threshold'}", "honest proof falls"),
+        ("{'adaptive threshold'}", "rejects the honest proof"),
         ("{'clock'}", "not one of the defences"),
         ("2", "must be a set"),
     ],

@@ -20,7 +20,7 @@ WALKS = (
 )
 
 
-@exercise("10.1", 1, "They forgive far more than the last stage needs: an adversary at the stages' pace passes.")
+@exercise("10.1", 1, "They allow far more than the honest proof needs last: an adversary at the stages' pace passes.")
 def for_both(answer: object, *, judged: Mapping[str, Verdict], calibration: Calibration, edges: Sequence[float]) -> str:
     if wrong := wrong_row(answer, len(edges), f"{len(edges)} multiples of δ, one for each stage,"):
         return wrong
@@ -98,7 +98,9 @@ def what_a_root_tells(answer: object) -> str:
     return wrong_choice(answer, {"a", "b"}, why_not)
 
 
-@exercise("10.5", 3, "Published thresholds are a plan for the adversary. It fails by its batches, not by its pace.")
+@exercise(
+    "10.5", 3, "Published thresholds tell the adversary how to pace a spoof. It still fails, because of its batches."
+)
 def walked_pace(answer: object) -> str:
     return wrong_function(answer, "(edges, scales)", wrong_pace, WALKS)
 

@@ -46,7 +46,9 @@ def wrong_push(answer: Callable, name: str, task: Task, start: int) -> str:
     return f"{name}: the weights go {share:.3g} of the way in k = {task.checkpoint_interval} steps."
 
 
-@exercise("11.2", 3, "Straight paths and pushed weights show without a replay. A crossing in hops does not.")
+@exercise(
+    "11.2", 3, "Straight paths and pushed weights show without a replay. A crossing in hops (chapter 12) does not."
+)
 def from_checkpoints_alone(answer: object, *, proof: Proof, final: Checkpoint, spoofs: Mapping[str, Proof]) -> str:
     task, k = proof.task, proof.checkpoint_interval
     short = task.replace(epochs=math.ceil(20 * k / task.steps_per_epoch))
@@ -65,7 +67,7 @@ def wrong_acceptance(answer: Callable, name: str, folder: Proof, honest: bool) -
     found = answer(folder)
     if not isinstance(found, (bool, np.bool_)):
         return f"It must return True or False, not {type(found).__name__}."
-    return "" if found == honest else f"It {'turns away' if honest else 'accepts'} {name}."
+    return "" if found == honest else f"It {'rejects' if honest else 'accepts'} {name}."
 
 
 @exercise("11.3", 1, "The seeds are nearly free, and with them the verifier's δ can be a hundred times smaller.")

@@ -33,7 +33,7 @@ def wrong_draws(answer: Callable, n: int, made_up: int, wanted: float) -> str:
     return wrong_number(found, right, f"intervals ({case})", traps=traps)
 
 
-@exercise("12.2", 2, "Two defences stop the spoofs of this matrix, one does not. A later one may pass the pair.")
+@exercise("12.2", 2, "Two defences stop the spoofs of this matrix, one does not. A later spoof may pass both.")
 def fewest_defences(answer: object, *, trainings: pd.DataFrame) -> str:
     chosen = [answer] if isinstance(answer, str) else answer
     if not isinstance(chosen, Iterable) or not all(isinstance(each, str) for each in chosen):
@@ -43,7 +43,7 @@ def fewest_defences(answer: object, *, trainings: pd.DataFrame) -> str:
         return f"{others[0]!r} is not one of the defences with one check more than the verifier as published."
     sound = [defence for defence in ON_TOP if table.loc[HONEST, defence].all()]
     if unsound := [defence for defence in chosen if defence not in sound]:
-        return f"The honest proof falls to {unsound[0]!r} too."
+        return f"{unsound[0]!r} rejects the honest proof, too."
     forged = table.loc[[name for name in SPOOFS if name in table.index]]
     passing = forged[forged[list(chosen)].all(axis=1)]
     if len(passing):
