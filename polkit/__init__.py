@@ -9,7 +9,6 @@ from polkit.adversary import (
     attack_1,
     attack_2,
     attack_3,
-    blindfold_top_q,
     borrowed_momentum,
     distil,
     infinitesimal_update,
@@ -21,6 +20,7 @@ from polkit.adversary import (
 )
 from polkit.book.report import Claim, claims, outcomes
 from polkit.experiments.corollary import corollary_bound, corollary_table, measured_derivatives
+from polkit.experiments.evasion import blindfold_top_q
 from polkit.experiments.prepare import prepare
 from polkit.proof import open_proof
 from polkit.prover import prove

@@ -9,9 +9,10 @@ from json import dumps
 from pathlib import Path
 
 import polkit as pk
-from polkit.adversary import AttackFailed, concatenation, hidden_crossing, non_finite
+from polkit.adversary import AttackFailed, concatenation, non_finite
 from polkit.book import challenge as course
 from polkit.defences import Dispute, load_standards, presets, set_standards
+from polkit.experiments.evasion import hidden_crossing
 from polkit.proof import Proof, read_weights
 from polkit.prover import Diverged
 from polkit.training import PARTS, PRECISIONS, Task

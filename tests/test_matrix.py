@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 import polkit as pk
-from polkit.adversary import crossing_in_hops
 from polkit.defences import PRESETS, RECORDED, Dispute, adaptive_threshold, gather, set_standards
 from polkit.defences.presets import Sample, mostly_tight, state_chained
 from polkit.defences.standards import LOOSE
+from polkit.experiments.evasion import crossing_in_hops
 from polkit.experiments.matrix import (
     COLUMNS,
     PUBLISHED,

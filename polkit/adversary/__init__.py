@@ -5,14 +5,7 @@ from polkit.adversary.attack_2 import attack_2
 from polkit.adversary.attack_3 import attack_3
 from polkit.adversary.forge import AttackFailed
 from polkit.adversary.interpolation import infinitesimal_update, interpolation_only
-from polkit.adversary.momentum import (
-    blindfold_top_q,
-    borrowed_momentum,
-    crossing_in_hops,
-    crossing_length,
-    hidden_crossing,
-    shortest_blindfold,
-)
+from polkit.adversary.momentum import borrowed_momentum
 from polkit.adversary.patchwork import concatenation, non_finite
 from polkit.adversary.path import on_the_path, sorted_initialisation, staged_pace
 from polkit.adversary.perturb import Passes, squared_norm, weight_gradient

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pandas as pd
 
 from polkit import adversary
+from polkit.experiments import evasion
 from polkit.experiments.published import published
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Conditions, Cost, Task
@@ -22,7 +23,7 @@ TABLE = {  # name -> attack, which of `lengths`, what `every_spoof` is given tha
     "interpolation only": (adversary.interpolation_only, "usual", ("workers",), {}),
     "infinitesimal update": (adversary.infinitesimal_update, "usual", ("workers",), {}),
     "borrowed momentum": (adversary.borrowed_momentum, "short", (), {}),
-    "blindfold top-Q": (adversary.blindfold_top_q, "blindfold", (), {}),
+    "blindfold top-Q": (evasion.blindfold_top_q, "blindfold", (), {}),
     "concatenation": (adversary.concatenation, "usual", (), {}),
     "NaN checkpoints": (adversary.non_finite, "usual", (), {}),
     "distillation": (adversary.distil, "usual", (), {}),
@@ -32,9 +33,9 @@ TABLE = {  # name -> attack, which of `lengths`, what `every_spoof` is given tha
     "borrowed momentum, fresh start": (adversary.borrowed_momentum, "usual", (), {"fresh_start": True}),
     "borrowed momentum, arriving early": (adversary.borrowed_momentum, "early", (), EARLY),
     "infinitesimal update, by stages": (adversary.infinitesimal_update, "staged", ("workers", "pace"), {}),
-    "hidden crossing": (adversary.hidden_crossing, "crossing", (), {}),
-    "hidden crossing, full length": (adversary.hidden_crossing, "whole", (), {}),
-    "crossing in hops": (adversary.crossing_in_hops, "hops", (), {}),
+    "hidden crossing": (evasion.hidden_crossing, "crossing", (), {}),
+    "hidden crossing, full length": (evasion.hidden_crossing, "whole", (), {}),
+    "crossing in hops": (evasion.crossing_in_hops, "hops", (), {}),
 }
 SPOOFS = tuple(TABLE)
 
@@ -71,7 +72,7 @@ def every_spoof(
 
 def lengths(task: Task, intervals: int, pace: Sequence[tuple[float, float]]) -> dict[str, int | None]:
     """T' of each kind of spoof in the table; none or 0 where there is no room for it."""
-    k, crossing = task.checkpoint_interval, adversary.crossing_length
+    k, crossing = task.checkpoint_interval, evasion.crossing_length
     rate_drops = min(task.milestones, default=0) * task.steps_per_epoch
     fastest = max(((right[1] - left[1]) / (right[0] - left[0]) for left, right in pairwise(pace)), default=0)
     return {
@@ -79,7 +80,7 @@ def lengths(task: Task, intervals: int, pace: Sequence[tuple[float, float]]) -> 
         "usual": intervals * k,
         "early": 40 * k,
         "staged": math.ceil(intervals * fastest) * k,  # so that no interval is longer than those of the even path
-        "blindfold": adversary.shortest_blindfold(task),
+        "blindfold": evasion.shortest_blindfold(task),
         # A jump is real enough once the learning rate has fallen.
         "crossing": crossing(task, rate_drops + 2 * k),
         "whole": crossing(task, task.steps) or crossing(task, task.steps - 3 * k),  # a verifier may ask for T' = T
