@@ -166,7 +166,9 @@ def add_pictures(figures: Sequence[dict]) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, f"{number}.png") for number in range(len(figures))]
-        pio.write_images([go.Figure(data[PLOTLY_TYPE]) for data in figures], files, width=820, scale=1.3)
+        plots = [go.Figure(data[PLOTLY_TYPE]) for data in figures]
+        heights = [plot.layout.height or 450 for plot in plots]  # a figure's own is not taken where a width is given
+        pio.write_images(plots, files, width=820, height=heights, scale=1.3)
         for data, file in zip(figures, files, strict=True):
             Image.open(file).convert("RGB").quantize(256).save(file, optimize=True)  # a third of the bytes
             data["image/png"] = base64.b64encode(file.read_bytes()).decode()
