@@ -3,10 +3,13 @@
 import ast
 import json
 import re
+from functools import partial
 
 import nbformat
 import numpy as np
 import pytest
+from jupyter_client.kernelspec import NoSuchKernel
+from nbclient.exceptions import DeadKernelError
 from PIL import Image
 
 import polkit.book.chapters as book
@@ -55,6 +58,25 @@ def test_parameters_are_checked_before_anything_runs(shelf):
     with pytest.raises(ValueError, match="no chapter has a parameter 'colour'; the parameters are rate, steps"):
         book.checked_parameters(files, {"colour": "2"})
     assert [file.stem for file in book.chosen(["broken"])] == ["02_broken"]
+
+
+@pytest.mark.parametrize(
+    "error", [DeadKernelError("Kernel died"), NoSuchKernel("python3"), RuntimeError("no reply"), TimeoutError("60 s")]
+)
+def test_a_dead_or_missing_kernel_is_a_failed_chapter(error, shelf, tmp_path, capsys, monkeypatch):
+    def execute(file, copy, *arguments, **settings):
+        if "broken" in file:
+            raise error
+        nbformat.write(notebook(), copy)
+
+    monkeypatch.setattr(book.papermill, "execute_notebook", execute)
+    monkeypatch.setattr(book, "Parallel", partial(book.Parallel, backend="threading"))
+    assert book.run_book(tmp_path / "out") == 1
+    printed = capsys.readouterr().out
+    assert f"02_broken                FAILED: {type(error).__name__}: {error}" in printed
+    assert "1 of 2 chapters" in printed
+
+
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,8 @@ def execute_chapter(file: Path, copy: Path, parameters: Mapping[str, object]) ->
         tidy(copy, copy)
     except PapermillExecutionError as error:
         problem = f"{error.ename}: {error.evalue}"
+    except Exception as error:  # a kernel that is missing, dies or does not answer; the other chapters go on
+        problem = f"{type(error).__name__}: {error}"
     return time.perf_counter() - start, problem
 
 
