@@ -77,6 +77,13 @@ def test_a_dead_or_missing_kernel_is_a_failed_chapter(error, shelf, tmp_path, ca
     assert "1 of 2 chapters" in printed
 
 
+def test_a_book_without_chapters_is_no_success(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(book, "find_notebooks", lambda: tmp_path)
+    with pytest.raises(FileNotFoundError, match="has no chapters: run `polkit book` in a checkout of polkit"):
+        book.run_book(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,11 @@ from papermill.exceptions import PapermillExecutionError
 from PIL import Image
 
 from polkit.book.report import REPORT_TYPE, shown
-from polkit.experiments.published import find_notebooks
+from polkit.experiments.published import GUIDE, find_notebooks
 from polkit.proof import write_text_whole
 
 KERNEL = {"kernel_name": "python3", "execution_timeout": 3600}  # seconds a cell may take
 KERNEL |= {"extra_arguments": ["--log-level=40"]}  # the kernel's notes on its transport are not the book's
-GUIDE = "00_start_here.ipynb"  # the course guide: a page to read, not a chapter to run
 PLOTLY_TYPE = "application/vnd.plotly.v1+json"
 WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 
@@ -41,8 +40,12 @@ def appendices() -> list[Path]:
 
 
 def chosen(only: Sequence[str] = ()) -> list[Path]:
-    """Chapters and appendices whose name contains one of `only`, or all; ValueError if one of these names none."""
-    found = chapters() + appendices()
+    """Chapters and appendices whose name contains one of `only`, or all.
+
+    Raises ValueError if one of these names none, FileNotFoundError if there are none at all.
+    """
+    if not (found := chapters() + appendices()):
+        raise FileNotFoundError(f"{find_notebooks()} has no chapters: run `polkit book` in a checkout of polkit")
     names = [file.stem for file in found]
     for wanted in only:
         if not any(wanted in name for name in names):
