@@ -84,6 +84,17 @@ def test_a_book_without_chapters_is_no_success(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_expression_among_the_parameters_stops_only_what_needs_it(shelf):
+    nbformat.write(notebook(parameters="length = 14 * 10  # T'\nsteps = 3  # T"), shelf / "03_reckoned.ipynb")
+    *_, reckoned = files = book.chapters()
+    assert book.checked_parameters(files, {}) == {file: {} for file in files}
+    assert book.checked_parameters(files, {"steps": "5"})[reckoned] == {"steps": 5}
+    for needing in (
+        lambda: book.checked_parameters(files, {"length": "20"}),
+        lambda: book.chapter_parameters(reckoned),
+    ):
+        with pytest.raises(ValueError, match=r"the parameter length of 03_reckoned is '14 \* 10' there: its cell must"):
+            needing()
 
 
 @pytest.mark.parametrize(

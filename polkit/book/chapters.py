@@ -55,13 +55,26 @@ def chosen(only: Sequence[str] = ()) -> list[Path]:
 
 def chapter_parameters(file: Path) -> dict[str, object]:
     """The names in a chapter's `parameters` cell and their values."""
-    inspected = papermill.inspect_notebook(str(file))
-    return {name: ast.literal_eval(entry["default"]) for name, entry in inspected.items()}
+    return {name: plain_value(file, name, text) for name, text in parameter_texts(file).items()}
+
+
+def parameter_texts(file: Path) -> dict[str, str]:
+    """The names in a chapter's `parameters` cell and what stands there for their values."""
+    return {name: entry["default"] for name, entry in papermill.inspect_notebook(str(file)).items()}
+
+
+def plain_value(file: Path, name: str, text: str) -> object:
+    """A parameter's value from the chapter's own text; ValueError if that is an expression, whose type nobody knows."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        wanted = "its cell must give a plain value, such as 140"
+        raise ValueError(f"the parameter {name} of {file.stem} is {text!r} there: {wanted}") from None
 
 
 def checked_parameters(files: Sequence[Path], given: Mapping[str, str]) -> dict[Path, dict[str, object]]:
     """What each chapter is to be run with. Raises ValueError for a name that no chapter has, or a wrong type."""
-    known = {file: chapter_parameters(file) for file in files}
+    known = {file: parameter_texts(file) for file in files}
     names = sorted(set().union(*known.values()))
     for name in given:
         if name not in names:
@@ -69,8 +82,10 @@ def checked_parameters(files: Sequence[Path], given: Mapping[str, str]) -> dict[
             hint = f"did you mean {near[0]}? The" if near else "the"
             raise ValueError(f"no chapter has a parameter {name!r}; {hint} parameters are {', '.join(names)}")
     return {
-        file: {name: typed(name, text, defaults[name]) for name, text in given.items() if name in defaults}
-        for file, defaults in known.items()
+        file: {
+            name: typed(name, text, plain_value(file, name, own[name])) for name, text in given.items() if name in own
+        }
+        for file, own in known.items()
     }
 
 
