@@ -234,6 +234,17 @@ def test_a_stored_chapter_reads_without_a_kernel(file):
         assert heading in prose, heading
 
 
+@pytest.mark.parametrize("file", [*CHAPTERS[2:], *book.appendices()], ids=lambda file: file.stem)
+def test_the_workers_that_a_reader_asks_for_prepare_the_chapter_too(file):
+    """Fewer of them need less memory."""
+    code = [cell.source for cell in nbformat.read(file, as_version=4).cells if cell.cell_type == "code"]
+    calls = [node for source in code for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    prepared = [node for node in calls if ast.unparse(node.func) == "pk.prepare"]
+    given = [ast.unparse(word) for node in prepared for word in node.keywords if word.arg == "workers"]
+    assert "workers" in book.chapter_parameters(file) or not prepared
+    assert given == ["workers=workers"] * len(prepared)
+
+
 @pytest.mark.parametrize("file", PAGES, ids=lambda file: file.stem)
 def test_a_notebooks_parameters_are_plain_literals_with_help(file):
     cells = nbformat.read(file, as_version=4).cells
