@@ -66,6 +66,14 @@ def test_milestones_move_with_the_epochs_unless_they_are_given():
     assert task.replace(batch_size=32).milestones == (100, 150)
 
 
+@pytest.mark.parametrize("name", ["digits", "fashion", "cifar10", "cifar100", "imagenet10", "cifar100:first-half"])
+def test_a_short_training_begins_at_its_full_rate(name):
+    for epochs in (1, 2, 3, 4):
+        task = pk.task(name, epochs=epochs, checkpoint_interval=1)
+        assert task.learning_rate_at(task.steps_per_epoch - 1) == pk.task(name).learning_rate
+        assert min(task.milestones) >= 1
+
+
 @pytest.mark.parametrize("half", ["first-half", "second-half"])
 def test_a_half_has_half_of_the_images(half):
     task, whole = pk.task(f"digits:{half}"), pk.task("digits")

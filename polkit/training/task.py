@@ -65,12 +65,13 @@ class Task:
         return [name for name in mine if name not in ("data", "half", "train_size") and mine[name] != theirs[name]]
 
     def replace(self, **changes) -> "Task":
-        """The same task with other values; milestones move with `epochs` unless they are given too."""
+        """The same task with other values; milestones move with `epochs`, to 1 at least, unless they are given too."""
         known = [field.name for field in fields(self)]
         if unknown := sorted(set(changes) - set(known)):
             raise ValueError(f"a task has no {', '.join(unknown)}; it has {', '.join(known)}")
         if "epochs" in changes and "milestones" not in changes:
-            changes["milestones"] = tuple(m * changes["epochs"] // self.epochs for m in self.milestones)
+            # Never to 0: a training of one epoch would begin, and end, at a hundredth of its rate.
+            changes["milestones"] = tuple(max(1, m * changes["epochs"] // self.epochs) for m in self.milestones)
         return replace(self, **changes)
 
     def without_place(self) -> "Task":
