@@ -11,7 +11,7 @@ import torch
 
 from polkit.adversary.path import on_the_path, perturbation, sorted_initialisation
 from polkit.proof import tensor_shapes
-from polkit.training import Checkpoint, Conditions, Learner, Meter, Points, Progress, Task, distances, unit_costs
+from polkit.training import Checkpoint, Conditions, Learner, Meter, Points, Progress, Task, distances, unit_costs, whole
 from polkit.training.data import augmentation_order, derive_seed, epoch_batches, training_points
 from polkit.training.step import initial_checkpoint
 from polkit.verifier import Calibration
@@ -158,7 +158,7 @@ def make_plan(
 
     Raises ValueError on a T' that no spoof can have, or on weights of another model.
     """
-    k = task.checkpoint_interval
+    k, spoof_steps = task.checkpoint_interval, whole("T'", spoof_steps)
     if spoof_steps < k:
         raise ValueError(f"T' = {spoof_steps} steps are fewer than one checkpoint interval of k = {k}")
     if spoof_steps % k:
