@@ -16,6 +16,7 @@ from polkit.training.data import augmentation_order, derive_seed, epoch_batches,
 from polkit.training.step import initial_checkpoint
 from polkit.verifier import Calibration
 
+LONGEST = 40  # T' / T; no verifier takes more than T steps, and the book shows what one says of T' = 40 k
 Pace = Sequence[tuple[float, float]]  # knots of a path: (share of the steps, share of the path)
 
 
@@ -163,6 +164,8 @@ def make_plan(
         raise ValueError(f"T' = {spoof_steps} steps are fewer than one checkpoint interval of k = {k}")
     if spoof_steps % k:
         raise ValueError(f"T' = {spoof_steps} is not a multiple of the checkpoint interval k = {k}")
+    if spoof_steps > (most := LONGEST * task.steps):
+        raise ValueError(f"T' = {spoof_steps} is far above T = {task.steps}: {most} steps are the most that are forged")
     check_weights(final, task)
     own = derive_seed(seed, "adversary")  # an adversary who picks the prover's number must not draw the same
     return Plan(
