@@ -12,6 +12,7 @@ from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 from PIL import Image
 
+import polkit as pk
 import polkit.book.chapters as book
 from polkit.book.report import REPORT_TYPE, Claim, claims
 
@@ -232,6 +233,20 @@ def test_a_stored_chapter_reads_without_a_kernel(file):
     assert len(prose.split()) >= 500
     for heading in ("**Claim**", "**You need**", "**Minutes**", "## Claims", "## Exercises", "## What holds"):
         assert heading in prose, heading
+
+
+@pytest.mark.parametrize("file", [*CHAPTERS[4:8], CHAPTERS[9]], ids=lambda file: file.stem)
+def test_the_default_length_of_a_spoof_lies_between_k_and_t(file):
+    """Chapters with few epochs too."""
+    (cell,) = [cell for cell in nbformat.read(file, as_version=4).cells if "steps = spoof_steps or " in cell.source]
+    chosen = "\n".join(line for line in cell.source.splitlines() if line.startswith(("k = ", "steps = ")))
+    for epochs, k in [(0, 0), *((epochs, k) for epochs in (1, 2, 3, 4, 20) for k in (1, 4, 10, 11, 22))]:
+        names = {"the_task": pk.task("digits", epochs=epochs, checkpoint_interval=k), "spoof_steps": 0}
+        exec(chosen, names)
+        assert 0 < names["the_task"].checkpoint_interval <= names["steps"] <= names["the_task"].steps
+        assert names["steps"] % names["the_task"].checkpoint_interval == 0
+        if not epochs:
+            assert names["steps"] == (440 if file.stem == "05_attack_1" else 140)
 
 
 @pytest.mark.parametrize("file", [*CHAPTERS[2:], *book.appendices()], ids=lambda file: file.stem)
