@@ -12,7 +12,7 @@ import pytest
 import polkit.experiments.published as module
 from polkit.defences.circuit import Circuit
 from polkit.experiments.gallery import SPOOFS
-from polkit.experiments.published import MADE_BY, find_notebooks, paper_data, published, published_folder
+from polkit.experiments.published import GUIDE, MADE_BY, find_notebooks, paper_data, published, published_folder
 from polkit.experiments.stages import EVEN, SCHEDULED, STAGED
 from polkit.reproduce.records import PARAMETERS
 
@@ -57,6 +57,7 @@ def test_every_notebook_that_a_command_runs_is_left_to_the_tests_below():
 
 def test_a_missing_table_is_one_sentence_with_the_command(tmp_path, monkeypatch):
     (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / GUIDE).touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"snark/steps\.csv is missing: `make snark` makes it$"):
         published("snark/steps")

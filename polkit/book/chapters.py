@@ -40,10 +40,7 @@ def appendices() -> list[Path]:
 
 
 def chosen(only: Sequence[str] = ()) -> list[Path]:
-    """Chapters and appendices whose name contains one of `only`, or all.
-
-    Raises ValueError if one of these names none, FileNotFoundError if there are none at all.
-    """
+    """Chapters and appendices whose name contains one of `only`, or all; ValueError if one of these names none."""
     if not (found := chapters() + appendices()):
         raise FileNotFoundError(f"{find_notebooks()} has no chapters: run `polkit book` in a checkout of polkit")
     names = [file.stem for file in found]
