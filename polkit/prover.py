@@ -44,6 +44,7 @@ from polkit.training import (
     reported,
     training_points,
     unit_costs,
+    whole,
 )
 from polkit.training.jobs import in_background
 
@@ -129,6 +130,7 @@ def prove(
     W_{t+1}; as the text says, we record W_0, W_k, W_2k, ….
     Raises FileExistsError if `out` holds something else, FileNotFoundError if the data set is missing, Diverged.
     """
+    seed = whole("the seed", seed)
     folder = Path(out) if out else cached_proof(task, seed, conditions)
     if folder.exists():
         return _finished(folder, task, seed, conditions)
@@ -140,7 +142,7 @@ def prove(
 
 def cached_proof(task: Task, seed: int, conditions: Conditions) -> Path:
     """Where `prove` keeps the proof of these settings, whether it stands there or not."""
-    return cache_folder("proofs", task=task.to_json(), seed=seed, conditions=conditions.to_json())
+    return cache_folder("proofs", task=task.to_json(), seed=whole("the seed", seed), conditions=conditions.to_json())
 
 
 def _made(folder: Path, task: Task, seed: int, conditions: Conditions, progress: Progress) -> Proof:

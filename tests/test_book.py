@@ -3,12 +3,16 @@
 import ast
 import json
 import re
+from functools import partial
 
 import nbformat
 import numpy as np
 import pytest
+from jupyter_client.kernelspec import NoSuchKernel
+from nbclient.exceptions import DeadKernelError
 from PIL import Image
 
+import polkit as pk
 import polkit.book.chapters as book
 from polkit.book.report import REPORT_TYPE, Claim, claims
 
@@ -55,6 +59,43 @@ def test_parameters_are_checked_before_anything_runs(shelf):
     with pytest.raises(ValueError, match="no chapter has a parameter 'colour'; the parameters are rate, steps"):
         book.checked_parameters(files, {"colour": "2"})
     assert [file.stem for file in book.chosen(["broken"])] == ["02_broken"]
+
+
+@pytest.mark.parametrize(
+    "error", [DeadKernelError("Kernel died"), NoSuchKernel("python3"), RuntimeError("no reply"), TimeoutError("60 s")]
+)
+def test_a_dead_or_missing_kernel_is_a_failed_chapter(error, shelf, tmp_path, capsys, monkeypatch):
+    def execute(file, copy, *arguments, **settings):
+        if "broken" in file:
+            raise error
+        nbformat.write(notebook(), copy)
+
+    monkeypatch.setattr(book.papermill, "execute_notebook", execute)
+    monkeypatch.setattr(book, "Parallel", partial(book.Parallel, backend="threading"))
+    assert book.run_book(tmp_path / "out") == 1
+    printed = capsys.readouterr().out
+    assert f"02_broken                FAILED: {type(error).__name__}: {error}" in printed
+    assert "1 of 2 chapters" in printed
+
+
+def test_a_book_without_chapters_is_no_success(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(book, "find_notebooks", lambda: tmp_path)
+    with pytest.raises(FileNotFoundError, match="has no chapters: run `polkit book` in a checkout of polkit"):
+        book.run_book(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_expression_among_the_parameters_stops_only_what_needs_it(shelf):
+    nbformat.write(notebook(parameters="length = 14 * 10  # T'\nsteps = 3  # T"), shelf / "03_reckoned.ipynb")
+    *_, reckoned = files = book.chapters()
+    assert book.checked_parameters(files, {}) == {file: {} for file in files}
+    assert book.checked_parameters(files, {"steps": "5"})[reckoned] == {"steps": 5}
+    for needing in (
+        lambda: book.checked_parameters(files, {"length": "20"}),
+        lambda: book.chapter_parameters(reckoned),
+    ):
+        with pytest.raises(ValueError, match=r"the parameter length of 03_reckoned is '14 \* 10' there: its cell must"):
+            needing()
 
 
 @pytest.mark.parametrize(
@@ -192,6 +233,31 @@ def test_a_stored_chapter_reads_without_a_kernel(file):
     assert len(prose.split()) >= 500
     for heading in ("**Claim**", "**You need**", "**Minutes**", "## Claims", "## Exercises", "## What holds"):
         assert heading in prose, heading
+
+
+@pytest.mark.parametrize("file", [*CHAPTERS[4:8], CHAPTERS[9]], ids=lambda file: file.stem)
+def test_the_default_length_of_a_spoof_lies_between_k_and_t(file):
+    """Chapters with few epochs too."""
+    (cell,) = [cell for cell in nbformat.read(file, as_version=4).cells if "steps = spoof_steps or " in cell.source]
+    chosen = "\n".join(line for line in cell.source.splitlines() if line.startswith(("k = ", "steps = ")))
+    for epochs, k in [(0, 0), *((epochs, k) for epochs in (1, 2, 3, 4, 20) for k in (1, 4, 10, 11, 22))]:
+        names = {"the_task": pk.task("digits", epochs=epochs, checkpoint_interval=k), "spoof_steps": 0}
+        exec(chosen, names)
+        assert 0 < names["the_task"].checkpoint_interval <= names["steps"] <= names["the_task"].steps
+        assert names["steps"] % names["the_task"].checkpoint_interval == 0
+        if not epochs:
+            assert names["steps"] == (440 if file.stem == "05_attack_1" else 140)
+
+
+@pytest.mark.parametrize("file", [*CHAPTERS[2:], *book.appendices()], ids=lambda file: file.stem)
+def test_the_workers_that_a_reader_asks_for_prepare_the_chapter_too(file):
+    """Fewer of them need less memory."""
+    code = [cell.source for cell in nbformat.read(file, as_version=4).cells if cell.cell_type == "code"]
+    calls = [node for source in code for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    prepared = [node for node in calls if ast.unparse(node.func) == "pk.prepare"]
+    given = [ast.unparse(word) for node in prepared for word in node.keywords if word.arg == "workers"]
+    assert "workers" in book.chapter_parameters(file) or not prepared
+    assert given == ["workers=workers"] * len(prepared)
 
 
 @pytest.mark.parametrize("file", PAGES, ids=lambda file: file.stem)

@@ -1,12 +1,19 @@
 """The exercises: what each judge says of right and of usual wrong answers, and how chapters carry them."""
 
 import json
+import logging
 import math
+import os
 import re
+import subprocess
+import sys
+import warnings
 
 import nbformat
+import numpy as np
 import pytest
 import torch
+from tqdm import tqdm
 from wrong_answers import WRONG
 
 import polkit as pk
@@ -54,6 +61,62 @@ def test_what_an_answer_raises_is_said():
     assert known.check(broken).says == "Trying your answer raised KeyError: 'weights'"
     with pytest.raises(ValueError, match=r"there is no exercise '9\.99'; there are"):
         course.check("9.99", 1)
+
+
+def logged():
+    logging.getLogger("a reader's").warning("by a logger")
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("noise", "said"),
+    [
+        (lambda: np.log(np.zeros(1)), "`RuntimeWarning: divide by zero encountered in log`"),
+        (
+            lambda: np.float64("inf") - np.float64("inf"),
+            "`RuntimeWarning: invalid value encountered in scalar subtract`",
+        ),
+        (lambda: [warnings.warn(text, stacklevel=1) for text in "aab"], "`UserWarning: a · UserWarning: b`"),
+        (lambda: print("two\n`words`", file=sys.stderr), "`two · 'words'`"),
+        (lambda: list(tqdm(range(3), desc="bar")), "`bar: 100%|"),
+        (lambda: list(tqdm(range(3), leave=False)), ""),
+        (logged, "`by a logger`"),
+        (lambda: os.write(2, b"from C"), "`from C`"),
+        (lambda: subprocess.run("echo elsewhere >&2", shell=True, check=True), "`elsewhere`"),
+        (lambda: print("to stdout"), ""),
+        (lambda: None, ""),
+    ],
+)
+def test_a_right_answer_keeps_its_points_whatever_it_says_on_stderr(noise, said, capfd):
+    """nbgrader takes all points of a cell with anything on stderr."""
+
+    def judge(answer, told):
+        answer()
+        return told
+
+    handler = logging.StreamHandler()  # made before, as by a reader's own cell: it holds the stream itself
+    logging.getLogger("a reader's").addHandler(handler)
+    try:
+        right, wrong = (exercise("1.1", 2, "So it is.")(judge).check(noise, told=told) for told in ("", "No."))
+    finally:
+        logging.getLogger("a reader's").removeHandler(handler)
+    assert capfd.readouterr().err == ""
+    assert (right.points, wrong.points) == (2, 0)
+    for found, begins in ((right, "So it is."), (wrong, "No.")):
+        assert found.says.startswith(f"{begins} While it was tried it said: {said}" if said else begins)
+        assert said or found.says == begins
+    print("heard again", file=sys.stderr)
+    os.write(2, b"below too")
+    assert "heard again" in (err := capfd.readouterr().err)
+    assert "below too" in err
+
+
+@pytest.mark.parametrize(("code", "said"), [(0, "SystemExit: 0"), ("stop", "SystemExit: stop"), (None, "SystemExit")])
+def test_an_answer_that_exits_is_wrong_and_ends_nothing(code, said):
+    known = exercise("1.1", 1, "")(lambda answer: answer())
+    assert known.check(lambda: sys.exit(code)).says == f"Trying your answer raised {said}"
+    with pytest.raises(KeyboardInterrupt):  # the reader's own wish to stop
+        known.check(lambda: (_ for _ in ()).throw(KeyboardInterrupt))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
+from nbgrader.utils import determine_grade
 
 from polkit.book import course
 from polkit.book.chapters import chapters
@@ -59,6 +61,41 @@ def graded(tmp_path_factory):
     with (place / "grades.csv").open() as grades:
         rows = list(csv.DictReader(grades))
     return {row["student_id"]: float(row["score"]) for row in rows}, {float(row["max_score"]) for row in rows}, place
+
+
+LOUD = """
+import subprocess, sys, warnings
+import numpy as np
+from tqdm.auto import tqdm as widget
+from tqdm import tqdm
+
+def answer(number):
+    np.log(np.zeros(1))
+    warnings.warn("mine")
+    print("out"), print("err", file=sys.stderr)
+    subprocess.run("echo below >&2", shell=True)
+    list(tqdm(range(3))), list(widget(range(3))), display(7)
+    return number
+"""
+ANSWERS = {  # to an exercise worth 2 points: its last line -> its points
+    "lambda: answer(2)": 2,
+    "lambda: answer(3)": 0,
+    "lambda: sys.exit()": 0,
+    "lambda: exit()": 0,
+    "lambda: (answer(2), 1 / 0)": 0,
+    "lambda: 2": 2,
+}
+
+
+def test_points_are_for_what_is_right_whatever_an_answer_says_or_stops():
+    stated = "from polkit.book.course.checking import exercise\n"
+    stated += "known = exercise('1.1', 2, 'It is two.')(lambda answer: '' if answer() == 2 else 'No.')"
+    checks = [nbformat.v4.new_code_cell(f"known.check({answer})") for answer in ANSWERS]
+    for number, cell in enumerate(checks):
+        cell.metadata.nbgrader = {"grade": True, "points": 2, "grade_id": f"check-{number}", "solution": False}
+    notebook = nbformat.v4.new_notebook(cells=[*map(nbformat.v4.new_code_cell, (LOUD, stated)), *checks])
+    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    assert {answer: determine_grade(cell)[0] for answer, cell in zip(ANSWERS, checks, strict=True)} == ANSWERS
 
 
 def test_what_is_released_has_no_answer_and_no_output(graded):

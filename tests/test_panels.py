@@ -86,6 +86,28 @@ def test_a_verdict_panel_shows_the_verdict_of_its_sliders(made, guess, small_pro
         assert ("accepted" if accepted else "rejected") in words(shown.says)
 
 
+def test_panels_survive_a_verdict_without_intervals(guess, small_proof, small_task, small_calibration, growth):
+    """Of a spoof that claims more steps than T, which no verifier replays."""
+    final, task = small_proof.final_weights(), small_task
+    spoof = pk.interpolation_only(final, task, spoof_steps=24, progress=False)
+    empty = pk.verify(spoof, small_calibration, top_q="all")
+    assert empty.intervals.empty
+    judged, shown = panels.Judged(spoof, empty, small_calibration), []
+    shown.append(panels.verdict_panel(empty, small_proof, small_calibration, intervals=[8], prediction=guess))
+    shown.append(panels.attack_panel("i", pk.interpolation_only, final, judged, small_proof, most_steps=24))
+    stages = {"shortest": 8, "costs": COSTS, "prediction": guess}
+    shown.append(panels.stages_panel({"empty": empty}, small_calibration, (0.0, 0.5), (1.0, 0.5), **stages))
+    tried = [attempt("interpolation only", spoof, empty, small_proof)]
+    settings = {"growth": growth, "intervals": [4, 8], "prediction": guess}
+    forgers = {"interpolation only": pk.interpolation_only}
+    shown.append(panels.window_panel(forgers, COSTS, small_proof, final, small_calibration, tried, **settings))
+    for panel in shown[:2]:
+        move(panel, threshold_scale=0.5)
+    for panel in shown:
+        assert panel.error.value == ""
+        assert words(panel.says)
+
+
 def test_another_k_waits_for_run_and_is_then_what_a_replay_gives(small_proof, small_calibration):
     everything = pk.verify(small_proof, small_calibration, top_q="all")
     shown = panels.verdict_panel(everything, small_proof, small_calibration, intervals=[4, 8])

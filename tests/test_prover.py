@@ -6,14 +6,16 @@ import os
 import shutil
 import time
 
+import numpy as np
 import pytest
 import torch
 
 import polkit as pk
 from polkit.__main__ import main
 from polkit.proof import checkpoint_name, checkpoint_steps, fresh_folder, read_checkpoint
+from polkit.proof.folder import seed_commitment
 from polkit.proof.storage import partial_path
-from polkit.prover import Diverged, Journal, train
+from polkit.prover import Diverged, Journal, cached_proof, train
 from polkit.training import Learner, applied, augmentation_order, batch_order
 
 
@@ -52,6 +54,33 @@ def test_a_resumed_proof_does_not_repeat_whole_intervals(small_task, tmp_path, m
         pk.prove(small_task, out=tmp_path / "proof", progress=False)
     pk.prove(small_task, out=tmp_path / "proof", progress=False)
     assert done == [*range(11), *range(8, 16)]
+
+
+def test_a_seed_is_a_whole_number_numpys_too(small_proof, small_calibration, small_task, tmp_path):
+    same = pk.prove(small_task, np.int64(0), out=tmp_path / "same", progress=False)
+    assert same.digest == small_proof.digest
+    assert cached_proof(small_task, np.uint8(3), pk.Conditions()) == cached_proof(small_task, 3, pk.Conditions())
+    final, quiet = small_proof.final_weights(), {"progress": False}
+    forged = [
+        pk.interpolation_only(final, small_task, spoof_steps=steps, seed=seed, **quiet)
+        for steps, seed in ((8, 1), (np.int64(8), np.int64(1)))
+    ]
+    assert forged[0].folder == forged[1].folder
+    for ask in (
+        lambda seed: pk.prove(small_task, seed, **quiet),
+        lambda seed: pk.prove(small_task, seed, out=tmp_path / "wrong", **quiet),
+        lambda seed: pk.prepare(small_task, seed, **quiet),
+        lambda seed: pk.calibrate(small_proof, seed=seed, **quiet),
+        lambda seed: pk.verify(small_proof, small_calibration, seed=seed),
+        lambda seed: pk.interpolation_only(final, small_task, spoof_steps=8, seed=seed, **quiet),
+        lambda seed: pk.retrain(small_task, seed, **quiet),
+        lambda seed: pk.initial_checkpoint(small_task, seed),
+        seed_commitment,
+    ):
+        for wrong in (1.0, "7", True, None, np.float32(1)):
+            with pytest.raises(ValueError, match="seed must be a whole number, not"):
+                ask(wrong)
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_the_seed_decides_everything(small_proof, small_task, tmp_path):

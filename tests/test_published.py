@@ -9,9 +9,10 @@ import pandas as pd
 import papermill
 import pytest
 
+import polkit.experiments.published as module
 from polkit.defences.circuit import Circuit
 from polkit.experiments.gallery import SPOOFS
-from polkit.experiments.published import MADE_BY, find_notebooks, paper_data, published, published_folder
+from polkit.experiments.published import GUIDE, MADE_BY, find_notebooks, paper_data, published, published_folder
 from polkit.experiments.stages import EVEN, SCHEDULED, STAGED
 from polkit.reproduce.records import PARAMETERS
 
@@ -56,6 +57,7 @@ def test_every_notebook_that_a_command_runs_is_left_to_the_tests_below():
 
 def test_a_missing_table_is_one_sentence_with_the_command(tmp_path, monkeypatch):
     (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / GUIDE).touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"snark/steps\.csv is missing: `make snark` makes it$"):
         published("snark/steps")
@@ -68,6 +70,17 @@ def test_a_missing_table_is_one_sentence_with_the_command(tmp_path, monkeypatch)
 def test_a_checkout_is_found_from_elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_notebooks() == Path(__file__).resolve().parents[1] / "notebooks"
+
+
+def test_a_foreign_folder_of_notebooks_is_not_the_book(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "01_my_own.ipynb").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert find_notebooks() == ROOT / "notebooks"
+    assert published("digits/runs").equals(published(ROOT / "data" / "results" / "digits" / "runs"))
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "polkit" / "experiments" / "published.py"))  # no checkout
+    with pytest.raises(FileNotFoundError, match="no folder `notebooks` with the book here: run polkit in a checkout"):
+        find_notebooks()
 
 
 def test_an_empty_text_is_a_text_and_a_missing_number_is_none():

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -32,6 +33,18 @@ def test_the_papers_regime_trains_without_augmentation_and_replays_in_bf16(small
     assert (conditions.precision, conditions.augmentation) == ("bf16", "replay")
     assert PAPER.conditions(pk.Conditions(threads=2)).threads == 2
     assert STRICT.conditions(pk.Conditions(precision="float64")).precision == "float64"
+
+
+def test_q_may_be_a_whole_number_of_numpys(small_proof, small_calibration):
+    known = STRICT.replace(top_q=np.int64(2))
+    assert Regime.from_json(json.loads(json.dumps(known.to_json()))) == STRICT.replace(top_q=2)
+    every, two = (pk.verify(small_proof, small_calibration, top_q=q, seed=np.uint8(0)) for q in ("all", np.int32(2)))
+    assert two.intervals.equals(every.at(2).intervals)
+    assert two.intervals.equals(every.at(np.int16(2)).intervals)
+    for wrong in (2.0, "2", True, 0, np.float64(2), np.str_("most")):
+        for judging in (lambda q: pk.verify(small_proof, small_calibration, top_q=q), every.at):
+            with pytest.raises(ValueError, match="Q is a whole number of intervals per epoch from 1 up, or 'all'"):
+                judging(wrong)
 
 
 def test_a_calibration_keeps_its_regime_and_judges_by_it(paper_proof, paper_calibration, tmp_path):

@@ -59,7 +59,7 @@ def test_a_schedule_of_its_own_drops_at_the_same_shares_in_whole_epochs(small_ta
     assert own_schedule(digits, 200).milestones == (4, 6)  # of 9 epochs of 22 steps; 100 and 150 of 200
     assert own_schedule(digits, digits.steps).milestones == digits.milestones
     assert own_schedule(digits, 200).replace(milestones=digits.milestones) == digits
-    assert own_schedule(small_task, 4).milestones == (0, 0)
+    assert own_schedule(small_task, 4).milestones == (1, 1)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 import polkit as pk
@@ -64,6 +65,25 @@ def test_milestones_move_with_the_epochs_unless_they_are_given():
     assert task.replace(epochs=20).milestones == (10, 15)
     assert task.replace(epochs=20, milestones=(3,)).milestones == (3,)
     assert task.replace(batch_size=32).milestones == (100, 150)
+
+
+@pytest.mark.parametrize("name", ["digits", "fashion", "cifar10", "cifar100", "imagenet10", "cifar100:first-half"])
+def test_a_short_training_begins_at_its_full_rate(name):
+    for epochs in (1, 2, 3, 4):
+        task = pk.task(name, epochs=epochs, checkpoint_interval=1)
+        assert task.learning_rate_at(task.steps_per_epoch - 1) == pk.task(name).learning_rate
+        assert min(task.milestones) >= 1
+
+
+@pytest.mark.parametrize("name", ["epochs", "checkpoint_interval", "train_size", "batch_size", "classes"])
+def test_whole_numbers_of_numpy_are_taken_and_no_others(name):
+    task = pk.task("digits")
+    same = task.replace(**{name: np.int64(getattr(task, name))})
+    assert same == task
+    assert json.dumps(same.to_json()) == json.dumps(task.to_json())
+    for wrong in (float(getattr(task, name)), str(getattr(task, name)), True, None):
+        with pytest.raises(ValueError, match=f"{name} must be a whole number, not {wrong!r}"):
+            task.replace(**{name: wrong})
 
 
 @pytest.mark.parametrize("half", ["first-half", "second-half"])

@@ -11,11 +11,12 @@ import torch
 
 from polkit.adversary.path import on_the_path, perturbation, sorted_initialisation
 from polkit.proof import tensor_shapes
-from polkit.training import Checkpoint, Conditions, Learner, Meter, Points, Progress, Task, distances, unit_costs
+from polkit.training import Checkpoint, Conditions, Learner, Meter, Points, Progress, Task, distances, unit_costs, whole
 from polkit.training.data import augmentation_order, derive_seed, epoch_batches, training_points
 from polkit.training.step import initial_checkpoint
 from polkit.verifier import Calibration
 
+LONGEST = 40  # T' / T; no verifier takes more than T steps, and the book shows what one says of T' = 40 k
 Pace = Sequence[tuple[float, float]]  # knots of a path: (share of the steps, share of the path)
 
 
@@ -158,11 +159,13 @@ def make_plan(
 
     Raises ValueError on a T' that no spoof can have, or on weights of another model.
     """
-    k = task.checkpoint_interval
+    k, spoof_steps = task.checkpoint_interval, whole("T'", spoof_steps)
     if spoof_steps < k:
         raise ValueError(f"T' = {spoof_steps} steps are fewer than one checkpoint interval of k = {k}")
     if spoof_steps % k:
         raise ValueError(f"T' = {spoof_steps} is not a multiple of the checkpoint interval k = {k}")
+    if spoof_steps > (most := LONGEST * task.steps):
+        raise ValueError(f"T' = {spoof_steps} is far above T = {task.steps}: {most} steps are the most that are forged")
     check_weights(final, task)
     own = derive_seed(seed, "adversary")  # an adversary who picks the prover's number must not draw the same
     return Plan(

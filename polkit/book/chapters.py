@@ -20,12 +20,11 @@ from papermill.exceptions import PapermillExecutionError
 from PIL import Image
 
 from polkit.book.report import REPORT_TYPE, shown
-from polkit.experiments.published import find_notebooks
+from polkit.experiments.published import GUIDE, find_notebooks
 from polkit.proof import write_text_whole
 
 KERNEL = {"kernel_name": "python3", "execution_timeout": 3600}  # seconds a cell may take
 KERNEL |= {"extra_arguments": ["--log-level=40"]}  # the kernel's notes on its transport are not the book's
-GUIDE = "00_start_here.ipynb"  # the course guide: a page to read, not a chapter to run
 PLOTLY_TYPE = "application/vnd.plotly.v1+json"
 WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 
@@ -42,7 +41,8 @@ def appendices() -> list[Path]:
 
 def chosen(only: Sequence[str] = ()) -> list[Path]:
     """Chapters and appendices whose name contains one of `only`, or all; ValueError if one of these names none."""
-    found = chapters() + appendices()
+    if not (found := chapters() + appendices()):
+        raise FileNotFoundError(f"{find_notebooks()} has no chapters: run `polkit book` in a checkout of polkit")
     names = [file.stem for file in found]
     for wanted in only:
         if not any(wanted in name for name in names):
@@ -52,13 +52,26 @@ def chosen(only: Sequence[str] = ()) -> list[Path]:
 
 def chapter_parameters(file: Path) -> dict[str, object]:
     """The names in a chapter's `parameters` cell and their values."""
-    inspected = papermill.inspect_notebook(str(file))
-    return {name: ast.literal_eval(entry["default"]) for name, entry in inspected.items()}
+    return {name: plain_value(file, name, text) for name, text in parameter_texts(file).items()}
+
+
+def parameter_texts(file: Path) -> dict[str, str]:
+    """The names in a chapter's `parameters` cell and what stands there for their values."""
+    return {name: entry["default"] for name, entry in papermill.inspect_notebook(str(file)).items()}
+
+
+def plain_value(file: Path, name: str, text: str) -> object:
+    """A parameter's value from the chapter's own text; ValueError if that is an expression, whose type nobody knows."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        wanted = "its cell must give a plain value, such as 140"
+        raise ValueError(f"the parameter {name} of {file.stem} is {text!r} there: {wanted}") from None
 
 
 def checked_parameters(files: Sequence[Path], given: Mapping[str, str]) -> dict[Path, dict[str, object]]:
     """What each chapter is to be run with. Raises ValueError for a name that no chapter has, or a wrong type."""
-    known = {file: chapter_parameters(file) for file in files}
+    known = {file: parameter_texts(file) for file in files}
     names = sorted(set().union(*known.values()))
     for name in given:
         if name not in names:
@@ -66,8 +79,10 @@ def checked_parameters(files: Sequence[Path], given: Mapping[str, str]) -> dict[
             hint = f"did you mean {near[0]}? The" if near else "the"
             raise ValueError(f"no chapter has a parameter {name!r}; {hint} parameters are {', '.join(names)}")
     return {
-        file: {name: typed(name, text, defaults[name]) for name, text in given.items() if name in defaults}
-        for file, defaults in known.items()
+        file: {
+            name: typed(name, text, plain_value(file, name, own[name])) for name, text in given.items() if name in own
+        }
+        for file, own in known.items()
     }
 
 
@@ -119,6 +134,8 @@ def execute_chapter(file: Path, copy: Path, parameters: Mapping[str, object]) ->
         tidy(copy, copy)
     except PapermillExecutionError as error:
         problem = f"{error.ename}: {error.evalue}"
+    except Exception as error:  # a kernel that is missing, dies or does not answer; the other chapters go on
+        problem = f"{type(error).__name__}: {error}"
     return time.perf_counter() - start, problem
 
 

@@ -42,6 +42,7 @@ from polkit.training import (
     initial_checkpoint,
     training_points,
     unit_costs,
+    whole,
 )
 from polkit.verifier import Reason, Recorded, recorded_data
 
@@ -122,7 +123,7 @@ def read_log(proof: Proof, values: int) -> list[Tensor]:
 
 def prove_exactly(task: Task, seed: int = 0, *, conditions: Conditions = Conditions()) -> Proof:
     """Algorithm 1 with a log of its roundings beside float32 checkpoints; made in one go, and kept in the cache."""
-    conditions, k = conditions.replace(precision="float64"), task.checkpoint_interval
+    conditions, k, seed = conditions.replace(precision="float64"), task.checkpoint_interval, whole("the seed", seed)
     folder = cache_folder("exact", task=task.to_json(), seed=seed, conditions=conditions.to_json(), near=NEAR)
     with made_alone(folder), applied(conditions):
         if folder.exists():

@@ -13,7 +13,7 @@ from polkit.adversary.momentum import plan_to_borrow, push, run_interval
 from polkit.adversary.path import at_rest, on_the_path
 from polkit.adversary.plan import Common, Plan
 from polkit.proof import Proof
-from polkit.training import Checkpoint, Task, distances
+from polkit.training import Checkpoint, Task, distances, whole
 
 MADE_UP = 0.5  # a made-up interval moves at most this share of the least real one of its epoch
 
@@ -29,7 +29,7 @@ def blindfold_top_q(final: Checkpoint, task: Task, *, top_q: int = 1, **common: 
 
     Raises ValueError if an epoch has no room for Q made-up intervals, or the task no momentum to borrow.
     """
-    plan = plan_to_borrow(final, task, **common)
+    plan, top_q = plan_to_borrow(final, task, **common), whole("Q", top_q)
     real_intervals(plan, top_q)
     return forge(plan, "blindfold", pushed_or_made_up, {"top_q": top_q})
 

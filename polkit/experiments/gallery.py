@@ -84,7 +84,7 @@ def lengths(task: Task, intervals: int, pace: Sequence[tuple[float, float]]) -> 
         # A jump is real enough once the learning rate has fallen.
         "crossing": crossing(task, rate_drops + 2 * k),
         "whole": crossing(task, task.steps) or crossing(task, task.steps - 3 * k),  # a verifier may ask for T' = T
-        "hops": task.steps // k * k if 3 * k <= rate_drops else None,
+        "hops": task.steps // k * k if 3 * k <= rate_drops <= task.steps - k else None,
     }
 
 

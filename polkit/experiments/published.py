@@ -36,13 +36,16 @@ MADE_BY = {name: command for command, names in COMMANDS.items() for name in name
 TEXTS = ("attack", "pace", "adversary_half", "adversary_device", "adversary_precision", "reasons")
 
 
+GUIDE = "00_start_here.ipynb"  # the course guide, a page to read: by it the book's folder is known from a reader's own
+
+
 def find_notebooks() -> Path:
-    """The folder `notebooks` of the working directory, or of the checkout that polkit runs from."""
+    """The book's folder `notebooks`, in the working directory, or in the checkout that polkit runs from."""
     here, checkout = Path.cwd() / "notebooks", Path(__file__).resolve().parents[2] / "notebooks"
     for folder in (here, checkout):
-        if folder.is_dir():
+        if (folder / GUIDE).is_file():
             return folder
-    raise FileNotFoundError("there is no folder `notebooks` here: run `polkit book` in a checkout of polkit")
+    raise FileNotFoundError("there is no folder `notebooks` with the book here: run polkit in a checkout of polkit")
 
 
 def published_folder() -> Path:

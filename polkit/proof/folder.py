@@ -28,6 +28,7 @@ from polkit.proof.untrusted import (
     read_plain,
 )
 from polkit.training import NAMED_TASKS, Checkpoint, Conditions, Cost, Points, Task, signatures_of, training_points
+from polkit.training.task import whole
 
 FORMAT = "polkit-proof"
 MANIFEST_BYTES = 16 * 2**20  # 780 checkpoints take 0.1 MB
@@ -250,7 +251,7 @@ def publish(
 
 def seed_commitment(seed: int) -> str:
     """Binds the prover to a seed that it may reveal in a dispute."""
-    return hashlib.sha256(f"polkit seed {seed}".encode()).hexdigest()
+    return hashlib.sha256(f"polkit seed {whole('a seed', seed)}".encode()).hexdigest()
 
 
 def needs_points(task: Task) -> bool:

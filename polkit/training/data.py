@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polkit.training.task import HALVES, IMAGE_SUFFIXES, Task, split_folder
+from polkit.training.task import HALVES, IMAGE_SUFFIXES, Task, split_folder, whole
 
 # Mean and standard deviation of the pixels of each training set, in [0, 1], one per channel.
 PIXEL_STATISTICS = {
@@ -63,7 +63,7 @@ def _moved(device: str | torch.device, *parts: Tensor) -> list[Tensor]:
 
 def derive_seed(seed: int, *purpose) -> int:
     """A 63-bit seed for one purpose, so that no two random choices of a run share a stream."""
-    text = "/".join(str(part) for part in (int(seed), *purpose))
+    text = "/".join(str(part) for part in (whole("a seed", seed), *purpose))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 

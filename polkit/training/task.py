@@ -2,10 +2,18 @@
 
 import sys
 from dataclasses import asdict, dataclass, fields, replace
+from numbers import Integral
 from pathlib import Path
 
 HALVES = ("first-half", "second-half")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+
+def whole(name: str, value: object) -> int:
+    """A whole number, numpy's own too, as Python's; ValueError for anything else, such as 1.0, "7" and True."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise ValueError(f"{name} must be a whole number, not {value!r}")
+    return int(value)
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,7 @@ class Task:
 
     def __post_init__(self):
         for name in ("classes", "train_size", "batch_size", "epochs", "checkpoint_interval"):
+            object.__setattr__(self, name, whole(f"task {self.name}: {name}", getattr(self, name)))
             if getattr(self, name) < 1:
                 raise ValueError(f"task {self.name}: {name} is {getattr(self, name)}, it must be at least 1")
         if self.half and self.half not in HALVES:
@@ -65,12 +74,14 @@ class Task:
         return [name for name in mine if name not in ("data", "half", "train_size") and mine[name] != theirs[name]]
 
     def replace(self, **changes) -> "Task":
-        """The same task with other values; milestones move with `epochs` unless they are given too."""
+        """The same task with other values; milestones move with `epochs`, to 1 at least, unless they are given too."""
         known = [field.name for field in fields(self)]
         if unknown := sorted(set(changes) - set(known)):
             raise ValueError(f"a task has no {', '.join(unknown)}; it has {', '.join(known)}")
         if "epochs" in changes and "milestones" not in changes:
-            changes["milestones"] = tuple(m * changes["epochs"] // self.epochs for m in self.milestones)
+            epochs = whole("epochs", changes["epochs"])
+            # Never to 0: a training of one epoch would begin, and end, at a hundredth of its rate.
+            changes["milestones"] = tuple(max(1, m * epochs // self.epochs) for m in self.milestones)
         return replace(self, **changes)
 
     def without_place(self) -> "Task":

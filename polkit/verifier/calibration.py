@@ -20,6 +20,7 @@ from polkit.training import DISTANCES, PARTS, Checkpoint, Conditions, Points, Ta
 from polkit.training.cost import Cost, Meter, unit_costs
 from polkit.training.data import derive_seed
 from polkit.training.jobs import Progress, run_jobs
+from polkit.training.task import whole
 from polkit.verifier.regime import STRICT, Regime
 from polkit.verifier.replay import Table, compared, interval_jobs, looked_up
 
@@ -155,7 +156,7 @@ def calibrate(
         raise ValueError(f"the margin is {margin}: δ lies above honest errors only if greater than 1")
     if regime.task(proof.task) != proof.task:
         raise ValueError(f"the regime {regime.name!r} has no augmentation: prove regime.task(task)")
-    own, conditions = conditions, regime.conditions(conditions)
+    own, conditions, seed = conditions, regime.conditions(conditions), whole("the seed", seed)
     facts = {"replays": replays, "first_epochs": first_epochs, "margin": margin, "seed": seed}
     facts |= {"regime": regime.to_json(), "proof": proof.digest, "conditions": conditions.to_json()}
     file = Path(out) if out else cache_folder("calibrations", **facts).with_suffix(".json")

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import asdict, dataclass, replace
+from numbers import Integral
 
 from polkit.training import PARTS, Conditions, Task
 from polkit.training.conditions import PRECISIONS
@@ -35,7 +36,7 @@ class Regime:
                 raise ValueError(f"the regime's {field} is {found!r}: choose from {', '.join(filter(None, known))}")
         if not self.parts:
             raise ValueError(f"the regime's parts are empty: choose from {', '.join(PARTS)}")
-        checked_q(self.top_q)
+        object.__setattr__(self, "top_q", checked_q(self.top_q))
 
     def replace(self, **changes) -> "Regime":
         """The same regime with other rules, under the name `custom` unless it is given one."""
@@ -64,10 +65,12 @@ class Regime:
 
 
 def checked_q(top_q: int | str) -> int | str:
-    """Q, as it was given; ValueError if it is none."""
-    if top_q != "all" and (type(top_q) is not int or top_q < 1):
-        raise ValueError(f"top_q is {top_q!r}: Q is a whole number of intervals per epoch from 1 up, or 'all'")
-    return top_q
+    """Q, a whole number as Python's own; ValueError if it is none."""
+    if isinstance(top_q, Integral) and not isinstance(top_q, bool) and top_q >= 1:
+        return int(top_q)
+    if isinstance(top_q, str) and top_q == "all":
+        return top_q
+    raise ValueError(f"top_q is {top_q!r}: Q is a whole number of intervals per epoch from 1 up, or 'all'")
 
 
 # As in the public code of Zhang et al.: the images as they are, the prover's optimiser, the weights alone, Q = 1. Their

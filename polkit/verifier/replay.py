@@ -11,6 +11,8 @@ import torch
 from polkit.proof import Proof, ProofError, proof_points, remembered
 from polkit.training import Conditions, Points, Progress, Task, applied, derive_seed, distances, run_jobs
 from polkit.training.step import PARTS, Checkpoint, Learner
+from polkit.training.task import whole
+from polkit.verifier.regime import checked_q
 
 PIECE, PIECES = 20, 4  # intervals of one job at most; jobs at least, for workers to share
 STATE = (*PARTS, "momentum")  # all that an interval begins with
@@ -115,6 +117,7 @@ def replay(
     Raises ProofError if a file is not what it must be.
     """
     starts = [int(start) for start in (proof.checkpoint_steps[:-1] if starts is None else starts)]
+    seed = whole("the seed", seed)
 
     def compute() -> pd.DataFrame:
         jobs = interval_jobs(proof, task, conditions, starts, seed, parts)
@@ -129,7 +132,7 @@ def replay(
 
 def select_intervals(magnitudes: pd.DataFrame, top_q: int | str) -> pd.DataFrame:
     """The Q intervals of each epoch, the last included, whose updates are largest (lines 7-12); NaN is largest."""
-    if top_q == "all":
+    if (top_q := checked_q(top_q)) == "all":
         return magnitudes
     ranked = magnitudes.sort_values("magnitude", ascending=False, na_position="first", kind="stable")
     return ranked.groupby("epoch", sort=False).head(top_q).sort_index()

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from polkit.proof import Proof, ProofError
-from polkit.training import PARTS, Cost, Meter, Progress, applied, unit_costs
+from polkit.training import PARTS, Cost, Meter, Progress, applied, unit_costs, whole
 from polkit.verifier.calibration import Calibration
 from polkit.verifier.inspection import MAGNITUDES, Reason, inspect_proof
 from polkit.verifier.regime import Regime, checked_q
@@ -107,7 +107,7 @@ def verify(
     Never raises on a bad proof. Raises ValueError on a caller's mistake, such as a regime that δ is not of,
     and FileNotFoundError without the claimed data.
     """
-    regime = regime or calibration.regime
+    regime, seed = regime or calibration.regime, whole("the seed", seed)
     top_q = checked_q(regime.top_q if top_q is None else top_q)
     for name in ("augmentation", "precision"):
         if (asked := getattr(regime, name)) != (known := getattr(calibration.regime, name)):

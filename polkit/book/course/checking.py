@@ -1,9 +1,19 @@
 """What an exercise is made of: a question's judge, and the sentence that a reader's answer gets."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+import os
+import re
+import sys
+import tempfile
+import textwrap
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from unittest import mock
+
+from IPython import get_ipython
 
 from polkit.defences import ends_at
 from polkit.proof import Proof
@@ -44,11 +54,39 @@ class Exercise:
     def check(self, answer: object, **given: object) -> Feedback:
         if answer is None:
             return Feedback("… Not answered yet.", 0, "Put your answer in the cell above, run it, then this one.")
-        try:
-            wrong = self.judge(answer, **given)
-        except Exception as problem:  # a reader's own code may raise anything, and is told what
-            wrong = f"Trying your answer raised {type(problem).__name__}: {problem}"
-        return Feedback("✗ Not yet.", 0, wrong) if wrong else Feedback("✓ Right.", self.points, self.meaning)
+        with heard() as told:
+            try:
+                wrong = self.judge(answer, **given)
+            except (Exception, SystemExit) as problem:  # a reader's own code may raise anything, and is told what
+                wrong = f"Trying your answer raised {type(problem).__name__}: {problem}".removesuffix(": ")
+        verdict, points, says = ("✗ Not yet.", 0, wrong) if wrong else ("✓ Right.", self.points, self.meaning)
+        return Feedback(verdict, points, " ".join([says, *told]))
+
+
+@contextmanager
+def heard() -> Iterator[list[str]]:
+    """Keeps warnings and stderr from the cell, where nbgrader takes all points for one letter: what they said.
+
+    The list is filled where the block ends. `exit()` of a notebook, which would stop its kernel, raises SystemExit.
+    """
+    told, kept = [], os.dup(2)
+    with ExitStack() as until:
+        until.callback(os.close, kept)
+        written = until.enter_context(tempfile.TemporaryFile("w+", newline="", encoding="utf-8", errors="replace"))
+        warned = until.enter_context(warnings.catch_warnings(record=True))
+        warnings.simplefilter("default")
+        # The stream itself, since a logger may hold it, and what lies below it, for libraries and other processes.
+        until.enter_context(mock.patch.object(sys.stderr, "write", written.write))
+        until.callback(os.dup2, kept, 2)
+        os.dup2(written.fileno(), 2)
+        if shell := get_ipython():
+            until.enter_context(mock.patch.object(shell, "ask_exit", side_effect=SystemExit))
+        yield told
+        written.seek(0)
+        last = re.sub(r"[^\n]*\r", "", written.read())  # of a progress bar, how it ended
+        lines = [*(f"{each.category.__name__}: {each.message}" for each in warned), *last.splitlines()]
+        said = textwrap.shorten(" · ".join(dict.fromkeys(filter(str.strip, lines))), 300, placeholder=" …")
+        told += [f"While it was tried it said: `{said.replace('`', chr(39))}`"] if said else []
 
 
 def exercise(number: str, points: int, meaning: str) -> Callable[[Callable[..., str]], Exercise]:

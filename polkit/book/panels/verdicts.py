@@ -26,8 +26,8 @@ class Judged:
 
 
 def most_intervals(verdict: Verdict) -> int:
-    """⌊S/k⌋ or one more: the largest Q that makes a difference."""
-    return int(verdict.intervals.drop_duplicates("start").groupby("epoch").size().max())
+    """⌊S/k⌋ or one more: the largest Q that makes a difference; 1 where nothing was replayed."""
+    return max(verdict.intervals.drop_duplicates("start").groupby("epoch").size().tolist(), default=1)
 
 
 def verdict_panel(
