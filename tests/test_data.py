@@ -373,3 +373,13 @@ def test_points_on_the_way_to_a_gpu_are_those_of_numpy(small_task):
     by_tensor, by_array = points.take(torch.from_numpy(rows)), points.take(rows)
     assert torch.equal(by_tensor.images, by_array.images)
     assert torch.equal(by_tensor.labels, points.labels[[3, 1, 200]])
+
+
+def test_a_file_of_fashion_that_is_replaced_is_read_again(tmp_path, monkeypatch):
+    (tmp_path / "fashion").mkdir()
+    monkeypatch.setenv("POLKIT_DATA", str(tmp_path))
+    for value in (1, 2):
+        for name, axes in (("images-idx3", (64, 28, 28)), ("labels-idx1", (64,))):
+            content = bytes([0, 0, 8, len(axes)]) + np.array(axes, ">i4").tobytes() + bytes([value]) * np.prod(axes)
+            (tmp_path / "fashion" / f"train-{name}-ubyte.gz").write_bytes(gzip.compress(content))
+        assert set(pk.training_points(pk.task("fashion", train_size=64)).labels.tolist()) == {value}

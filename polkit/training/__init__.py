@@ -10,6 +10,7 @@ from polkit.training.data import (
     derive_seed,
     epoch_batches,
     normalise,
+    points_facts,
     polkit_home,
     signature,
     signatures_of,
