@@ -92,6 +92,20 @@ def copied(small_proof, tmp_path):
     return pk.open_proof(shutil.copytree(small_proof.folder, tmp_path / "copy"))
 
 
+DEBRIS = (".DS_Store", "._0.png", "._00000000.safetensors", "Thumbs.db", "desktop.ini")
+DEBRIS_FOLDERS = ("__MACOSX", ".ipynb_checkpoints", ".Trashes")
+
+
+def litter(folder):
+    """Leaves in a folder, and in those of its folders, what file managers, Jupyter and archives leave there."""
+    for place in [folder, *(found for found in folder.rglob("*") if found.is_dir())]:
+        for name in DEBRIS:
+            (place / name).write_bytes(b"debris")
+        for name in DEBRIS_FOLDERS:
+            (place / name).mkdir()
+            (place / name / "0-checkpoint.png").write_bytes(b"debris")
+
+
 def draw_pictures(root, count=4, first=0):
     """Other small pictures for each `first`, in two classes."""
     for name in ("ant", "bee"):

@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from conftest import litter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -383,3 +384,29 @@ def test_a_file_of_fashion_that_is_replaced_is_read_again(tmp_path, monkeypatch)
             content = bytes([0, 0, 8, len(axes)]) + np.array(axes, ">i4").tobytes() + bytes([value]) * np.prod(axes)
             (tmp_path / "fashion" / f"train-{name}-ubyte.gz").write_bytes(gzip.compress(content))
         assert set(pk.training_points(pk.task("fashion", train_size=64)).labels.tolist()) == {value}
+
+
+def test_debris_is_no_class_and_no_picture(tmp_path):
+    for split in ("train", "test"):
+        write_images(tmp_path, split, ["ant", "bee"], 70, (32, 32))
+    name = f"folder:{tmp_path}"
+    task, before = pk.task(name), pk.training_points(pk.task(name))
+    litter(tmp_path)
+    (tmp_path / "test" / ".ipynb_checkpoints" / "ant").mkdir()
+    assert pk.task(name) == task
+    after = pk.training_points(task)
+    assert torch.equal(after.images, before.images)
+    assert torch.equal(after.labels, before.labels)
+    assert len(pk.test_points(task)) == 140
+
+
+def test_linked_folders_are_counted_as_they_are_read(tmp_path):
+    write_images(tmp_path, "elsewhere", ["ant", "bee", "more"], 70, (32, 32))
+    (tmp_path / "train").mkdir()
+    for name in ("ant", "bee"):
+        (tmp_path / "train" / name).symlink_to(tmp_path / "elsewhere" / name)
+    (tmp_path / "elsewhere" / "bee" / "more").symlink_to(tmp_path / "elsewhere" / "more")
+    (tmp_path / "elsewhere" / "ant" / "folder.png").mkdir()
+    task = pk.task(f"folder:{tmp_path}")
+    assert (task.classes, task.train_size) == (2, 210)
+    assert pk.training_points(task).labels.bincount().tolist() == [70, 140]

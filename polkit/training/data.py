@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polkit.training.task import HALVES, IMAGE_SUFFIXES, Task, split_folder
+from polkit.training.task import HALVES, Task, class_folders, pictures, split_folder
 
 # Mean and standard deviation of the pixels of each training set, in [0, 1], one per channel.
 PIXEL_STATISTICS = {
@@ -117,10 +117,10 @@ def _load(task: Task, train: bool) -> Points:
                 f"ImageNet is not at {missing[0]}: put the ILSVRC 2012 images there, one folder per class, "
                 "or set POLKIT_DATA to the folder that holds `imagenet`"
             )
-        return _image_folder(wanted, task, _class_folders(numbered)[:10])
+        return _image_folder(wanted, task, class_folders(numbered)[:10])
     path = Path(task.data.removeprefix("folder:"))
-    wanted, classes = split_folder(path, train), _class_folders(split_folder(path, train=True))
-    if unknown := sorted(set(_class_folders(wanted)) - set(classes)):
+    wanted, classes = split_folder(path, train), class_folders(split_folder(path, train=True))
+    if unknown := sorted(set(class_folders(wanted)) - set(classes)):
         raise ValueError(f"{wanted} has a class {unknown[0]!r} that the training set does not have")
     return _image_folder(wanted, task, classes)
 
@@ -174,21 +174,16 @@ def _cifar(path: Path, files: list[str], archive: str, label_bytes: int) -> Poin
     return Points(torch.from_numpy(images), torch.from_numpy(rows[:, label_bytes - 1].astype(np.int64)))
 
 
-def _class_folders(path: Path) -> list[str]:
-    return sorted(entry.name for entry in path.iterdir() if entry.is_dir())
-
-
 def _image_folder(path: Path, task: Task, classes: list[str]) -> Points:
-    from torchvision.datasets import folder  # slow to import, and only image folders need it
+    from torchvision.datasets.folder import default_loader  # slow to import, and only image folders need it
     from torchvision.transforms.functional import pil_to_tensor
 
-    numbering = {name: number for number, name in enumerate(classes)}
-    found = folder.make_dataset(str(path), numbering, extensions=IMAGE_SUFFIXES, allow_empty=True)
+    found = [(file, label) for label, name in enumerate(classes) for file in pictures(path / name)]
     # Shuffled, since folders come class by class: a smaller `train_size` must not mean fewer classes.
     listed = [found[row] for row in np.random.default_rng(0).permutation(len(found))]
     images = torch.empty((len(listed), *task.image_shape), dtype=torch.uint8)
     for row, (file, _) in enumerate(listed):
-        images[row] = pil_to_tensor(folder.default_loader(file).resize(task.image_shape[:0:-1]))
+        images[row] = pil_to_tensor(default_loader(file).resize(task.image_shape[:0:-1]))
     return Points(images, torch.tensor([label for _, label in listed], dtype=torch.int64))
 
 
