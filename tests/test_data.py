@@ -410,3 +410,54 @@ def test_linked_folders_are_counted_as_they_are_read(tmp_path):
     task = pk.task(f"folder:{tmp_path}")
     assert (task.classes, task.train_size) == (2, 210)
     assert pk.training_points(task).labels.bincount().tolist() == [70, 140]
+
+
+def only_picture(folder, name, save, size=(4, 4)):
+    """What a task whose pictures are all this one sees of it."""
+    for split in ("train", "test"):
+        (folder / split / "ant").mkdir(parents=True)
+    save(folder / "train" / "ant" / name)
+    task = pk.task("cifar10").replace(data=f"folder:{folder}", classes=1, image_shape=(3, *size))
+    return pk.training_points(task.replace(train_size=1, batch_size=1, checkpoint_interval=1)).images[0]
+
+
+GREY = np.linspace(0, 65535, 16).reshape(4, 4)
+SIXTEEN_BIT = {
+    "grey.png": lambda file: Image.fromarray(GREY.astype(np.uint16)).save(file),
+    "grey.tif": lambda file: Image.fromarray(GREY.astype(np.uint16)).save(file),
+    "grey.pgm": lambda file: file.write_bytes(b"P5 4 4 65535 " + GREY.astype(">u2").tobytes()),
+}
+
+
+@pytest.mark.parametrize("name", SIXTEEN_BIT)
+def test_16_bits_are_scaled_to_8(tmp_path, name):
+    seen = only_picture(tmp_path, name, SIXTEEN_BIT[name])
+    assert seen.tolist() == [np.rint(GREY / 257).astype(int).tolist()] * 3
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_a_picture_that_does_not_say_what_is_white_is_refused(tmp_path, kind):
+    with pytest.raises(ValueError, match=r"ant/x.tif cannot be read as a picture .*8 or 16 bits") as said:
+        only_picture(tmp_path, "x.tif", Image.fromarray(GREY.astype(kind)).save)
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.tif"])
+def test_a_picture_is_turned_as_its_camera_was(tmp_path, name):
+    pixels = np.zeros((16, 8, 3), dtype=np.uint8)
+    pixels[:8] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees: what is the top comes to the right
+    seen = only_picture(tmp_path, name, lambda file: Image.fromarray(pixels).save(file, exif=exif), size=(8, 16))
+    assert (seen[:, :, 10:].min() > 200, seen[:, :, :6].max() < 50) == (True, True)
+
+
+def test_8_bit_pictures_are_read_as_ever(tmp_path):
+    from torchvision.datasets.folder import default_loader
+    from torchvision.transforms.functional import pil_to_tensor
+
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 4), dtype=np.uint8)
+    for mode, name in (("RGB", "x.jpg"), ("RGBA", "x.png"), ("P", "x.bmp"), ("1", "x.tif"), ("LA", "y.png")):
+        folder = tmp_path / mode
+        seen = only_picture(folder, name, lambda file, mode=mode: Image.fromarray(pixels).convert(mode).save(file))
+        assert torch.equal(seen, pil_to_tensor(default_loader(folder / "train" / "ant" / name).resize((4, 4))))

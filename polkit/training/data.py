@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -175,16 +177,37 @@ def _cifar(path: Path, files: list[str], archive: str, label_bytes: int) -> Poin
 
 
 def _image_folder(path: Path, task: Task, classes: list[str]) -> Points:
-    from torchvision.datasets.folder import default_loader  # slow to import, and only image folders need it
-    from torchvision.transforms.functional import pil_to_tensor
-
     found = [(file, label) for label, name in enumerate(classes) for file in pictures(path / name)]
     # Shuffled, since folders come class by class: a smaller `train_size` must not mean fewer classes.
     listed = [found[row] for row in np.random.default_rng(0).permutation(len(found))]
     images = torch.empty((len(listed), *task.image_shape), dtype=torch.uint8)
     for row, (file, _) in enumerate(listed):
-        images[row] = pil_to_tensor(default_loader(file).resize(task.image_shape[:0:-1]))
+        images[row] = _picture(file, task.image_shape[:0:-1])
     return Points(images, torch.tensor([label for _, label in listed], dtype=torch.int64))
+
+
+def _picture(file: Path, size: tuple[int, int]) -> Tensor:
+    """uint8 (3, height, width): an image file at this width and height, upright, black to white in 0 to 255."""
+    from PIL import Image, ImageOps  # slow to import, and only image folders need it
+    from torchvision.transforms.functional import pil_to_tensor
+
+    with _named(file), Image.open(file) as opened:
+        upright = ImageOps.exif_transpose(opened)
+        # Pillow's own conversion cuts off what lies above 255. Its readers of PNG and PGM scale to 16 bits.
+        if opened.mode.startswith("I;16") or (opened.mode == "I" and opened.format in ("PNG", "PPM")):
+            upright = Image.fromarray(np.rint(np.asarray(upright) / 257).astype(np.uint8))
+        elif opened.mode in ("I", "F"):
+            raise ValueError("its numbers do not say which of them is white: save it with 8 or 16 bits per channel")
+        return pil_to_tensor(upright.convert("RGB").resize(size))
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """Says in a sentence which file was being read."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be read as a picture ({error})") from error
 
 
 def epoch_batches(task: Task, seed: int, epoch: int) -> np.ndarray:
