@@ -1,6 +1,9 @@
 import gzip
 import hashlib
+import io
+import struct
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -461,3 +464,51 @@ def test_8_bit_pictures_are_read_as_ever(tmp_path):
         folder = tmp_path / mode
         seen = only_picture(folder, name, lambda file, mode=mode: Image.fromarray(pixels).convert(mode).save(file))
         assert torch.equal(seen, pil_to_tensor(default_loader(folder / "train" / "ant" / name).resize((4, 4))))
+
+
+def png(width, height):
+    """A picture that declares this size and holds a row."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)), (b"IDAT", zlib.compress(bytes(9)))]
+    parts = [
+        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in (*chunks, (b"IEND", b""))
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def saved(format):
+    stored = io.BytesIO()
+    Image.fromarray(np.arange(3072, dtype=np.uint8).reshape(32, 32, 3)).save(stored, format)
+    return stored.getvalue()
+
+
+UNREADABLE = {
+    "empty.png": lambda file: file.touch(),
+    "text.png": lambda file: file.write_text("no picture"),
+    "cut.png": lambda file: file.write_bytes(saved("PNG")[:-60]),
+    "cut.jpg": lambda file: file.write_bytes(saved("JPEG")[:-60]),
+    "cut.tif": lambda file: file.write_bytes(saved("TIFF")[:-600]),
+    "changed.png": lambda file: file.write_bytes(saved("PNG").replace(b"IDAT", b"IDAX")),
+    "huge.png": lambda file: file.write_bytes(png(20_000, 20_000)),
+    "link.png": lambda file: file.symlink_to("nowhere.png"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_damaged_or_huge_picture_is_named(tmp_path, name):
+    with pytest.raises(ValueError, match=rf"ant/{name} cannot be read as a picture \(") as said:
+        only_picture(tmp_path, name, UNREADABLE[name])
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda raw: b"x" + raw[1:], lambda raw: raw[:-9], lambda raw: gzip.compress(b"\0\0\x08\x01")]
+)
+def test_a_damaged_file_of_fashion_is_named(tmp_path, monkeypatch, damage):
+    (tmp_path / "fashion").mkdir()
+    monkeypatch.setenv("POLKIT_DATA", str(tmp_path))
+    for name in ("images-idx3", "labels-idx1"):
+        raw = gzip.compress(b"\0\0\x08\x01" + (6400).to_bytes(4, "big") + bytes(6400))
+        (tmp_path / "fashion" / f"train-{name}-ubyte.gz").write_bytes(damage(raw))
+    with pytest.raises(ValueError, match="images-idx3-ubyte.gz cannot be read as a picture") as said:
+        pk.training_points(pk.task("fashion"))
+    assert "\n" not in str(said.value)

@@ -155,9 +155,10 @@ def _fashion(split: str) -> Points:
 @lru_cache(maxsize=4)
 def _idx(file: Path, changed: int) -> Tensor:
     """uint8, as MNIST is written: the number of axes in the fourth byte, then the length of each, then the values."""
-    raw = np.frombuffer(gzip.decompress(file.read_bytes()), np.uint8)
-    start = 4 + 4 * int(raw[3])
-    return torch.from_numpy(raw[start:].copy()).view(*raw[4:start].view(">i4").tolist())
+    with _named(file):
+        raw = np.frombuffer(gzip.decompress(file.read_bytes()), np.uint8)
+        start = 4 + 4 * int(raw[3])
+        return torch.from_numpy(raw[start:].copy()).view(*raw[4:start].view(">i4").tolist())
 
 
 def _cifar(path: Path, files: list[str], archive: str, label_bytes: int) -> Points:
@@ -203,11 +204,12 @@ def _picture(file: Path, size: tuple[int, int]) -> Tensor:
 
 @contextmanager
 def _named(file: Path) -> Iterator[None]:
-    """Says in a sentence which file was being read."""
+    """Says in a sentence which file was being read; a damaged one makes decoders raise errors of any type."""
     try:
         yield
-    except ValueError as error:
-        raise ValueError(f"{file} cannot be read as a picture ({error})") from error
+    except Exception as error:
+        reason = str(error).partition("\n")[0].partition(" '")[0]  # what is quoted there is the file's name again
+        raise ValueError(f"{file} cannot be read as a picture ({reason})") from error
 
 
 def epoch_batches(task: Task, seed: int, epoch: int) -> np.ndarray:
