@@ -356,6 +356,33 @@ def test_where_files_are_kept_is_the_users_to_say(tmp_path, monkeypatch):
     assert polkit_home() == tmp_path / "cache" / "polkit"
 
 
+def nobody():
+    raise RuntimeError("Could not determine home directory.")
+
+
+def test_no_home_is_asked_for_where_a_place_is_given(tmp_path, monkeypatch):
+    monkeypatch.setattr("pathlib.Path.home", nobody)
+    monkeypatch.setattr("pathlib.Path.expanduser", lambda path: nobody() if path.parts[:1] == ("~",) else path)
+    monkeypatch.setenv("POLKIT_HOME", str(tmp_path))
+    assert polkit_home() == tmp_path
+    monkeypatch.delenv("POLKIT_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert polkit_home() == tmp_path / "polkit"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    with pytest.raises(FileNotFoundError, match="home folder .* POLKIT_HOME") as said:
+        polkit_home()
+    assert "\n" not in str(said.value)
+
+
+def test_a_place_may_be_relative_and_begin_with_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    monkeypatch.chdir(tmp_path)
+    for said, meant in {"~/kept": "me/kept", "kept": "kept", "../kept": "../kept"}.items():
+        monkeypatch.setenv("POLKIT_HOME", said)
+        monkeypatch.setenv("POLKIT_DATA", said)
+        assert polkit_home() == data_home() == (tmp_path / meant).resolve()
+
+
 def test_two_purposes_never_share_a_seed():
     seeds = {derive_seed(seed, name, step) for seed in range(10) for name in ("batches", "x") for step in range(100)}
     assert len(seeds) == 2000

@@ -71,13 +71,20 @@ def derive_seed(seed: int, *purpose) -> int:
 
 def polkit_home() -> Path:
     """Where proofs and calibrations are kept: $POLKIT_HOME, or `polkit` in the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("POLKIT_HOME") or Path(cache) / "polkit")
+    return _place(os.environ.get("POLKIT_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "polkit"))
 
 
 def data_home() -> Path:
     """Where image files are looked for: $POLKIT_DATA, or `data` in `polkit_home`."""
-    return Path(os.environ.get("POLKIT_DATA") or polkit_home() / "data")
+    return _place(os.environ.get("POLKIT_DATA") or polkit_home() / "data")
+
+
+def _place(given: str | Path) -> Path:
+    """An absolute path; `~` is the user's home, which is asked for only then: a container may have none."""
+    try:
+        return Path(os.path.abspath(Path(given).expanduser()))  # without following links: a name stays as it was given
+    except RuntimeError as error:
+        raise FileNotFoundError(f"there is no home folder to find {given} in: set POLKIT_HOME to a folder") from error
 
 
 def training_points(task: Task) -> Points:
