@@ -165,7 +165,13 @@ def task(name: str, *, epochs: int = 0, checkpoint_interval: int = 0, train_size
         train = split_folder(Path(base.removeprefix("folder:")), train=True)
         classes = class_folders(train)
         images = sum(len(pictures(train / name)) for name in classes)
-        whole = CIFAR10.replace(data=base, classes=len(classes), train_size=images)
+        if not images:
+            raise FileNotFoundError(
+                f"{train} holds no pictures in folders of their classes ({', '.join(IMAGE_SUFFIXES)})"
+            )
+        used = max(1, min(images, train_size or images // (2 if half else 1)))  # few images are one batch
+        batch = min(used, CIFAR10.batch_size)
+        whole = CIFAR10.replace(data=base, classes=len(classes), train_size=images, batch_size=batch)
     elif base in NAMED_TASKS:
         whole = NAMED_TASKS[base]
     else:
