@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,7 +42,11 @@ from polkit.training import (
     augmentation_order,
     batch_order,
     initial_checkpoint,
+    points_facts,
     reported,
+    shown_task,
+    signature,
+    signatures_of,
     training_points,
     unit_costs,
     whole,
@@ -125,30 +130,35 @@ def prove(
 ) -> Proof:
     """PoL creation (Algorithm 1): a proof in the folder `out`, or in the cache.
 
-    A proof that is there already is returned as it is; one that was interrupted goes on from its last checkpoint, and
-    ends with the same bytes as if it had never stopped. The printed algorithm appends W_t after the update that made
-    W_{t+1}; as the text says, we record W_0, W_k, W_2k, ….
+    A proof of these images that is there already is returned; one that was interrupted goes on from its last
+    checkpoint, and ends with the same bytes as if it had never stopped. The printed algorithm appends W_t after the
+    update that made W_{t+1}; as the text says, we record W_0, W_k, W_2k, ….
     Raises FileExistsError if `out` holds something else, FileNotFoundError if the data set is missing, Diverged.
     """
-    seed = whole("the seed", seed)
-    folder = Path(out) if out else cached_proof(task, seed, conditions)
+    seed, points = whole("the seed", seed), training_points(task)  # first: the name may stand for other images by now
+    folder = Path(out) if out else cached_proof(task, seed, conditions, points)
     if folder.exists():
-        return _finished(folder, task, seed, conditions)
+        return _finished(folder, task, seed, conditions, points)
     with made_alone(folder), applied(conditions):
         if folder.exists():  # another process has made it meanwhile
-            return _finished(folder, task, seed, conditions)
-        return _made(folder, task, seed, conditions, progress)
+            return _finished(folder, task, seed, conditions, points)
+        return _made(folder, task, seed, conditions, points, progress)
 
 
-def cached_proof(task: Task, seed: int, conditions: Conditions) -> Path:
+def proof_facts(task: Task, seed: int, conditions: Conditions, points: Points) -> dict:
+    """What decides the bytes of a proof, beside the versions."""
+    known = {"task": task.to_json(), "seed": whole("the seed", seed), "conditions": conditions.to_json()}
+    return known | points_facts(task, points)
+
+
+def cached_proof(task: Task, seed: int, conditions: Conditions, points: Points) -> Path:
     """Where `prove` keeps the proof of these settings, whether it stands there or not."""
-    return cache_folder("proofs", task=task.to_json(), seed=whole("the seed", seed), conditions=conditions.to_json())
+    return cache_folder("proofs", **proof_facts(task, seed, conditions, points))
 
 
-def _made(folder: Path, task: Task, seed: int, conditions: Conditions, progress: Progress) -> Proof:
-    partial, facts = partial_path(folder), {"task": task.to_json(), "seed": seed, "conditions": conditions.to_json()}
-    journal = Journal(folder, facts | versions())
-    points, meter = training_points(task), Meter(unit_costs(task, ["update"]))
+def _made(folder: Path, task: Task, seed: int, conditions: Conditions, points: Points, progress: Progress) -> Proof:
+    partial, journal = partial_path(folder), Journal(folder, proof_facts(task, seed, conditions, points) | versions())
+    meter = Meter(unit_costs(task, ["update"]))
     start, seconds_before = journal.resume(checkpoint_steps(task.steps, task.checkpoint_interval))
 
     def record(step: int, checkpoint: Checkpoint) -> None:
@@ -165,17 +175,28 @@ def _made(folder: Path, task: Task, seed: int, conditions: Conditions, progress:
     seal(partial, task, points, batches, seeds, seed=seed, conditions=conditions)
     meter.charge("update", task.steps)
     publish(partial, folder, meter.cost() + Cost(wall_seconds=seconds_before), meter.counts, trace=[])
-    return _finished(folder, task, seed, conditions)
+    return _finished(folder, task, seed, conditions, points)
 
 
-def _finished(folder: Path, task: Task, seed: int, conditions: Conditions) -> Proof:
+def _finished(folder: Path, task: Task, seed: int, conditions: Conditions, points: Points) -> Proof:
     proof = open_proof(folder)
     same = (task.without_place(), seed_commitment(seed), conditions.to_json())
     if (proof.task.without_place(), proof.manifest["seed_commitment"], proof.manifest["conditions"]) != same:
         raise FileExistsError(f"{folder} holds the proof of another task or seed, or of other conditions")
+    if not _is_of(proof, points, batch_order(task, seed)):
+        now = f"than {shown_task(task.name)} has now"
+        raise FileExistsError(f"{folder} holds a proof of other images {now}: choose another folder")
     if journal_path(folder).exists():  # asked first: a read-only folder does not even let a missing file be removed
         journal_path(folder).unlink(missing_ok=True)
     return replace(proof, task=task)  # the caller knows where its folder of images lies
+
+
+def _is_of(proof: Proof, points: Points, batches: np.ndarray) -> bool:
+    """Whether these points are the proof's own, or, if none travel with it, those that it signed."""
+    if (own := proof.points()) is not None:
+        return signature(own) == signature(points)
+    steps = np.unique(np.unique(batches, return_index=True)[1] // batches.shape[1])  # those that show a point first
+    return np.array_equal(signatures_of(points, batches[steps]), proof.signatures()[steps])
 
 
 class Journal:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from conftest import litter
 from mutations import reseal
 from safetensors.torch import load_file
 
@@ -298,3 +299,19 @@ def test_the_order_of_the_scores(handed, challenge, tmp_path, monkeypatch):
     assert table["team"].tolist() == ["c", "b", "d", "e", "a", "x", "y"]
     assert table["rank"].dropna().tolist() == [1, 2, 3, 4, 5]
     assert table["verdict"].tolist()[5:] == [REJECTED, UNUSABLE]
+
+
+def test_debris_is_no_team_and_is_not_handed_in(challenge, handed, small_proof, tmp_path):
+    shutil.copytree(handed, tmp_path / "in" / "us")
+    clean = score(challenge, tmp_path / "in")
+    litter(tmp_path / "in")
+    assert score(challenge, tmp_path / "in").equals(clean)
+    mine = tmp_path / "mine"
+    shutil.copytree(small_proof.folder, mine)
+    shutil.copy(small_proof.folder.with_name("proof.record.json"), tmp_path / "mine.record.json")
+    litter(mine)
+    hand_in(challenge, pk.open_proof(mine), tmp_path / "in" / "them")
+    names = {file.name for file in (tmp_path / "in" / "them").rglob("*")}
+    assert names == {"proof", "claims.json", "checkpoints"} | {
+        file.name for file in small_proof.folder.rglob("*") if file.is_file()
+    }

@@ -1,10 +1,14 @@
 import gzip
 import hashlib
+import io
+import struct
 import time
+import zlib
 
 import numpy as np
 import pytest
 import torch
+from conftest import litter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -196,8 +200,7 @@ def write_images(root, split, classes, per_class, size):
 def test_any_image_folder_is_a_task(tmp_path):
     write_images(tmp_path, "train", ["ant", "bee", "cat"], 3, (40, 32))
     write_images(tmp_path, "val", ["ant", "bee", "cat"], 1, (32, 32))
-    with pytest.raises(ValueError, match="do not fill one batch of 128"):
-        pk.task(f"folder:{tmp_path}")
+    assert pk.task(f"folder:{tmp_path}").batch_size == 9
     write_images(tmp_path / "large", "train", ["ant", "bee"], 70, (32, 32))
     write_images(tmp_path / "large", "test", ["ant", "bee"], 1, (32, 32))
     task = pk.task(f"folder:{tmp_path / 'large'}")
@@ -352,6 +355,33 @@ def test_where_files_are_kept_is_the_users_to_say(tmp_path, monkeypatch):
     assert polkit_home() == tmp_path / "cache" / "polkit"
 
 
+def nobody():
+    raise RuntimeError("Could not determine home directory.")
+
+
+def test_no_home_is_asked_for_where_a_place_is_given(tmp_path, monkeypatch):
+    monkeypatch.setattr("pathlib.Path.home", nobody)
+    monkeypatch.setattr("pathlib.Path.expanduser", lambda path: nobody() if path.parts[:1] == ("~",) else path)
+    monkeypatch.setenv("POLKIT_HOME", str(tmp_path))
+    assert polkit_home() == tmp_path
+    monkeypatch.delenv("POLKIT_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert polkit_home() == tmp_path / "polkit"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    with pytest.raises(FileNotFoundError, match="home folder .* POLKIT_HOME") as said:
+        polkit_home()
+    assert "\n" not in str(said.value)
+
+
+def test_a_place_may_be_relative_and_begin_with_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    monkeypatch.chdir(tmp_path)
+    for said, meant in {"~/kept": "me/kept", "kept": "kept", "../kept": "../kept"}.items():
+        monkeypatch.setenv("POLKIT_HOME", said)
+        monkeypatch.setenv("POLKIT_DATA", said)
+        assert polkit_home() == data_home() == (tmp_path / meant).resolve()
+
+
 def test_two_purposes_never_share_a_seed():
     seeds = {derive_seed(seed, name, step) for seed in range(10) for name in ("batches", "x") for step in range(100)}
     assert len(seeds) == 2000
@@ -373,3 +403,138 @@ def test_points_on_the_way_to_a_gpu_are_those_of_numpy(small_task):
     by_tensor, by_array = points.take(torch.from_numpy(rows)), points.take(rows)
     assert torch.equal(by_tensor.images, by_array.images)
     assert torch.equal(by_tensor.labels, points.labels[[3, 1, 200]])
+
+
+def test_a_file_of_fashion_that_is_replaced_is_read_again(tmp_path, monkeypatch):
+    (tmp_path / "fashion").mkdir()
+    monkeypatch.setenv("POLKIT_DATA", str(tmp_path))
+    for value in (1, 2):
+        for name, axes in (("images-idx3", (64, 28, 28)), ("labels-idx1", (64,))):
+            content = bytes([0, 0, 8, len(axes)]) + np.array(axes, ">i4").tobytes() + bytes([value]) * np.prod(axes)
+            (tmp_path / "fashion" / f"train-{name}-ubyte.gz").write_bytes(gzip.compress(content))
+        assert set(pk.training_points(pk.task("fashion", train_size=64)).labels.tolist()) == {value}
+
+
+def test_debris_is_no_class_and_no_picture(tmp_path):
+    for split in ("train", "test"):
+        write_images(tmp_path, split, ["ant", "bee"], 70, (32, 32))
+    name = f"folder:{tmp_path}"
+    task, before = pk.task(name), pk.training_points(pk.task(name))
+    litter(tmp_path)
+    (tmp_path / "test" / ".ipynb_checkpoints" / "ant").mkdir()
+    assert pk.task(name) == task
+    after = pk.training_points(task)
+    assert torch.equal(after.images, before.images)
+    assert torch.equal(after.labels, before.labels)
+    assert len(pk.test_points(task)) == 140
+
+
+def test_linked_folders_are_counted_as_they_are_read(tmp_path):
+    write_images(tmp_path, "elsewhere", ["ant", "bee", "more"], 70, (32, 32))
+    (tmp_path / "train").mkdir()
+    for name in ("ant", "bee"):
+        (tmp_path / "train" / name).symlink_to(tmp_path / "elsewhere" / name)
+    (tmp_path / "elsewhere" / "bee" / "more").symlink_to(tmp_path / "elsewhere" / "more")
+    (tmp_path / "elsewhere" / "ant" / "folder.png").mkdir()
+    task = pk.task(f"folder:{tmp_path}")
+    assert (task.classes, task.train_size) == (2, 210)
+    assert pk.training_points(task).labels.bincount().tolist() == [70, 140]
+
+
+def only_picture(folder, name, save, size=(4, 4)):
+    """What a task whose pictures are all this one sees of it."""
+    for split in ("train", "test"):
+        (folder / split / "ant").mkdir(parents=True)
+    save(folder / "train" / "ant" / name)
+    task = pk.task("cifar10").replace(data=f"folder:{folder}", classes=1, image_shape=(3, *size))
+    return pk.training_points(task.replace(train_size=1, batch_size=1, checkpoint_interval=1)).images[0]
+
+
+GREY = np.linspace(0, 65535, 16).reshape(4, 4)
+SIXTEEN_BIT = {
+    "grey.png": lambda file: Image.fromarray(GREY.astype(np.uint16)).save(file),
+    "grey.tif": lambda file: Image.fromarray(GREY.astype(np.uint16)).save(file),
+    "grey.pgm": lambda file: file.write_bytes(b"P5 4 4 65535 " + GREY.astype(">u2").tobytes()),
+}
+
+
+@pytest.mark.parametrize("name", SIXTEEN_BIT)
+def test_16_bits_are_scaled_to_8(tmp_path, name):
+    seen = only_picture(tmp_path, name, SIXTEEN_BIT[name])
+    assert seen.tolist() == [np.rint(GREY / 257).astype(int).tolist()] * 3
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_a_picture_that_does_not_say_what_is_white_is_refused(tmp_path, kind):
+    with pytest.raises(ValueError, match=r"ant/x.tif cannot be read as a picture .*8 or 16 bits") as said:
+        only_picture(tmp_path, "x.tif", Image.fromarray(GREY.astype(kind)).save)
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.tif"])
+def test_a_picture_is_turned_as_its_camera_was(tmp_path, name):
+    pixels = np.zeros((16, 8, 3), dtype=np.uint8)
+    pixels[:8] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees: what is the top comes to the right
+    seen = only_picture(tmp_path, name, lambda file: Image.fromarray(pixels).save(file, exif=exif), size=(8, 16))
+    assert (seen[:, :, 10:].min() > 200, seen[:, :, :6].max() < 50) == (True, True)
+
+
+def test_8_bit_pictures_are_read_as_ever(tmp_path):
+    from torchvision.datasets.folder import default_loader
+    from torchvision.transforms.functional import pil_to_tensor
+
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 4), dtype=np.uint8)
+    for mode, name in (("RGB", "x.jpg"), ("RGBA", "x.png"), ("P", "x.bmp"), ("1", "x.tif"), ("LA", "y.png")):
+        folder = tmp_path / mode
+        seen = only_picture(folder, name, lambda file, mode=mode: Image.fromarray(pixels).convert(mode).save(file))
+        assert torch.equal(seen, pil_to_tensor(default_loader(folder / "train" / "ant" / name).resize((4, 4))))
+
+
+def png(width, height):
+    """A picture that declares this size and holds a row."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)), (b"IDAT", zlib.compress(bytes(9)))]
+    parts = [
+        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in (*chunks, (b"IEND", b""))
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def saved(format):
+    stored = io.BytesIO()
+    Image.fromarray(np.arange(3072, dtype=np.uint8).reshape(32, 32, 3)).save(stored, format)
+    return stored.getvalue()
+
+
+UNREADABLE = {
+    "empty.png": lambda file: file.touch(),
+    "text.png": lambda file: file.write_text("no picture"),
+    "cut.png": lambda file: file.write_bytes(saved("PNG")[:-60]),
+    "cut.jpg": lambda file: file.write_bytes(saved("JPEG")[:-60]),
+    "cut.tif": lambda file: file.write_bytes(saved("TIFF")[:-600]),
+    "changed.png": lambda file: file.write_bytes(saved("PNG").replace(b"IDAT", b"IDAX")),
+    "huge.png": lambda file: file.write_bytes(png(20_000, 20_000)),
+    "link.png": lambda file: file.symlink_to("nowhere.png"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_damaged_or_huge_picture_is_named(tmp_path, name):
+    with pytest.raises(ValueError, match=rf"ant/{name} cannot be read as a picture \(") as said:
+        only_picture(tmp_path, name, UNREADABLE[name])
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda raw: b"x" + raw[1:], lambda raw: raw[:-9], lambda raw: gzip.compress(b"\0\0\x08\x01")]
+)
+def test_a_damaged_file_of_fashion_is_named(tmp_path, monkeypatch, damage):
+    (tmp_path / "fashion").mkdir()
+    monkeypatch.setenv("POLKIT_DATA", str(tmp_path))
+    for name in ("images-idx3", "labels-idx1"):
+        raw = gzip.compress(b"\0\0\x08\x01" + (6400).to_bytes(4, "big") + bytes(6400))
+        (tmp_path / "fashion" / f"train-{name}-ubyte.gz").write_bytes(damage(raw))
+    with pytest.raises(ValueError, match="images-idx3-ubyte.gz cannot be read as a picture") as said:
+        pk.training_points(pk.task("fashion"))
+    assert "\n" not in str(said.value)

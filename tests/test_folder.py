@@ -8,13 +8,14 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from conftest import litter
 from PIL import Image
 from safetensors.torch import save_file
 
 import polkit as pk
 from polkit.proof import ProofError, read_weights
 from polkit.proof.checkpoints import write_checkpoint
-from polkit.proof.folder import MANIFEST_FIELDS
+from polkit.proof.folder import MANIFEST_FIELDS, write_manifest
 from polkit.training import Checkpoint
 
 
@@ -231,3 +232,9 @@ def test_a_state_dict_in_half_precision_is_refused(small_proof, small_task, tmp_
 def test_a_proof_of_another_model_does_not_hold_the_weights_of_the_task(small_proof):
     with pytest.raises(ProofError):
         read_weights(small_proof.folder, pk.task("cifar10"))
+
+
+def test_debris_is_not_in_the_manifest(copied):
+    litter(copied.folder)
+    write_manifest(copied.folder, {})
+    assert json.loads((copied.folder / "manifest.json").read_text())["files"] == copied.manifest["files"]

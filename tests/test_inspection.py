@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from conftest import litter
 from mutations import change_array, change_tensor, reseal
 from safetensors.torch import load_file, save_file
 from scipy import stats
@@ -301,3 +302,14 @@ def test_what_the_prover_decides_must_be_an_optimiser(copied, small_task, change
     (reason,) = inspect_proof(copied, small_task, prover_decides=OPTIMISER).reasons
     assert reason.kind == "task"
     assert words in reason.detail
+
+
+def test_debris_is_no_reason_to_reject(copied, small_task, small_calibration):
+    litter(copied.folder)
+    assert pk.verify(copied, small_calibration).accepted
+    (copied.folder / "notes.txt").touch()
+    assert [str(found) for found in inspect_proof(copied, small_task).reasons] == ["extra: notes.txt"]
+    for number in range(50):
+        (copied.folder / f".{number}").touch()
+    found = [str(reason) for reason in inspect_proof(copied, small_task).reasons]
+    assert found[-1] == "extra: the folder holds more than 30 files, a proof of these steps does not"

@@ -9,9 +9,11 @@ import time
 import numpy as np
 import pytest
 import torch
+from conftest import draw_pictures
 
 import polkit as pk
 from polkit.__main__ import main
+from polkit.defences.exact import prove_exactly
 from polkit.proof import checkpoint_name, checkpoint_steps, fresh_folder, read_checkpoint
 from polkit.proof.folder import seed_commitment
 from polkit.proof.storage import partial_path
@@ -384,3 +386,70 @@ def test_the_journal_of_other_settings_is_refused_and_fresh_folders_spare_it(tmp
     with pytest.raises(FileExistsError):
         fresh_folder(tmp_path / "proof")
     assert journal.resume([0]) == (None, 0.0)
+
+
+def swap_two_labels(tmp_path):
+    ant, bee, aside = (tmp_path / "images" / "train" / name for name in ("ant/0.png", "bee/0.png", "aside"))
+    ant.rename(aside), bee.rename(ant), aside.rename(bee)
+
+
+def go_elsewhere(tmp_path):
+    draw_pictures(tmp_path / "elsewhere" / "images", first=2)
+    os.chdir(tmp_path / "elsewhere")
+
+
+OTHER_PICTURES = {
+    "pictures replaced": lambda tmp_path: draw_pictures(tmp_path / "images", first=1),
+    "one picture replaced": lambda tmp_path: draw_pictures(tmp_path / "images", count=1, first=1),
+    "two labels swapped": swap_two_labels,
+    "a folder of that name elsewhere": go_elsewhere,
+}
+
+
+@pytest.mark.parametrize("change", OTHER_PICTURES)
+def test_other_pictures_of_the_same_name_make_another_proof(picture_task, tmp_path, monkeypatch, change):
+    first, out = pk.prove(picture_task, progress=False), tmp_path / "out"
+    pk.prove(picture_task, out=out, progress=False)
+    unfinished(picture_task, tmp_path / "begun", monkeypatch, done=1)
+    assert pk.prove(picture_task, out=out, progress=False).digest == first.digest
+    OTHER_PICTURES[change](tmp_path)
+    other, before = pk.prove(picture_task, progress=False), contents(out)
+    assert (other.folder != first.folder, other.digest != first.digest) == (True, True)
+    assert torch.equal(other.points().images, pk.training_points(picture_task).images)
+    with pytest.raises(FileExistsError, match="out holds a proof of other images than folder:images has now: ") as said:
+        pk.prove(picture_task, out=out, progress=False)
+    assert (str(said.value).count("\n"), contents(out)) == (0, before)
+    with pytest.raises(FileExistsError, match="unfinished proof of other settings"):
+        pk.prove(picture_task, out=tmp_path / "begun", progress=False)
+
+
+MADE = {
+    "retraining": lambda task, final: pk.retrain(task, 0, progress=False),
+    "a straight path": lambda task, final: pk.interpolation_only(final, task, spoof_steps=2, progress=False),
+    "an exact proof": lambda task, final: prove_exactly(task),
+}
+
+
+@pytest.mark.parametrize("made", MADE)
+def test_other_pictures_of_the_same_name_make_another_spoof(picture_task, tmp_path, made):
+    final = pk.prove(picture_task, progress=False).final_weights()
+    first = MADE[made](picture_task, final)
+    draw_pictures(tmp_path / "images", first=1)
+    assert MADE[made](picture_task, final).points().images.ne(first.points().images).any()
+
+
+def test_other_files_of_a_named_data_set_make_another_proof(picture_task, tmp_path, monkeypatch):
+    monkeypatch.setenv("POLKIT_DATA", str(tmp_path))
+    task = picture_task.replace(data="cifar10", image_shape=(3, 32, 32), classes=256)
+    found, out = [], tmp_path / "out"
+    (tmp_path / "cifar-10-batches-bin").mkdir()
+    for seed in range(2):
+        for number in range(1, 6):
+            records = np.random.default_rng([seed, number]).integers(0, 256, (2, 3073), dtype=np.uint8)
+            records.tofile(tmp_path / "cifar-10-batches-bin" / f"data_batch_{number}.bin")
+        found.append(pk.prove(task, progress=False).digest)
+        if not seed:
+            pk.prove(task, out=out, progress=False)
+    assert found[0] != found[1]
+    with pytest.raises(FileExistsError, match="other images than cifar10 has now"):
+        pk.prove(task, out=out, progress=False)

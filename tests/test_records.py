@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from polkit.reproduce import tidy_runs
-from polkit.reproduce.records import averaged, read_record, write_record
+from polkit.reproduce.records import averaged, read_record, read_records, write_record
 from tests.batches import record
 
 
@@ -41,3 +41,9 @@ def test_averages_are_means_and_deviations_over_the_repeats():
     assert (row["least"], row["most"]) == (3.0, 8.0)
     assert table.loc[("attack_3", "weights.all.l2"), "mean"] == pytest.approx(15.0)
     assert table.loc[("attack_3", "accepted.all"), "mean"] == pytest.approx(2 / 3)
+
+
+def test_debris_is_no_record(tmp_path):
+    write_record(tmp_path, "whole", record("spoof", {"task": "digits"}, {"weights.all.l2": 0.1}))
+    (tmp_path / "records" / "._whole.json").write_bytes(b"\0\5\x16\7")
+    assert list(read_records(tmp_path)) == ["whole"]

@@ -118,3 +118,19 @@ def test_every_step_of_an_epoch_has_the_same_rate(small_task):
     # S = 4 steps an epoch; the milestones of 200 epochs, 100 and 150, have moved to 2 and 3.
     rates = [small_task.learning_rate_at(step) for step in range(16)]
     assert rates == pytest.approx([0.05] * 8 + [0.005] * 4 + [0.0005] * 4)
+
+
+def test_fewer_than_128_pictures_are_one_batch(tmp_path):
+    with pytest.raises(FileNotFoundError, match="has no folder train"):
+        pk.task(f"folder:{tmp_path}")
+    (tmp_path / "train" / "ant").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=r"train holds no pictures in folders of their classes \(\.jpg, "):
+        pk.task(f"folder:{tmp_path}")
+    for number in range(200):
+        (tmp_path / "train" / "ant" / f"{number}.png").touch()
+        if number in (0, 9, 126, 127, 199):
+            assert pk.task(f"folder:{tmp_path}").batch_size == min(number + 1, 128)
+    assert pk.task(f"folder:{tmp_path}:first-half").batch_size == 100
+    assert pk.task(f"folder:{tmp_path}", train_size=40).batch_size == 40
+    with pytest.raises(ValueError, match="32 training images do not fill one batch of 64"):
+        pk.task("digits", train_size=32)

@@ -12,7 +12,7 @@ import torch
 from polkit.adversary.path import on_the_path, perturbation, sorted_initialisation
 from polkit.proof import tensor_shapes
 from polkit.training import Checkpoint, Conditions, Learner, Meter, Points, Progress, Task, distances, unit_costs, whole
-from polkit.training.data import augmentation_order, derive_seed, epoch_batches, training_points
+from polkit.training.data import augmentation_order, derive_seed, epoch_batches, points_facts, training_points
 from polkit.training.step import initial_checkpoint
 from polkit.verifier import Calibration
 
@@ -141,6 +141,7 @@ class Plan:
             name: getattr(self, name) for name in ("seed", "thresholds", "share", "linf_weight", "off_path", "pace")
         }
         known |= {"task": self.task.to_json(), "conditions": self.conditions.to_json()}
+        known |= points_facts(self.task, self.points)
         return known | {"spoof_steps": len(self.batches), "weights": digest.hexdigest()}
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from polkit.adversary.forge import Made, forge, trained
 from polkit.adversary.plan import Common, Plan, make_plan
 from polkit.proof import Proof, cache_folder
-from polkit.prover import prove
-from polkit.training import Checkpoint, Conditions, Learner, Points, Progress, Task, normalise, whole
+from polkit.prover import proof_facts, prove
+from polkit.training import Checkpoint, Conditions, Learner, Points, Progress, Task, normalise, training_points
 
 RETRAINING = "retraining"  # its name in the matrix: no spoof, but the proof itself, made again
 
@@ -31,7 +31,7 @@ def retrain(
     from the prover's. Raises FileExistsError if `out` exists.
     """
     if out is None:
-        facts = {"task": task.to_json(), "seed": whole("the seed", seed), "conditions": conditions.to_json()}
+        facts = proof_facts(task, seed, conditions, training_points(task))
         out = cache_folder("spoofs", attack="retraining", **facts)
     elif Path(out).exists():
         raise FileExistsError(f"{out} exists already: choose another folder for the spoof")

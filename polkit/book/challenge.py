@@ -21,7 +21,7 @@ from polkit.defences.presets import judge as judge_by_preset
 from polkit.proof import Proof, ProofError, open_proof, read_weights, shown
 from polkit.proof.folder import seed_commitment
 from polkit.proof.untrusted import parse_facts, read_plain
-from polkit.training import PARTS, Checkpoint, Cost, Progress, derive_seed, reported
+from polkit.training import PARTS, Checkpoint, Cost, Progress, derive_seed, is_debris, reported
 from polkit.verifier import Calibration, Verdict, load_calibration, verify
 from polkit.verifier.inspection import check_claims, check_files
 
@@ -138,7 +138,7 @@ def hand_in(challenge: Challenge, proof: Proof, place: Path, *, seed: int | None
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent) as unfinished:
         copy = Path(unfinished, place.name)
-        shutil.copytree(proof.folder, copy / "proof")
+        shutil.copytree(proof.folder, copy / "proof", ignore=lambda _, names: list(filter(is_debris, names)))
         write_facts(copy / "claims.json", revealed_seed=revealed, **asdict(proof.cost()))
         cost_of(read_facts(copy / "claims.json"))
         os.replace(copy, place)
@@ -153,7 +153,7 @@ def score(challenge: Challenge, submissions: Path, progress: Progress = False, *
     """A row for whatever lies in a folder: a rank and COLUMNS. The accepted come first, by the operations that they
     claim, as a share of the honest proof's, then by steps and bytes. judging: the standards, seed, workers of `judge`.
     """
-    names = sorted(os.listdir(submissions))
+    names = sorted(name for name in os.listdir(submissions) if not is_debris(name))
     found = reported(names, total=len(names), title="scoring", progress=progress)
     table = pd.DataFrame([score_one(challenge, submissions / name, **judging) for name in found], columns=COLUMNS)
     table["verdict"] = pd.Categorical(table["verdict"], VERDICTS, ordered=True)
@@ -180,7 +180,8 @@ def score_one(challenge: Challenge, place: Path, **judging) -> dict[str, object]
     if not verdict.accepted:
         reasons = " | ".join(shown(str(reason)) for reason in verdict.reasons[:3])
         return row | {"verdict": REJECTED if verdict.usable else UNUSABLE, "reasons": reasons}
-    stored_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    files = [file for file in folder.rglob("*") if file.is_file() and not is_debris(file.relative_to(folder))]
+    stored_bytes = sum(file.stat().st_size for file in files)
     claimed = {column: shares[meter] for meter, column in CLAIMED.items()}
     return row | claimed | {"verdict": ACCEPTED, "steps": proof.steps, "stored_bytes": stored_bytes, "reasons": ""}
 

@@ -26,6 +26,7 @@ from polkit.proof import (
 )
 from polkit.proof.folder import most_logged
 from polkit.proof.storage import write_whole
+from polkit.prover import proof_facts
 from polkit.training import (
     Checkpoint,
     Conditions,
@@ -124,11 +125,12 @@ def read_log(proof: Proof, values: int) -> list[Tensor]:
 def prove_exactly(task: Task, seed: int = 0, *, conditions: Conditions = Conditions()) -> Proof:
     """Algorithm 1 with a log of its roundings beside float32 checkpoints; made in one go, and kept in the cache."""
     conditions, k, seed = conditions.replace(precision="float64"), task.checkpoint_interval, whole("the seed", seed)
-    folder = cache_folder("exact", task=task.to_json(), seed=seed, conditions=conditions.to_json(), near=NEAR)
+    points = training_points(task)
+    folder = cache_folder("exact", **proof_facts(task, seed, conditions, points), near=NEAR)
     with made_alone(folder), applied(conditions):
         if folder.exists():
             return open_proof(folder)
-        meter, points, learner = Meter(unit_costs(task, ["update"])), training_points(task), Learner(task, conditions)
+        meter, learner = Meter(unit_costs(task, ["update"])), Learner(task, conditions)
         batches, seeds = batch_order(task, seed), augmentation_order(task, seed, task.steps)
         data = Recorded(points.to(conditions.device), batches, seeds)
         partial, log, state = fresh_folder(folder), [], initial_checkpoint(task, seed)

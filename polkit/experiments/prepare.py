@@ -2,7 +2,7 @@
 
 from polkit.proof import Proof
 from polkit.prover import cached_proof, prove
-from polkit.training import Conditions, Progress, Task
+from polkit.training import Conditions, Progress, Task, training_points
 from polkit.verifier import STRICT, Calibration, Regime, calibrate
 from polkit.verifier.calibration import train_reference
 
@@ -22,7 +22,7 @@ def prepare(
     the later epochs reached 0.66 δ at most.
     """
     task, reference, draws = regime.task(task), None, 1
-    if workers != 1 and not cached_proof(task, seed, conditions).exists():
+    if workers != 1 and not cached_proof(task, seed, conditions, training_points(task)).exists():
         import joblib  # here, for a fast start
 
         # A process, not a thread: the proof's own seconds must not be those of a shared interpreter.

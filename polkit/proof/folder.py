@@ -28,7 +28,7 @@ from polkit.proof.untrusted import (
     read_plain,
 )
 from polkit.training import NAMED_TASKS, Checkpoint, Conditions, Cost, Points, Task, signatures_of, training_points
-from polkit.training.task import whole
+from polkit.training.task import is_debris, whole
 
 FORMAT = "polkit-proof"
 MANIFEST_BYTES = 16 * 2**20  # 780 checkpoints take 0.1 MB
@@ -232,8 +232,9 @@ def seal(
 
 def write_manifest(folder: Path, facts: dict) -> None:
     """manifest.json: the facts, and the size and digest of every other file in the folder."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != "manifest.json")
-    digests = {file.relative_to(folder).as_posix(): file_digest(file) for file in files}
+    files = {file.relative_to(folder): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    named = [inside for inside in files if inside.name != "manifest.json" and not is_debris(inside)]
+    digests = {inside.as_posix(): file_digest(files[inside]) for inside in named}
     write_text_whole(folder / "manifest.json", json.dumps(facts | {"files": digests}, indent=1))
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from polkit.proof import versions, write_text_whole
-from polkit.training import shown_task
+from polkit.training import is_debris, shown_task
 
 
 def machine() -> dict[str, str | int]:
@@ -60,7 +60,8 @@ def write_record(out: Path, name: str, record: Record) -> None:
 
 
 def read_records(out: Path) -> dict[str, Record]:
-    return {file.stem: read_record(out, file.stem) for file in sorted((out / "records").glob("*.json"))}
+    files = sorted(file for file in (out / "records").glob("*.json") if not is_debris(file.name))
+    return {file.stem: read_record(out, file.stem) for file in files}
 
 
 COMMON = {"epochs": 0, "checkpoint_interval": 0, "train_size": 0}

@@ -10,6 +10,7 @@ from polkit.training.data import (
     derive_seed,
     epoch_batches,
     normalise,
+    points_facts,
     polkit_home,
     signature,
     signatures_of,
@@ -20,4 +21,4 @@ from polkit.training.distance import DISTANCES, distances
 from polkit.training.jobs import Progress, reported, run_jobs
 from polkit.training.models import buffer_decays, build_model, initial_buffers, weight_distributions
 from polkit.training.step import PARTS, Checkpoint, Learner, accuracy, initial_checkpoint
-from polkit.training.task import NAMED_TASKS, Task, shown_task, whole
+from polkit.training.task import NAMED_TASKS, Task, is_debris, shown_task, whole

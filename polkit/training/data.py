@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polkit.training.task import HALVES, IMAGE_SUFFIXES, Task, split_folder, whole
+from polkit.training.task import HALVES, Task, class_folders, pictures, split_folder, whole
 
 # Mean and standard deviation of the pixels of each training set, in [0, 1], one per channel.
 PIXEL_STATISTICS = {
@@ -69,13 +71,20 @@ def derive_seed(seed: int, *purpose) -> int:
 
 def polkit_home() -> Path:
     """Where proofs and calibrations are kept: $POLKIT_HOME, or `polkit` in the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("POLKIT_HOME") or Path(cache) / "polkit")
+    return _place(os.environ.get("POLKIT_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "polkit"))
 
 
 def data_home() -> Path:
     """Where image files are looked for: $POLKIT_DATA, or `data` in `polkit_home`."""
-    return Path(os.environ.get("POLKIT_DATA") or polkit_home() / "data")
+    return _place(os.environ.get("POLKIT_DATA") or polkit_home() / "data")
+
+
+def _place(given: str | Path) -> Path:
+    """An absolute path; `~` is the user's home, which is asked for only then: a container may have none."""
+    try:
+        return Path(os.path.abspath(Path(given).expanduser()))  # without following links: a name stays as it was given
+    except RuntimeError as error:
+        raise FileNotFoundError(f"there is no home folder to find {given} in: set POLKIT_HOME to a folder") from error
 
 
 def training_points(task: Task) -> Points:
@@ -117,10 +126,10 @@ def _load(task: Task, train: bool) -> Points:
                 f"ImageNet is not at {missing[0]}: put the ILSVRC 2012 images there, one folder per class, "
                 "or set POLKIT_DATA to the folder that holds `imagenet`"
             )
-        return _image_folder(wanted, task, _class_folders(numbered)[:10])
+        return _image_folder(wanted, task, class_folders(numbered)[:10])
     path = Path(task.data.removeprefix("folder:"))
-    wanted, classes = split_folder(path, train), _class_folders(split_folder(path, train=True))
-    if unknown := sorted(set(_class_folders(wanted)) - set(classes)):
+    wanted, classes = split_folder(path, train), class_folders(split_folder(path, train=True))
+    if unknown := sorted(set(class_folders(wanted)) - set(classes)):
         raise ValueError(f"{wanted} has a class {unknown[0]!r} that the training set does not have")
     return _image_folder(wanted, task, classes)
 
@@ -141,7 +150,8 @@ def _fashion(split: str) -> Points:
     places = [data_home() / "fashion", Path(__file__).parents[2] / "data" / "fashion"]
     for place in places:
         if place.is_dir():
-            images, labels = (_idx(place / f"{split}-{name}-ubyte.gz") for name in ("images-idx3", "labels-idx1"))
+            files = [place / f"{split}-{name}-ubyte.gz" for name in ("images-idx3", "labels-idx1")]
+            images, labels = (_idx(file, file.stat().st_mtime_ns) for file in files)
             return Points(images[:, None], labels.long())
     raise FileNotFoundError(
         f"{places[0]} is missing: put the four files of https://github.com/zalandoresearch/fashion-mnist there, "
@@ -150,11 +160,12 @@ def _fashion(split: str) -> Points:
 
 
 @lru_cache(maxsize=4)
-def _idx(file: Path) -> Tensor:
+def _idx(file: Path, changed: int) -> Tensor:
     """uint8, as MNIST is written: the number of axes in the fourth byte, then the length of each, then the values."""
-    raw = np.frombuffer(gzip.decompress(file.read_bytes()), np.uint8)
-    start = 4 + 4 * int(raw[3])
-    return torch.from_numpy(raw[start:].copy()).view(*raw[4:start].view(">i4").tolist())
+    with _named(file):
+        raw = np.frombuffer(gzip.decompress(file.read_bytes()), np.uint8)
+        start = 4 + 4 * int(raw[3])
+        return torch.from_numpy(raw[start:].copy()).view(*raw[4:start].view(">i4").tolist())
 
 
 def _cifar(path: Path, files: list[str], archive: str, label_bytes: int) -> Points:
@@ -173,22 +184,39 @@ def _cifar(path: Path, files: list[str], archive: str, label_bytes: int) -> Poin
     return Points(torch.from_numpy(images), torch.from_numpy(rows[:, label_bytes - 1].astype(np.int64)))
 
 
-def _class_folders(path: Path) -> list[str]:
-    return sorted(entry.name for entry in path.iterdir() if entry.is_dir())
-
-
 def _image_folder(path: Path, task: Task, classes: list[str]) -> Points:
-    from torchvision.datasets import folder  # slow to import, and only image folders need it
-    from torchvision.transforms.functional import pil_to_tensor
-
-    numbering = {name: number for number, name in enumerate(classes)}
-    found = folder.make_dataset(str(path), numbering, extensions=IMAGE_SUFFIXES, allow_empty=True)
+    found = [(file, label) for label, name in enumerate(classes) for file in pictures(path / name)]
     # Shuffled, since folders come class by class: a smaller `train_size` must not mean fewer classes.
     listed = [found[row] for row in np.random.default_rng(0).permutation(len(found))]
     images = torch.empty((len(listed), *task.image_shape), dtype=torch.uint8)
     for row, (file, _) in enumerate(listed):
-        images[row] = pil_to_tensor(folder.default_loader(file).resize(task.image_shape[:0:-1]))
+        images[row] = _picture(file, task.image_shape[:0:-1])
     return Points(images, torch.tensor([label for _, label in listed], dtype=torch.int64))
+
+
+def _picture(file: Path, size: tuple[int, int]) -> Tensor:
+    """uint8 (3, height, width): an image file at this width and height, upright, black to white in 0 to 255."""
+    from PIL import Image, ImageOps  # slow to import, and only image folders need it
+    from torchvision.transforms.functional import pil_to_tensor
+
+    with _named(file), Image.open(file) as opened:
+        upright = ImageOps.exif_transpose(opened)
+        # Pillow's own conversion cuts off what lies above 255. Its readers of PNG and PGM scale to 16 bits.
+        if opened.mode.startswith("I;16") or (opened.mode == "I" and opened.format in ("PNG", "PPM")):
+            upright = Image.fromarray(np.rint(np.asarray(upright) / 257).astype(np.uint8))
+        elif opened.mode in ("I", "F"):
+            raise ValueError("its numbers do not say which of them is white: save it with 8 or 16 bits per channel")
+        return pil_to_tensor(upright.convert("RGB").resize(size))
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """Says in a sentence which file was being read; a damaged one makes decoders raise errors of any type."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).partition("\n")[0].partition(" '")[0]  # what is quoted there is the file's name again
+        raise ValueError(f"{file} cannot be read as a picture ({reason})") from error
 
 
 def epoch_batches(task: Task, seed: int, epoch: int) -> np.ndarray:
@@ -213,6 +241,11 @@ def signature(batch: Points) -> bytes:
     digest = hashlib.sha256(batch.images.cpu().contiguous().numpy())
     digest.update(batch.labels.cpu().contiguous().numpy().astype("<i8", copy=False))
     return digest.digest()
+
+
+def points_facts(task: Task, points: Points) -> dict[str, str]:
+    """What tells these points from others of the same name, for the cache; nobody has other digits of scikit-learn."""
+    return {} if task.data == "digits" else {"points": signature(points).hex()}
 
 
 def signatures_of(points: Points, batches: np.ndarray) -> np.ndarray:

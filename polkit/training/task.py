@@ -1,5 +1,6 @@
 """What is trained, and how: the auxiliary information 𝔸 of a proof (Definition 1, Section IV-A)."""
 
+import os
 import sys
 from dataclasses import asdict, dataclass, fields, replace
 from numbers import Integral
@@ -7,6 +8,7 @@ from pathlib import Path
 
 HALVES = ("first-half", "second-half")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+DEBRIS = ("thumbs.db", "desktop.ini", "__macosx")  # and what begins with a dot
 
 
 def whole(name: str, value: object) -> int:
@@ -172,9 +174,15 @@ def task(name: str, *, epochs: int = 0, checkpoint_interval: int = 0, train_size
         base, half = name, ""
     if base.startswith("folder:"):
         train = split_folder(Path(base.removeprefix("folder:")), train=True)
-        classes = [entry for entry in train.iterdir() if entry.is_dir()]
-        images = sum(file.suffix.lower() in IMAGE_SUFFIXES for folder in classes for file in folder.rglob("*"))
-        whole = CIFAR10.replace(data=base, classes=len(classes), train_size=images)
+        classes = class_folders(train)
+        images = sum(len(pictures(train / name)) for name in classes)
+        if not images:
+            raise FileNotFoundError(
+                f"{train} holds no pictures in folders of their classes ({', '.join(IMAGE_SUFFIXES)})"
+            )
+        used = max(1, min(images, train_size or images // (2 if half else 1)))  # few images are one batch
+        batch = min(used, CIFAR10.batch_size)
+        whole = CIFAR10.replace(data=base, classes=len(classes), train_size=images, batch_size=batch)
     elif base in NAMED_TASKS:
         whole = NAMED_TASKS[base]
     else:
@@ -191,6 +199,23 @@ def split_folder(path: Path, train: bool) -> Path:
     if not found:
         raise FileNotFoundError(f"{path} has no folder {' or '.join(names)} with one folder of images per class")
     return found[0]
+
+
+def is_debris(inside: str | Path) -> bool:
+    """Whether a name, or a path within a folder, is what file managers, Jupyter and archives leave beside the data."""
+    return any(part.startswith(".") or part.lower() in DEBRIS for part in Path(inside).parts)
+
+
+def class_folders(path: Path) -> list[str]:
+    """The names of the folders of images in PATH/train, say; the place of a name in this list is its label."""
+    return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not is_debris(entry.name))
+
+
+def pictures(folder: Path) -> list[Path]:
+    """The image files of a class, those in folders within it and in linked ones too, in an order of their names."""
+    walked = sorted(os.walk(folder, followlinks=True))
+    files = [Path(place, name) for place, _, names in walked for name in sorted(names)]
+    return [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and not is_debris(file.relative_to(folder))]
 
 
 def shown_task(name: str) -> str:

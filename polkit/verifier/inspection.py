@@ -15,7 +15,7 @@ import torch
 from polkit.proof import Proof, ProofError, checkpoint_name, open_proof, proof_points, shown
 from polkit.proof.folder import OPTIONAL_FILES, expected_files, most_points
 from polkit.proof.untrusted import open_plain
-from polkit.training import NAMED_TASKS, Checkpoint, Task, distances, signatures_of
+from polkit.training import NAMED_TASKS, Checkpoint, Task, distances, is_debris, signatures_of
 from polkit.training.models import Distribution, build_model, initial_buffers, weight_distributions
 from polkit.verifier.regime import OPTIMISER
 
@@ -124,11 +124,12 @@ def check_files(proof: Proof, task: Task) -> list[Reason]:
     if os.path.lexists(inner) and (inner.is_symlink() or not inner.is_dir()):
         return [Reason("malformed", "checkpoints is a link or a file, not a folder")]
     try:
-        present = set(islice(_present(proof.folder), most + 2)) - {"manifest.json"}
+        present = set(islice(_present(proof.folder), 2 * most + 2)) - {"manifest.json"}  # macOS adds one for each
     except OSError as error:
         return [Reason("malformed", f"the folder cannot be read ({error.strerror})")]
-    extra = _named("extra", present - expected - OPTIONAL_FILES)
-    if len(present) > most:
+    own = {name for name in present if not is_debris(name)}
+    extra = _named("extra", own - expected - OPTIONAL_FILES)
+    if len(own) > most or len(present) > 2 * most:
         return [*extra, Reason("extra", f"the folder holds more than {most} files, a proof of these steps does not")]
     reasons = _named("missing", expected - present) + extra
     reasons += _named("missing", set(listed) - present - expected, " is in the manifest")
