@@ -21,6 +21,9 @@ def workplace(tmp_path_factory):
     arguments = ["calibrate", str(folder / "honest"), "--replays", "2", "--workers", "1"]
     written = ["--out", str(folder / "calibration.json"), "--standards", str(folder / "standards.json")]
     assert main([*arguments, *written]) == 0
+    known = json.loads((folder / "calibration.json").read_text())
+    for name, odd in (("device", "hpu"), ("threads", 99999)):  # somebody else's machine
+        (folder / f"{name}.json").write_text(json.dumps(known | {"conditions": known["conditions"] | {name: odd}}))
     return folder
 
 
@@ -114,6 +117,12 @@ SPOOF = "spoof --weights y --spoof-steps 9 --out x --attack"
         ("prove --task mnist --out x", "there is no task 'mnist'"),
         ("prove --epochs 0 --out x", "epochs is 0"),
         ("prove --device toaster --out x", "toaster"),
+        ("prove --device meta --out {}/x", "the device meta is not to be had on this machine; cpu is"),
+        ("calibrate {}/honest --device hpu --out {}/x", "the device hpu is not to be had on this machine; cpu is"),
+        ("spoof --attack nan --weights {}/honest --device meta --spoof-steps 11 --out {}/x", "meta is not to be had"),
+        ("spoof --attack 1 --weights {}/honest --device meta --spoof-steps 11 --out {}/x", "meta is not to be had"),
+        ("verify {}/honest --calibration {}/device.json", "the device hpu is not to be had on this machine; cpu is"),
+        ("verify {}/honest --calibration {}/threads.json", "99999 threads are asked for, and this machine has"),
         ("verify x --calibration nowhere.json", "nowhere.json"),
         ("verify x --calibration {}/calibration.json --top-q 0", "top_q is 0: Q is a whole number"),
         ("verify x --calibration {}", "polkit: "),
@@ -134,7 +143,7 @@ SPOOF = "spoof --weights y --spoof-steps 9 --out x --attack"
 )
 def test_a_mistake_is_one_sentence_and_status_2(workplace, command, message, capsys, monkeypatch):
     monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("something ran"))
-    assert main(command.format(workplace).split()) == 2
+    assert main(command.replace("{}", str(workplace)).split()) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.startswith("polkit: ")
