@@ -26,6 +26,7 @@ from polkit.reproduce.measure import MEASUREMENT_TYPE
 from polkit.reproduce.records import Record, read_record, write_record
 from polkit.reproduce.runs import Run, planned_runs
 from polkit.training import polkit_home
+from polkit.training.jobs import checked_workers
 
 LATE = "the time was over"  # no failure: no record is kept, and the next batch makes the run
 
@@ -53,6 +54,8 @@ def reproduce(
     force, dry_run: make runs again that have a finished record; only print what would be done
     Raises BlockingIOError if another batch is writing to `out`.
     """
+    if workers is not None:
+        checked_workers(workers)
     common = {**(common or {}), "workers": 1}  # a run has its core to itself
     runs = planned_runs(results, task, repeats, common=common, lengths=lengths)
     records = {} if force else {run.name: read_record(out, run.name) for run in runs}

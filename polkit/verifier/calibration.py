@@ -20,7 +20,7 @@ from polkit.training import DISTANCES, PARTS, Checkpoint, Conditions, Points, Ta
 from polkit.training.conditions import require_machine
 from polkit.training.cost import Cost, Meter, unit_costs
 from polkit.training.data import derive_seed
-from polkit.training.jobs import Progress, run_jobs
+from polkit.training.jobs import Progress, checked_workers, run_jobs
 from polkit.verifier.regime import STRICT, Regime
 from polkit.verifier.replay import Table, compared, interval_jobs, looked_up
 
@@ -157,6 +157,7 @@ def calibrate(
     if regime.task(proof.task) != proof.task:
         raise ValueError(f"the regime {regime.name!r} has no augmentation: prove regime.task(task)")
     own, conditions = conditions, regime.conditions(conditions)
+    workers = checked_workers(max(1, (os.cpu_count() or 1) // own.threads) if workers is None else workers)
     facts = {"replays": replays, "first_epochs": first_epochs, "margin": margin, "seed": seed}
     facts |= {"regime": regime.to_json(), "proof": proof.digest, "conditions": conditions.to_json()}
     file = Path(out) if out else cache_folder("calibrations", **facts).with_suffix(".json")
@@ -172,7 +173,6 @@ def calibrate(
         for number in range(replays):
             jobs += interval_jobs(proof, task, conditions, starts, derive_seed(seed, "replay", number))
         with applied(conditions):
-            workers = workers or max(1, (os.cpu_count() or 1) // conditions.threads)
             found = list(run_jobs(jobs, workers, "calibrating", progress))
         second, seconds = next(reference) if reference else (found.pop(0)[0], 0.0)
         errors = pd.DataFrame([row for rows in found for row in rows])
