@@ -124,6 +124,8 @@ def prove_exactly(task: Task, seed: int = 0, *, conditions: Conditions = Conditi
     """Algorithm 1 with a log of its roundings beside float32 checkpoints; made in one go, and kept in the cache."""
     conditions, k = conditions.replace(precision="float64"), task.checkpoint_interval
     folder = cache_folder("exact", task=task.to_json(), seed=seed, conditions=conditions.to_json(), near=NEAR)
+    if folder.exists():  # also where nothing can be written
+        return open_proof(folder)
     with made_alone(folder), applied(conditions):
         if folder.exists():
             return open_proof(folder)

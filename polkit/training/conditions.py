@@ -6,7 +6,7 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -99,7 +99,6 @@ def _enter(held: tuple[int, bool]) -> int:
 
 
 def _leave(threads: int) -> None:
-    """Takes the settings back when the last thread that computes under them leaves."""
     cudnn, onednn = torch.backends.cudnn, torch.backends.mkldnn
     with _changed:
         torch.set_num_threads(threads)
@@ -120,24 +119,16 @@ def applied(conditions: Conditions) -> Iterator[None]:
     require_machine(conditions)
     keep_freed_memory()
     wanted, outer = (conditions.threads, conditions.onednn), getattr(_here, "held", None)
-    if wanted == outer:
+    with ExitStack() as after:
+        if wanted != outer:
+            if outer:
+                _leave(outer[0])
+                after.callback(_enter, outer)
+            after.callback(_leave, _enter(wanted))
         yield
-        return
-    if outer:
-        _leave(outer[0])
-    try:
-        threads = _enter(wanted)
-        try:
-            yield
-        finally:
-            _leave(threads)
-    finally:
-        if outer:
-            _enter(outer)
 
 
 def require_machine(conditions: Conditions) -> None:
-    """Raises ValueError if this machine lacks the device, the threads, or what compiled steps need."""
     device, most = torch.device(conditions.device), THREADS_PER_CORE * (os.cpu_count() or 1)
     # Torch also knows devices that compute nothing, such as meta, and others by their name alone.
     if (device.index or 0) >= getattr(getattr(torch, device.type, None), "device_count", int)():

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from polkit.proof import Proof, cache_folder, made_alone, read_json, shown, tensor_shapes, write_text_whole
+from polkit.proof.storage import require_writable
 from polkit.prover import train
 from polkit.training import DISTANCES, PARTS, Checkpoint, Conditions, Points, Task, applied, distances, training_points
 from polkit.training.conditions import require_machine
@@ -160,9 +161,10 @@ def calibrate(
     workers = checked_workers(max(1, (os.cpu_count() or 1) // own.threads) if workers is None else workers)
     facts = {"replays": replays, "first_epochs": first_epochs, "margin": margin, "seed": seed}
     facts |= {"regime": regime.to_json(), "proof": proof.digest, "conditions": conditions.to_json()}
-    file = Path(out) if out else cache_folder("calibrations", **facts).with_suffix(".json")
+    file = Path(out) if out else cache_folder("calibrations", ".json", **facts)
     if not out and file.exists():
         return load_calibration(file)
+    require_writable(file, file=True)
     with made_alone(file):
         if not out and file.exists():  # another process has made it meanwhile
             return load_calibration(file)
