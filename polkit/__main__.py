@@ -2,6 +2,7 @@
 
 import csv
 import math
+import signal
 import sys
 import traceback
 from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
@@ -289,5 +290,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
+if getattr(signal.getsignal(signal.SIGINT), "__module__", "") == "polkit":  # all is imported
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if __name__ == "__main__":
     sys.exit(main())
