@@ -186,7 +186,7 @@ def _finished(folder: Path, task: Task, seed: int, conditions: Conditions, point
     if not _is_of(proof, points, batch_order(task, seed)):
         now = f"than {shown_task(task.name)} has now"
         raise FileExistsError(f"{folder} holds a proof of other images {now}: choose another folder")
-    if journal_path(folder).exists():  # asked first: a read-only folder does not even let a missing file be removed
+    with suppress(OSError):  # of a read-only folder: it stands whole, and its journal is nothing but litter
         journal_path(folder).unlink(missing_ok=True)
     return replace(proof, task=task)  # the caller knows where its folder of images lies
 

@@ -2,11 +2,13 @@
 
 import threading
 import time
+from _thread import interrupt_main
 
 import pytest
 
 import polkit as pk
-from polkit.training.jobs import Cancelled, in_background, reported
+from polkit.reproduce import reproduce
+from polkit.training.jobs import Cancelled, in_background, reported, run_jobs, stop_if_left
 
 
 def test_a_function_is_told_before_the_first_item_and_after_the_last():
@@ -148,3 +150,48 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_proof_and_leaves_no_gap(sm
     written = sorted(int(file.stem) for file in (tmp_path / "proof.partial" / "checkpoints").glob("*.safetensors"))
     assert written == [0, 4]
     assert pk.prove(small_task, out=tmp_path / "proof", progress=False).checkpoint_steps == [0, 4, 8, 12, 16]
+
+
+def test_threads_end_at_their_next_step_when_nobody_waits_for_their_results_any_more():
+    entered, ended = threading.Barrier(3), []
+
+    def stepping(number):
+        try:
+            entered.wait(5)
+            while True:
+                time.sleep(0.001)
+                stop_if_left()
+        finally:
+            ended.append(number)
+
+    def interrupted():
+        entered.wait(5)
+        interrupt_main()
+        while True:
+            time.sleep(0.001)
+            stop_if_left()
+
+    with pytest.raises(KeyboardInterrupt):
+        list(run_jobs([(stepping, (0,)), (stepping, (1,)), (interrupted, ())], 3, "", False, threads=True))
+    assert sorted(ended) == [0, 1]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
+
+
+@pytest.mark.parametrize("workers", [0, -1, 1.5, "2", None])
+def test_workers_are_a_whole_number_from_1_up_wherever_they_are_given(
+    workers, small_proof, small_calibration, tmp_path
+):
+    final, task = small_proof.final_weights(), small_proof.task
+    for begin in (
+        lambda: list(run_jobs([], workers, "", False)),
+        lambda: pk.verify(small_proof, small_calibration, workers=workers),
+        lambda: pk.interpolation_only(final, task, spoof_steps=8, workers=workers, out=tmp_path / "x", progress=False),
+        *(
+            [lambda: pk.calibrate(small_proof, replays=2, workers=workers, progress=False)]
+            if workers is not None
+            else []
+        ),
+        *([lambda: reproduce(["table-2"], workers=workers, out=tmp_path, dry_run=True)] if workers is not None else []),
+    ):
+        with pytest.raises(ValueError, match=f"workers is {workers!r}: it must be a whole number from 1 up"):
+            begin()

@@ -18,7 +18,7 @@ from polkit.adversary.perturb import Passes
 from polkit.adversary.plan import Batch, Plan
 from polkit.proof import Proof, cache_folder, fresh_folder, made_alone, open_proof, publish, seal, write_checkpoint
 from polkit.training import Checkpoint, Learner, Meter, Points, applied, buffer_decays, build_model, distances, reported
-from polkit.training.jobs import run_jobs
+from polkit.training.jobs import checked_workers, run_jobs
 
 
 class AttackFailed(ArithmeticError):
@@ -148,6 +148,7 @@ def along_path(
     trained_steps: how many of the first steps are trained; the straight path begins where they end
     """
     k, decays = plan.task.checkpoint_interval, buffer_decays(build_model(plan.task))
+    checked_workers(workers)
     if trained_steps % k or not 0 <= trained_steps < len(plan.batches):
         wanted = f"one or more intervals of k = {k}, and fewer than T' = {len(plan.batches)}"
         raise ValueError(f"{trained_steps} trained steps are not {wanted}")

@@ -22,6 +22,7 @@ from PIL import Image
 from polkit.book.report import REPORT_TYPE, shown
 from polkit.experiments.published import GUIDE, find_notebooks
 from polkit.proof import write_text_whole
+from polkit.proof.storage import require_writable
 
 KERNEL = {"kernel_name": "python3", "execution_timeout": 3600}  # seconds a cell may take
 KERNEL |= {"extra_arguments": ["--log-level=40"]}  # the kernel's notes on its transport are not the book's
@@ -107,7 +108,7 @@ def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | Non
     if store and given:
         raise ValueError("only a run with the chapters' own parameters can be stored: leave out -p or --store")
     runs = checked_parameters(chosen(only), given or {})
-    out.mkdir(parents=True, exist_ok=True)
+    require_writable(out / "copy")
     executed, begun = [], time.perf_counter()
     at_once = 1 if store else min(2, len(runs))
     side_by_side = Parallel(n_jobs=at_once, return_as="generator")

@@ -127,6 +127,8 @@ def prove_exactly(task: Task, seed: int = 0, *, conditions: Conditions = Conditi
     conditions, k, seed = conditions.replace(precision="float64"), task.checkpoint_interval, whole("the seed", seed)
     points = training_points(task)
     folder = cache_folder("exact", **proof_facts(task, seed, conditions, points), near=NEAR)
+    if folder.exists():  # also where nothing can be written
+        return open_proof(folder)
     with made_alone(folder), applied(conditions):
         if folder.exists():
             return open_proof(folder)

@@ -4,7 +4,9 @@ import glob
 import hashlib
 import json
 import os
+import platform
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -67,24 +69,70 @@ def sync(path: Path) -> None:
         os.close(opened)
 
 
+def require_writable(place: Path, file: bool = False) -> None:
+    """Raises OSError if no folder, or no file, can be written at a place; asked before anything is computed for it."""
+    if file and place.is_dir():
+        raise IsADirectoryError(f"{place} is a folder: name a file to write")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=place.parent).close()
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}, so that nothing can be written there", str(place)) from error
+
+
+@cache
+def can_keep(folder: Path) -> bool:
+    """Whether files can be written and locked in a folder of the cache; where they cannot, says so once."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as probe, FileLock(Path(probe, "lock")):
+            return True
+    except (OSError, NotImplementedError) as error:
+        advice = "set POLKIT_HOME to a folder on a local disk that you can write to"
+        print(f"polkit: nothing can be kept in {folder} ({error}): {advice}", file=sys.stderr)
+        return False
+
+
+@cache
+def scratch() -> tempfile.TemporaryDirectory:
+    """For what cannot be kept; it goes when this process ends, which is also the only one that its locks hold off."""
+    return tempfile.TemporaryDirectory(prefix="polkit-", ignore_cleanup_errors=True)
+
+
+def kept_in(kind: str) -> Path:
+    """A folder of the cache, or a temporary one where the cache can keep nothing."""
+    folder = polkit_home() / kind
+    return folder if can_keep(folder) else Path(scratch().name, kind)
+
+
 @contextmanager
 def made_alone(place: Path, wait: bool = True) -> Iterator[None]:
     """Holds a place, so that two processes do not make something there at once; a process that dies lets go of it.
 
     Clears what killed writers have left beside it. Raises OSError if the folder cannot be written.
-    wait: for another process to be done; otherwise BlockingIOError is raised
+    wait: for another process to be done, after a line that says for which; otherwise BlockingIOError is raised
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=place.parent).close()  # before anything is computed: can it be written?
-    locks, name = polkit_home() / "locks", hashlib.sha256(os.path.realpath(place).encode()).hexdigest()
-    locks.mkdir(parents=True, exist_ok=True)
+    require_writable(place)
+    lock = kept_in("locks") / hashlib.sha256(os.path.realpath(place).encode()).hexdigest()
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held, holder = FileLock(lock, timeout=0), lock.with_suffix(".holder")
     try:
-        with FileLock(locks / name, timeout=-1 if wait else 0):
-            for left in place.parent.glob(f"{glob.escape(place.name)}.*{UNFINISHED}"):
-                left.unlink()
-            yield
+        held.acquire()
     except Timeout as error:
-        raise BlockingIOError(f"another process is working at {place}: wait until it is done") from error
+        whom = f"another process is working at {place} ({holder.read_text() if holder.exists() else 'just begun'})"
+        if not wait:
+            raise BlockingIOError(f"{whom}: wait until it is done") from error
+        print(f"polkit: {whom}: waiting until it is done", file=sys.stderr)
+        held.acquire(timeout=-1)
+    except OSError as error:  # of a lock that came with somebody else's cache, say
+        raise OSError(error.errno, f"{error.strerror}: remove it, or set POLKIT_HOME elsewhere", str(lock)) from error
+    try:
+        write_whole(holder, f"process {os.getpid()} on {platform.node()}".encode(), durable=False)
+        for left in place.parent.glob(f"{glob.escape(place.name)}.*{UNFINISHED}"):
+            left.unlink()
+        yield
+    finally:
+        held.release()
 
 
 @cache  # `version` looks through every folder of sys.path
@@ -92,15 +140,17 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("polkit", "torch", "numpy")}
 
 
-def cache_folder(kind: str, **facts) -> Path:
-    """Where the result of these facts is kept; other facts, or another torch, give another place."""
+def cache_folder(kind: str, suffix: str = "", **facts) -> Path:
+    """Where the result of these facts is kept; other facts, or another torch, give another place. suffix: of a file"""
     text = json.dumps({"format": FORMAT_VERSION, "versions": versions(), **facts}, sort_keys=True)
-    return polkit_home() / kind / hashlib.sha256(text.encode()).hexdigest()[:24]
+    name = hashlib.sha256(text.encode()).hexdigest()[:24] + suffix
+    place = polkit_home() / kind / name
+    return place if place.exists() else kept_in(kind) / name
 
 
 def remembered(compute: Callable[[], pd.DataFrame], kind: str, **facts) -> pd.DataFrame:
     """The table that `compute` makes, kept in the cache under the facts that decide it."""
-    file = cache_folder(kind, **facts).with_suffix(".json")
+    file = cache_folder(kind, ".json", **facts)
     if not file.exists():
         with made_alone(file):
             if not file.exists():  # another process may have made it meanwhile

@@ -21,11 +21,11 @@ from papermill.exceptions import PapermillExecutionError
 from polkit.book.chapters import drop_progress, shown_data
 from polkit.experiments.published import find_notebooks
 from polkit.proof import made_alone, write_text_whole
-from polkit.proof.storage import sweep
+from polkit.proof.storage import kept_in, require_writable, sweep
 from polkit.reproduce.measure import MEASUREMENT_TYPE
 from polkit.reproduce.records import Record, read_record, write_record
 from polkit.reproduce.runs import Run, planned_runs
-from polkit.training import polkit_home
+from polkit.training.jobs import checked_workers
 
 LATE = "the time was over"  # no failure: no record is kept, and the next batch makes the run
 
@@ -53,6 +53,8 @@ def reproduce(
     force, dry_run: make runs again that have a finished record; only print what would be done
     Raises BlockingIOError if another batch is writing to `out`.
     """
+    if workers is not None:
+        checked_workers(workers)
     common = {**(common or {}), "workers": 1}  # a run has its core to itself
     runs = planned_runs(results, task, repeats, common=common, lengths=lengths)
     records = {} if force else {run.name: read_record(out, run.name) for run in runs}
@@ -63,6 +65,7 @@ def reproduce(
             print(f"  {'finished' if run.name in finished else 'to do':8}  {run.name}")
         return 0
     todo = [run for run in runs if run.name not in finished]
+    require_writable(out / "records")
     with made_alone(out, wait=False):
         sweep(out)
         if not todo:
@@ -86,7 +89,7 @@ def _run_all(client: Client, runs: Sequence[Run], out: Path, deadline: float) ->
     batch = uuid.uuid4().hex  # a cluster may still remember the runs of another batch
     named, futures = {f"{run.name}-{batch}": run for run in runs}, {}
     for place, (key, run) in enumerate(named.items()):
-        source = (folder / f"{run.experiment}.ipynb").read_text()
+        source = (folder / f"{run.experiment}.ipynb").read_text(encoding="utf-8")
         before = futures.get(run.needs), futures.get(run.after)
         futures[run.name] = client.submit(execute_once, run, source, batch, deadline, *before, key=key, priority=-place)
     for number, future in enumerate(as_completed(list(futures.values())), 1):
@@ -107,7 +110,7 @@ def _run_all(client: Client, runs: Sequence[Run], out: Path, deadline: float) ->
         if not record.finished:
             failed += 1
             print(f"    {run.experiment}.ipynb: {record.error}", flush=True)
-    shutil.rmtree(polkit_home() / "runs" / batch, ignore_errors=True)
+    shutil.rmtree(kept_in("runs") / batch, ignore_errors=True)
     print(f"{len(runs) - failed - late} of {len(runs)} runs in {spoken_time(time.perf_counter() - begun)}", end="")
     print(f"; {LATE} for {late}, which the next batch makes" if late else "")
     return failed
@@ -128,12 +131,12 @@ def execute_once(run: Run, source: str, batch: str, deadline: float, needed=None
         return outcome(run, LATE), ""
     if needed and not needed[0].finished:
         return outcome(run, f"{run.needs}, which it needs, failed: {needed[0].error}"), ""
-    kept = polkit_home() / "runs" / batch / f"{run.name}.json"
+    kept = kept_in("runs") / batch / f"{run.name}.json"
     if not kept.exists():
         record, executed = execute(run, source, deadline)
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_text_whole(kept, json.dumps([asdict(record), executed]))
-    record, executed = json.loads(kept.read_text())
+    record, executed = json.loads(kept.read_text(encoding="utf-8"))
     return Record(**record), executed
 
 
@@ -143,7 +146,7 @@ def execute(run: Run, source: str, deadline: float = math.inf) -> tuple[Record, 
     show_own_gpu(run)
     with tempfile.TemporaryDirectory() as folder:
         given, executed = Path(folder, "given.ipynb"), Path(folder, "executed.ipynb")
-        given.write_text(source)
+        given.write_text(source, encoding="utf-8")
         settings = {"kernel_name": "python3", "progress_bar": False, "extra_arguments": ["--log-level=40"]}
         if deadline < math.inf:  # each cell may take what is left then; nbclient takes 0 for no limit at all
             settings["timeout_func"] = lambda _: max(1, math.ceil(deadline - time.time()))

@@ -49,7 +49,7 @@ def read_record(out: Path, name: str) -> Record | None:
     if not file.is_file():
         return None
     try:
-        return Record(**json.loads(file.read_text()))
+        return Record(**json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{file} is not the record of a run ({error}): remove it") from error
 

@@ -6,10 +6,11 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
+from threading import Condition, local
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 PRECISIONS = ("float32", "bf16", "float64")
 AUGMENTATIONS = ("replay", "redraw")
+THREADS_PER_CORE = 16  # more than anybody wants; a few thousand would exhaust the system
 
 
 @dataclass(frozen=True)
@@ -79,28 +81,64 @@ class RoundedProducts(TorchFunctionMode):
         return function(*rounded, **(named or {})).bfloat16()
 
 
+_changed, _here = Condition(), local()  # _here.held: what this thread has put in force
+_computing: list[tuple[bool, ...]] = []  # for each thread that computes now: the settings before the first of them
+
+
+def _enter(held: tuple[int, bool]) -> int:
+    """Puts settings in force as soon as no thread computes under others; returns the thread's own number before."""
+    global _in_force
+    cudnn, onednn, threads = torch.backends.cudnn, torch.backends.mkldnn, torch.get_num_threads()
+    with _changed:
+        _changed.wait_for(lambda: not _computing or held == _in_force)
+        _computing.append(_computing[0] if _computing else (cudnn.deterministic, cudnn.benchmark, onednn.enabled))
+        _in_force = _here.held = held
+        torch.set_num_threads(held[0])  # each thread has a number of its own
+        cudnn.deterministic, cudnn.benchmark, onednn.enabled = True, False, held[1]
+    return threads
+
+
+def _leave(threads: int) -> None:
+    cudnn, onednn = torch.backends.cudnn, torch.backends.mkldnn
+    with _changed:
+        torch.set_num_threads(threads)
+        before, _here.held = _computing.pop(), None
+        if not _computing:
+            cudnn.deterministic, cudnn.benchmark, onednn.enabled = before
+        _changed.notify_all()
+
+
 @contextmanager
 def applied(conditions: Conditions) -> Iterator[None]:
     """Puts process-wide settings in force and takes them back: threads, oneDNN, deterministic CUDA kernels.
 
-    Raises ValueError if this machine lacks the GPU, or what compiled steps need.
+    Who wants others than those in force waits until nobody computes under these; so what a block has other threads do
+    must want the block's own. A block within a block of other settings lets other threads compute under either.
+    Raises ValueError if this machine lacks the device, the threads, or what compiled steps need.
     """
-    if conditions.device.startswith("cuda"):
-        if not torch.cuda.is_available():
-            raise ValueError(f"the device {conditions.device} is not to be had on this machine; cpu is")
+    require_machine(conditions)
+    keep_freed_memory()
+    wanted, outer = (conditions.threads, conditions.onednn), getattr(_here, "held", None)
+    with ExitStack() as after:
+        if wanted != outer:
+            if outer:
+                _leave(outer[0])
+                after.callback(_enter, outer)
+            after.callback(_leave, _enter(wanted))
+        yield
+
+
+def require_machine(conditions: Conditions) -> None:
+    device, most = torch.device(conditions.device), THREADS_PER_CORE * (os.cpu_count() or 1)
+    # Torch also knows devices that compute nothing, such as meta, and others by their name alone.
+    if (device.index or 0) >= getattr(getattr(torch, device.type, None), "device_count", int)():
+        raise ValueError(f"the device {conditions.device} is not to be had on this machine; cpu is")
+    if conditions.threads > most:
+        raise ValueError(f"{conditions.threads} threads are asked for, and this machine has use for {most} at most")
+    if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
     if conditions.compiled:
         require_compiler()
-    keep_freed_memory()
-    cudnn, onednn, threads = torch.backends.cudnn, torch.backends.mkldnn, torch.get_num_threads()
-    before = cudnn.deterministic, cudnn.benchmark, onednn.enabled
-    torch.set_num_threads(conditions.threads)
-    cudnn.deterministic, cudnn.benchmark, onednn.enabled = True, False, conditions.onednn
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        cudnn.deterministic, cudnn.benchmark, onednn.enabled = before
 
 
 @cache

@@ -4,7 +4,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import Event
+from numbers import Integral
+from threading import Event, local
 
 from tqdm import tqdm
 
@@ -29,6 +30,15 @@ def reported(
     for done, item in enumerate(items, initial + 1):
         yield item
         progress(done, total)
+
+
+_here = local()  # _here.left: of a job's thread, whether nobody waits for its results any more
+
+
+def stop_if_left() -> None:
+    """Raises Cancelled in a thread of `run_jobs` whose results nobody waits for any more; every step asks."""
+    if (left := getattr(_here, "left", None)) and left.is_set():
+        raise Cancelled
 
 
 @contextmanager
@@ -68,12 +78,37 @@ def run_jobs(jobs: Sequence[tuple], workers: int, title: str, progress: Progress
     workers: threads if jobs are few, since processes take seconds to start; otherwise processes, which share nothing
     threads: never start processes, as for jobs whose results are large
     """
-    if workers > 1 and len(jobs) > 1:
+    checked_workers(workers)
+    if workers == 1 or len(jobs) < 2:
+        results = (function(*arguments) for function, arguments in jobs)
+    elif threads or len(jobs) < JOBS_FOR_PROCESSES:
+        results = _in_threads(jobs, workers)
+    else:
         import joblib  # only here: not every run has workers
 
-        backend = "threading" if threads or len(jobs) < JOBS_FOR_PROCESSES else "loky"
-        parallel = joblib.Parallel(n_jobs=min(workers, len(jobs)), backend=backend, return_as="generator")
+        parallel = joblib.Parallel(n_jobs=min(workers, len(jobs)), backend="loky", return_as="generator")
         results = parallel(joblib.delayed(function)(*arguments) for function, arguments in jobs)
-    else:
-        results = (function(*arguments) for function, arguments in jobs)
     yield from reported(results, total=len(jobs), title=title, progress=progress)
+
+
+def _in_threads(jobs: Sequence[tuple], workers: int) -> Iterator:
+    """An error, or a caller who leaves early, ends the other threads at their next step, and waits for that.
+
+    Threads that went on would hold their settings, and abort the process at its end.
+    """
+    left = Event()
+    with ThreadPoolExecutor(workers, initializer=setattr, initargs=(_here, "left", left)) as pool:
+        try:
+            waiting = deque(pool.submit(function, *arguments) for function, arguments in jobs)
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            left.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def checked_workers(workers: int) -> int:
+    """How many share the work, as it was given; ValueError if that is no whole number from 1 up."""
+    if not isinstance(workers, Integral) or workers < 1:
+        raise ValueError(f"workers is {workers!r}: it must be a whole number from 1 up")
+    return workers

@@ -11,6 +11,7 @@ from torch import Tensor
 from polkit.training.conditions import Conditions, applied
 from polkit.training.data import Points, Shifts, derive_seed, draw_shifts, normalise, shifted
 from polkit.training.graphs import Captured
+from polkit.training.jobs import stop_if_left
 from polkit.training.models import build_model, initial_buffers, together, weight_distributions
 from polkit.training.task import Task
 
@@ -88,6 +89,7 @@ class Learner:
 
         None where a seed is None: no augmentation.
         """
+        stop_if_left()  # here, since every step and every objective draws
         if None in augmentation_seeds:
             return None
         drawn = [draw_shifts(self.task, count // len(augmentation_seeds), seed) for seed in augmentation_seeds]

@@ -15,11 +15,13 @@ import numpy as np
 import pandas as pd
 
 from polkit.proof import Proof, cache_folder, made_alone, read_json, shown, tensor_shapes, write_text_whole
+from polkit.proof.storage import require_writable
 from polkit.prover import train
 from polkit.training import DISTANCES, PARTS, Checkpoint, Conditions, Points, Task, applied, distances, training_points
+from polkit.training.conditions import require_machine
 from polkit.training.cost import Cost, Meter, unit_costs
 from polkit.training.data import derive_seed
-from polkit.training.jobs import Progress, run_jobs
+from polkit.training.jobs import Progress, checked_workers, run_jobs
 from polkit.training.task import whole
 from polkit.verifier.regime import STRICT, Regime
 from polkit.verifier.replay import Table, compared, interval_jobs, looked_up
@@ -117,7 +119,7 @@ def read_conditions(values: dict) -> Conditions:
     if {name: type(value) for name, value in asdict(conditions).items()} != types:
         raise ValueError(f"its conditions must be {', '.join(types)}, each of its own type")
     if not re.fullmatch(r"cpu|mps|(cuda|xpu)(:\d{1,3})?", conditions.device) or conditions.threads > 4096:
-        raise ValueError(f"it asks for {conditions.threads} threads on {conditions.device!r}")
+        require_machine(conditions)  # of others only at a replay: another verifier may have them
     return conditions
 
 
@@ -157,11 +159,13 @@ def calibrate(
     if regime.task(proof.task) != proof.task:
         raise ValueError(f"the regime {regime.name!r} has no augmentation: prove regime.task(task)")
     own, conditions, seed = conditions, regime.conditions(conditions), whole("the seed", seed)
+    workers = checked_workers(max(1, (os.cpu_count() or 1) // own.threads) if workers is None else workers)
     facts = {"replays": replays, "first_epochs": first_epochs, "margin": margin, "seed": seed}
     facts |= {"regime": regime.to_json(), "proof": proof.digest, "conditions": conditions.to_json()}
-    file = Path(out) if out else cache_folder("calibrations", **facts).with_suffix(".json")
+    file = Path(out) if out else cache_folder("calibrations", ".json", **facts)
     if not out and file.exists():
         return load_calibration(file)
+    require_writable(file, file=True)
     with made_alone(file):
         if not out and file.exists():  # another process has made it meanwhile
             return load_calibration(file)
@@ -172,7 +176,6 @@ def calibrate(
         for number in range(replays):
             jobs += interval_jobs(proof, task, conditions, starts, derive_seed(seed, "replay", number))
         with applied(conditions):
-            workers = workers or max(1, (os.cpu_count() or 1) // conditions.threads)
             found = list(run_jobs(jobs, workers, "calibrating", progress))
         second, seconds = next(reference) if reference else (found.pop(0)[0], 0.0)
         errors = pd.DataFrame([row for rows in found for row in rows])
