@@ -1,5 +1,6 @@
 """How long computations tell how far they are, stop when asked, and leave work to another thread."""
 
+import signal
 import threading
 import time
 from _thread import interrupt_main
@@ -171,8 +172,13 @@ def test_threads_end_at_their_next_step_when_nobody_waits_for_their_results_any_
             time.sleep(0.001)
             stop_if_left()
 
-    with pytest.raises(KeyboardInterrupt):
-        list(run_jobs([(stepping, (0,)), (stepping, (1,)), (interrupted, ())], 3, "", False, threads=True))
+    # A worker of --numprocesses ignores the signal, and would wait for ever.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(run_jobs([(stepping, (0,)), (stepping, (1,)), (interrupted, ())], 3, "", False, threads=True))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert sorted(ended) == [0, 1]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
 
