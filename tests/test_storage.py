@@ -160,7 +160,7 @@ def test_where_nothing_can_be_kept_results_are_computed_and_not_kept(unkept, sma
 
 def test_what_stands_whole_in_a_cache_that_cannot_be_written_is_read(unkept, small_proof, monkeypatch):
     task = small_proof.task
-    standing = unkept / "proofs" / cached_proof(task, 0, pk.Conditions()).name
+    standing = unkept / "proofs" / cached_proof(task, 0, pk.Conditions(), pk.training_points(task)).name
     shutil.copytree(small_proof.folder, standing)
     shutil.copy(record_path(small_proof.folder), record_path(standing))
     journal_path(standing).touch()  # of a prover that was killed as it cleared up
