@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+import sys
 import tempfile
 import time
 from errno import EACCES, ENOLCK, ENOSPC, EROFS
@@ -85,7 +86,8 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_made(tmp_
         pytest.fail("begun")
 
 
-def test_who_waits_says_for_whom(tmp_path, capsys):
+def test_who_waits_says_for_whom(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     place, begun = tmp_path / "proof", Event()
 
     def second():

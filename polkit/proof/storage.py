@@ -110,7 +110,7 @@ def made_alone(place: Path, wait: bool = True) -> Iterator[None]:
     """Holds a place, so that two processes do not make something there at once; a process that dies lets go of it.
 
     Clears what killed writers have left beside it. Raises OSError if the folder cannot be written.
-    wait: for another process to be done, after a line that says for which; otherwise BlockingIOError is raised
+    wait: for another process to be done, after a line on the terminal that says for which; otherwise BlockingIOError is raised
     """
     require_writable(place)
     lock = kept_in("locks") / hashlib.sha256(os.path.realpath(place).encode()).hexdigest()
@@ -122,7 +122,8 @@ def made_alone(place: Path, wait: bool = True) -> Iterator[None]:
         whom = f"another process is working at {place} ({holder.read_text() if holder.exists() else 'just begun'})"
         if not wait:
             raise BlockingIOError(f"{whom}: wait until it is done") from error
-        print(f"polkit: {whom}: waiting until it is done", file=sys.stderr)
+        if sys.stderr.isatty():  # a notebook would keep the line among its outputs
+            print(f"polkit: {whom}: waiting until it is done", file=sys.stderr)
         held.acquire(timeout=-1)
     except OSError as error:  # of a lock that came with somebody else's cache, say
         raise OSError(error.errno, f"{error.strerror}: remove it, or set POLKIT_HOME elsewhere", str(lock)) from error
