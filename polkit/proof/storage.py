@@ -110,7 +110,7 @@ def made_alone(place: Path, wait: bool = True) -> Iterator[None]:
     """Holds a place, so that two processes do not make something there at once; a process that dies lets go of it.
 
     Clears what killed writers have left beside it. Raises OSError if the folder cannot be written.
-    wait: for another process to be done, after a line on the terminal that says for which; otherwise BlockingIOError is raised
+    wait: for another process, after a line on the terminal that says for which; otherwise BlockingIOError is raised
     """
     require_writable(place)
     lock = kept_in("locks") / hashlib.sha256(os.path.realpath(place).encode()).hexdigest()
