@@ -111,7 +111,8 @@ def test_the_matrix_counts_in_how_many_repeats_a_folder_was_accepted(tmp_path):
     with pytest.raises(ValueError, match=r"counts over \[3, 4\] repeats"):
         repeats_of(pd.concat([cells, cells.assign(repeats=4)]))
     figure = matrix_figure(counts, 3)
-    assert figure.plot.data[0].z.tolist() == (counts.to_numpy() / 3).tolist()
+    # The honest row is on the blue side of the scale, below 0.
+    assert figure.plot.data[0].z.tolist() == (counts.to_numpy() / 3 * [[-1], [1]]).tolist()
     assert figure.summary == (
         "Of 1 spoofs, 1 pass the verifier “as published” in one of 3 trainings or more; none passes “recommended”."
     )
