@@ -5,13 +5,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import polkit as pk
 from polkit.defences import set_standards
+from tests.pictures import draw_pictures
 
 
 def pytest_configure(config):
@@ -90,29 +89,6 @@ def small_standards(small_proof, small_calibration):
 def copied(small_proof, tmp_path):
     """A copy of the honest proof, to tamper with."""
     return pk.open_proof(shutil.copytree(small_proof.folder, tmp_path / "copy"))
-
-
-DEBRIS = (".DS_Store", "._0.png", "._00000000.safetensors", "Thumbs.db", "desktop.ini")
-DEBRIS_FOLDERS = ("__MACOSX", ".ipynb_checkpoints", ".Trashes")
-
-
-def litter(folder):
-    """Leaves in a folder, and in those of its folders, what file managers, Jupyter and archives leave there."""
-    for place in [folder, *(found for found in folder.rglob("*") if found.is_dir())]:
-        for name in DEBRIS:
-            (place / name).write_bytes(b"debris")
-        for name in DEBRIS_FOLDERS:
-            (place / name).mkdir()
-            (place / name / "0-checkpoint.png").write_bytes(b"debris")
-
-
-def draw_pictures(root, count=4, first=0):
-    """Other small pictures for each `first`, in two classes."""
-    for name in ("ant", "bee"):
-        (root / "train" / name).mkdir(parents=True, exist_ok=True)
-        for number in range(count):
-            pixels = np.random.default_rng([first, ord(name[0]), number]).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / "train" / name / f"{number}.png")
 
 
 @pytest.fixture

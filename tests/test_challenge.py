@@ -9,7 +9,6 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from conftest import litter
 from mutations import reseal
 from safetensors.torch import load_file
 
@@ -21,6 +20,7 @@ from polkit.defences import ends_at, set_standards
 from polkit.proof import ProofError
 from polkit.proof.folder import seed_commitment
 from polkit.training import derive_seed
+from tests.pictures import litter
 
 MIDDLE = "checkpoints/00000004.safetensors"
 PASSING = 3.0  # times δ: of a training of 16 steps, a straight path of 8 errs by 92 δ

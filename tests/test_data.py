@@ -8,7 +8,6 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from conftest import litter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -17,6 +16,7 @@ import polkit as pk
 from polkit.training import augment
 from polkit.training.data import data_home, derive_seed, epoch_batches, normalise, polkit_home, signatures_of
 from tests.benchmarks.loops import random_points as noise
+from tests.pictures import litter
 
 
 def random_points(count, shape=(3, 8, 8), seed=0):

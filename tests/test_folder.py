@@ -8,7 +8,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import litter
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -17,6 +16,7 @@ from polkit.proof import ProofError, read_weights
 from polkit.proof.checkpoints import write_checkpoint
 from polkit.proof.folder import MANIFEST_FIELDS, write_manifest
 from polkit.training import Checkpoint
+from tests.pictures import litter
 
 
 def test_a_proof_is_what_definition_1_lists(small_proof, small_task):

@@ -6,7 +6,6 @@ import shutil
 
 import pytest
 import torch
-from conftest import litter
 from mutations import change_array, change_tensor, reseal
 from safetensors.torch import load_file, save_file
 from scipy import stats
@@ -14,6 +13,7 @@ from scipy import stats
 import polkit as pk
 from polkit.training import Checkpoint
 from polkit.verifier import OPTIMISER, inspect_proof
+from tests.pictures import litter
 
 HEAD = 1 / math.sqrt(32)  # the bound of the last layer, 32 inputs wide
 CONV = math.sqrt(2 / (32 * 9))  # the deviation of a 3x3 convolution of 32 channels

@@ -9,7 +9,6 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import draw_pictures
 
 import polkit as pk
 from polkit.__main__ import main
@@ -19,6 +18,7 @@ from polkit.proof.folder import seed_commitment
 from polkit.proof.storage import partial_path
 from polkit.prover import Diverged, Journal, cached_proof, train
 from polkit.training import Learner, applied, augmentation_order, batch_order
+from tests.pictures import draw_pictures
 
 
 def contents(folder):
