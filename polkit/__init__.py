@@ -6,14 +6,12 @@ Here stand the names that the notebooks use; everything else is imported from it
 import importlib
 import os
 import signal
-import sys
 
-# A command, and none of its workers, which multiprocessing begins: Ctrl-C while torch is imported is one line, too.
-if (
-    os.path.basename(sys.argv[0]) in ("-m", "polkit")
-    and "multiprocessing" not in sys.modules
-    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-):
+from polkit.terminal import is_command as _is_command
+
+# Ctrl-C while torch is imported is one line, too; polkit.__main__ takes this back. A program of somebody else's that
+# imports polkit keeps its own way.
+if _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, lambda *_: (os.write(2, b"polkit: interrupted\n"), os._exit(130)))
 
 from polkit.adversary import (

@@ -1,7 +1,15 @@
-"""Standard output and error of the command line, which neither an encoding nor a reader who leaves can stop."""
+"""The command line's process: whether this is one, and output that no encoding and no reader who leaves can stop."""
 
 import io
+import os
 import sys
+
+
+def is_command() -> bool:
+    """Whether this process was started as `polkit` or `python -m polkit`, and is none of its workers."""
+    # While Python looks for a module, its name stands in the original arguments alone.
+    started = [name if name != "-m" else sys.orig_argv[-len(sys.argv)].removeprefix("-m") for name in sys.argv[:1]]
+    return [os.path.basename(name) for name in started] == ["polkit"] and "multiprocessing" not in sys.modules
 
 
 class Outlet(io.FileIO):

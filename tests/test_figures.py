@@ -17,7 +17,9 @@ from jupyter_client.jsonutil import json_default
 import polkit as pk
 from polkit.book import figures
 from polkit.book.figures.drawing import spoken
+from polkit.book.figures.results import lengths_figure
 from polkit.experiments.places import by_place
+from polkit.experiments.published import published
 from polkit.experiments.window import Attempt, window, window_edges
 from polkit.training import DISTANCES, PARTS
 from polkit.verifier import STRICT, Calibration, Reason
@@ -702,3 +704,13 @@ def test_a_name_stands_at_its_line_on_a_logarithmic_axis():
     assert note.x == pytest.approx(math.log10(16))
     (note,) = [note for note in MADE["verdict"]().plot.layout.annotations if note.text == "your prediction"]
     assert note.x == 7
+
+
+def test_lengths_are_shaded_where_every_spoof_was_accepted_and_not_between():
+    averages = published("digits/averages")
+    of_attack = (averages["attack"] == "attack_2") & (averages["task"] == "digits")
+    accepted = of_attack & (averages["value"] == "accepted.all")
+    averages.loc[accepted, "mean"] = averages.loc[accepted, "spoof_steps"].isin([70, 90, 200]).astype(float)
+    plot = lengths_figure(averages, "attack_2", "digits").plot
+    shaded = {(shape.x0, shape.x1) for shape in plot.layout.shapes if shape.type == "rect"}
+    assert shaded == {(70 / 1.03, 90 * 1.03), (200 / 1.03, 200 * 1.03)}

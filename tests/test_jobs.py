@@ -183,7 +183,7 @@ def test_threads_end_at_their_next_step_when_nobody_waits_for_their_results_any_
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
 
 
-@pytest.mark.parametrize("workers", [0, -1, 1.5, "2", None])
+@pytest.mark.parametrize("workers", [0, -1, 1.5, True, "2", None])
 def test_workers_are_a_whole_number_from_1_up_wherever_they_are_given(
     workers, small_proof, small_calibration, tmp_path
 ):

@@ -19,7 +19,8 @@ from polkit.book.panels.parts import Panel
 from polkit.book.panels.sliders import delta_slider, steps_slider
 from polkit.book.panels.windows import with_row
 from polkit.experiments.noise import calibration_for_interval, error_growth, verdict_at_interval
-from polkit.experiments.window import attempt, path_errors, spoof_lengths, window
+from polkit.experiments.published import published
+from polkit.experiments.window import attempt, path_errors, spoof_lengths, spoof_rows, window
 from tests.drawn import busy, check, keep, made_verdict, run, traces, until, words
 
 GUESS = {"least": 0.0, "most": 100.0, "unit": "units"}
@@ -206,6 +207,29 @@ def test_the_growth_panel_reads_the_errors_at_its_k(growth, guess):
     move(shown, interval=8)
     check(shown, figures.growth_figure(growth, reference=2.0, chosen=8))
     assert "after 8 steps" in words(shown.says)
+
+
+def test_the_draws_panel_follows_f_and_m(guess):
+    shown = panels.draws_panel(100, made_up=5, drawn=20, prediction=guess)
+    check(shown, figures.draws_figure(100, made_up=5, drawn=20))
+    move(shown, made_up=1, drawn=50)
+    check(shown, figures.draws_figure(100, made_up=1, drawn=50))
+    assert "50 of 100 intervals find one of 1 made-up ones with probability 0.500" in words(shown.says)
+
+
+def test_the_results_panel_judges_published_spoofs_by_another_verifier():
+    runs = {"paper": published("digits/runs_paper"), "strict": published("digits/runs")}
+    shown = panels.results_panel(runs)
+    for regime, scale, replayed, compared in (
+        ("paper", 2.0, "1", ("weights",)),
+        ("strict", 0.5, "all", ("weights", "buffers")),
+    ):
+        how = {"1": "one", "all": "all"}[replayed]
+        parts_named = " and ".join(compared)
+        move(shown, regime=regime, threshold_scale=scale, replayed=replayed, parts=parts_named)
+        figure = figures.examples_figure(spoof_rows(runs[regime], replayed=how, parts=compared, threshold_scale=scale))
+        where = f"regime {regime}, δ × {scale:.2f}, Q = {replayed}, {parts_named} compared: "
+        check(shown, figure, prefix=where)  # the bars, too
 
 
 def test_the_size_panel_records_a_proof_when_run(guess):

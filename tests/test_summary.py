@@ -26,6 +26,7 @@ from polkit.experiments.matrix import (
     spoof_names,
 )
 from polkit.experiments.published import published, published_folder
+from polkit.experiments.window import spoof_rows
 from polkit.reproduce import judged_claims, reproduce, summarise
 from polkit.reproduce.claims import RULES
 from polkit.reproduce.records import PARAMETERS, averaged, write_record
@@ -65,6 +66,23 @@ def test_published_results_are_whole_and_name_their_machine():
 
 def test_the_readme_shows_the_published_results():
     assert shown_in(ROOT / "README.md") == table()
+
+
+def test_the_numbers_in_the_readmes_findings_are_those_of_the_published_runs():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    paper, runs = spoof_rows(published("digits/runs_paper")), published("digits/runs")
+    passed = paper.groupby("attack")["accepted"].agg(["sum", "count"])
+    cost = paper.loc[paper["attack"] == "Attack II", "cost"]
+    perturbed, plain = ("{} of {}".format(*passed.loc[name]) for name in ("Attack II", "interpolation only"))
+    assert f"data pass in {perturbed} spoofs and unmodified data in {plain}" in text
+    assert f"costs {cost.min():.1f} to {cost.max():.1f} of the proof's operations" in text
+    usual = runs[(runs["task"] == "digits") & (runs["spoof_steps"] == 140) & (runs["attack"] == "interpolation_only")]
+    assert usual["accepted.all"].astype(bool).sum() == 1
+    assert len(usual) == 3
+    assert "passes as well, in one training of three" in text
+    made = (runs["attack"] == "borrowed_momentum") & (runs["spoof_steps"] == 40)
+    borrowed = runs.loc[made, "share.floating_point_operations"].mean()
+    assert f"costs {borrowed:.2f} of the proof's operations" in text
 
 
 def test_the_readmes_table_stands_between_its_marks(tmp_path):

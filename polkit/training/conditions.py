@@ -82,17 +82,18 @@ class RoundedProducts(TorchFunctionMode):
 
 
 _changed, _here = Condition(), local()  # _here.held: what this thread has put in force
-_computing: list[tuple[bool, ...]] = []  # for each thread that computes now: the settings before the first of them
+# For each thread that computes now: what is in force, the same for all, and what was before the first of them.
+_computing: list[tuple[tuple[int, bool], tuple[bool, ...]]] = []
 
 
 def _enter(held: tuple[int, bool]) -> int:
     """Puts settings in force as soon as no thread computes under others; returns the thread's own number before."""
-    global _in_force
     cudnn, onednn, threads = torch.backends.cudnn, torch.backends.mkldnn, torch.get_num_threads()
     with _changed:
-        _changed.wait_for(lambda: not _computing or held == _in_force)
-        _computing.append(_computing[0] if _computing else (cudnn.deterministic, cudnn.benchmark, onednn.enabled))
-        _in_force = _here.held = held
+        _changed.wait_for(lambda: not _computing or held == _computing[0][0])
+        before = _computing[0][1] if _computing else (cudnn.deterministic, cudnn.benchmark, onednn.enabled)
+        _computing.append((held, before))
+        _here.held = held
         torch.set_num_threads(held[0])  # each thread has a number of its own
         cudnn.deterministic, cudnn.benchmark, onednn.enabled = True, False, held[1]
     return threads
@@ -102,7 +103,7 @@ def _leave(threads: int) -> None:
     cudnn, onednn = torch.backends.cudnn, torch.backends.mkldnn
     with _changed:
         torch.set_num_threads(threads)
-        before, _here.held = _computing.pop(), None
+        (_, before), _here.held = _computing.pop(), None
         if not _computing:
             cudnn.deterministic, cudnn.benchmark, onednn.enabled = before
         _changed.notify_all()

@@ -109,6 +109,6 @@ def _in_threads(jobs: Sequence[tuple], workers: int) -> Iterator:
 
 def checked_workers(workers: int) -> int:
     """How many share the work, as it was given; ValueError if that is no whole number from 1 up."""
-    if not isinstance(workers, Integral) or workers < 1:
+    if not isinstance(workers, Integral) or isinstance(workers, bool) or workers < 1:
         raise ValueError(f"workers is {workers!r}: it must be a whole number from 1 up")
     return workers

@@ -182,14 +182,14 @@ def task(name: str, *, epochs: int = 0, checkpoint_interval: int = 0, train_size
             )
         used = max(1, min(images, train_size or images // (2 if half else 1)))  # few images are one batch
         batch = min(used, CIFAR10.batch_size)
-        whole = CIFAR10.replace(data=base, classes=len(classes), train_size=images, batch_size=batch)
+        base_task = CIFAR10.replace(data=base, classes=len(classes), train_size=images, batch_size=batch)
     elif base in NAMED_TASKS:
-        whole = NAMED_TASKS[base]
+        base_task = NAMED_TASKS[base]
     else:
         raise ValueError(f"there is no task {name!r}; the tasks are {', '.join(NAMED_TASKS)} and folder:PATH")
-    changes = {"half": half, "train_size": train_size or (whole.train_size // 2 if half else 0)}
+    changes = {"half": half, "train_size": train_size or (base_task.train_size // 2 if half else 0)}
     changes |= {"epochs": epochs, "checkpoint_interval": checkpoint_interval}
-    return whole.replace(**{field: value for field, value in changes.items() if value})
+    return base_task.replace(**{field: value for field, value in changes.items() if value})
 
 
 def split_folder(path: Path, train: bool) -> Path:

@@ -263,8 +263,8 @@ def test_the_debate_follows_its_switches(opened):
 @pytest.mark.slow
 def test_a_random_draw_follows_f_and_m(opened):
     panel = opened("03_verification", "draws")
-    answers_at_once(panel, "drawn", "25 of 440 intervals find one of 5 made-up ones")
-    answers_at_once(panel, "made-up", "20 of 440 intervals find one of 10 made-up ones")
+    answers_at_once(panel, "drawn", "25 of 100 intervals find one of 5 made-up ones")
+    answers_at_once(panel, "made-up", "20 of 100 intervals find one of 10 made-up ones")
 
 
 @pytest.mark.slow

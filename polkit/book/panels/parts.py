@@ -223,6 +223,8 @@ def show(widget: go.FigureWidget, plot: go.Figure) -> None:
             widget.add_traces(plot.data)
         for old, new in zip(widget.data, plot.data, strict=True):
             old.update({key: new[key] for key in ("x", "y", "z", "text", "customdata", "name") if key in new})
+            if "error_y" in new and (bars := new.error_y.to_plotly_json()):
+                old.error_y = bars
         widget.layout.shapes, widget.layout.annotations = plot.layout.shapes, plot.layout.annotations
         for name in plot.layout:
             if name.startswith(("xaxis", "yaxis")):

@@ -112,7 +112,7 @@ def corollary_panel(
 def draws_panel(intervals: int, *, made_up: int, drawn: int, prediction: Prediction) -> Panel:
     """How likely a random draw finds a made-up interval: f and m at once.
 
-    intervals: n, of the proof
+    intervals: n
     made_up, drawn: f and m at first
     """
 

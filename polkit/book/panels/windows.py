@@ -142,6 +142,7 @@ def results_panel(runs: Mapping[str, pd.DataFrame], task: str = "digits") -> Pan
     def draw(_: None, *, regime: str, threshold_scale: float, replayed: str, parts: str) -> Figure:
         asked = {"replayed": REPLAYED[replayed], "parts": COMPARED[parts], "threshold_scale": threshold_scale}
         figure = examples_figure(spoof_rows(runs[regime], task=task, **asked))
+        figure.plot.update_layout(title_text="Published spoofs before another verifier")
         where = f"regime {regime}, δ × {threshold_scale:.2f}, Q = {replayed}, {parts} compared"
         return replace(figure, summary=f"{where}: {figure.summary}")
 
