@@ -252,11 +252,12 @@ def test_the_surface_shows_the_path_the_replays_and_the_forgery():
         ("forged straight path", FORGED),
     ):
         assert drawn(figure, name) == (points[:, 1].tolist(), points[:, 0].tolist()), name
-    rings = np.array(drawn(figure, "δ around each forged checkpoint")).T[:, ::-1]
-    assert rings.shape == (5 * 41, 2)
-    for centre, ring in zip(FORGED, rings.reshape(5, 41, 2), strict=True):
-        assert np.isnan(ring[-1]).all()
-        assert np.hypot(*(ring[:-1] - centre).T) == pytest.approx(0.2)
+    rings = figure.plot.layout.shapes
+    assert [ring.name for ring in rings if ring.showlegend] == ["δ around each forged checkpoint"]
+    for (first, second), ring in zip(FORGED, rings, strict=True):
+        assert ring.type == "circle"
+        assert (ring.y0, ring.y1) == pytest.approx((first - 0.2, first + 0.2))
+        assert (ring.x0, ring.x1) == pytest.approx((second - 0.2, second + 0.2))
     assert figure.plot.layout.yaxis.scaleanchor == "x"
     assert "straight line of 4 steps" in figure.summary
     assert "2 of 4 exceed δ" in figure.summary

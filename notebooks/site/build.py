@@ -5,10 +5,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from plotly.offline import get_plotlyjs
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
-from notebooks.site.sources import BIBLIOGRAPHY, lay_out
+from notebooks.site.sources import BIBLIOGRAPHY, lay_out, page_of
+from polkit.book.chapters import appendices, chapters
 
 SETTINGS = {
     "project": "polkit",
@@ -66,6 +68,9 @@ def build(out: Path) -> int:
                 warningiserror=True,
             )
             app.build()
+        (site / "_static/plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
+        for file in chapters() + appendices():  # what a reader takes along is the notebook itself
+            shutil.copy(file, site / f"_sources/{page_of(file)}.ipynb")
         if out.exists():
             shutil.rmtree(out)
         shutil.copytree(site, out, ignore=shutil.ignore_patterns(".*"))

@@ -15,5 +15,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_html_math_renderer("mathml", (write_inline, None), (write_block, None))
     app.connect("html-page-context", dress_page)
     app.add_css_file("site.css")
+    app.add_js_file("panel.js")
     app.add_js_file("site.js", priority=400)  # before Sphinx's search reads its options
     return {"parallel_read_safe": True, "parallel_write_safe": True}

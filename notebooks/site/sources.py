@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 from pybtex.database import parse_file
 
+from notebooks.site.panels import with_panels
 from polkit.book.chapters import GUIDE, appendices, chapters
 from polkit.experiments.published import find_notebooks
 
@@ -90,7 +91,7 @@ def lay_out(folder: Path) -> None:
     for name in ("appendices", "experiments"):
         (folder / name).mkdir()
     for file in book:
-        shutil.copy(file, folder / f"{page_of(file)}.ipynb")
+        nbformat.write(with_panels(nbformat.read(file, as_version=4)), folder / f"{page_of(file)}.ipynb")
     for file in experiments:
         shutil.copy(file, folder / "experiments")
     (folder / "references.md").write_text(references(book), encoding="utf-8")

@@ -19,6 +19,7 @@ from joblib import Parallel, delayed
 from papermill.exceptions import PapermillExecutionError
 from PIL import Image
 
+from polkit.book.panels.frames import STILL_TYPE, STORING
 from polkit.book.report import REPORT_TYPE, shown
 from polkit.experiments.published import GUIDE, find_notebooks
 from polkit.proof import write_text_whole
@@ -112,7 +113,7 @@ def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | Non
     executed, begun = [], time.perf_counter()
     at_once = 1 if store else min(2, len(runs))
     side_by_side = Parallel(n_jobs=at_once, return_as="generator")
-    results = side_by_side(delayed(execute_chapter)(file, out / file.name, runs[file]) for file in runs)
+    results = side_by_side(delayed(execute_chapter)(file, out / file.name, runs[file], store) for file in runs)
     for file, (seconds, problem) in zip(runs, results, strict=True):
         copy = out / file.name
         if problem:
@@ -127,11 +128,18 @@ def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | Non
     return len(runs) - len(executed)
 
 
-def execute_chapter(file: Path, copy: Path, parameters: Mapping[str, object]) -> tuple[float, str | None]:
-    """Runs a chapter through papermill into `copy`: the seconds that it took, and the error that ended it, or None."""
+def execute_chapter(
+    file: Path, copy: Path, parameters: Mapping[str, object], store: bool = False
+) -> tuple[float, str | None]:
+    """Runs a chapter through papermill into `copy`: the seconds that it took, and the error that ended it, or None.
+
+    store: whether its panels are to draw every figure that their sliders call up
+    """
     start, problem = time.perf_counter(), None
+    first = [f"--IPKernelApp.exec_lines=import os; os.environ[{STORING!r}] = '1'"] if store else []
+    kernel = KERNEL | {"extra_arguments": KERNEL["extra_arguments"] + first}
     try:
-        papermill.execute_notebook(str(file), str(copy), dict(parameters), progress_bar=False, **KERNEL)
+        papermill.execute_notebook(str(file), str(copy), dict(parameters), progress_bar=False, **kernel)
         tidy(copy, copy)
     except PapermillExecutionError as error:
         problem = f"{error.ename}: {error.evalue}"
@@ -152,15 +160,29 @@ def tidy(executed: Path, target: Path, stored: bool = False) -> None:
             notes.pop("papermill", None)
             notes.pop("execution", None)
     drop_progress(notebook)
-    shown = shown_data(notebook)
-    for data in shown:
-        if WIDGET_TYPE in data:
-            words = data["text/plain"]
-            data.clear()
-            data.update({"text/plain": words, "text/markdown": f"> ▶ {words}"})
+    for cell in notebook.cells:
+        cell.outputs = [each for output in cell.outputs for each in without_kernel(output)] if "outputs" in cell else []
     if stored:
-        add_pictures([data for data in shown if PLOTLY_TYPE in data])
+        add_pictures([data for data in shown_data(notebook) if plot_in(data)])
     write_text_whole(target, nbformat.writes(notebook) + "\n")
+
+
+def without_kernel(output: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """An output as it is, or a panel's as what a page can be made of, and its words."""
+    data = output.get("data", {})
+    if WIDGET_TYPE not in data:
+        return [output]
+    words = data["text/plain"]
+    said = nbformat.v4.new_output("display_data", {"text/plain": words, "text/markdown": f"> ▶ {words}"})
+    if STILL_TYPE not in data:
+        return [said]
+    output["data"] = {STILL_TYPE: data[STILL_TYPE], "text/plain": words}
+    return [output, said]
+
+
+def plot_in(data: Mapping) -> dict | None:
+    """The figure of an output's data."""
+    return data.get(PLOTLY_TYPE) or data.get(STILL_TYPE, {}).get("figure")
 
 
 def drop_progress(notebook: nbformat.NotebookNode) -> None:
@@ -184,7 +206,7 @@ def add_pictures(figures: Sequence[dict]) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, f"{number}.png") for number in range(len(figures))]
-        plots = [go.Figure(data[PLOTLY_TYPE]) for data in figures]
+        plots = [go.Figure(plot_in(data)) for data in figures]
         heights = [plot.layout.height or 450 for plot in plots]  # a figure's own is not taken where a width is given
         pio.write_images(plots, files, width=820, height=heights, scale=1.3)
         for data, file in zip(figures, files, strict=True):

@@ -38,9 +38,11 @@ def surface_figure(
     crosses = {"symbol": "cross-thin-open", "size": 9, "marker_line_width": 2}
     points(plot, "replays W'<sub>t+k</sub>", *replayed.T[::-1], GREEN, **crosses)
     line(plot, "forged straight path", *forged.T[::-1], ORANGE, "dash", "diamond", line_width=1.5)
-    turn = np.append(np.linspace(0, 2 * np.pi, 40), np.nan)  # NaN lifts the pen from one ring to the next
-    rings = (forged[:, None] + threshold * np.stack([np.cos(turn), np.sin(turn)], 1)).reshape(-1, 2)
-    line(plot, "δ around each forged checkpoint", *rings.T[::-1], ORANGE, "dot", line_width=1, hoverinfo="skip")
+    ring = {"type": "circle", "line": {"color": ORANGE, "dash": "dot", "width": 1}}
+    corners = np.stack([forged - threshold, forged + threshold]).swapaxes(0, 1).tolist()
+    rings = [ring | {"x0": low[1], "x1": high[1], "y0": low[0], "y1": high[0]} for low, high in corners]
+    rings[0] |= {"name": "δ around each forged checkpoint", "showlegend": True}
+    plot.update_layout(shapes=rings)
     plot.update_layout(yaxis={"scaleanchor": "x", "constrain": "domain"}, xaxis={"constrain": "domain"})
     styled(
         plot,

@@ -1,6 +1,7 @@
 """What every panel is made of: a figure that sliders redraw, a Run that can be cancelled, a prediction."""
 
 import html
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ import plotly.graph_objects as go
 
 from polkit.book.figures.drawing import Figure, enlarged
 from polkit.book.panels.access import Named
+from polkit.book.panels.frames import STILL_TYPE, STORING, first_frame, frames
 from polkit.book.panels.sliders import control
 from polkit.training.jobs import Cancelled
 
@@ -22,13 +24,20 @@ SETTLING_SECONDS = 0.25  # a slider's value takes some hundredths of a second to
 class View(w.VBox):
     """A box of widgets with the class `polkit-KIND`. instead: what a view without a kernel shows."""
 
+    def still(self) -> dict[str, Any]:
+        """What a page without a kernel is made of, if more than words."""
+        return {}
+
     def __init__(self, kind: str, children: list[w.Widget], instead: str):
         super().__init__(children)
         self.instead = instead
         self.add_class(f"polkit-{kind}")
 
     def _repr_mimebundle_(self, **options) -> dict:
-        return super()._repr_mimebundle_(**options) | {"text/plain": self.instead}
+        still = self.still()
+        return (
+            super()._repr_mimebundle_(**options) | {"text/plain": self.instead} | ({STILL_TYPE: still} if still else {})
+        )
 
 
 class Meter(w.HBox):
@@ -60,7 +69,7 @@ class Prediction(View):
     """
 
     def __init__(self, question: str, *, least: float, most: float, unit: str, whole: bool = False):
-        self.value, self.unit, self.listeners = None, unit, []
+        self.value, self.question, self.unit, self.listeners = None, question, unit, []
         kind, step = (w.IntSlider, 1) if whole else (w.FloatSlider, (most - least) / 100)
         middle = (least + most) / 2
         scale = {"min": least, "max": most, "step": step, "value": round(middle) if whole else middle}
@@ -69,6 +78,10 @@ class Prediction(View):
         row = w.HBox([self.slider, self.keep_button, self.kept])
         instead = f"Predict: {question} (Run the chapter to note your answer here.)"
         super().__init__("prediction", [w.HTML(f"<b>Predict.</b> {html.escape(question)}"), row, Named()], instead)
+
+    def still(self) -> dict[str, Any]:
+        scale = {name: getattr(self.slider, name) for name in ("min", "max", "step", "value")}
+        return {"question": self.question, "unit": self.unit, "scale": scale}
 
     def keep(self) -> None:
         threading.Thread(target=self._keep, daemon=True).start()
@@ -106,7 +119,7 @@ class Panel(View):
         prediction: Prediction | None = None,
         large: bool = False,
     ):
-        self.sliders, self.draw, self.data, self.prediction = sliders, draw, data, prediction
+        self.name, self.sliders, self.draw, self.data, self.prediction = name, sliders, draw, data, prediction
         self.compute, self.on_run, self.cannot_run, self.stopped = compute, on_run, cannot_run, threading.Event()
         self.first = self.shown = self.values()
         figure = self.drawn()
@@ -134,6 +147,10 @@ class Panel(View):
                 slider.observe(self.redraw, names="value")
         if prediction:
             prediction.listeners.append(self.redraw)
+
+    def still(self) -> dict[str, Any]:
+        """The first figure, and all the others where a chapter is run to be stored."""
+        return frames(self) if os.environ.get(STORING) else first_frame(self)
 
     def values(self) -> dict[str, Any]:
         return {key: slider.value for key, slider in self.sliders.items()}
