@@ -111,16 +111,7 @@ def frames(panel: "Panel") -> dict[str, Any]:
             known[key] = panel.data if same else panel.compute(panel.data, lambda *_: None, **panel.first | ran)
         figure = panel.draw(known[key], **values, **guess)
         drawn.append({"says": figure.summary} | difference(base["figure"], plain(figure.plot.to_plotly_json())))
-    shown = [
-        {
-            "label": each.label,
-            "meaning": each.meaning,
-            "words": each.words,
-            "first": each.first,
-            "buttons": each.buttons,
-        }
-        for each in controls.values()
-    ]
+    shown = [{name: value for name, value in asdict(each).items() if name != "values"} for each in controls.values()]
     packed = gzip.compress(json.dumps(drawn, ensure_ascii=False, separators=(",", ":")).encode(), mtime=0)
     return base | {"controls": shown, "frames": base64.b64encode(packed).decode()}
 
