@@ -13,9 +13,10 @@ EXPERIMENTS := cifar10 crossing exact forge_costs memorisation paths places snar
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml polkit/book/jupyter_config.json
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[test,snark,app,site,course]'
+	install -D polkit/book/jupyter_config.json .venv/etc/jupyter/jupyter_config.json # which --editable leaves out
 	touch $(STAMP)
 
 book: install

@@ -19,7 +19,7 @@ def dressed(html: str) -> str:
 
 def describe_pictures(page: BeautifulSoup) -> None:
     """Gives each figure's picture the sentence below it as its text. Raises ValueError for one without."""
-    for picture in page.select(".cell_output img"):
+    for picture in page.select(".cell_output img:not(.polkit-plot img)"):  # a panel's has its own
         below = picture.find_next("em")
         if below is None or not below.get_text().startswith(IN_WORDS):
             raise ValueError(f"the picture {picture['src']} has no sentence that begins with {IN_WORDS!r} below it")

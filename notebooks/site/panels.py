@@ -16,7 +16,7 @@ BUTTONS = Template("""<fieldset class="polkit-control"><legend title="$meaning">
 CHOICE = Template("""<label><input type="radio" name="$name" value="$place"$checked><span>$word</span></label>""")
 PANEL = Template("""<div class="polkit-panel" id="$name" data-asked="$asked">
 <form autocomplete="off">$controls<button type="reset">Reset</button></form>
-<p class="polkit-title">$title</p>
+<p class="polkit-title" hidden>$title</p>
 <div class="polkit-plot"><img src="data:image/png;base64,$picture" alt="$says"></div>
 <p class="polkit-says" role="status">$says</p>
 <script type="application/json">$data</script>

@@ -19,6 +19,9 @@ REFERENCES = """# References
 Sections, algorithms, tables and figures that a chapter cites without a name are those of
 [Zhang et al. 2022](#zhang2022). The other numbers of the paper stand in `data/paper`, ours in `data/results`.
 """
+# Above the first panel of the book on the front page.
+INVITATION = """A model with two weights is trained (blue), and a proof of it is forged (orange). Move **T'/k** until
+every forged step ends within its circle of δ: then the verifier accepts."""
 # The page's own order is by author and year.
 ENTRY = """
 ({key})=
@@ -84,6 +87,17 @@ def contents(caption: str, pages: Sequence[str]) -> str:
     return "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```"])
 
 
+def first_panel() -> nbformat.NotebookNode:
+    """The cell of the book's first panel, without its code."""
+    cells = with_panels(nbformat.read(chapters()[0], as_version=4)).cells
+    cell = next(cell for cell in cells if any("polkit-panel" in html for html in htmls(cell)))
+    return nbformat.v4.new_code_cell(cell.source, outputs=cell.outputs, metadata={"tags": ["remove-input"]})
+
+
+def htmls(cell: nbformat.NotebookNode) -> list[str]:
+    return [output["data"].get("text/html", "") for output in cell.get("outputs", []) if "data" in output]
+
+
 def lay_out(folder: Path) -> None:
     """Fills an empty folder with the site's sources. Raises FileNotFoundError if there is no guide."""
     notebooks, book = find_notebooks(), chapters() + appendices()
@@ -98,6 +112,7 @@ def lay_out(folder: Path) -> None:
     shutil.copy(BIBLIOGRAPHY, folder)
 
     guide = nbformat.read(notebooks / GUIDE, as_version=4)
+    guide.cells[1:1] = [nbformat.v4.new_markdown_cell(INVITATION), first_panel()]
     tables = {
         "Chapters": [page_of(file) for file in chapters()],
         "Appendices": [page_of(file) for file in appendices()],

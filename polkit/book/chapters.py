@@ -161,7 +161,8 @@ def tidy(executed: Path, target: Path, stored: bool = False) -> None:
             notes.pop("execution", None)
     drop_progress(notebook)
     for cell in notebook.cells:
-        cell.outputs = [each for output in cell.outputs for each in without_kernel(output)] if "outputs" in cell else []
+        if "outputs" in cell:
+            cell.outputs = [each for output in cell.outputs for each in without_kernel(output)]
     if stored:
         add_pictures([data for data in shown_data(notebook) if plot_in(data)])
     write_text_whole(target, nbformat.writes(notebook) + "\n")

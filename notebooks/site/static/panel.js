@@ -16,12 +16,16 @@ async function unpacked(text) {
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
 }
 
-// A title wraps in the page and not in a figure, and a narrow one needs its room for the lines.
-function fitted(layout, width) {
-  const {title, width: _, ...rest} = layout, narrow = width < NARROW;
-  const margin = narrow ? {...rest.margin, l: 52, r: 8, t: Math.min(rest.margin?.t ?? 40, 48)} : {...rest.margin};
-  if (!title?.subtitle) margin.t = Math.max(12, margin.t - 36);
-  return {...rest, margin, autosize: true, font: {...rest.font, size: narrow ? 11 : 13}};
+// The page has the title, which wraps there; what stands beside an axis gets the room that it needs.
+function fitted({title, width, ...layout}, room) {
+  const {l, r, t = 60, b} = layout.margin ?? {}, narrow = room < NARROW, axes = {};
+  for (const name of Object.keys(layout).filter(each => each.startsWith("yaxis"))) {
+    axes[name] = {...layout[name], automargin: true};
+  }
+  const margin = {l: narrow ? 10 : l, r: narrow ? 8 : r, t: Math.max(28, t - 36), b};
+  const square = Object.values(axes).some(axis => axis.scaleanchor); // as high as wide, however narrow
+  const height = narrow && square ? room + 40 : layout.height;
+  return {...layout, ...axes, margin, height, autosize: true, font: {...layout.font, size: narrow ? 11 : 13}};
 }
 
 function start(panel) {
@@ -46,6 +50,7 @@ function start(panel) {
     const layout = {...figure.layout, ...all[at].layout};
     const guess = kept.get(panel.dataset.asked);
     if (plot.querySelector("img")) plot.replaceChildren();
+    title.hidden = false;
     title.textContent = layout.title.text;
     says.textContent = all[at].says + (guess === undefined ? "" : ` Your prediction: ${guess}.`);
     await drawer.react(plot, data, fitted(layout, plot.clientWidth), {displayModeBar: false, responsive: true});
