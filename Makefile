@@ -9,7 +9,7 @@ PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder 
 EXPERIMENTS := cifar10 crossing exact forge_costs memorisation paths places snark stages
 
 .PHONY: install book test test-all test-ui test-lowest lint fuzz kills audit bench growth results examples \
-	reproducibility gpu $(EXPERIMENTS) lab app site clean
+	reproducibility gpu $(EXPERIMENTS) lab app site film clean
 
 install: $(STAMP)
 
@@ -28,6 +28,10 @@ lab: install
 # The book as pages, from the stored chapters: build/site/index.html opens from disk, without a network.
 site: install
 	$(BIN)/python -m notebooks.site.build build/site
+
+# The README's picture: the panel on the site's front page, while T'/k grows.
+film: site
+	$(BIN)/python tests/browser/film.py build/site
 
 # Three panels of the book for a lecture hall, at http://127.0.0.1:8866 of this machine alone; APP="--port 8900" for
 # another port.

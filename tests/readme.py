@@ -1,13 +1,11 @@
-"""`python -m tests.readme` writes the table and the picture of README.md from the published results alone."""
+"""`python -m tests.readme` writes the table of README.md from the published results alone."""
 
 from pathlib import Path
 
 import pandas as pd
 
-from polkit.book.figures import examples_figure
 from polkit.book.figures.results import NAMES, chosen
 from polkit.experiments.published import published, published_folder
-from polkit.experiments.window import spoof_rows
 
 BEGIN, END = "<!-- results: begin -->\n", "<!-- results: end -->"
 LENGTHS = {"strict": 140, "paper": 1200}  # T' of the spoofs that are shown
@@ -51,5 +49,3 @@ def shown_in(readme: Path) -> str:
 if __name__ == "__main__":
     root = published_folder().parents[1]
     refresh(root / "README.md", table())
-    picture = examples_figure(spoof_rows(published("digits/runs_paper"))).plot
-    picture.write_image(root / "notebooks" / "examples.png", width=900, height=420)

@@ -160,7 +160,7 @@ def test_without_other_k_an_attack_panel_has_none_and_refuses_what_takes_too_lon
     each = judged.spoof.cost().wall_seconds / 8
     monkeypatch.setattr(parts, "PATIENCE_SECONDS", 10.6 * each)
     shown = panels.attack_panel("ii", pk.attack_2, small_proof.final_weights(), judged, small_proof, most_steps=24)
-    assert list(shown.sliders) == ["threshold_scale", "top_q", "spoof_steps"]
+    assert list(shown.sliders) == ["threshold_scale", "spoof_steps", "top_q"]
     steps = shown.sliders["spoof_steps"]
     assert (steps.value, steps.min, steps.max, steps.step) == (8, 4, 24, 4)
     assert not shown.run_button.disabled

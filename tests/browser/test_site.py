@@ -30,6 +30,14 @@ ONE_OF_EACH_KIND = """() => {
   style.textContent = "* { transition: none !important }";  // no colour is caught on its way to another
   document.head.append(style);
 }"""
+MOST_BYTES = {"index": 1_500_000, "page": 3_000_000}
+DEAD = "run the chapter to move them"
+# Of a figure: every number that it draws, and all that stands beside it.
+DRAWN = "plot => JSON.stringify([plot.data, plot.layout?.shapes, plot.layout?.annotations, plot.layout?.title])"
+SHOWN = """panel => {
+  const at = [...panel.querySelectorAll("input")].filter(each => each.type === "range" || each.checked);
+  return panel.dataset.shown === at.map(each => each.value).join();
+}"""
 BACKGROUND = "() => getComputedStyle(document.body).backgroundColor"
 
 
@@ -158,11 +166,112 @@ def test_a_barrier_would_be_seen(page):
 def test_every_picture_says_what_the_sentence_below_it_says(pages):
     described = 0
     for file, page in pages.items():
-        for picture in page.select("article img"):
+        for panel in page.select(".polkit-panel"):
+            assert panel.select_one("img")["alt"] == panel.select_one(".polkit-says").get_text(), file.name
+        for picture in page.select("article img:not(.polkit-plot img)"):
             assert f"{IN_WORDS}{picture['alt']}" == picture.find_next("em").get_text(), file.name
             assert len(picture["alt"]) > 60
             described += 1
     assert described >= len(chapters())
+
+
+def test_each_page_is_light_and_none_has_the_words_for_a_panel_that_cannot_move(site, pages):
+    assert (site / "index.html").stat().st_size < MOST_BYTES["index"]
+    for file, page in pages.items():
+        assert file.stat().st_size < MOST_BYTES["page"], file.name
+        assert DEAD not in page.get_text(), file.name
+    assert sum(len(page.select(".polkit-panel")) for page in pages.values()) >= 18
+
+
+def test_the_front_page_shows_a_panel_before_three_sentences_are_over(pages):
+    (front,) = [page for file, page in pages.items() if file.name == "index.html"]
+    before = [
+        each.get_text()
+        for each in front.select_one(".polkit-panel").find_all_previous("p")
+        if each.parent.name == "section"
+    ]
+    assert 0 < sum(len(re.findall(r"[.!?](\s|$)", text)) for text in before) <= 3
+
+
+WATCHED = """panel => {
+  window.took = new Promise((done, late) => {
+    let begun;
+    panel.addEventListener("input", () => { begun ??= performance.now(); }, {capture: true, once: true});
+    new MutationObserver((_, watch) => { watch.disconnect(); done(performance.now() - begun); })
+      .observe(panel, {attributeFilter: ["data-shown"]});
+    setTimeout(late, 10000, "no other figure after ten seconds");
+  });
+}"""
+
+
+def answered(panel, act):
+    """Moves something, and says in how many milliseconds the page showed another figure."""
+    panel.evaluate(WATCHED)
+    act()
+    return panel.evaluate("() => window.took")
+
+
+def by_keyboard(page, panel, control):
+    last = control.get_attribute("max") == control.input_value()
+    control.focus()
+    return answered(panel, lambda: control.press("ArrowLeft" if last else "ArrowRight"))
+
+
+def by_mouse(page, panel, control):
+    """A click at the end of the slider that it is farther from."""
+    box, most = control.bounding_box(), float(control.get_attribute("max"))
+    at = 4 if float(control.input_value()) > most / 2 else box["width"] - 4
+    return answered(panel, lambda: control.click(position={"x": at, "y": box["height"] / 2}))
+
+
+def state(panel):
+    """What a reader sees of a panel: its figure, its sentence."""
+    plot = panel.locator(".polkit-plot")
+    return plot.evaluate(DRAWN), panel.locator(".polkit-says").inner_text()
+
+
+def test_every_slider_of_every_panel_moves_by_keyboard_and_by_mouse(site, pages, page, asked):
+    moved, slow = 0, []
+    for file, content in pages.items():
+        if not content.select(".polkit-panel"):
+            continue
+        page.goto(file.as_uri())
+        for panel in page.locator(".polkit-panel").all():
+            panel.scroll_into_view_if_needed()
+            name = f"{file.name} {panel.get_attribute('id')}"
+            for control in panel.locator("input[type=range]").all():
+                seen = []
+                for move in (by_keyboard, by_mouse):
+                    panel.get_by_role("button", name="Reset").click()
+                    page.wait_for_function(SHOWN, arg=panel.element_handle())
+                    before = state(panel)
+                    slow.append(move(page, panel, control))
+                    seen.append(state(panel) != before)
+                assert all(seen), (name, control.get_attribute("id"))
+                moved += 1
+            for group in panel.locator("fieldset").all():
+                panel.get_by_role("button", name="Reset").click()
+                page.wait_for_function(SHOWN, arg=panel.element_handle())
+                before, chosen = state(panel), group.locator("input:not(:checked)").first
+                chosen.focus()
+                chosen.press("Space")
+                page.wait_for_function(SHOWN, arg=panel.element_handle())
+                assert state(panel) != before, (name, group.inner_text())
+                moved += 1
+    assert moved >= 40
+    print(f"{moved} controls; the page answered in {sorted(slow)[len(slow) // 2]:.0f} ms (median)")
+    assert outside(asked) == []
+
+
+def test_a_prediction_is_kept_and_said_beside_its_panel(site, page, asked):
+    page.goto((site / "01_primer.html").as_uri())
+    guess, panel = page.locator(".polkit-prediction").first, page.locator(".polkit-panel").first
+    guess.locator("input").fill("12")
+    guess.get_by_role("button", name="Keep").click()
+    assert guess.locator(".polkit-kept").inner_text().startswith("kept: 12 ")
+    page.wait_for_function(SHOWN, arg=panel.element_handle())
+    assert "Your prediction: 12 " in panel.locator(".polkit-says").inner_text()
+    assert outside(asked) == []
 
 
 def test_every_link_inside_leads_to_a_page_and_a_place(site, pages):

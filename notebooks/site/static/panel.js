@@ -45,7 +45,8 @@ function start(panel) {
       field[0].nextElementSibling.textContent = shown;
     });
     const [drawer, all] = await load();
-    const at = fields.reduce((sum, field, place) => sum * words[place].length + value(field), 0); // as the sliders now stand
+    const chosen = fields.map(value); // as they stand now
+    const at = chosen.reduce((sum, place, field) => sum * words[field].length + place, 0);
     const data = all[at].data.map((changes, number) => ({...figure.data[number], ...changes}));
     const layout = {...figure.layout, ...all[at].layout};
     const guess = kept.get(panel.dataset.asked);
@@ -56,7 +57,7 @@ function start(panel) {
     await drawer.react(plot, data, fitted(layout, plot.clientWidth), {displayModeBar: false, responsive: true});
     plot.setAttribute("role", "img");
     plot.setAttribute("aria-label", all[at].says);
-    panel.dataset.shown = at;
+    panel.dataset.shown = chosen.join();
   }
 
   panel.addEventListener("pointerover", load, {once: true});

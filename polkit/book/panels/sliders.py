@@ -1,4 +1,4 @@
-"""The sliders and buttons of panels. A browser's tests find each by its class, `polkit-NAME`."""
+"""The sliders of panels, which show δ, k, T' and Q in this order, and buttons; each has its class `polkit-NAME`."""
 
 import math
 from collections.abc import Iterable

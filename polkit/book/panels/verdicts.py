@@ -45,8 +45,8 @@ def verdict_panel(
     k = proof.checkpoint_interval
     sliders = {
         "threshold_scale": delta_slider(),
-        "top_q": top_q_slider(1, most_intervals(verdict)),
         "interval": interval_slider(k, [each for each in intervals if each > k and each % k == 0]),
+        "top_q": top_q_slider(1, most_intervals(verdict)),
     }
 
     def compute(_: Verdict, progress: Progress, *, interval: int, **others) -> Verdict:
@@ -84,11 +84,10 @@ def attack_panel(
     q = max(most_intervals(judged.verdict), task.steps_per_epoch // k)
     sliders = {
         "threshold_scale": delta_slider(),
-        "top_q": top_q_slider(q, q),
+        **({"interval": interval_slider(k, intervals)} if intervals else {}),
         "spoof_steps": steps_slider(judged.spoof.steps, k, most_steps, k),
+        "top_q": top_q_slider(q, q),
     }
-    if intervals:
-        sliders["interval"] = interval_slider(k, intervals)
 
     def cannot_run(*, spoof_steps: int, **_) -> str:
         return too_long(judged.spoof.cost().wall_seconds / judged.spoof.steps, spoof_steps, k)
@@ -107,7 +106,7 @@ def attack_panel(
         missed = shown.spoof.missed().partition(";")[0]
         return replace(figure, summary=f"{where}: {figure.summary}" + (f" {missed}." if missed else ""))
 
-    run = {"compute": compute, "cannot_run": cannot_run, "on_run": tuple(sliders)[2:]}
+    run = {"compute": compute, "cannot_run": cannot_run, "on_run": tuple(sliders)[1:-1]}
     return Panel(name, sliders, draw, data=judged, prediction=prediction, **run)
 
 

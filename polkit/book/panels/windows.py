@@ -50,10 +50,10 @@ def window_panel(
     k, largest_q = task.checkpoint_interval, max(1, task.steps_per_epoch // task.checkpoint_interval)
     sliders = {
         "threshold_scale": controls.delta_slider(),
+        "interval": controls.interval_slider(k, intervals),
+        "spoof_steps": controls.steps_slider(14 * k, k, 40 * k, k),
         "top_q": controls.top_q_slider(largest_q, largest_q),
         "attack": controls.chooser("attack", forgers),
-        "spoof_steps": controls.steps_slider(14 * k, k, 40 * k, k),
-        "interval": controls.interval_slider(k, intervals),
     }
     first = Tried(tuple(attempts), path_errors(task, final, spoof_lengths(k, task.steps)), calibration)
 
@@ -97,8 +97,8 @@ def map_panel(final: Checkpoint, calibration: Calibration, costs: Mapping[str, f
     sliders = {
         "threshold_scale": controls.delta_slider(),
         "interval": controls.interval_slider(k, known),
-        "length_scale": controls.number_slider(1.0, -1, 2, "T (×)", "length"),
         "spoof_steps": controls.length_slider(14 * k, spoof_lengths(k, 100 * task.steps, 200)),
+        "length_scale": controls.number_slider(1.0, -1, 2, "T (×)", "length"),
     }
 
     def draw(_: None, *, threshold_scale: float, interval: int, length_scale: float, spoof_steps: int) -> Figure:
