@@ -8,6 +8,7 @@ import pytest
 
 import polkit.book.chapters as book
 from polkit.__main__ import make_parser
+from tests import sliders
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = book.chapters()
@@ -107,3 +108,21 @@ def test_the_readme_is_short_and_has_a_line_for_each_chapter():
     assert len(README.split()) <= 900
     for file in CHAPTERS:
         assert f"](notebooks/{file.name}): " in README
+
+
+def test_the_guide_says_which_panel_has_which_slider():
+    guide = nbformat.read(book.find_notebooks() / book.GUIDE, as_version=4)
+    (cell,) = [cell for cell in guide.cells if cell.id == sliders.CELL]
+    assert cell.source == sliders.TEXT + sliders.table()
+
+
+def test_every_stored_panel_can_move_and_shows_the_four_sliders_in_one_order():
+    stored = [still for file in book.chapters() + book.appendices() for still in sliders.stored_panels(file)]
+    assert len(stored) >= 18
+    for still in stored:
+        found = [sliders.symbol(control["label"]) for control in still["controls"]]
+        shared = [name for name in found if name in sliders.SYMBOLS]
+        assert shared == [name for name in sliders.SYMBOLS if name in shared]
+        assert found[: len(shared)] == shared
+        assert "frames" in still
+        assert all(len(control["words"]) > 1 for control in still["controls"])
