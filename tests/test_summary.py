@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from polkit.adversary.retraining import RETRAINING
 from polkit.book.figures import matrix_figure
 from polkit.defences import PRESETS
 from polkit.experiments.gallery import SPOOFS
@@ -26,6 +25,7 @@ from polkit.experiments.matrix import (
     spoof_names,
 )
 from polkit.experiments.published import published, published_folder
+from polkit.experiments.retraining import RETRAINING
 from polkit.experiments.window import spoof_rows
 from polkit.reproduce import judged_claims, reproduce, summarise
 from polkit.reproduce.claims import RULES

@@ -7,8 +7,18 @@ from torch import Tensor
 from polkit.defences.commitment import Commitment, seed_of
 from polkit.proof import Proof, proof_points
 from polkit.proof.folder import seed_commitment
-from polkit.training import Conditions, Points, augmentation_order, distances, epoch_batches
-from polkit.training.step import PARTS, Checkpoint, accuracy, initial_checkpoint
+from polkit.training import (
+    Conditions,
+    Learner,
+    Points,
+    Task,
+    applied,
+    augmentation_order,
+    distances,
+    epoch_batches,
+    normalise,
+)
+from polkit.training.step import PARTS, Checkpoint, initial_checkpoint
 from polkit.verifier import Reason, test_initialisation
 
 
@@ -72,6 +82,20 @@ def accuracy_trend(proof: Proof, points: Points, conditions: Conditions, *, shar
         return []
     detail = f"the model of step {step} is right on {found:.1%}, at least {least:.0%} was expected"
     return [Reason("trend", detail, step)]
+
+
+@torch.no_grad()
+def accuracy(task: Task, checkpoint: Checkpoint, points: Points, conditions: Conditions) -> float:
+    """The share of points that a checkpoint's model classifies correctly, without augmentation."""
+    with applied(conditions):
+        learner = Learner(task, conditions.replace(compiled=False))
+        learner.load(checkpoint)
+        learner.model.eval()
+        correct = 0
+        for images, labels in zip(points.images.split(500), points.labels.split(500), strict=True):
+            predicted = learner.model(normalise(task, learner.unit_pixels(images))).argmax(1)
+            correct += int((predicted.cpu() == labels.cpu()).sum())
+    return correct / len(points)
 
 
 def perturbed_points(proof: Proof, committed: Points) -> list[Reason]:

@@ -10,6 +10,8 @@ import pandas as pd
 from polkit import adversary
 from polkit.experiments import evasion
 from polkit.experiments.published import published
+from polkit.experiments.retraining import RETRAINING, distil, retrain
+from polkit.experiments.stages import staged_pace
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Conditions, Cost, Task
 from polkit.verifier import Calibration
@@ -26,7 +28,7 @@ TABLE = {  # name -> attack, which of `lengths`, what `every_spoof` is given tha
     "blindfold top-Q": (evasion.blindfold_top_q, "blindfold", (), {}),
     "concatenation": (adversary.concatenation, "usual", (), {}),
     "NaN checkpoints": (adversary.non_finite, "usual", (), {}),
-    "distillation": (adversary.distil, "usual", (), {}),
+    "distillation": (distil, "usual", (), {}),
     # Each of these answers a defence.
     "borrowed momentum, many intervals": (adversary.borrowed_momentum, "usual", (), {}),
     "borrowed momentum, zigzag": (adversary.borrowed_momentum, "usual", (), ZIGZAG),
@@ -57,7 +59,7 @@ def every_spoof(
     stages: edges and scales of the verifier's thresholds by stage of training
     prover_seed: for `retraining`, if the adversary has come to know it
     """
-    task, pace = calibration.task, adversary.staged_pace(*stages) if stages else ()
+    task, pace = calibration.task, staged_pace(*stages) if stages else ()
     given = {"calibration": calibration, "workers": workers, "pace": pace}
     common = {"seed": seed, "conditions": conditions, "progress": False}
     steps, made = lengths(task, intervals, pace), {}
@@ -66,7 +68,7 @@ def every_spoof(
             chosen = settings | {key: given[key] for key in taken}
             made[name] = attack(final, task, spoof_steps=steps[length], **chosen, **common)
     if prover_seed is not None:
-        made[adversary.RETRAINING] = adversary.retrain(task, prover_seed, conditions=conditions, progress=False)
+        made[RETRAINING] = retrain(task, prover_seed, conditions=conditions, progress=False)
     return made
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from polkit.adversary import RETRAINING
 from polkit.defences import RECORDED, REDRAWN, Check, Dispute, Evidence, Standards, gather, presets
 from polkit.defences.checks import detection_probability, random_starts, within_limits
 from polkit.defences.memorisation import losses_taken, memorised
 from polkit.experiments.gallery import SPOOFS
+from polkit.experiments.retraining import RETRAINING
 from polkit.proof import Proof
 from polkit.training import Conditions, derive_seed
 from polkit.verifier import OPTIMISER, Calibration, Reason

@@ -4,12 +4,24 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from polkit.adversary import interpolation_only, staged_pace
+from polkit.adversary import interpolation_only
 from polkit.proof import Proof
 from polkit.training import Conditions, Task
 from polkit.verifier import Calibration, Verdict, verify
 
 EVEN, STAGED, SCHEDULED = "evenly divided", "at the stages' pace", "the same, with a schedule of its own"
+
+
+def staged_pace(edges: Sequence[float], scales: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """Knots (share of the steps, share of the path) of a path that walks in each stage as fast as its δ allows.
+
+    edges, scales: of the thresholds by stage of training (Section V), from `stage_edges` and `stage_scales`
+    """
+    knots, gone = [(0.0, 0.0)], 0.0
+    for begin, end, scale in zip(edges, [*edges[1:], 1.0], scales, strict=True):
+        gone += (end - begin) * scale
+        knots.append((end, gone))
+    return (*((at, share / gone) for at, share in knots[:-1]), (1.0, 1.0))
 
 
 def own_schedule(task: Task, spoof_steps: int) -> Task:

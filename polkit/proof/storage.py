@@ -51,12 +51,6 @@ def write_text_whole(file: Path, text: str) -> None:
     write_whole(file, text.encode())
 
 
-def sweep(folder: Path) -> None:
-    """Removes what killed writers have left in a folder where nobody writes now."""
-    for left in folder.rglob(f"*{UNFINISHED}"):
-        left.unlink()
-
-
 def sync(path: Path) -> None:
     """Waits until a file, or the names in a folder, are on the disk."""
     posix = os.name == "posix"

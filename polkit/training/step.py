@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from polkit.training.conditions import Conditions, applied
+from polkit.training.conditions import Conditions
 from polkit.training.data import Points, Shifts, derive_seed, draw_shifts, normalise, shifted
 from polkit.training.graphs import Captured
 from polkit.training.jobs import stop_if_left
@@ -161,17 +161,3 @@ def initial_checkpoint(task: Task, seed: int) -> Checkpoint:
     weights = {name: drawn[name].draw(value.shape, generator) for name, value in named.items()}
     momentum = {name: torch.zeros(value.shape) for name, value in named.items()}
     return Checkpoint(weights, initial_buffers(model), momentum)
-
-
-@torch.no_grad()
-def accuracy(task: Task, checkpoint: Checkpoint, points: Points, conditions: Conditions) -> float:
-    """The share of points that a checkpoint's model classifies correctly, without augmentation."""
-    with applied(conditions):
-        learner = Learner(task, conditions.replace(compiled=False))
-        learner.load(checkpoint)
-        learner.model.eval()
-        correct = 0
-        for images, labels in zip(points.images.split(500), points.labels.split(500), strict=True):
-            predicted = learner.model(normalise(task, learner.unit_pixels(images))).argmax(1)
-            correct += int((predicted.cpu() == labels.cpu()).sum())
-    return correct / len(points)
