@@ -30,8 +30,7 @@ class Captured:
         self.recorded: tuple[float, bool] | None = None  # the learning rate, and whether images are augmented
 
     def __call__(self, batch: Points, shifts: Shifts | None, *tensors: Tensor) -> Any:
-        drawn = () if shifts is None else (shifts.offsets, shifts.flipped)
-        given = (batch.images, batch.labels, *drawn, *tensors)
+        given = (batch.images, batch.labels, *(shifts or ()), *tensors)
         wanted = self.learner.optimiser.param_groups[0]["lr"], shifts is not None
         if wanted != self.recorded:
             self.given = [value.detach().clone() for value in given]  # memory that stays: the graph reads it there
@@ -46,7 +45,7 @@ class Captured:
     def call(self) -> Any:
         """The plain function, of what lies in the graph's own memory."""
         images, labels, *others = self.given
-        shifts = Shifts(others.pop(0), others.pop(0)) if self.recorded[1] else None
+        shifts = (others.pop(0), others.pop(0)) if self.recorded[1] else None
         return self.function(Points(images, labels), shifts, *others)
 
     def record(self) -> None:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from polkit.training.conditions import Conditions
-from polkit.training.data import Points, Shifts, derive_seed, draw_shifts, normalise, shifted
+from polkit.training.data import Points, Shifts, derive_seed, draw_shifts, moved, normalise, shifted
 from polkit.training.graphs import Captured
 from polkit.training.jobs import stop_if_left
 from polkit.training.models import build_model, initial_buffers, together, weight_distributions
@@ -93,8 +93,8 @@ class Learner:
         if None in augmentation_seeds:
             return None
         drawn = [draw_shifts(self.task, count // len(augmentation_seeds), seed) for seed in augmentation_seeds]
-        offsets, flipped = torch.cat([one.offsets for one in drawn], 1), torch.cat([one.flipped for one in drawn])
-        return Shifts(offsets, flipped).to(self.conditions.device)
+        offsets, flipped = zip(*drawn, strict=True)
+        return moved(self.conditions.device, torch.cat(offsets, 1), torch.cat(flipped))
 
     def loss(self, batch: Points, augmentation_seed: int | None) -> Tensor:
         """L(f_W(X), y): mean cross-entropy of one batch, differentiable in the weights and in float images."""

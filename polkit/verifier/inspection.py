@@ -50,13 +50,10 @@ class Inspection:
     initialisation: pd.DataFrame  # the table of `test_initialisation`
 
 
-def inspect_proof(
-    source: Proof | str | Path, task: Task, *, needs_seeds: bool = False, prover_decides: Iterable[str] = ()
-) -> Inspection:
+def inspect_proof(source: Proof | str | Path, task: Task, prover_decides: Iterable[str] = ()) -> Inspection:
     """All of Algorithm 2 that replays nothing. Never raises on a bad proof.
 
     source: the folder, or a proof, whose manifest is read again
-    needs_seeds: whether the replay needs the recorded augmentation
     prover_decides: those of `OPTIMISER` that are taken from the proof
     """
     magnitudes, initial = pd.DataFrame(columns=MAGNITUDES), pd.DataFrame()
@@ -72,7 +69,7 @@ def inspect_proof(
             # From here on, no file may change; where one was not what the manifest names, nothing is accepted anyway.
             proof = replace(proof, bound=not reasons)
             magnitudes, initial, found = check_checkpoints(proof, task)
-            reasons += check_data(proof, needs_seeds) + found
+            reasons += check_data(proof) + found
     return Inspection(proof, task, reasons, magnitudes, initial)
 
 
@@ -166,15 +163,13 @@ def _named(kind: str, names: set[str], ending: str = "") -> list[Reason]:
     return reasons + ([Reason(kind, f"and {more} more")] if more else [])
 
 
-def check_data(proof: Proof, needs_seeds: bool) -> list[Reason]:
-    """Indices in range, augmentation seeds where they are needed, and every batch's signature (line 24)."""
+def check_data(proof: Proof) -> list[Reason]:
+    """Indices in range, augmentation seeds as they must be, and every batch's signature (line 24)."""
     try:
         points, batches, claimed = proof_points(proof), proof.batches(), proof.signatures()
-        seeds = proof.augmentation_seeds()
+        proof.augmentation_seeds()
     except ProofError as error:
         return [Reason("malformed", str(error))]
-    if needs_seeds and seeds is None:
-        return [Reason("malformed", "augmentation.npy is missing, and these Conditions replay what it records")]
     outside = (batches < 0) | (batches >= len(points))
     if outside.any():
         step = int(np.argmax(outside.any(axis=1)))
