@@ -135,9 +135,7 @@ def test_a_verifier_who_draws_lots_sees_it_at_the_rate_of_the_formula(blindfold)
     assert detection_probability(6, 3, 1) == 0.5
     assert detection_probability(6, 3, 4) == 1
     assert detection_probability(440, 0, 10) == 0
-    for forgiven in (0, 3, 12):
-        tail = hypergeom(440, 90, 60).sf(forgiven)
-        assert detection_probability(440, 90, 60, forgiven) == pytest.approx(tail, rel=1e-9)
+    assert detection_probability(440, 90, 60) == pytest.approx(hypergeom(440, 90, 60).sf(0), rel=1e-9)
     assert random_starts(blindfold, 6, 0) == [0, 2, 4, 6, 8, 10]
 
 
@@ -145,8 +143,7 @@ def test_a_verifier_who_draws_lots_sees_it_at_the_rate_of_the_formula(blindfold)
     ("settings", "message"),
     [
         ({"spoof_steps": 4}, "lie within one epoch of S = 4"),
-        ({"spoof_steps": 6}, "epoch 1 has 1 intervals in T' = 6 steps: 1 real and 1 made-up ones need 2"),
-        ({"spoof_steps": 8, "top_q": 2}, "2 real and 2 made-up ones need 4"),
+        ({"spoof_steps": 6}, "epoch 1 has one interval in T' = 6 steps: a real and a made-up one need two"),
     ],
 )
 def test_what_has_no_room_is_one_sentence(settings, message, task_of_2, small_proof, tmp_path):
@@ -160,14 +157,13 @@ def test_no_more_intervals_are_drawn_than_there_are(blindfold):
 
 
 def test_the_shortest_blindfold_is_the_shortest(small_task, small_proof, tmp_path):
-    for interval, top_q, least in ((1, 1, 6), (1, 2, 8), (2, 1, 8)):
+    final = small_proof.final_weights()
+    for interval, least in ((1, 6), (2, 8)):
         task = small_task.replace(checkpoint_interval=interval)
-        assert shortest_blindfold(task, top_q) == least
-        settings = {"top_q": top_q, "progress": False}
-        final = small_proof.final_weights()
-        made = pk.blindfold_top_q(final, task, spoof_steps=least, out=tmp_path / f"{interval}-{top_q}", **settings)
-        assert made.trace()["real"].sum() == 2 * top_q
+        assert shortest_blindfold(task) == least
+        made = pk.blindfold_top_q(final, task, spoof_steps=least, out=tmp_path / str(interval), progress=False)
+        assert made.trace()["real"].sum() == 2
         with pytest.raises(ValueError, match="need|lie within one epoch"):
-            pk.blindfold_top_q(final, task, spoof_steps=least - interval, out=tmp_path / "s", **settings)
+            pk.blindfold_top_q(final, task, spoof_steps=least - interval, out=tmp_path / "s", progress=False)
     assert shortest_blindfold(small_task.replace(checkpoint_interval=3)) is None
     assert shortest_blindfold(pk.task("digits")) == 50

@@ -13,29 +13,27 @@ from polkit.adversary.momentum import plan_to_borrow, push, run_interval
 from polkit.adversary.path import at_rest, on_the_path
 from polkit.adversary.plan import Common, Plan
 from polkit.proof import Proof
-from polkit.training import Checkpoint, Task, distances, whole
+from polkit.training import Checkpoint, Task, distances
 
 MADE_UP = 0.5  # a made-up interval moves at most this share of the least real one of its epoch
 
 
-def blindfold_top_q(final: Checkpoint, task: Task, *, top_q: int = 1, **common: Unpack[Common]) -> Proof:
-    """A spoof that only a verifier who looks elsewhere than at the Q largest updates of each epoch can tell.
+def blindfold_top_q(final: Checkpoint, task: Task, **common: Unpack[Common]) -> Proof:
+    """A spoof that only a verifier who looks elsewhere than at the largest update of each epoch (Q = 1) can tell.
 
-    In each epoch Q intervals are computed, from momenta that push them far, and reproduce like any honest interval.
-    Between them stand intervals that were never computed and move less. Fang et al. use a huge claimed learning rate
-    for the push; a borrowed momentum needs no claim. The trace says of each interval whether it is real.
+    In each epoch one interval is computed, from a momentum that pushes it far, and reproduces like any honest interval.
+    The others were never computed and move less. Fang et al. use a huge claimed learning rate for the push; a borrowed
+    momentum needs no claim. The trace says of each interval whether it is real.
 
-    top_q: Q that the verifier is expected to use
-
-    Raises ValueError if an epoch has no room for Q made-up intervals, or the task no momentum to borrow.
+    Raises ValueError if an epoch has no room for a made-up interval, or the task no momentum to borrow.
     """
-    plan, top_q = plan_to_borrow(final, task, **common), whole("Q", top_q)
-    real_intervals(plan, top_q)
-    return forge(plan, "blindfold", pushed_or_made_up, {"top_q": top_q})
+    plan = plan_to_borrow(final, task, **common)
+    real_intervals(plan)
+    return forge(plan, "blindfold", pushed_or_made_up, {})
 
 
-def pushed_or_made_up(plan: Plan, *, top_q: int) -> Iterator[Made]:
-    learner, now, least, real = plan.learner(), plan.first, {}, real_intervals(plan, top_q)
+def pushed_or_made_up(plan: Plan) -> Iterator[Made]:
+    learner, now, least, real = plan.learner(), plan.first, {}, real_intervals(plan)
     pushes_left = len(real) - 1
     for start in plan.starts:
         epoch = start // plan.task.steps_per_epoch
@@ -60,29 +58,27 @@ def pushed_or_made_up(plan: Plan, *, top_q: int) -> Iterator[Made]:
     yield Made(len(plan.batches), Checkpoint(plan.final.weights, plan.final.buffers, now.momentum))
 
 
-def shortest_blindfold(task: Task, top_q: int = 1) -> int | None:
-    """The least T' for which `blindfold_top_q` has room, or None if an epoch has fewer than 2 Q intervals."""
+def shortest_blindfold(task: Task) -> int | None:
+    """The least T' for which `blindfold_top_q` has room, or None if an epoch has fewer than two intervals."""
     k, epoch = task.checkpoint_interval, task.steps_per_epoch
     second = -(-epoch // k) * k  # where the first interval of the second epoch starts
-    return None if 2 * top_q * k > epoch else second + 2 * top_q * k
+    return None if 2 * k > epoch else second + 2 * k
 
 
-def real_intervals(plan: Plan, top_q: int) -> set[int]:
-    """The first, third, fifth … interval of each epoch, Q in all; a made-up one follows each, so that no real one
-    starts from the momentum with which another has ended."""
+def real_intervals(plan: Plan) -> set[int]:
+    """The first interval of each epoch; a made-up one follows, so that no real one starts from the momentum with which
+    another has ended."""
     epochs = {epoch: list(of) for epoch, of in groupby(plan.starts, lambda start: start // plan.task.steps_per_epoch)}
+    steps = f"T' = {len(plan.batches)} steps"
     if len(epochs) < 2:
         raise ValueError(
-            f"T' = {len(plan.batches)} steps lie within one epoch of S = {plan.task.steps_per_epoch}: "
+            f"{steps} lie within one epoch of S = {plan.task.steps_per_epoch}: "
             "the first epoch starts without momentum, the second crosses"
         )
     for epoch, starts in epochs.items():
-        if len(starts) < 2 * top_q:
-            raise ValueError(
-                f"epoch {epoch} has {len(starts)} intervals in T' = {len(plan.batches)} steps: "
-                f"{top_q} real and {top_q} made-up ones need {2 * top_q}"
-            )
-    return {start for starts in epochs.values() for start in starts[: 2 * top_q : 2]}
+        if len(starts) < 2:
+            raise ValueError(f"epoch {epoch} has one interval in {steps}: a real and a made-up one need two")
+    return {starts[0] for starts in epochs.values()}
 
 
 CLOSING = 15  # intervals over which the last gap is closed, if so many follow the crossing
