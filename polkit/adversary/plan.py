@@ -12,7 +12,7 @@ import torch
 from polkit.adversary.path import on_the_path, perturbation, sorted_initialisation
 from polkit.proof import tensor_shapes
 from polkit.training import Checkpoint, Conditions, Learner, Meter, Points, Progress, Task, distances, unit_costs, whole
-from polkit.training.data import augmentation_order, derive_seed, epoch_batches, points_facts, training_points
+from polkit.training.data import augmentation_order, batch_order, derive_seed, points_facts, training_points
 from polkit.training.step import initial_checkpoint
 from polkit.verifier import Calibration
 
@@ -186,8 +186,7 @@ def make_plan(
 
 def original_batches(task: Task, steps: int, seed: int) -> np.ndarray:
     """int32 (T', B): which training images the adversary of this seed takes for each step, before any noise."""
-    own, epochs = derive_seed(seed, "adversary"), -(-steps // task.steps_per_epoch)
-    return np.concatenate([epoch_batches(task, own, epoch) for epoch in range(epochs)])[:steps]
+    return batch_order(task, derive_seed(seed, "adversary"), steps)
 
 
 def fresh_batch(planned: np.ndarray, points: int, own: int, step: int, attempt: int) -> np.ndarray:

@@ -14,8 +14,8 @@ from polkit.training import (
     Task,
     applied,
     augmentation_order,
+    batch_order,
     distances,
-    epoch_batches,
     normalise,
 )
 from polkit.training.step import PARTS, Checkpoint, initial_checkpoint
@@ -34,9 +34,7 @@ def derived_start(proof: Proof, seed: int) -> list[Reason]:
     apart = distances(drawn, claimed)["linf"]
     if not apart <= 0:  # NaN is apart too
         found.append(Reason("start", f"W_0 is up to {apart:.3g} away from what its seed draws", 0))
-    epochs = range(-(-steps // task.steps_per_epoch))
-    order = np.concatenate([epoch_batches(task, seed, epoch) for epoch in epochs])[:steps]
-    other = np.flatnonzero((order != proof.batches()).any(axis=1))
+    other = np.flatnonzero((batch_order(task, seed, steps) != proof.batches()).any(axis=1))
     if len(other):
         found.append(Reason("start", f"{len(other)} batches from step {other[0]} on are not those of its seed"))
     recorded = proof.augmentation_seeds()

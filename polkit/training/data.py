@@ -218,9 +218,10 @@ def epoch_batches(task: Task, seed: int, epoch: int) -> np.ndarray:
     return order[:used].reshape(task.steps_per_epoch, task.batch_size).astype(np.int32)
 
 
-def batch_order(task: Task, seed: int) -> np.ndarray:
-    """𝕀: int32 (T, B), the batches of all epochs (Algorithm 1, lines 3-4)."""
-    return np.concatenate([epoch_batches(task, seed, epoch) for epoch in range(task.epochs)])
+def batch_order(task: Task, seed: int, steps: int | None = None) -> np.ndarray:
+    """𝕀: int32 (T, B), the batches of all epochs (Algorithm 1, lines 3-4), or of the first so many steps."""
+    epochs = -(-(steps or task.steps) // task.steps_per_epoch)
+    return np.concatenate([epoch_batches(task, seed, epoch) for epoch in range(epochs)])[:steps]
 
 
 def augmentation_order(task: Task, seed: int, steps: int) -> np.ndarray:

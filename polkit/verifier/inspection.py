@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from polkit.proof import Proof, ProofError, checkpoint_name, open_proof, proof_points, shown
-from polkit.proof.folder import OPTIONAL_FILES, expected_files, most_points
+from polkit.proof.folder import OPTIONAL_FILES, most_points
 from polkit.proof.untrusted import open_plain
 from polkit.training import NAMED_TASKS, Checkpoint, Task, distances, is_debris, signatures_of
 from polkit.training.models import Distribution, build_model, initial_buffers, weight_distributions
@@ -112,7 +112,8 @@ def check_claims(proof: Proof, task: Task) -> list[Reason]:
 
 def check_files(proof: Proof, task: Task) -> list[Reason]:
     """Exactly a proof's files are there, each with the digest that the manifest names; none too large is hashed."""
-    expected, listed = expected_files(proof), proof.manifest["files"]
+    expected = {"batches.npy", "signatures.npy", *map(checkpoint_name, proof.checkpoint_steps)}
+    listed = proof.manifest["files"]
     most = len(expected) + len(OPTIONAL_FILES) + NAMED_FILES
     inner = proof.folder / "checkpoints"
     if os.path.lexists(inner) and (inner.is_symlink() or not inner.is_dir()):
