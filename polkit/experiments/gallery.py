@@ -8,7 +8,7 @@ from itertools import pairwise
 import pandas as pd
 
 from polkit import adversary
-from polkit.experiments import evasion
+from polkit.experiments import evasion, patchwork
 from polkit.experiments.published import published
 from polkit.experiments.retraining import RETRAINING, distil, retrain
 from polkit.experiments.stages import staged_pace
@@ -26,8 +26,8 @@ TABLE = {  # name -> attack, which of `lengths`, what `every_spoof` is given tha
     "infinitesimal update": (adversary.infinitesimal_update, "usual", ("workers",), {}),
     "borrowed momentum": (adversary.borrowed_momentum, "short", (), {}),
     "blindfold top-Q": (evasion.blindfold_top_q, "blindfold", (), {}),
-    "concatenation": (adversary.concatenation, "usual", (), {}),
-    "NaN checkpoints": (adversary.non_finite, "usual", (), {}),
+    "concatenation": (patchwork.concatenation, "usual", (), {}),
+    "NaN checkpoints": (patchwork.non_finite, "usual", (), {}),
     "distillation": (distil, "usual", (), {}),
     # Each of these answers a defence.
     "borrowed momentum, many intervals": (adversary.borrowed_momentum, "usual", (), {}),
