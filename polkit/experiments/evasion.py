@@ -1,6 +1,6 @@
 """Spoofs against verifiers that replay only some intervals: blindfold top-Q, and crossings late in a real training.
 
-They compute what is replayed, and make up the rest. A borrowed momentum carries the weights (`adversary.momentum`).
+They compute what is replayed, and make up the rest. A borrowed momentum carries the weights (`experiments.momentum`).
 """
 
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from itertools import groupby
 from typing import Unpack
 
 from polkit.adversary.forge import Made, as_recorded, forge, trained
-from polkit.adversary.momentum import plan_to_borrow, push, run_interval
 from polkit.adversary.path import at_rest, on_the_path
 from polkit.adversary.plan import Common, Plan
+from polkit.experiments.momentum import plan_to_borrow, push, run_interval
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Task, distances
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from polkit import adversary
 from polkit.experiments import evasion, patchwork
+from polkit.experiments.momentum import borrowed_momentum
 from polkit.experiments.published import published
 from polkit.experiments.retraining import RETRAINING, distil, retrain
 from polkit.experiments.stages import staged_pace
@@ -24,16 +25,16 @@ TABLE = {  # name -> attack, which of `lengths`, what `every_spoof` is given tha
     "Attack III": (adversary.attack_3, "usual", ("calibration", "workers"), {}),
     "interpolation only": (adversary.interpolation_only, "usual", ("workers",), {}),
     "infinitesimal update": (adversary.infinitesimal_update, "usual", ("workers",), {}),
-    "borrowed momentum": (adversary.borrowed_momentum, "short", (), {}),
+    "borrowed momentum": (borrowed_momentum, "short", (), {}),
     "blindfold top-Q": (evasion.blindfold_top_q, "blindfold", (), {}),
     "concatenation": (patchwork.concatenation, "usual", (), {}),
     "NaN checkpoints": (patchwork.non_finite, "usual", (), {}),
     "distillation": (distil, "usual", (), {}),
     # Each of these answers a defence.
-    "borrowed momentum, many intervals": (adversary.borrowed_momentum, "usual", (), {}),
-    "borrowed momentum, zigzag": (adversary.borrowed_momentum, "usual", (), ZIGZAG),
-    "borrowed momentum, fresh start": (adversary.borrowed_momentum, "usual", (), {"fresh_start": True}),
-    "borrowed momentum, arriving early": (adversary.borrowed_momentum, "early", (), EARLY),
+    "borrowed momentum, many intervals": (borrowed_momentum, "usual", (), {}),
+    "borrowed momentum, zigzag": (borrowed_momentum, "usual", (), ZIGZAG),
+    "borrowed momentum, fresh start": (borrowed_momentum, "usual", (), {"fresh_start": True}),
+    "borrowed momentum, arriving early": (borrowed_momentum, "early", (), EARLY),
     "infinitesimal update, by stages": (adversary.infinitesimal_update, "staged", ("workers", "pace"), {}),
     "hidden crossing": (evasion.hidden_crossing, "crossing", (), {}),
     "hidden crossing, full length": (evasion.hidden_crossing, "whole", (), {}),
