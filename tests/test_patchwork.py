@@ -3,7 +3,7 @@
 import pytest
 
 import polkit as pk
-from polkit.experiments.patchwork import concatenation, non_finite
+from polkit.experiments.evasion import concatenation, non_finite
 from polkit.verifier.replay import interval_errors
 
 BUDGET = {"spoof_steps": 16, "seed": 1, "progress": False}

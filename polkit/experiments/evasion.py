@@ -1,4 +1,4 @@
-"""Spoofs against verifiers that replay only some intervals: blindfold top-Q, and crossings late in a real training.
+"""Spoofs against verifiers that do not look everywhere: blindfold top-Q, crossings late in a real training, and seams.
 
 They compute what is replayed, and make up the rest. A borrowed momentum carries the weights (`experiments.momentum`).
 """
@@ -8,9 +8,11 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Unpack
 
+import torch
+
 from polkit.adversary.forge import Made, as_recorded, forge, trained
 from polkit.adversary.path import at_rest, on_the_path
-from polkit.adversary.plan import Common, Plan
+from polkit.adversary.plan import Common, Plan, make_plan
 from polkit.experiments.momentum import plan_to_borrow, push, run_interval
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Task, distances
@@ -147,3 +149,32 @@ def crossing_length(task: Task, least: int, most: int | None = None) -> int | No
     k, epoch = task.checkpoint_interval, task.steps_per_epoch
     lengths = range(max(4, -(-least // k)) * k, (most or task.steps) + 1, k)
     return next((steps for steps in lengths if (steps - k) // epoch == (steps - 2 * k) // epoch), None)
+
+
+def concatenation(final: Checkpoint, task: Task, **common: Unpack[Common]) -> Proof:
+    """Two proofs one behind the other (Jia et al. 2021, Section V): a training of the adversary's own, then f_{W_T}.
+
+    It stands there at rest and was never reached. Only the seam jumps. Raises ValueError if T' has one interval only.
+    """
+    return forge(make_plan(final, task, **common).fresh(), "concatenation", half_trained, {"not_a_number": False})
+
+
+def non_finite(final: Checkpoint, task: Task, **common: Unpack[Common]) -> Proof:
+    """A training of the adversary's own for half of T', NaN from there on, and W_T at the end.
+
+    The distance of anything to NaN is NaN, and `NaN > δ` is false: a verifier who rejects what is above δ, as the
+    public code of Jia et al. does, accepts. Raises ValueError if T' is shorter than two intervals.
+    """
+    return forge(make_plan(final, task, **common).fresh(), "non-finite", half_trained, {"not_a_number": True})
+
+
+def half_trained(plan: Plan, *, not_a_number: bool) -> Iterator[Made]:
+    if len(plan.starts) < 2:
+        steps, k = len(plan.batches), plan.task.checkpoint_interval
+        raise ValueError(f"T' = {steps} steps are fewer than two intervals of k = {k}: there is no seam")
+    final, (seam, *behind) = plan.final, plan.starts[len(plan.starts) // 2 :]
+    nothing = {name: torch.full_like(value, torch.nan) for name, value in final.weights.items()}
+    yield from trained(plan.learner(), plan, seam)
+    for step in behind:
+        yield Made(step, at_rest(nothing if not_a_number else final.weights, final.buffers))
+    yield Made(len(plan.batches), at_rest(final.weights, final.buffers))

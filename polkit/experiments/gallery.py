@@ -8,7 +8,7 @@ from itertools import pairwise
 import pandas as pd
 
 from polkit import adversary
-from polkit.experiments import evasion, patchwork
+from polkit.experiments import evasion
 from polkit.experiments.momentum import borrowed_momentum
 from polkit.experiments.published import published
 from polkit.experiments.retraining import RETRAINING, distil, retrain
@@ -27,8 +27,8 @@ TABLE = {  # name -> attack, which of `lengths`, what `every_spoof` is given tha
     "infinitesimal update": (adversary.infinitesimal_update, "usual", ("workers",), {}),
     "borrowed momentum": (borrowed_momentum, "short", (), {}),
     "blindfold top-Q": (evasion.blindfold_top_q, "blindfold", (), {}),
-    "concatenation": (patchwork.concatenation, "usual", (), {}),
-    "NaN checkpoints": (patchwork.non_finite, "usual", (), {}),
+    "concatenation": (evasion.concatenation, "usual", (), {}),
+    "NaN checkpoints": (evasion.non_finite, "usual", (), {}),
     "distillation": (distil, "usual", (), {}),
     # Each of these answers a defence.
     "borrowed momentum, many intervals": (borrowed_momentum, "usual", (), {}),

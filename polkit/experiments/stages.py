@@ -36,7 +36,6 @@ def staged_spoofs(
     scales: Sequence[float],
     spoof_steps: int,
     *,
-    seed: int = 1,
     conditions: Conditions = Conditions(),
     workers: int = 1,
 ) -> Iterator[tuple[str, Proof, Verdict]]:
@@ -51,7 +50,7 @@ def staged_spoofs(
         (STAGED, pace, task, ()),
         (SCHEDULED, pace, own_schedule(task, spoof_steps), ("milestones",)),
     ):
-        budget = {"spoof_steps": spoof_steps, "seed": seed, "conditions": conditions, "workers": workers}
+        budget = {"spoof_steps": spoof_steps, "seed": 1, "conditions": conditions, "workers": workers}
         spoof = interpolation_only(proof.final_weights(), claimed, pace=walked, progress=False, **budget)
         judged = {"regime": calibration.regime.replace(prover_decides=decided), "top_q": "all"}
         yield name, spoof, verify(spoof, calibration, workers=workers, remember=True, **judged)
