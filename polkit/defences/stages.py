@@ -55,7 +55,7 @@ def rejected_at(
     """The shares 0 … 1 of its own steps at which a proof's replayed intervals exceed their stage's δ (weights)."""
     steps = verdict.intervals["end"].max()  # NaN, and no reason, where none was replayed
     found = within_stages(verdict.intervals, steps, calibration, edges, scales)
-    return sorted({reason.step / steps for reason in found})
+    return sorted({float(reason.step / steps) for reason in found})
 
 
 def cost_of_stages(edges: Sequence[float], scales: Sequence[float]) -> float:
