@@ -1,1 +1,1 @@
-"""What the chapters compute with the parties: experiments, and spoofs that the paper does not know."""
+"""What the chapters compute with the parties: experiments, and spoofs besides the attacks of the paper."""
