@@ -18,19 +18,19 @@ from polkit.adversary import (
     attack_1,
     attack_2,
     attack_3,
-    borrowed_momentum,
-    distil,
     infinitesimal_update,
     interpolation_only,
     on_the_path,
     original_batch,
-    retrain,
     sorted_initialisation,
 )
 from polkit.book.report import Claim, claims, outcomes
+from polkit.defences import accuracy
 from polkit.experiments.corollary import corollary_bound, corollary_table, measured_derivatives
 from polkit.experiments.evasion import blindfold_top_q
+from polkit.experiments.momentum import borrowed_momentum
 from polkit.experiments.prepare import prepare
+from polkit.experiments.retraining import distil, retrain
 from polkit.proof import open_proof
 from polkit.prover import prove
 from polkit.training import (
@@ -38,7 +38,6 @@ from polkit.training import (
     Conditions,
     Cost,
     Points,
-    accuracy,
     distances,
     initial_checkpoint,
     signature,

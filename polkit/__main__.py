@@ -11,10 +11,10 @@ from json import dumps
 from pathlib import Path
 
 import polkit as pk
-from polkit.adversary import AttackFailed, concatenation, non_finite
+from polkit.adversary import AttackFailed
 from polkit.book import challenge as course
 from polkit.defences import Dispute, load_standards, presets, set_standards
-from polkit.experiments.evasion import hidden_crossing
+from polkit.experiments.evasion import concatenation, hidden_crossing, non_finite
 from polkit.proof import Proof, read_weights, write_text_whole
 from polkit.proof.storage import require_writable
 from polkit.prover import Diverged

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from polkit.proof import (
     Proof,
@@ -76,48 +75,33 @@ def train(
     Raises Diverged, before anything that is not finite is recorded.
     """
     k, final = task.checkpoint_interval, task.steps
-    known, begun, losses = state or initial_checkpoint(task, seed), start, []  # line 2
+    known, losses = state or initial_checkpoint(task, seed), []  # line 2
     batches, seeds = batch_order(task, seed), augmentation_order(task, seed, final).tolist()  # lines 3-4
     # All indices at once: a copy at every step would make a GPU wait for the CPU.
     points, batches = points.to(conditions.device), torch.from_numpy(batches).to(conditions.device)
     steps = reported(range(start, final), initial=start, total=final, title="training", unit="step", progress=progress)
 
-    def update(step: int) -> Tensor:
-        return learner.update(points.take(batches[step]), step=step, augmentation_seed=seeds[step])
-
     with applied(conditions):
         learner = Learner(task, conditions)
         learner.load(known)
         for step in steps:  # lines 5-6
-            losses.append(update(step))  # line 7
+            batch = points.take(batches[step])
+            losses.append(learner.update(batch, step=step, augmentation_seed=seeds[step]))  # line 7
             done = step + 1
             if done % k == 0 or done == final:  # line 8
                 reached = learner.snapshot()
                 # Losses are looked at only here: at every step a GPU would wait for the CPU.
-                if not (all(map(math.isfinite, losses)) and reached.is_finite()):
-                    learner.load(known)
-                    raise _divergence(learner, range(begun, done), update)
+                odd = [at for at, loss in enumerate(losses, done - len(losses)) if not math.isfinite(loss)]
+                if odd or not reached.is_finite():
+                    at, found = (odd[0], "its loss is not finite") if odd else (step, "its update is not finite")
+                    raise Diverged(
+                        f"the training of {task.name} diverged at step {at} of {final}, with a learning rate of "
+                        f"{task.learning_rate_at(at):g}: {found}; a smaller learning rate may hold"
+                    )
                 if record:
                     record(done, reached)
-                known, begun, losses = reached, done, []
+                known, losses = reached, []
     return known
-
-
-def _divergence(learner: Learner, steps: range, update: Callable[[int], Tensor]) -> Diverged:
-    """What to raise: the steps are repeated from where all was finite, to find the one at which that ended."""
-    name, rate = learner.task.name, learner.task.learning_rate_at
-    for step in steps:
-        loss = float(update(step))
-        if not (math.isfinite(loss) and learner.snapshot().is_finite()):
-            found = f"its loss is {loss:.4g}" + (", its update is not finite" if math.isfinite(loss) else "")
-            return Diverged(
-                f"the training of {name} diverged at step {step} of {learner.task.steps}, with a learning rate of "
-                f"{rate(step):g}: {found}; a smaller learning rate may hold"
-            )
-    return Diverged(
-        f"the training of {name} diverged between the steps {steps.start} and {steps.stop}, with a learning rate of "
-        f"{rate(steps.start):g}, and not when they were repeated: these conditions do not compute the same twice"
-    )
 
 
 def prove(

@@ -80,10 +80,10 @@ def test_the_prover_does_not_choose_the_hash():
 
 def test_a_forged_image_lies_under_no_root(small_task, small_proof, small_calibration, tmp_path):
     data = CommittedData(pk.training_points(small_task))
-    assert committed_data(small_proof, data, data.commitment) == []
+    assert committed_data(small_proof, data, data.commitment, small_proof.checkpoint_steps[:-1]) == []
     final, budget = small_proof.final_weights(), {"spoof_steps": 16, "seed": 1, "progress": False}
     plain = pk.interpolation_only(final, small_task, out=tmp_path / "plain", **budget)
-    assert committed_data(plain, data, data.commitment) == []
+    assert committed_data(plain, data, data.commitment, plain.checkpoint_steps[:-1]) == []
     forged = pk.attack_2(final, small_task, out=tmp_path / "forged", stopping_test=False, iterations=1, **budget)
     found = committed_data(forged, data, data.commitment, [8])
     assert [reason.step for reason in found] == [8]

@@ -8,9 +8,16 @@ from scipy.stats import hypergeom
 
 import polkit as pk
 from polkit.defences import derived_start, detection_probability, random_starts
-from polkit.experiments.evasion import crossing_in_hops, crossing_length, hidden_crossing, shortest_blindfold
+from polkit.experiments.evasion import (
+    concatenation,
+    crossing_in_hops,
+    crossing_length,
+    hidden_crossing,
+    non_finite,
+    shortest_blindfold,
+)
 from polkit.training.data import derive_seed
-from polkit.verifier.replay import STATE, replay
+from polkit.verifier.replay import STATE, interval_errors, replay
 
 
 @pytest.fixture(scope="module")
@@ -135,9 +142,7 @@ def test_a_verifier_who_draws_lots_sees_it_at_the_rate_of_the_formula(blindfold)
     assert detection_probability(6, 3, 1) == 0.5
     assert detection_probability(6, 3, 4) == 1
     assert detection_probability(440, 0, 10) == 0
-    for forgiven in (0, 3, 12):
-        tail = hypergeom(440, 90, 60).sf(forgiven)
-        assert detection_probability(440, 90, 60, forgiven) == pytest.approx(tail, rel=1e-9)
+    assert detection_probability(440, 90, 60) == pytest.approx(hypergeom(440, 90, 60).sf(0), rel=1e-9)
     assert random_starts(blindfold, 6, 0) == [0, 2, 4, 6, 8, 10]
 
 
@@ -145,8 +150,7 @@ def test_a_verifier_who_draws_lots_sees_it_at_the_rate_of_the_formula(blindfold)
     ("settings", "message"),
     [
         ({"spoof_steps": 4}, "lie within one epoch of S = 4"),
-        ({"spoof_steps": 6}, "epoch 1 has 1 intervals in T' = 6 steps: 1 real and 1 made-up ones need 2"),
-        ({"spoof_steps": 8, "top_q": 2}, "2 real and 2 made-up ones need 4"),
+        ({"spoof_steps": 6}, "epoch 1 has one interval in T' = 6 steps: a real and a made-up one need two"),
     ],
 )
 def test_what_has_no_room_is_one_sentence(settings, message, task_of_2, small_proof, tmp_path):
@@ -160,14 +164,74 @@ def test_no_more_intervals_are_drawn_than_there_are(blindfold):
 
 
 def test_the_shortest_blindfold_is_the_shortest(small_task, small_proof, tmp_path):
-    for interval, top_q, least in ((1, 1, 6), (1, 2, 8), (2, 1, 8)):
+    final = small_proof.final_weights()
+    for interval, least in ((1, 6), (2, 8)):
         task = small_task.replace(checkpoint_interval=interval)
-        assert shortest_blindfold(task, top_q) == least
-        settings = {"top_q": top_q, "progress": False}
-        final = small_proof.final_weights()
-        made = pk.blindfold_top_q(final, task, spoof_steps=least, out=tmp_path / f"{interval}-{top_q}", **settings)
-        assert made.trace()["real"].sum() == 2 * top_q
+        assert shortest_blindfold(task) == least
+        made = pk.blindfold_top_q(final, task, spoof_steps=least, out=tmp_path / str(interval), progress=False)
+        assert made.trace()["real"].sum() == 2
         with pytest.raises(ValueError, match="need|lie within one epoch"):
-            pk.blindfold_top_q(final, task, spoof_steps=least - interval, out=tmp_path / "s", **settings)
+            pk.blindfold_top_q(final, task, spoof_steps=least - interval, out=tmp_path / "s", progress=False)
     assert shortest_blindfold(small_task.replace(checkpoint_interval=3)) is None
     assert shortest_blindfold(pk.task("digits")) == 50
+
+
+# ---- a seam: what is real in front of it, what is not behind it, and who sees it ----
+
+BUDGET = {"spoof_steps": 16, "seed": 1, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def spoofs(small_task, small_proof, tmp_path_factory):
+    folder, final = tmp_path_factory.mktemp("patchwork"), small_proof.final_weights()
+    return {
+        make.__name__: make(final, small_task, out=folder / make.__name__, **BUDGET)
+        for make in (concatenation, non_finite)
+    }
+
+
+@pytest.mark.parametrize("name", ["concatenation", "non_finite"])
+def test_the_first_half_is_a_training_and_the_last_model_is_the_claimed_one(name, spoofs, small_task, small_proof):
+    spoof = spoofs[name]
+    assert {row["error"] for row in interval_errors(spoof, small_task, pk.Conditions(), [0, 4], 0)} == {0.0}
+    assert pk.test_initialisation(small_task, spoof.checkpoint(0))["passed"].all()
+    final = small_proof.final_weights()
+    assert set(pk.distances(spoof.checkpoint(16).weights, final.weights).values()) == {0.0}
+    assert spoof.counts() == {"update": 8}
+    update = pk.unit_costs(small_task)["update"].floating_point_operations
+    assert spoof.cost().floating_point_operations == 8 * update
+
+
+def test_only_the_seam_of_a_concatenation_jumps(spoofs, small_calibration):
+    spoof = spoofs["concatenation"]
+    verdict = pk.verify(spoof, small_calibration, top_q="all")
+    errors = verdict.intervals[(verdict.intervals["part"] == "weights") & (verdict.intervals["distance"] == "l2")]
+    errors = errors.set_index("start")["normalised_error"]
+    assert errors.idxmax() == 8
+    assert errors[8] > 0.5  # nearly as far as two models that were trained apart
+    assert errors[12] < errors[8] / 3
+    assert not verdict.accepted
+    assert not verdict.at(1).accepted  # the seam is the largest update of its epoch
+    rest = spoof.checkpoint(12), spoof.checkpoint(16)
+    assert set(pk.distances(rest[0].weights, rest[1].weights).values()) == {0.0}
+
+
+def test_nan_is_no_distance_below_delta(spoofs, small_calibration):
+    verdict = pk.verify(spoofs["non_finite"], small_calibration.scaled(1e9), top_q="all")
+    assert not verdict.accepted
+    assert "not finite" in {reason.kind for reason in verdict.reasons}
+    found = [str(reason) for reason in verdict.reasons if reason.kind == "not finite"]
+    assert "12.safetensors: weights." in found[0]
+
+
+@pytest.mark.parametrize("make", [concatenation, non_finite])
+def test_one_interval_has_no_seam(make, small_task, small_proof):
+    with pytest.raises(ValueError, match="T' = 4 steps are fewer than two intervals of k = 4: there is no seam"):
+        make(small_proof.final_weights(), small_task, spoof_steps=4)
+
+
+def test_a_finished_one_is_not_made_again(small_task, small_proof):
+    final = small_proof.final_weights()
+    first = concatenation(final, small_task, **BUDGET)
+    assert concatenation(final, small_task, **BUDGET).digest == first.digest
+    assert non_finite(final, small_task, **BUDGET).folder != first.folder

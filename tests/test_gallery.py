@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 
 import polkit as pk
-from polkit.adversary import staged_pace
 from polkit.experiments.gallery import (
     COLOUR,
     DIGITS,
@@ -17,6 +16,7 @@ from polkit.experiments.gallery import (
     lengths,
     shown_costs,
 )
+from polkit.experiments.stages import staged_pace
 
 
 def test_every_spoof_has_the_length_that_suits_it():

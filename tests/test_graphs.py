@@ -11,8 +11,7 @@ from polkit.adversary.perturb import Passes
 from polkit.reproduce.batch import connected
 from polkit.training.conditions import PRECISIONS, applied
 from polkit.training.data import batch_order
-from polkit.training.graphs import Captured
-from polkit.training.step import Learner
+from polkit.training.step import Captured, Learner
 from polkit.verifier.replay import replay
 
 GPU = pk.Conditions(device="cuda")

@@ -90,7 +90,7 @@ def test_the_caller_waits_when_enough_calls_do():
     timer.join()
 
 
-def test_an_error_of_the_work_surfaces_and_ends_it():
+def test_an_error_of_the_work_surfaces_at_a_later_call():
     done = []
 
     def work(number):
@@ -105,7 +105,9 @@ def test_an_error_of_the_work_surfaces_and_ends_it():
 
     with pytest.raises(OSError, match="the disk is full"):
         hand_over()
-    assert done == [0, 1, 2]
+    assert done[:3] == [0, 1, 2]
+    assert 3 not in done
+    assert len(done) < 20, "it went on although nothing could be written"
 
 
 def test_an_error_of_the_last_call_surfaces_too():
@@ -134,7 +136,9 @@ def test_what_was_handed_over_is_done_though_the_block_is_left_by_an_error():
     assert done == [0, 1]
 
 
-def test_a_checkpoint_that_cannot_be_written_ends_the_proof_and_leaves_no_gap(small_task, tmp_path, monkeypatch):
+def test_a_checkpoint_that_cannot_be_written_ends_the_proof_which_goes_on_before_the_gap(
+    small_task, tmp_path, monkeypatch
+):
     import polkit.prover as prover
 
     real = prover.write_checkpoint
@@ -149,7 +153,8 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_proof_and_leaves_no_gap(sm
         with pytest.raises(OSError, match="no space left"):
             pk.prove(small_task, out=tmp_path / "proof", progress=False)
     written = sorted(int(file.stem) for file in (tmp_path / "proof.partial" / "checkpoints").glob("*.safetensors"))
-    assert written == [0, 4]
+    assert written[:2] == [0, 4]
+    assert 8 not in written
     assert pk.prove(small_task, out=tmp_path / "proof", progress=False).checkpoint_steps == [0, 4, 8, 12, 16]
 
 

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import polkit.experiments.published as module
 from polkit.defences.circuit import Circuit
 from polkit.experiments.gallery import SPOOFS
-from polkit.experiments.published import GUIDE, MADE_BY, find_notebooks, paper_data, published, published_folder
+from polkit.experiments.published import GUIDE, find_notebooks, made_by, paper_data, published, published_folder
 from polkit.experiments.stages import EVEN, SCHEDULED, STAGED
 from polkit.reproduce.records import PARAMETERS
 
@@ -27,23 +28,16 @@ def committed():
 
 
 def test_every_committed_table_has_a_command_and_every_command_its_tables():
-    assert committed() == set(MADE_BY)
+    assert committed() == set(made_by())
 
 
-def test_the_readme_of_the_data_names_each_table_and_its_command():
-    named = {}
-    for line in (ROOT / "data" / "README.md").read_text().splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(cells) == 4 and cells[0].startswith("`"):
-            (command,) = re.findall(r"`([^`]+)`", cells[2])
-            named |= dict.fromkeys(re.findall(r"`([^`]+)`", cells[0]), command)
-    assert named == MADE_BY
+def test_the_readme_of_the_data_names_each_table_of_the_paper():
     assert {file.stem for file in (ROOT / "data" / "paper").glob("*.csv")} <= set(
         re.findall(r"^\| `(\w+)` \|", (ROOT / "data" / "README.md").read_text(), re.MULTILINE)
     )
 
 
-@pytest.mark.parametrize("command", sorted({each for each in MADE_BY.values() if each.startswith("make ")}))
+@pytest.mark.parametrize("command", sorted({each for each in made_by().values() if each.startswith("make ")}))
 def test_every_make_command_is_a_target(command):
     asked = [*shlex.split(command), "--dry-run"]
     assert subprocess.run(asked, cwd=ROOT, capture_output=True, check=False).returncode == 0
@@ -58,6 +52,8 @@ def test_every_notebook_that_a_command_runs_is_left_to_the_tests_below():
 def test_a_missing_table_is_one_sentence_with_the_command(tmp_path, monkeypatch):
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / GUIDE).touch()
+    (tmp_path / "data").mkdir()
+    shutil.copy(ROOT / "data" / "README.md", tmp_path / "data")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"snark/steps\.csv is missing: `make snark` makes it$"):
         published("snark/steps")
@@ -125,7 +121,7 @@ def made(request, tmp_path_factory):
 def test_a_small_run_writes_the_tables_that_are_committed(made):
     name, tables = made
     place = RUNS[name][1]
-    wanted = {table for table, command in MADE_BY.items() if command == f"make {name}"}
+    wanted = {table for table, command in made_by().items() if command == f"make {name}"}
     assert {f"{place}/{table}" for table in tables} == wanted
     for table, found in tables.items():
         assert list(found) == list(published(f"{place}/{table}")), table

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import polkit as pk
-from polkit.adversary.retraining import distil, retrain
+from polkit.experiments.retraining import distil, retrain
 from polkit.training import Checkpoint
 from polkit.training.data import normalise
 from polkit.training.models import build_model
@@ -29,11 +29,9 @@ def predicted(task, checkpoint, images):
         return torch.func.functional_call(model, {**checkpoint.weights, **checkpoint.buffers}, (shown,)).argmax(1)
 
 
-def test_retraining_with_the_provers_seed_makes_the_provers_bytes_at_the_provers_cost(
-    small_task, small_proof, tmp_path
-):
+def test_retraining_with_the_provers_seed_makes_the_provers_bytes_at_the_provers_cost(small_task, small_proof, home):
     steps = []
-    spoof = retrain(small_task, 0, out=tmp_path / "again", progress=lambda done, total: steps.append((done, total)))
+    spoof = retrain(small_task, 0, progress=lambda done, total: steps.append((done, total)))
     assert spoof.folder != small_proof.folder
     assert spoof.manifest["files"] == small_proof.manifest["files"]
     assert len(spoof.manifest["files"]) == 5 + 3
@@ -42,13 +40,11 @@ def test_retraining_with_the_provers_seed_makes_the_provers_bytes_at_the_provers
     assert steps[-1] == (16, 16)
     relative = spoof.cost().relative_to(small_proof.cost())
     assert relative["gradient_evaluations"] == relative["floating_point_operations"] == relative["stored_bytes"] == 1
-    other = retrain(small_task, 1, out=tmp_path / "other", progress=False)
+    other = retrain(small_task, 1, progress=False)
     assert other.manifest["files"] != small_proof.manifest["files"]
 
 
-def test_retraining_never_hands_out_the_provers_own_folder(small_task, small_proof, home):
-    with pytest.raises(FileExistsError, match="exists already"):
-        retrain(small_task, 0, out=small_proof.folder, progress=False)
+def test_retraining_never_hands_out_the_provers_own_folder(small_task, home):
     cached = pk.prove(small_task, 0, progress=False)
     spoof = retrain(small_task, 0, progress=False)
     assert spoof.folder.parent == home / "spoofs"

@@ -1,12 +1,13 @@
 """The panels that the lecture alone has."""
 
 import numpy as np
-from screens import add_folder, explorer_panel, window_panel
+import pytest
+from screens import add_folder, closed_window, explorer_panel, window_panel
 
 from polkit.book import figures, panels
 from polkit.book.figures.drawing import enlarged, spoken
 from polkit.experiments.published import published
-from polkit.experiments.window import closed_window, spoof_lengths, spoof_rows
+from polkit.experiments.window import boundary, spoof_lengths, spoof_rows
 from polkit.training import PARTS
 from tests.drawn import check, made_verdict
 
@@ -67,3 +68,14 @@ def test_the_published_window_follows_delta_t_attack_q_and_parts():
     expect("Attack II", scale=0.5, steps=150, replayed="one", compared=("weights",))
     shown.reset()
     expect("interpolation only")
+
+
+def test_the_closed_window_goes_through_the_published_lengths_and_on_as_one_over_t():
+    spoofs, paths = spoof_rows(published("digits/runs")), published("digits/paths")
+    least = boundary(spoofs, paths)
+    table = closed_window(spoofs, paths, np.array([40, 70, 290, 2900]), break_even=580.0, threshold_scale=0.5)
+    ratios = table["error_over_threshold"].tolist()
+    assert ratios[:3] == pytest.approx([least[40] / 0.5, least[70] / 0.5, least[290] / 0.5])
+    assert ratios[3] == pytest.approx(ratios[2] / 10, rel=1e-4), "l∞ decides, and the pieces are ten times shorter"
+    assert table["cost"].tolist() == pytest.approx([40 / 580, 70 / 580, 0.5, 5.0])
+    assert table["feasible"].tolist() == [False, False, True, False]

@@ -19,7 +19,6 @@ from polkit.experiments.window import (
     attempt,
     boundary,
     break_even,
-    closed_window,
     measured_costs,
     path_errors,
     path_spacing,
@@ -321,14 +320,3 @@ def test_a_published_spoofs_ratio_falls_as_delta_rises():
     once, twice = spoof_rows(RUNS, parts=PARTS), spoof_rows(RUNS, parts=PARTS, threshold_scale=2.0)
     assert twice["ratio"].tolist() == pytest.approx((once["ratio"] / 2).tolist())
     assert twice["accepted"].tolist() == (once["ratio"] <= 2).tolist()
-
-
-def test_the_closed_window_goes_through_the_published_lengths_and_on_as_one_over_t():
-    spoofs, paths = spoof_rows(RUNS), published("digits/paths")
-    least = boundary(spoofs, paths)
-    table = closed_window(spoofs, paths, np.array([40, 70, 290, 2900]), break_even=580.0, threshold_scale=0.5)
-    ratios = table["error_over_threshold"].tolist()
-    assert ratios[:3] == pytest.approx([least[40] / 0.5, least[70] / 0.5, least[290] / 0.5])
-    assert ratios[3] == pytest.approx(ratios[2] / 10, rel=1e-4), "l∞ decides, and the pieces are ten times shorter"
-    assert table["cost"].tolist() == pytest.approx([40 / 580, 70 / 580, 0.5, 5.0])
-    assert table["feasible"].tolist() == [False, False, True, False]

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from scipy.interpolate import make_interp_spline
 
 from polkit.book.figures.drawing import Figure, spoken
 from polkit.book.figures.verification import verdict_figure
@@ -12,8 +13,8 @@ from polkit.book.figures.windows import judged_window_figure
 from polkit.book.panels.parts import Panel
 from polkit.book.panels.sliders import chooser, delta_slider, steps_slider, top_q_slider
 from polkit.book.panels.verdicts import Judged, most_intervals
-from polkit.experiments.window import closed_window, spoof_lengths, spoof_rows
-from polkit.training import PARTS
+from polkit.experiments.window import over_threshold, spoof_lengths, spoof_rows
+from polkit.training import DISTANCES, PARTS
 
 SHOWN = ("interpolation only", "Attack II", "Attack III")
 COMPARED = {"weights": ("weights",), "and buffers": PARTS}
@@ -57,6 +58,22 @@ def window_panel(runs: pd.DataFrame, paths: pd.DataFrame, *, interval: int) -> P
         )
 
     return Panel("published-window", sliders, draw, large=True)
+
+
+def closed_window(
+    spoofs: pd.DataFrame, paths: pd.DataFrame, lengths: np.ndarray, *, break_even: float, threshold_scale: float = 1.0
+) -> pd.DataFrame:
+    """The table of `window` for T' of any length, as the mean over the published trainings.
+
+    Every distance counts as a power of T', which cos is only nearly. break_even: the T' that costs as much as the proof
+    """
+    needed = []
+    for _, rows in over_threshold(spoofs, paths).groupby("seed"):
+        known = np.log(rows.sort_values("spoof_steps")[["spoof_steps", *DISTANCES]].to_numpy())
+        needed.append(np.exp(make_interp_spline(known[:, 0], known[:, 1:], k=1)(np.log(lengths))).max(axis=1))
+    ratios, cost = np.mean(needed, axis=0) / threshold_scale, np.asarray(lengths) / break_even
+    table = pd.DataFrame({"spoof_steps": lengths, "error_over_threshold": ratios, "cost": cost})
+    return table.assign(feasible=(ratios <= 1) & (cost < 1))
 
 
 def explorer_panel(folders: Mapping[str, Judged]) -> Panel:

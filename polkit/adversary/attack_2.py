@@ -55,8 +55,7 @@ def attack_2(
     Raises ValueError on a T' no spoof can have, FileExistsError if `out` exists.
     """
     plan = make_plan(final, task, **common).paced(pace)
-    plan = plan.limited(calibration, movement_limit, updates=task.checkpoint_interval)
-    plan = plan.weighing_linf() if weigh_linf else plan
+    plan = plan.limited(calibration, movement_limit, task.checkpoint_interval, weigh_linf)
     settings = {"iterations": iterations, "stopping_test": stopping_test, "noise_weight": noise_weight}
     settings |= {"leave_within": leave_within, "draws": draws, "retries": retries, "trained_steps": trained_steps}
     return forge(plan, "attack-2", partial(along_path, treat=treat_each_batch, workers=workers), settings, keep_failed)

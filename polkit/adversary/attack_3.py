@@ -54,8 +54,7 @@ def attack_3(
     if not 0 <= reserve < 1:
         raise ValueError(f"σ = {reserve} · γ: the reserve is a share of γ from 0 up to, but not, 1")
     plan = make_plan(final, task, **common).paced(pace)
-    plan = replace(plan.limited(calibration, movement_limit), off_path=off_path)
-    plan = plan.weighing_linf() if weigh_linf else plan
+    plan = replace(plan.limited(calibration, movement_limit, weigh_linf=weigh_linf), off_path=off_path)
     settings = {"iterations": iterations, "stopping_test": stopping_test, "noise_weight": noise_weight}
     settings |= {"leave_within": leave_within, "draws": draws, "retries": retries, "trained_steps": trained_steps}
     settings |= {"reserve": reserve}

@@ -27,7 +27,7 @@ def interpolation_only(
 
     Each interval is replayed once, for the normalisation buffers that it ends with; nothing looks at how far it moves.
 
-    pace: knots (share of the steps, share of the path) for a path that is not evenly divided, such as `staged_pace`
+    pace: knots (share of the steps, share of the path) for a path that is not evenly divided
     replayed_intervals: how many of the first ones are replayed (default: all); for the others, forward passes at
         W_{t-k} do, a third of the cost, since the weights hardly move there
     trained_steps: how many of the first steps are trained; the path begins there, where gradients are smaller

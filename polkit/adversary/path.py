@@ -1,7 +1,5 @@
 """The adversary's weights: a W_0 that looks freshly drawn yet lies close to W_T, and the straight path between."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -42,18 +40,6 @@ def on_the_path(first: Checkpoint, final: Checkpoint, share: float) -> dict[str,
     if share == 1:
         return final.weights
     return {name: torch.lerp(value, final.weights[name], share) for name, value in first.weights.items()}
-
-
-def staged_pace(edges: Sequence[float], scales: Sequence[float]) -> tuple[tuple[float, float], ...]:
-    """Knots (share of the steps, share of the path) of a path that walks in each stage as fast as its δ allows.
-
-    edges, scales: of the thresholds by stage of training (Section V), as in `defences.within_stages`
-    """
-    knots, gone = [(0.0, 0.0)], 0.0
-    for begin, end, scale in zip(edges, [*edges[1:], 1.0], scales, strict=True):
-        gone += (end - begin) * scale
-        knots.append((end, gone))
-    return (*((at, share / gone) for at, share in knots[:-1]), (1.0, 1.0))
 
 
 def perturbation(weights: dict[str, Tensor], seed: int) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from polkit.adversary.path import on_the_path, perturbation, sorted_initialisation
 from polkit.proof import tensor_shapes
 from polkit.training import Checkpoint, Conditions, Learner, Meter, Points, Progress, Task, distances, unit_costs, whole
-from polkit.training.data import augmentation_order, derive_seed, epoch_batches, points_facts, training_points
+from polkit.training.data import augmentation_order, batch_order, derive_seed, points_facts, training_points
 from polkit.training.step import initial_checkpoint
 from polkit.verifier import Calibration
 
@@ -84,9 +84,12 @@ class Plan:
             raise ValueError(f"the pace {list(pace)} does not lead to W_T: its knots must rise from (0, 0) to (1, 1)")
         return replace(self, pace=tuple(map(tuple, pace)))
 
-    def limited(self, calibration: Calibration | None, share: float = 1.0, updates: int = 1) -> "Plan":
+    def limited(
+        self, calibration: Calibration | None, share: float = 1.0, updates: int = 1, weigh_linf: bool = False
+    ) -> "Plan":
         """The plan with γ, the most that one update may move the weights by: so many `updates` together, `share` · δ.
 
+        weigh_linf: have l2 and l∞ of a gradient count in the objective as their δ compare
         The task may claim what the calibration's regime leaves to the prover, such as another learning rate.
         Without a calibration the adversary takes for δ the spacing of the path, the least that could ever accept it.
         Raises ValueError if no update can keep the limit, or the calibration is another task's.
@@ -101,11 +104,8 @@ class Plan:
             if odd := [name for name in calibration.task.differs(self.task) if name not in left_to_prover]:
                 mine, other = (getattr(task, odd[0]) for task in (self.task, calibration.task))
                 raise ValueError(f"the calibration is not for this task: its {odd[0]} is {other}, the spoof's {mine}")
-        return replace(self, thresholds=known, share=share / updates)
-
-    def weighing_linf(self) -> "Plan":
-        """The plan with an objective in which l2 and l∞ of a gradient count as their δ compare."""
-        return replace(self, linf_weight=(self.thresholds["l2"] / self.thresholds["linf"]) ** 2)
+        linf_weight = (known["l2"] / known["linf"]) ** 2 if weigh_linf else 0.0
+        return replace(self, thresholds=known, share=share / updates, linf_weight=linf_weight)
 
     def weights_at(self, step: int) -> dict[str, torch.Tensor]:
         """W_t: on the straight path, or as far beside it as `off_path` says."""
@@ -186,8 +186,7 @@ def make_plan(
 
 def original_batches(task: Task, steps: int, seed: int) -> np.ndarray:
     """int32 (T', B): which training images the adversary of this seed takes for each step, before any noise."""
-    own, epochs = derive_seed(seed, "adversary"), -(-steps // task.steps_per_epoch)
-    return np.concatenate([epoch_batches(task, own, epoch) for epoch in range(epochs)])[:steps]
+    return batch_order(task, derive_seed(seed, "adversary"), steps)
 
 
 def fresh_batch(planned: np.ndarray, points: int, own: int, step: int, attempt: int) -> np.ndarray:

@@ -112,11 +112,6 @@ def random_starts(proof: Proof, count: int, seed: int) -> list[int]:
     return sorted(int(start) for start in generator.choice(starts, size=count, replace=False))
 
 
-def detection_probability(intervals: int, made_up: int, looked_at: int, forgiven: int = 0) -> float:
-    """That more than `forgiven` of the `made_up` intervals among all are among `looked_at` random ones.
-
-    With none forgiven 1 - C(n-f, m) / C(n, m); otherwise the upper tail of the hypergeometric distribution.
-    """
-    few, honest = range(min(forgiven, looked_at) + 1), intervals - made_up
-    ways = sum(math.comb(made_up, found) * math.comb(honest, looked_at - found) for found in few)
-    return 1 - ways / math.comb(intervals, looked_at)
+def detection_probability(intervals: int, made_up: int, looked_at: int) -> float:
+    """That one of the `made_up` intervals among all is among `looked_at` random ones: 1 - C(n-f, m) / C(n, m)."""
+    return 1 - math.comb(intervals - made_up, looked_at) / math.comb(intervals, looked_at)

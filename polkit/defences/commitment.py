@@ -66,12 +66,9 @@ def uncommitted(points: Points, openings: Sequence[InclusionProof | None], commi
     return sorted(strange)
 
 
-def committed_data(
-    proof: Proof, data: CommittedData, commitment: Commitment, starts: Sequence[int] | None = None
-) -> list[Reason]:
-    """Every point of the challenged intervals (default: all) must lie under the root. data: the prover's tree."""
+def committed_data(proof: Proof, data: CommittedData, commitment: Commitment, starts: Sequence[int]) -> list[Reason]:
+    """Every point of the challenged intervals must lie under the root. data: the prover's tree."""
     points, batches, k = proof_points(proof), proof.batches(), proof.checkpoint_interval
-    starts = proof.checkpoint_steps[:-1] if starts is None else starts
     used = {start: np.unique(batches[start : start + k]) for start in starts}
     # A point is opened once, however many intervals use it.
     every = np.unique(np.concatenate([*used.values(), []])).astype(np.int64)

@@ -123,8 +123,7 @@ def gather(
     """
     own = calibration.conditions
     with applied(own):
-        needs_seeds = own.augmentation == "replay"
-        found = inspect_proof(proof, calibration.task, needs_seeds=needs_seeds, prover_decides=prover_decides)
+        found = inspect_proof(proof, calibration.task, prover_decides)
     seen, replays = Evidence(found, calibration, standards, dispute), {}
     if found.reasons:
         return seen

@@ -7,8 +7,18 @@ from torch import Tensor
 from polkit.defences.commitment import Commitment, seed_of
 from polkit.proof import Proof, proof_points
 from polkit.proof.folder import seed_commitment
-from polkit.training import Conditions, Points, augmentation_order, distances, epoch_batches
-from polkit.training.step import PARTS, Checkpoint, accuracy, initial_checkpoint
+from polkit.training import (
+    Conditions,
+    Learner,
+    Points,
+    Task,
+    applied,
+    augmentation_order,
+    batch_order,
+    distances,
+    normalise,
+)
+from polkit.training.step import PARTS, Checkpoint, initial_checkpoint
 from polkit.verifier import Reason, test_initialisation
 
 
@@ -24,9 +34,7 @@ def derived_start(proof: Proof, seed: int) -> list[Reason]:
     apart = distances(drawn, claimed)["linf"]
     if not apart <= 0:  # NaN is apart too
         found.append(Reason("start", f"W_0 is up to {apart:.3g} away from what its seed draws", 0))
-    epochs = range(-(-steps // task.steps_per_epoch))
-    order = np.concatenate([epoch_batches(task, seed, epoch) for epoch in epochs])[:steps]
-    other = np.flatnonzero((order != proof.batches()).any(axis=1))
+    other = np.flatnonzero((batch_order(task, seed, steps) != proof.batches()).any(axis=1))
     if len(other):
         found.append(Reason("start", f"{len(other)} batches from step {other[0]} on are not those of its seed"))
     recorded = proof.augmentation_seeds()
@@ -72,6 +80,20 @@ def accuracy_trend(proof: Proof, points: Points, conditions: Conditions, *, shar
         return []
     detail = f"the model of step {step} is right on {found:.1%}, at least {least:.0%} was expected"
     return [Reason("trend", detail, step)]
+
+
+@torch.no_grad()
+def accuracy(task: Task, checkpoint: Checkpoint, points: Points, conditions: Conditions) -> float:
+    """The share of points that a checkpoint's model classifies correctly, without augmentation."""
+    with applied(conditions):
+        learner = Learner(task, conditions.replace(compiled=False))
+        learner.load(checkpoint)
+        learner.model.eval()
+        correct = 0
+        for images, labels in zip(points.images.split(500), points.labels.split(500), strict=True):
+            predicted = learner.model(normalise(task, learner.unit_pixels(images))).argmax(1)
+            correct += int((predicted.cpu() == labels.cpu()).sum())
+    return correct / len(points)
 
 
 def perturbed_points(proof: Proof, committed: Points) -> list[Reason]:

@@ -40,16 +40,6 @@ def stage_threshold(edges: Sequence[float], scales: Sequence[float], share: floa
     return [scale for edge, scale in zip(edges, scales, strict=True) if edge <= share][-1]
 
 
-def rejected_at(
-    verdict: Verdict, calibration: Calibration, edges: Sequence[float], scales: Sequence[float]
-) -> list[float]:
-    """The shares 0 … 1 of its own steps at which a proof's replayed intervals exceed their stage's δ (weights)."""
-    worst = worst_ratios(verdict, calibration, ("weights",))
-    shares = worst["start"] / worst["end"].max()
-    allowed = np.array([stage_threshold(edges, scales, share) for share in shares])
-    return shares[~(worst["ratio"] <= allowed)].tolist()  # NaN does not pass
-
-
 def within_stages(
     rows: pd.DataFrame, steps: int, calibration: Calibration, edges: Sequence[float], scales: Sequence[float]
 ) -> list[Reason]:
@@ -57,6 +47,15 @@ def within_stages(
     rows = rows[rows["part"] == "weights"]
     factors = np.array([stage_threshold(edges, scales, start / steps) for start in rows["start"]])
     return error_reasons(compared(rows, looked_up(calibration.thresholds, rows) * factors), "stages", "its stage's δ")
+
+
+def rejected_at(
+    verdict: Verdict, calibration: Calibration, edges: Sequence[float], scales: Sequence[float]
+) -> list[float]:
+    """The shares 0 … 1 of its own steps at which a proof's replayed intervals exceed their stage's δ (weights)."""
+    steps = verdict.intervals["end"].max()  # NaN, and no reason, where none was replayed
+    found = within_stages(verdict.intervals, steps, calibration, edges, scales)
+    return sorted({float(reason.step / steps) for reason in found})
 
 
 def cost_of_stages(edges: Sequence[float], scales: Sequence[float]) -> float:

@@ -1,6 +1,6 @@
-"""Spoofs against verifiers that replay only some intervals: blindfold top-Q, and crossings late in a real training.
+"""Spoofs against verifiers that do not look everywhere: blindfold top-Q, crossings late in a real training, and seams.
 
-They compute what is replayed, and make up the rest. A borrowed momentum carries the weights (`adversary.momentum`).
+They compute what is replayed, and make up the rest. A borrowed momentum carries the weights (`experiments.momentum`).
 """
 
 from collections.abc import Iterator
@@ -8,34 +8,34 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Unpack
 
+import torch
+
 from polkit.adversary.forge import Made, as_recorded, forge, trained
-from polkit.adversary.momentum import plan_to_borrow, push, run_interval
 from polkit.adversary.path import at_rest, on_the_path
-from polkit.adversary.plan import Common, Plan
+from polkit.adversary.plan import Common, Plan, make_plan
+from polkit.experiments.momentum import plan_to_borrow, push, run_interval
 from polkit.proof import Proof
-from polkit.training import Checkpoint, Task, distances, whole
+from polkit.training import Checkpoint, Task, distances
 
 MADE_UP = 0.5  # a made-up interval moves at most this share of the least real one of its epoch
 
 
-def blindfold_top_q(final: Checkpoint, task: Task, *, top_q: int = 1, **common: Unpack[Common]) -> Proof:
-    """A spoof that only a verifier who looks elsewhere than at the Q largest updates of each epoch can tell.
+def blindfold_top_q(final: Checkpoint, task: Task, **common: Unpack[Common]) -> Proof:
+    """A spoof that only a verifier who looks elsewhere than at the largest update of each epoch (Q = 1) can tell.
 
-    In each epoch Q intervals are computed, from momenta that push them far, and reproduce like any honest interval.
-    Between them stand intervals that were never computed and move less. Fang et al. use a huge claimed learning rate
-    for the push; a borrowed momentum needs no claim. The trace says of each interval whether it is real.
+    In each epoch one interval is computed, from a momentum that pushes it far, and reproduces like any honest interval.
+    The others were never computed and move less. Fang et al. use a huge claimed learning rate for the push; a borrowed
+    momentum needs no claim. The trace says of each interval whether it is real.
 
-    top_q: Q that the verifier is expected to use
-
-    Raises ValueError if an epoch has no room for Q made-up intervals, or the task no momentum to borrow.
+    Raises ValueError if an epoch has no room for a made-up interval, or the task no momentum to borrow.
     """
-    plan, top_q = plan_to_borrow(final, task, **common), whole("Q", top_q)
-    real_intervals(plan, top_q)
-    return forge(plan, "blindfold", pushed_or_made_up, {"top_q": top_q})
+    plan = plan_to_borrow(final, task, **common)
+    real_intervals(plan)
+    return forge(plan, "blindfold", pushed_or_made_up, {})
 
 
-def pushed_or_made_up(plan: Plan, *, top_q: int) -> Iterator[Made]:
-    learner, now, least, real = plan.learner(), plan.first, {}, real_intervals(plan, top_q)
+def pushed_or_made_up(plan: Plan) -> Iterator[Made]:
+    learner, now, least, real = plan.learner(), plan.first, {}, real_intervals(plan)
     pushes_left = len(real) - 1
     for start in plan.starts:
         epoch = start // plan.task.steps_per_epoch
@@ -60,29 +60,27 @@ def pushed_or_made_up(plan: Plan, *, top_q: int) -> Iterator[Made]:
     yield Made(len(plan.batches), Checkpoint(plan.final.weights, plan.final.buffers, now.momentum))
 
 
-def shortest_blindfold(task: Task, top_q: int = 1) -> int | None:
-    """The least T' for which `blindfold_top_q` has room, or None if an epoch has fewer than 2 Q intervals."""
+def shortest_blindfold(task: Task) -> int | None:
+    """The least T' for which `blindfold_top_q` has room, or None if an epoch has fewer than two intervals."""
     k, epoch = task.checkpoint_interval, task.steps_per_epoch
     second = -(-epoch // k) * k  # where the first interval of the second epoch starts
-    return None if 2 * top_q * k > epoch else second + 2 * top_q * k
+    return None if 2 * k > epoch else second + 2 * k
 
 
-def real_intervals(plan: Plan, top_q: int) -> set[int]:
-    """The first, third, fifth … interval of each epoch, Q in all; a made-up one follows each, so that no real one
-    starts from the momentum with which another has ended."""
+def real_intervals(plan: Plan) -> set[int]:
+    """The first interval of each epoch; a made-up one follows, so that no real one starts from the momentum with which
+    another has ended."""
     epochs = {epoch: list(of) for epoch, of in groupby(plan.starts, lambda start: start // plan.task.steps_per_epoch)}
+    steps = f"T' = {len(plan.batches)} steps"
     if len(epochs) < 2:
         raise ValueError(
-            f"T' = {len(plan.batches)} steps lie within one epoch of S = {plan.task.steps_per_epoch}: "
+            f"{steps} lie within one epoch of S = {plan.task.steps_per_epoch}: "
             "the first epoch starts without momentum, the second crosses"
         )
     for epoch, starts in epochs.items():
-        if len(starts) < 2 * top_q:
-            raise ValueError(
-                f"epoch {epoch} has {len(starts)} intervals in T' = {len(plan.batches)} steps: "
-                f"{top_q} real and {top_q} made-up ones need {2 * top_q}"
-            )
-    return {start for starts in epochs.values() for start in starts[: 2 * top_q : 2]}
+        if len(starts) < 2:
+            raise ValueError(f"epoch {epoch} has one interval in {steps}: a real and a made-up one need two")
+    return {starts[0] for starts in epochs.values()}
 
 
 CLOSING = 15  # intervals over which the last gap is closed, if so many follow the crossing
@@ -151,3 +149,32 @@ def crossing_length(task: Task, least: int, most: int | None = None) -> int | No
     k, epoch = task.checkpoint_interval, task.steps_per_epoch
     lengths = range(max(4, -(-least // k)) * k, (most or task.steps) + 1, k)
     return next((steps for steps in lengths if (steps - k) // epoch == (steps - 2 * k) // epoch), None)
+
+
+def concatenation(final: Checkpoint, task: Task, **common: Unpack[Common]) -> Proof:
+    """Two proofs one behind the other (Jia et al. 2021, Section V): a training of the adversary's own, then f_{W_T}.
+
+    It stands there at rest and was never reached. Only the seam jumps. Raises ValueError if T' has one interval only.
+    """
+    return forge(make_plan(final, task, **common).fresh(), "concatenation", half_trained, {"not_a_number": False})
+
+
+def non_finite(final: Checkpoint, task: Task, **common: Unpack[Common]) -> Proof:
+    """A training of the adversary's own for half of T', NaN from there on, and W_T at the end.
+
+    The distance of anything to NaN is NaN, and `NaN > δ` is false: a verifier who rejects what is above δ, as the
+    public code of Jia et al. does, accepts. Raises ValueError if T' is shorter than two intervals.
+    """
+    return forge(make_plan(final, task, **common).fresh(), "non-finite", half_trained, {"not_a_number": True})
+
+
+def half_trained(plan: Plan, *, not_a_number: bool) -> Iterator[Made]:
+    if len(plan.starts) < 2:
+        steps, k = len(plan.batches), plan.task.checkpoint_interval
+        raise ValueError(f"T' = {steps} steps are fewer than two intervals of k = {k}: there is no seam")
+    final, (seam, *behind) = plan.final, plan.starts[len(plan.starts) // 2 :]
+    nothing = {name: torch.full_like(value, torch.nan) for name, value in final.weights.items()}
+    yield from trained(plan.learner(), plan, seam)
+    for step in behind:
+        yield Made(step, at_rest(nothing if not_a_number else final.weights, final.buffers))
+    yield Made(len(plan.batches), at_rest(final.weights, final.buffers))

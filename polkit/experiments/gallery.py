@@ -9,7 +9,10 @@ import pandas as pd
 
 from polkit import adversary
 from polkit.experiments import evasion
+from polkit.experiments.momentum import borrowed_momentum
 from polkit.experiments.published import published
+from polkit.experiments.retraining import RETRAINING, distil, retrain
+from polkit.experiments.stages import staged_pace
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Conditions, Cost, Task
 from polkit.verifier import Calibration
@@ -22,16 +25,16 @@ TABLE = {  # name -> attack, which of `lengths`, what `every_spoof` is given tha
     "Attack III": (adversary.attack_3, "usual", ("calibration", "workers"), {}),
     "interpolation only": (adversary.interpolation_only, "usual", ("workers",), {}),
     "infinitesimal update": (adversary.infinitesimal_update, "usual", ("workers",), {}),
-    "borrowed momentum": (adversary.borrowed_momentum, "short", (), {}),
+    "borrowed momentum": (borrowed_momentum, "short", (), {}),
     "blindfold top-Q": (evasion.blindfold_top_q, "blindfold", (), {}),
-    "concatenation": (adversary.concatenation, "usual", (), {}),
-    "NaN checkpoints": (adversary.non_finite, "usual", (), {}),
-    "distillation": (adversary.distil, "usual", (), {}),
+    "concatenation": (evasion.concatenation, "usual", (), {}),
+    "NaN checkpoints": (evasion.non_finite, "usual", (), {}),
+    "distillation": (distil, "usual", (), {}),
     # Each of these answers a defence.
-    "borrowed momentum, many intervals": (adversary.borrowed_momentum, "usual", (), {}),
-    "borrowed momentum, zigzag": (adversary.borrowed_momentum, "usual", (), ZIGZAG),
-    "borrowed momentum, fresh start": (adversary.borrowed_momentum, "usual", (), {"fresh_start": True}),
-    "borrowed momentum, arriving early": (adversary.borrowed_momentum, "early", (), EARLY),
+    "borrowed momentum, many intervals": (borrowed_momentum, "usual", (), {}),
+    "borrowed momentum, zigzag": (borrowed_momentum, "usual", (), ZIGZAG),
+    "borrowed momentum, fresh start": (borrowed_momentum, "usual", (), {"fresh_start": True}),
+    "borrowed momentum, arriving early": (borrowed_momentum, "early", (), EARLY),
     "infinitesimal update, by stages": (adversary.infinitesimal_update, "staged", ("workers", "pace"), {}),
     "hidden crossing": (evasion.hidden_crossing, "crossing", (), {}),
     "hidden crossing, full length": (evasion.hidden_crossing, "whole", (), {}),
@@ -57,7 +60,7 @@ def every_spoof(
     stages: edges and scales of the verifier's thresholds by stage of training
     prover_seed: for `retraining`, if the adversary has come to know it
     """
-    task, pace = calibration.task, adversary.staged_pace(*stages) if stages else ()
+    task, pace = calibration.task, staged_pace(*stages) if stages else ()
     given = {"calibration": calibration, "workers": workers, "pace": pace}
     common = {"seed": seed, "conditions": conditions, "progress": False}
     steps, made = lengths(task, intervals, pace), {}
@@ -66,7 +69,7 @@ def every_spoof(
             chosen = settings | {key: given[key] for key in taken}
             made[name] = attack(final, task, spoof_steps=steps[length], **chosen, **common)
     if prover_seed is not None:
-        made[adversary.RETRAINING] = adversary.retrain(task, prover_seed, conditions=conditions, progress=False)
+        made[RETRAINING] = retrain(task, prover_seed, conditions=conditions, progress=False)
     return made
 
 

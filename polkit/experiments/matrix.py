@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from polkit.adversary import RETRAINING
 from polkit.defences import RECORDED, REDRAWN, Check, Dispute, Evidence, Standards, gather, presets
 from polkit.defences.checks import detection_probability, random_starts, within_limits
 from polkit.defences.memorisation import losses_taken, memorised
 from polkit.experiments.gallery import SPOOFS
+from polkit.experiments.retraining import RETRAINING
 from polkit.proof import Proof
 from polkit.training import Conditions, derive_seed
 from polkit.verifier import OPTIMISER, Calibration, Reason
@@ -201,58 +201,46 @@ def honest_verdicts(
     return pd.DataFrame(rows)
 
 
-def matrix_counts(cells: pd.DataFrame, task: str = "digits") -> pd.DataFrame:
+def matrix_counts(cells: pd.DataFrame) -> pd.DataFrame:
     """A row per folder and a column per verifier: in how many of the repeats it was accepted."""
-    chosen = cells[cells["task"] == task]
-    order = [name for name in (HONEST, RETRAINING, *SPOOFS) if name in set(chosen["folder"])]
-    table = chosen.pivot(index="folder", columns="defence", values="accepted")
-    columns = [name for name in (PUBLISHED, *COLUMNS) if name in table]
-    return table.loc[order, columns].rename_axis(index=None, columns=None)
+    table = cells.pivot(index="folder", columns="defence", values="accepted").rename_axis(index=None, columns=None)
+    rows = [name for name in (HONEST, RETRAINING, *SPOOFS) if name in table.index]
+    return table.loc[rows, [name for name in (PUBLISHED, *COLUMNS) if name in table]]
 
 
-def accepted_by_all(trainings: pd.DataFrame, verifiers: Sequence[str], task: str = "digits") -> pd.Series:
+def accepted_by_all(trainings: pd.DataFrame, verifiers: Sequence[str]) -> pd.Series:
     """Folder -> in how many of `matrix_trainings` all these verifiers accepted it; KeyError for an unknown one."""
-    chosen = trainings[trainings["task"] == task]
-    if missing := sorted(set(verifiers) - set(chosen["defence"])):
-        raise KeyError(f"the matrix of {task} has no verifier {missing[0]!r}")
-    each = chosen[chosen["defence"].isin(verifiers)].groupby(["folder", "seed"], sort=False)["accepted"].min()
-    counts = each.groupby("folder", sort=False).sum()
+    if missing := sorted(set(verifiers) - set(trainings["defence"])):
+        raise KeyError(f"the matrix has no verifier {missing[0]!r}")
+    chosen = trainings[trainings["defence"].isin(verifiers)]
+    counts = chosen.groupby(["folder", "seed"])["accepted"].min().groupby("folder").sum()
     return counts.loc[[name for name in (HONEST, *SPOOFS) if name in counts.index]]
 
 
-def repeats_of(cells: pd.DataFrame, task: str = "digits") -> int:
-    """Over how many repeats every cell of a task was counted. Raises ValueError if that is not one number."""
-    found = set(cells.loc[cells["task"] == task, "repeats"])
+def repeats_of(cells: pd.DataFrame) -> int:
+    """Over how many repeats every cell was counted. Raises ValueError if that is not one number."""
+    found = set(cells["repeats"])
     if len(found) != 1:
-        raise ValueError(f"the matrix of {task} counts over {sorted(found)} repeats: one number was expected")
+        raise ValueError(f"the matrix counts over {sorted(found)} repeats: one number was expected")
     return int(found.pop())
 
 
-def always(cells: pd.DataFrame, folder: str, defence: str, task: str = "digits") -> bool:
-    row = _cell(cells, folder, defence, task)
-    return bool((row["accepted"] == row["repeats"]).all())
+def always(cells: pd.DataFrame, folder: str, defence: str) -> bool:
+    return bool(matrix_counts(cells).loc[folder, defence] == repeats_of(cells))
 
 
-def never(cells: pd.DataFrame, folder: str, defence: str, task: str = "digits") -> bool:
-    return bool((_cell(cells, folder, defence, task)["accepted"] == 0).all())
+def never(cells: pd.DataFrame, folder: str, defence: str) -> bool:
+    return bool(matrix_counts(cells).loc[folder, defence] == 0)
 
 
 def spoof_names(cells: pd.DataFrame) -> list[str]:
     return [name for name in SPOOFS if name in set(cells["folder"])]
 
 
-def _cell(cells: pd.DataFrame, folder: str, defence: str, task: str) -> pd.DataFrame:
-    found = cells[(cells["task"] == task) & (cells["folder"] == folder) & (cells["defence"] == defence)]
-    if found.empty:
-        raise KeyError(f"the matrix of {task} has no cell {folder!r} × {defence!r}")
-    return found
-
-
-def costs_of_verifiers(verifiers: pd.DataFrame, task: str = "digits") -> pd.DataFrame:
+def costs_of_verifiers(verifiers: pd.DataFrame) -> pd.DataFrame:
     """A row per verifier: operations, seconds, and for each kind of machine "rejected / proofs", if it was tried."""
-    chosen = verifiers[verifiers["task"] == task]
-    words = chosen["rejected"].astype(str) + " / " + chosen["proofs"].astype(str)
-    counts = chosen.assign(words=words).pivot(index="verifier", columns="conditions", values="words")
-    costs = chosen.groupby("verifier", sort=False)[["operations", "seconds"]].first()
+    words = verifiers["rejected"].astype(str) + " / " + verifiers["proofs"].astype(str)
+    counts = verifiers.assign(words=words).pivot(index="verifier", columns="conditions", values="words")
+    costs = verifiers.groupby("verifier", sort=False)[["operations", "seconds"]].first()
     order = [name for name in VERIFIERS if name in costs.index]
-    return costs.join(counts[list(dict.fromkeys(chosen["conditions"]))]).loc[order].rename_axis(index=None).fillna("")
+    return costs.join(counts[verifiers["conditions"].unique()]).loc[order].rename_axis(index=None).fillna("")

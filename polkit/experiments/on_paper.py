@@ -56,8 +56,7 @@ def language_model() -> Training:
 
 
 def paper_trainings() -> list[Training]:
-    named = (("cifar10", CIFAR10), ("cifar100", CIFAR100), ("imagenet10", IMAGENET10))
-    return [training_of(f"{name}, {task.model}", task) for name, task in named]
+    return [training_of(f"{task.data}, {task.model}", task) for task in (CIFAR10, CIFAR100, IMAGENET10)]
 
 
 def paper_storage() -> pd.DataFrame:

@@ -6,7 +6,7 @@ import pandas as pd
 from polkit.defences.circuit import CLASSES, Batch, Circuit, pixel_batch, to_fixed
 from polkit.experiments.published import paper_data
 from polkit.training import training_points
-from polkit.training.task import task
+from polkit.training.task import CIFAR10, task
 
 YEAR = 365.25 * 86400
 WAYS = {False: "every multiplication proved", True: "products checked at random points (Freivalds)"}
@@ -33,8 +33,8 @@ def seconds_per_operation(steps: pd.DataFrame) -> float:
     return float(np.polyfit(same["operations"], same["prove_seconds"], 1)[0])
 
 
-def extrapolation(steps: pd.DataFrame, operations: int, training_steps: int = 78_000) -> pd.DataFrame:
-    """What proving a training would take, beside published provers: a row per prover.
+def extrapolation(steps: pd.DataFrame, operations: int) -> pd.DataFrame:
+    """What proving the paper's training would take, beside published provers: a row per prover.
 
     Our rows assume that proving is linear in operations with the slope measured on small steps; that the machine is
     the same and its memory has no end; and that ReLU, normalisation, momentum and all rounding cost nothing. The
@@ -42,7 +42,6 @@ def extrapolation(steps: pd.DataFrame, operations: int, training_steps: int = 78
     verification of our rows are those of the largest step measured: both grow with the columns, not with the rows.
 
     operations: of one step of the training
-    training_steps: T
     Columns: step_seconds; years (all steps, one after another, on one machine); proof_bytes and verify_seconds of one
     step.
     """
@@ -61,5 +60,5 @@ def extrapolation(steps: pd.DataFrame, operations: int, training_steps: int = 78
             }
         )
     table = pd.concat([pd.DataFrame(rows), paper_data("verifiable_computation")], ignore_index=True)
-    table.insert(4, "years", table["step_seconds"] * training_steps / YEAR)
+    table.insert(4, "years", table["step_seconds"] * CIFAR10.steps / YEAR)
     return table

@@ -4,12 +4,24 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from polkit.adversary import interpolation_only, staged_pace
+from polkit.adversary import interpolation_only
 from polkit.proof import Proof
 from polkit.training import Conditions, Task
 from polkit.verifier import Calibration, Verdict, verify
 
 EVEN, STAGED, SCHEDULED = "evenly divided", "at the stages' pace", "the same, with a schedule of its own"
+
+
+def staged_pace(edges: Sequence[float], scales: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """Knots (share of the steps, share of the path) of a path that walks in each stage as fast as its δ allows.
+
+    edges, scales: of the thresholds by stage of training (Section V), from `stage_edges` and `stage_scales`
+    """
+    knots, gone = [(0.0, 0.0)], 0.0
+    for begin, end, scale in zip(edges, [*edges[1:], 1.0], scales, strict=True):
+        gone += (end - begin) * scale
+        knots.append((end, gone))
+    return (*((at, share / gone) for at, share in knots[:-1]), (1.0, 1.0))
 
 
 def own_schedule(task: Task, spoof_steps: int) -> Task:
@@ -24,7 +36,6 @@ def staged_spoofs(
     scales: Sequence[float],
     spoof_steps: int,
     *,
-    seed: int = 1,
     conditions: Conditions = Conditions(),
     workers: int = 1,
 ) -> Iterator[tuple[str, Proof, Verdict]]:
@@ -39,7 +50,7 @@ def staged_spoofs(
         (STAGED, pace, task, ()),
         (SCHEDULED, pace, own_schedule(task, spoof_steps), ("milestones",)),
     ):
-        budget = {"spoof_steps": spoof_steps, "seed": seed, "conditions": conditions, "workers": workers}
+        budget = {"spoof_steps": spoof_steps, "seed": 1, "conditions": conditions, "workers": workers}
         spoof = interpolation_only(proof.final_weights(), claimed, pace=walked, progress=False, **budget)
         judged = {"regime": calibration.regime.replace(prover_decides=decided), "top_q": "all"}
         yield name, spoof, verify(spoof, calibration, workers=workers, remember=True, **judged)

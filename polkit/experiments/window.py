@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import make_interp_spline
 from torch import Tensor
 
 from polkit.adversary import sorted_initialisation
@@ -80,20 +79,15 @@ def window(
     """For each T' of `path_errors`: the largest error as a multiple of δ, the distance in which it is (`binding`), the
     cost as a share of the proof's, and whether spoofing there would pass and pay (`feasible`). cost_per_step: c."""
     ratios = errors[list(DISTANCES)] / pd.Series(known.thresholds["weights"]) / threshold_scale
-    table = _window(errors["spoof_steps"], ratios.max(axis=1), errors["spoof_steps"] * cost_per_step / proof_steps)
-    table.insert(2, "binding", ratios.idxmax(axis=1))
-    return table
+    largest, cost = ratios.max(axis=1), errors["spoof_steps"] * cost_per_step / proof_steps
+    table = errors[["spoof_steps"]].assign(error_over_threshold=largest, binding=ratios.idxmax(axis=1), cost=cost)
+    return table.assign(feasible=(largest <= 1) & (cost < 1))
 
 
 def window_edges(table: pd.DataFrame) -> tuple[int, int] | None:
     """The smallest and the largest feasible T', or None where the window is shut."""
     feasible = table.loc[table["feasible"], "spoof_steps"]
     return (int(feasible.min()), int(feasible.max())) if len(feasible) else None
-
-
-def _window(lengths: Sequence[int], ratios: Sequence[float], cost: Sequence[float]) -> pd.DataFrame:
-    table = pd.DataFrame({"spoof_steps": lengths, "error_over_threshold": ratios, "cost": cost})
-    return table.assign(feasible=(table["error_over_threshold"] <= 1) & (table["cost"] < 1))
 
 
 # ---- beside the spoofs that were made: runs.csv and paths.csv of data/results/digits ----
@@ -148,30 +142,16 @@ def spoof_rows(
     return rows.sort_values(["attack", "spoof_steps", "seed"], ignore_index=True)
 
 
-def _over_threshold(spoofs: pd.DataFrame, paths: pd.DataFrame) -> pd.DataFrame:
+def over_threshold(spoofs: pd.DataFrame, paths: pd.DataFrame) -> pd.DataFrame:
     """The paths with each distance as a multiple of δ of its training, which stands beside the spoofs."""
     limits = spoofs.drop_duplicates("seed").set_index("seed")[[f"threshold.{name}" for name in DISTANCES]]
     return paths.assign(**(paths[list(DISTANCES)] / limits.loc[paths["seed"]].to_numpy()))
 
 
-def closed_window(
-    spoofs: pd.DataFrame, paths: pd.DataFrame, lengths: np.ndarray, *, break_even: float, threshold_scale: float = 1.0
-) -> pd.DataFrame:
-    """The table of `window` for T' of any length, as the mean over the published trainings.
-
-    Every distance counts as a power of T', which cos is only nearly. break_even: the T' that costs as much as the proof
-    """
-    needed = []
-    for _, rows in _over_threshold(spoofs, paths).groupby("seed"):
-        known = np.log(rows.sort_values("spoof_steps")[["spoof_steps", *DISTANCES]].to_numpy())
-        needed.append(np.exp(make_interp_spline(known[:, 0], known[:, 1:], k=1)(np.log(lengths))).max(axis=1))
-    return _window(lengths, np.mean(needed, axis=0) / threshold_scale, np.asarray(lengths) / break_even)
-
-
 def window_grid(spoofs: pd.DataFrame, paths: pd.DataFrame) -> pd.DataFrame:
     """A row per attack, δ and T': of `repeats` trainings, in how many the paper's verifier accepts the spoof at
     Q = all (`measured`), and in how many the spacing of its path alone is within δ (`closed_form`)."""
-    known = spoofs.merge(_over_threshold(spoofs, paths), on=["seed", "spoof_steps"], validate="many_to_one")
+    known = spoofs.merge(over_threshold(spoofs, paths), on=["seed", "spoof_steps"], validate="many_to_one")
     if len(known) < len(spoofs):
         raise ValueError(f"{len(spoofs) - len(known)} of {len(spoofs)} spoofs have no path to compare with")
     known = pd.DataFrame({"scale": SCALES}).merge(known, how="cross")
@@ -183,7 +163,7 @@ def window_grid(spoofs: pd.DataFrame, paths: pd.DataFrame) -> pd.DataFrame:
 
 def boundary(spoofs: pd.DataFrame, paths: pd.DataFrame) -> pd.Series:
     """T' -> the least multiple of δ at which the closed form accepts, mean over the trainings."""
-    return _over_threshold(spoofs, paths).set_index("spoof_steps")[list(DISTANCES)].max(axis=1).groupby(level=0).mean()
+    return over_threshold(spoofs, paths).set_index("spoof_steps")[list(DISTANCES)].max(axis=1).groupby(level=0).mean()
 
 
 def agreement(grid: pd.DataFrame) -> pd.DataFrame:
@@ -197,7 +177,7 @@ def agreement(grid: pd.DataFrame) -> pd.DataFrame:
 
 def above_the_path(spoofs: pd.DataFrame, paths: pd.DataFrame) -> pd.DataFrame:
     """By attack and T': the measured error over the path's spacing in the distance nearest to δ; mean over seeds."""
-    known = spoofs.merge(_over_threshold(spoofs, paths), on=["seed", "spoof_steps"])
+    known = spoofs.merge(over_threshold(spoofs, paths), on=["seed", "spoof_steps"])
     known["factor"] = [row["ratio"] / row[row["binding"]] for row in known.to_dict("records")]
     return known.pivot_table(index="attack", columns="spoof_steps", values="factor")
 

@@ -183,11 +183,6 @@ def open_proof(folder: str | Path) -> Proof:
     return Proof(folder, task, steps, interval, manifest, bytes_digest(raw)["sha256"])
 
 
-def expected_files(proof: Proof) -> set[str]:
-    """Every file that a proof of these many steps must have, beside its manifest and the optional ones."""
-    return {checkpoint_name(step) for step in proof.checkpoint_steps} | {"batches.npy", "signatures.npy"}
-
-
 def file_digest(file: Path) -> dict:
     return bytes_digest(file.read_bytes())
 

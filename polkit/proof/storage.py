@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, places in the cache, and places where one process works at a time."""
 
+import atexit
 import glob
 import hashlib
 import json
@@ -41,20 +42,13 @@ def write_whole(file: Path, data: bytes | memoryview, durable: bool = True) -> N
     except OSError as error:  # that of a full disk does not say which file
         raise OSError(error.errno, error.strerror, str(file)) from error
     finally:
-        if unfinished.exists():
-            unfinished.unlink()
+        unfinished.unlink(missing_ok=True)
     if durable:
         sync(file.parent)
 
 
 def write_text_whole(file: Path, text: str) -> None:
     write_whole(file, text.encode())
-
-
-def sweep(folder: Path) -> None:
-    """Removes what killed writers have left in a folder where nobody writes now."""
-    for left in folder.rglob(f"*{UNFINISHED}"):
-        left.unlink()
 
 
 def sync(path: Path) -> None:
@@ -80,29 +74,24 @@ def require_writable(place: Path, file: bool = False) -> None:
         raise OSError(error.errno, f"{error.strerror}, so that nothing can be written there", str(place)) from error
 
 
+def kept_in(kind: str) -> Path:
+    """A folder of the cache, or a temporary one where the cache can keep nothing."""
+    return _usable(polkit_home() / kind)
+
+
 @cache
-def can_keep(folder: Path) -> bool:
-    """Whether files can be written and locked in a folder of the cache; where they cannot, says so once."""
+def _usable(folder: Path) -> Path:
+    """A folder in which files can be written and locked: this one, or one that goes when this process ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as probe, FileLock(Path(probe, "lock")):
-            return True
+            return folder
     except (OSError, NotImplementedError) as error:
         advice = "set POLKIT_HOME to a folder on a local disk that you can write to"
         print(f"polkit: nothing can be kept in {folder} ({error}): {advice}", file=sys.stderr)
-        return False
-
-
-@cache
-def scratch() -> tempfile.TemporaryDirectory:
-    """For what cannot be kept; it goes when this process ends, which is also the only one that its locks hold off."""
-    return tempfile.TemporaryDirectory(prefix="polkit-", ignore_cleanup_errors=True)
-
-
-def kept_in(kind: str) -> Path:
-    """A folder of the cache, or a temporary one where the cache can keep nothing."""
-    folder = polkit_home() / kind
-    return folder if can_keep(folder) else Path(scratch().name, kind)
+        scratch = tempfile.mkdtemp(prefix="polkit-")
+        atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+        return Path(scratch)
 
 
 @contextmanager

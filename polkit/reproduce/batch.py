@@ -21,7 +21,7 @@ from papermill.exceptions import PapermillExecutionError
 from polkit.book.chapters import drop_progress, shown_data
 from polkit.experiments.published import find_notebooks
 from polkit.proof import made_alone, write_text_whole
-from polkit.proof.storage import kept_in, require_writable, sweep
+from polkit.proof.storage import UNFINISHED, kept_in, require_writable
 from polkit.reproduce.measure import MEASUREMENT_TYPE
 from polkit.reproduce.records import Record, read_record, write_record
 from polkit.reproduce.runs import Run, planned_runs
@@ -67,7 +67,8 @@ def reproduce(
     todo = [run for run in runs if run.name not in finished]
     require_writable(out / "records")
     with made_alone(out, wait=False):
-        sweep(out)
+        for left in out.rglob(f"*{UNFINISHED}"):  # of writers that were killed
+            left.unlink()
         if not todo:
             return 0
         with connected(scheduler, workers, on_gpu=str(common.get("device")).startswith("cuda")) as client:

@@ -8,10 +8,11 @@ from itertools import product
 import pandas as pd
 
 from polkit.adversary import original_batch, original_batches
+from polkit.defences import accuracy
 from polkit.experiments.matrix import Matrix
 from polkit.experiments.places import image_change
 from polkit.proof import Proof
-from polkit.training import DISTANCES, Conditions, Task, accuracy, test_points, training_points
+from polkit.training import DISTANCES, Conditions, Task, test_points, training_points
 from polkit.verifier import Calibration, Verdict
 
 MEASUREMENT_TYPE = "application/vnd.polkit.measurement+json"

@@ -20,5 +20,5 @@ from polkit.training.data import (
 from polkit.training.distance import DISTANCES, distances
 from polkit.training.jobs import Progress, reported, run_jobs
 from polkit.training.models import buffer_decays, build_model, initial_buffers, weight_distributions
-from polkit.training.step import PARTS, Checkpoint, Learner, accuracy, initial_checkpoint
+from polkit.training.step import PARTS, Checkpoint, Learner, initial_checkpoint
 from polkit.training.task import NAMED_TASKS, Task, is_debris, shown_task, whole

@@ -24,6 +24,9 @@ PIXEL_STATISTICS = {
 }
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # of any other data
 
+# What is drawn to augment n images: offsets of rows and of columns, int64 (2, n, 1); whether flipped, bool (n, 1).
+Shifts = tuple[Tensor, Tensor]
+
 
 @dataclass(frozen=True)
 class Points:
@@ -43,24 +46,13 @@ class Points:
         return Points(self.images.index_select(0, chosen), self.labels.index_select(0, chosen))
 
     def to(self, device: str | torch.device) -> "Points":
-        return Points(*_moved(device, self.images, self.labels))
+        return Points(*moved(device, self.images, self.labels))
 
 
-@dataclass(frozen=True)
-class Shifts:
-    """What is drawn to augment n images."""
-
-    offsets: Tensor  # int64 (2, n, 1), of rows and of columns
-    flipped: Tensor  # bool (n, 1)
-
-    def to(self, device: str | torch.device) -> "Shifts":
-        return Shifts(*_moved(device, self.offsets, self.flipped))
-
-
-def _moved(device: str | torch.device, *parts: Tensor) -> list[Tensor]:
+def moved(device: str | torch.device, *parts: Tensor) -> tuple[Tensor, ...]:
     if torch.device(device).type == "cuda" and not parts[0].is_cuda:
         parts = [part.pin_memory() for part in parts]  # from pinned memory the copy runs while the CPU goes on
-    return [part.to(device, non_blocking=True) for part in parts]
+    return tuple(part.to(device, non_blocking=True) for part in parts)
 
 
 def derive_seed(seed: int, *purpose) -> int:
@@ -226,9 +218,10 @@ def epoch_batches(task: Task, seed: int, epoch: int) -> np.ndarray:
     return order[:used].reshape(task.steps_per_epoch, task.batch_size).astype(np.int32)
 
 
-def batch_order(task: Task, seed: int) -> np.ndarray:
-    """𝕀: int32 (T, B), the batches of all epochs (Algorithm 1, lines 3-4)."""
-    return np.concatenate([epoch_batches(task, seed, epoch) for epoch in range(task.epochs)])
+def batch_order(task: Task, seed: int, steps: int | None = None) -> np.ndarray:
+    """𝕀: int32 (T, B), the batches of all epochs (Algorithm 1, lines 3-4), or of the first so many steps."""
+    epochs = -(-(steps or task.steps) // task.steps_per_epoch)
+    return np.concatenate([epoch_batches(task, seed, epoch) for epoch in range(epochs)])[:steps]
 
 
 def augmentation_order(task: Task, seed: int, steps: int) -> np.ndarray:
@@ -269,21 +262,21 @@ def draw_shifts(task: Task, count: int, seed: int) -> Shifts:
     """Drawn on the CPU, so that every device gets the same ones."""
     generator = torch.Generator().manual_seed(seed)
     offsets = torch.randint(0, 2 * task.shift + 1, (2, count, 1), generator=generator)
-    return Shifts(offsets, torch.rand((count, 1), generator=generator) < 0.5)
+    return offsets, torch.rand((count, 1), generator=generator) < 0.5
 
 
 def augment(task: Task, images: Tensor, seed: int) -> Tensor:
     """Images (n, channels, height, width), each shifted by up to `task.shift` pixels over black and perhaps flipped."""
-    return shifted(task, images, draw_shifts(task, len(images), seed).to(images.device))
+    return shifted(task, images, moved(images.device, *draw_shifts(task, len(images), seed)))
 
 
 def shifted(task: Task, images: Tensor, shifts: Shifts) -> Tensor:
     """`augment` with what was drawn, on the device of the images."""
-    (count, _, height, width), offsets = images.shape, shifts.offsets
+    (count, _, height, width), (offsets, flipped) = images.shape, shifts
     rows = offsets[0] + torch.arange(height, device=offsets.device)
     columns = torch.arange(width, device=offsets.device).expand(count, width)
     if task.flip:
-        columns = torch.where(shifts.flipped, columns.flip(1), columns)
+        columns = torch.where(flipped, columns.flip(1), columns)
     columns = offsets[1] + columns
     padded = torch.nn.functional.pad(images, [task.shift] * 4)
     flat = (rows[:, :, None] * padded.shape[3] + columns[:, None, :]).view(count, 1, -1)

@@ -46,24 +46,15 @@ def in_background(work: Callable[..., None], ahead: int = 2) -> Iterator[Callabl
     """Gives a function that hands its arguments to `work` in another thread, and returns at once.
 
     ahead: calls that may wait; with more to do the caller waits too, so that memory stays bounded
-    After an error of `work` later calls do nothing; it is raised at one of the next calls or where the block ends.
-    All that was handed over before the block is left, even by an error of its own, is done first.
+    An error of `work` is raised at one of the next calls or where the block ends.
+    All that was handed over before the block is left, even by an error, is done first.
     """
-    failed, waiting = Event(), deque[Future]()
-
-    def call(*arguments) -> None:
-        if failed.is_set():
-            return
-        try:
-            work(*arguments)
-        except BaseException:
-            failed.set()
-            raise
+    waiting = deque[Future]()
 
     def later(*arguments) -> None:
         while waiting and (len(waiting) >= ahead or waiting[0].done()):
             waiting.popleft().result()
-        waiting.append(thread.submit(call, *arguments))
+        waiting.append(thread.submit(work, *arguments))
 
     with ThreadPoolExecutor(1) as thread:
         yield later

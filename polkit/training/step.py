@@ -3,19 +3,22 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import Lock
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from polkit.training.conditions import Conditions, applied
-from polkit.training.data import Points, Shifts, derive_seed, draw_shifts, normalise, shifted
-from polkit.training.graphs import Captured
+from polkit.training.conditions import Conditions
+from polkit.training.data import Points, Shifts, derive_seed, draw_shifts, moved, normalise, shifted
 from polkit.training.jobs import stop_if_left
 from polkit.training.models import build_model, initial_buffers, together, weight_distributions
 from polkit.training.task import Task
 
 PARTS = ("weights", "buffers")  # of a checkpoint, what a verifier compares
+ONE_AT_A_TIME = Lock()  # threads that replay intervals share the GPU
+WARM_UP_STEPS = 3  # what libraries make at their first calls must be there before a capture
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,51 @@ class Checkpoint:
         joined = (torch.cat([value.flatten() for value in part.values()]) for part in self.parts().values() if part)
         # One pass: the smallest and the largest of values among which is a NaN are NaN.
         return all(math.isfinite(extreme) for values in joined for extreme in values.aminmax())
+
+
+class Captured:
+    """A function of (batch, shifts, *tensors) that reads and writes a learner's state on a GPU, as a CUDA graph.
+
+    It is recorded at the first call, and anew where shifts come or go or the learning rate has changed, which torch's
+    SGD writes into its kernels. Shapes and types must not change. The next call overwrites what a call returns.
+    """
+
+    def __init__(self, learner: "Learner", function: Callable[..., Any]):
+        self.learner, self.function = learner, function
+        self.recorded: tuple[float, bool] | None = None  # the learning rate, and whether images are augmented
+
+    def __call__(self, batch: Points, shifts: Shifts | None, *tensors: Tensor) -> Any:
+        given = (batch.images, batch.labels, *(shifts or ()), *tensors)
+        wanted = self.learner.optimiser.param_groups[0]["lr"], shifts is not None
+        if wanted != self.recorded:
+            self.given = [value.detach().clone() for value in given]  # memory that stays: the graph reads it there
+            self.recorded = wanted
+            with ONE_AT_A_TIME:
+                self.record()
+        for kept, value in zip(self.given, given, strict=True):
+            kept.copy_(value)
+        self.graph.replay()
+        return self.returned
+
+    def call(self) -> Any:
+        """The plain function, of what lies in the graph's own memory."""
+        images, labels, *others = self.given
+        shifts = (others.pop(0), others.pop(0)) if self.recorded[1] else None
+        return self.function(Points(images, labels), shifts, *others)
+
+    def record(self) -> None:
+        """Makes `graph`, which fills `returned`; the learner's state is left as it was."""
+        found = self.learner.snapshot()
+        aside = torch.cuda.Stream(self.learner.conditions.device)
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(WARM_UP_STEPS):
+                self.call()
+        torch.cuda.current_stream().wait_stream(aside)
+        self.learner.load(found)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+            self.returned = self.call()
 
 
 class Learner:
@@ -93,8 +141,8 @@ class Learner:
         if None in augmentation_seeds:
             return None
         drawn = [draw_shifts(self.task, count // len(augmentation_seeds), seed) for seed in augmentation_seeds]
-        offsets, flipped = torch.cat([one.offsets for one in drawn], 1), torch.cat([one.flipped for one in drawn])
-        return Shifts(offsets, flipped).to(self.conditions.device)
+        offsets, flipped = zip(*drawn, strict=True)
+        return moved(self.conditions.device, torch.cat(offsets, 1), torch.cat(flipped))
 
     def loss(self, batch: Points, augmentation_seed: int | None) -> Tensor:
         """L(f_W(X), y): mean cross-entropy of one batch, differentiable in the weights and in float images."""
@@ -161,17 +209,3 @@ def initial_checkpoint(task: Task, seed: int) -> Checkpoint:
     weights = {name: drawn[name].draw(value.shape, generator) for name, value in named.items()}
     momentum = {name: torch.zeros(value.shape) for name, value in named.items()}
     return Checkpoint(weights, initial_buffers(model), momentum)
-
-
-@torch.no_grad()
-def accuracy(task: Task, checkpoint: Checkpoint, points: Points, conditions: Conditions) -> float:
-    """The share of points that a checkpoint's model classifies correctly, without augmentation."""
-    with applied(conditions):
-        learner = Learner(task, conditions.replace(compiled=False))
-        learner.load(checkpoint)
-        learner.model.eval()
-        correct = 0
-        for images, labels in zip(points.images.split(500), points.labels.split(500), strict=True):
-            predicted = learner.model(normalise(task, learner.unit_pixels(images))).argmax(1)
-            correct += int((predicted.cpu() == labels.cpu()).sum())
-    return correct / len(points)

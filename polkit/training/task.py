@@ -88,9 +88,7 @@ class Task:
 
     def without_place(self) -> "Task":
         """As a proof names it: a folder of images by its last part alone, which says nothing about its maker."""
-        if not self.data.startswith("folder:"):
-            return self
-        return replace(self, data=f"folder:{Path(self.data.removeprefix('folder:')).resolve().name}")
+        return replace(self, data=shown_task(self.data))
 
     def to_json(self) -> dict:
         return asdict(self) | {"image_shape": list(self.image_shape), "milestones": list(self.milestones)}
@@ -222,5 +220,4 @@ def shown_task(name: str) -> str:
     """A task's name without the place of its folder: `folder:images` for `folder:/some/where/images`."""
     if not name.startswith("folder:"):
         return name
-    path, _, half = name.removeprefix("folder:").partition(":")
-    return f"folder:{Path(path).name}" + (f":{half}" if half else "")
+    return f"folder:{Path(name.removeprefix('folder:')).resolve().name}"  # with its half, if it names one

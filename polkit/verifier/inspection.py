@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from polkit.proof import Proof, ProofError, checkpoint_name, open_proof, proof_points, shown
-from polkit.proof.folder import OPTIONAL_FILES, expected_files, most_points
+from polkit.proof.folder import OPTIONAL_FILES, most_points
 from polkit.proof.untrusted import open_plain
 from polkit.training import NAMED_TASKS, Checkpoint, Task, distances, is_debris, signatures_of
 from polkit.training.models import Distribution, build_model, initial_buffers, weight_distributions
@@ -50,13 +50,10 @@ class Inspection:
     initialisation: pd.DataFrame  # the table of `test_initialisation`
 
 
-def inspect_proof(
-    source: Proof | str | Path, task: Task, *, needs_seeds: bool = False, prover_decides: Iterable[str] = ()
-) -> Inspection:
+def inspect_proof(source: Proof | str | Path, task: Task, prover_decides: Iterable[str] = ()) -> Inspection:
     """All of Algorithm 2 that replays nothing. Never raises on a bad proof.
 
     source: the folder, or a proof, whose manifest is read again
-    needs_seeds: whether the replay needs the recorded augmentation
     prover_decides: those of `OPTIMISER` that are taken from the proof
     """
     magnitudes, initial = pd.DataFrame(columns=MAGNITUDES), pd.DataFrame()
@@ -72,7 +69,7 @@ def inspect_proof(
             # From here on, no file may change; where one was not what the manifest names, nothing is accepted anyway.
             proof = replace(proof, bound=not reasons)
             magnitudes, initial, found = check_checkpoints(proof, task)
-            reasons += check_data(proof, needs_seeds) + found
+            reasons += check_data(proof) + found
     return Inspection(proof, task, reasons, magnitudes, initial)
 
 
@@ -84,11 +81,8 @@ def replayed_task(proof: Proof, task: Task, prover_decides: Iterable[str] = OPTI
 def check_optimiser(task: Task) -> list[Reason]:
     """No update can be computed with a negative or infinite rate, or a rate divided by nothing."""
     numbers = {name: getattr(task, name) for name in OPTIMISER if name != "milestones"}
-    details = [
-        f"{name} = {value}, no optimiser has that"
-        for name, value in numbers.items()
-        if not 0 <= value < math.inf or (name, value) == ("learning_rate_drop", 0)
-    ]
+    odd = [name for name, value in numbers.items() if not 0 <= value < math.inf]
+    details = [f"{name} = {numbers[name]}, no optimiser has that" for name in odd]
     if len(task.milestones) > MOST_MILESTONES:
         details.append(f"{len(task.milestones)} milestones, more than {MOST_MILESTONES}")
     try:
@@ -118,7 +112,8 @@ def check_claims(proof: Proof, task: Task) -> list[Reason]:
 
 def check_files(proof: Proof, task: Task) -> list[Reason]:
     """Exactly a proof's files are there, each with the digest that the manifest names; none too large is hashed."""
-    expected, listed = expected_files(proof), proof.manifest["files"]
+    expected = {"batches.npy", "signatures.npy", *map(checkpoint_name, proof.checkpoint_steps)}
+    listed = proof.manifest["files"]
     most = len(expected) + len(OPTIONAL_FILES) + NAMED_FILES
     inner = proof.folder / "checkpoints"
     if os.path.lexists(inner) and (inner.is_symlink() or not inner.is_dir()):
@@ -166,15 +161,13 @@ def _named(kind: str, names: set[str], ending: str = "") -> list[Reason]:
     return reasons + ([Reason(kind, f"and {more} more")] if more else [])
 
 
-def check_data(proof: Proof, needs_seeds: bool) -> list[Reason]:
-    """Indices in range, augmentation seeds where they are needed, and every batch's signature (line 24)."""
+def check_data(proof: Proof) -> list[Reason]:
+    """Indices in range, augmentation seeds as they must be, and every batch's signature (line 24)."""
     try:
         points, batches, claimed = proof_points(proof), proof.batches(), proof.signatures()
-        seeds = proof.augmentation_seeds()
+        proof.augmentation_seeds()
     except ProofError as error:
         return [Reason("malformed", str(error))]
-    if needs_seeds and seeds is None:
-        return [Reason("malformed", "augmentation.npy is missing, and these Conditions replay what it records")]
     outside = (batches < 0) | (batches >= len(points))
     if outside.any():
         step = int(np.argmax(outside.any(axis=1)))

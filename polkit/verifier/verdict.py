@@ -115,8 +115,7 @@ def verify(
     conditions, meter = calibration.conditions, Meter(unit_costs(calibration.task, ["update"]))
     intervals, steps = pd.DataFrame(columns=INTERVAL_COLUMNS), 0
     with applied(conditions):  # the inspection too: with more threads it may wait long for other processes
-        needs_seeds = conditions.augmentation == "replay"
-        seen = inspect_proof(proof, calibration.task, needs_seeds=needs_seeds, prover_decides=regime.prover_decides)
+        seen = inspect_proof(proof, calibration.task, regime.prover_decides)
         reasons = list(seen.reasons)
         if not {"unusable", "task", "malformed"} & {reason.kind for reason in reasons}:
             selected = select_intervals(seen.magnitudes, top_q)
@@ -124,7 +123,7 @@ def verify(
             try:
                 rows = replay(seen.proof, seen.task, conditions, selected["start"].tolist(), **how)
                 intervals = beside_delta(rows.merge(selected, on=["start", "end"]), calibration)
-            except ProofError as error:  # of a file that changed after it was checked
+            except ProofError as error:  # no augmentation to replay, or a file that changed after it was checked
                 reasons.append(Reason("malformed", str(error)))
             else:
                 steps = int((selected["end"] - selected["start"]).sum())

@@ -12,6 +12,7 @@ import nbformat
 import pytest
 from chapter import PICTURES, Panel, violations, wait_until
 from lecture import SPOOFS
+from screens import closed_window
 from serving import free_port, serving
 
 import polkit as pk
@@ -19,7 +20,7 @@ from polkit.book.figures import standing_figure, verdict_figure
 from polkit.book.panels.debate import SWITCHES, verifiers_of
 from polkit.experiments.matrix import accepted_by_all
 from polkit.experiments.published import published
-from polkit.experiments.window import closed_window, spoof_lengths, spoof_rows, window_edges
+from polkit.experiments.window import spoof_lengths, spoof_rows, window_edges
 from polkit.training import PARTS
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow, pytest.mark.filterwarnings("default")]

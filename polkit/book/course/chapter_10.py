@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from polkit.adversary import staged_pace
 from polkit.book.course.checking import exercise, wrong_choice, wrong_function, wrong_number, wrong_numbers, wrong_row
 from polkit.defences import cost_of_stages, rejected_at
+from polkit.experiments.stages import staged_pace
 from polkit.training import Checkpoint, Task, distances
 from polkit.verifier import Calibration, Verdict
 

@@ -7,8 +7,9 @@ from functools import partial
 import numpy as np
 import torch
 
-from polkit.adversary import borrowed_momentum, interpolation_only
+from polkit.adversary import interpolation_only
 from polkit.book.course.checking import exercise, wrong_function, wrong_number
+from polkit.experiments.momentum import borrowed_momentum
 from polkit.proof import Proof
 from polkit.prover import prove
 from polkit.training import Checkpoint, Conditions, Task, applied

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Unpack
 
 import torch
@@ -17,24 +16,14 @@ from polkit.training import Checkpoint, Conditions, Learner, Points, Progress, T
 RETRAINING = "retraining"  # its name in the matrix: no spoof, but the proof itself, made again
 
 
-def retrain(
-    task: Task,
-    seed: int,
-    *,
-    conditions: Conditions = Conditions(),
-    out: str | Path | None = None,
-    progress: Progress = True,
-) -> Proof:
+def retrain(task: Task, seed: int, *, conditions: Conditions = Conditions(), progress: Progress = True) -> Proof:
     """Kind 1: Algorithm 1 once more, by somebody who knows the prover's seed; byte for byte the prover's proof.
 
     The threat model rules that knowledge out (its capability 3). It is computed in a folder of its own, never taken
-    from the prover's. Raises FileExistsError if `out` exists.
+    from the prover's.
     """
-    if out is None:
-        facts = proof_facts(task, seed, conditions, training_points(task))
-        out = cache_folder("spoofs", attack="retraining", **facts)
-    elif Path(out).exists():
-        raise FileExistsError(f"{out} exists already: choose another folder for the spoof")
+    facts = proof_facts(task, seed, conditions, training_points(task))
+    out = cache_folder("spoofs", attack="retraining", **facts)
     return prove(task, seed, out=out, conditions=conditions, progress=progress)
 
 
