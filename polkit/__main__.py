@@ -231,7 +231,7 @@ def reproduce(results: list | None = None, out: str = "build/reproduce", publish
 
 @takes("proof calibration out", "defences top_q standards revealed_seed")
 def new(proof: str, calibration: str, out: str, **options) -> None:
-    """make a challenge of an honest proof, of a seed that nobody guesses: a folder to publish"""
+    """make a challenge, a folder to publish, of a proof whose seed nobody guesses"""
     options |= {name: load_standards(file) for name, file in taken(options, "standards").items()}
     course.make_challenge(pk.open_proof(proof), load_calibration(calibration), out, **options)
     print(f"{out}: to be published, its README.md tells students what to do")
@@ -257,7 +257,7 @@ def score(challenge: str, submissions: str, out: str = "scores.csv", **options) 
 def make_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="polkit", description="Proof-of-learning and how to spoof it.", **LAYOUT)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    about = "a spoofing challenge for a course: publish a model, hand in spoofs of its training, rank them"
+    about = "a challenge for a course: publish a model, rank the spoofs of its training"
     challenge = commands.add_parser("challenge", help=about, description=about, **LAYOUT)
     inner = challenge.add_subparsers(required=True, metavar="COMMAND")
     table = [(commands, each) for each in (prove, calibrate, verify, spoof, book, reproduce)]
