@@ -50,11 +50,23 @@ def forked(work: Callable[[], object], seconds: float | None = None) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def gone(group: int) -> bool:
+    """Whether the last process of a group ends within ten seconds; those that do not are killed."""
+    try:
+        for _ in range(100):
+            os.killpg(group, 0)
+            time.sleep(0.1)
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return True
+    return False
+
+
 def started(arguments: Callable[[], list[str]], seconds: float | None = None) -> int:
     """Exit status of `polkit` with these arguments; after `seconds` its processes get what Ctrl-C in a terminal sends.
 
     No arguments: there is nothing to do. 130 is answered only of a process that says in one line that it was
-    interrupted, ends within two minutes and leaves no other in its group.
+    interrupted, ends within two minutes and leaves no other behind.
     """
     command = [sys.executable, "-m", "polkit", *arguments()]
     if len(command) == 3:
@@ -68,11 +80,7 @@ def started(arguments: Callable[[], list[str]], seconds: float | None = None) ->
             status = process.wait(None if seconds is None else 120)
         except subprocess.TimeoutExpired:
             status = "nothing after two minutes"
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-            left = " and left processes behind"
-        except ProcessLookupError:
-            left = ""
+        left = "" if gone(process.pid) else " and left processes behind"
         told.seek(0)
         said = told.read()
     if left or (status == 130 and said != "polkit: interrupted\n") or status not in (0, 130):
