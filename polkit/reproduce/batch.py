@@ -1,6 +1,7 @@
 """A batch of runs: papermill executions on a dask cluster, one record each, none of them ever made twice."""
 
 import json
+import logging
 import math
 import os
 import shutil
@@ -86,7 +87,9 @@ def connected(scheduler: str | None, workers: int | None, on_gpu: bool) -> Clien
         return Client(scheduler)
     count = workers or (torch.cuda.device_count() if on_gpu else os.cpu_count()) or 1
     # No memory limit: a worker over its share would be killed, and the notebook's kernel does not count in it anyway.
-    return Client(n_workers=count, threads_per_worker=1, dashboard_address=":0", memory_limit=0)
+    # No logs: what becomes of a run stands in its record, and that a batch ends or is interrupted is no fault.
+    how = {"threads_per_worker": 1, "dashboard_address": ":0", "memory_limit": 0, "silence_logs": logging.CRITICAL}
+    return Client(n_workers=count, **how)
 
 
 def _run_all(client: Client, runs: Sequence[Run], images: Mapping[str, str], out: Path, deadline: float) -> int:
