@@ -46,7 +46,7 @@ lint: install
 test: lint
 	$(PYTEST)
 
-# Everything: the slow tests too, 10,000 mutated proofs, and 50 kills of each command.
+# Everything: the slow tests too, 10,000 mutated proofs, and 50 kills and 20 interrupts of each command.
 test-all: lint
 	$(PYTEST) -m "not benchmark" --ignore=tests/benchmarks
 	$(MAKE) fuzz kills
@@ -59,9 +59,11 @@ test-ui: install
 fuzz: install
 	$(BIN)/python -W error tests/fuzzing.py --mutations 10000 $(FUZZ)
 
-# 50 times SIGKILL for each of `prove`, `spoof`, `calibrate` and `reproduce`: the last line counts what was lost.
+# 50 times SIGKILL for each of `prove`, `spoof`, `calibrate` and `reproduce`, and 20 times Ctrl-C for each of these,
+# `verify` and `book`: the last lines count what was lost.
 kills: install
 	$(BIN)/python tests/kills.py 50
+	$(BIN)/python tests/kills.py 20 --interrupt
 
 # The installed packages: yanked, altered, outside their bounds, imported and not named, known to be vulnerable.
 audit: install

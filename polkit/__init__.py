@@ -7,11 +7,11 @@ import importlib
 import os
 import signal
 
-from polkit.terminal import is_command as _is_command
+from polkit.terminal import IS_COMMAND as _IS_COMMAND
 
 # Ctrl-C while torch is imported is one line, too; polkit.__main__ takes this back. A program of somebody else's that
 # imports polkit keeps its own way.
-if _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+if _IS_COMMAND:
     signal.signal(signal.SIGINT, lambda *_: (os.write(2, b"polkit: interrupted\n"), os._exit(130)))
 
 from polkit.adversary import (

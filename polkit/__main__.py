@@ -18,7 +18,7 @@ from polkit.experiments.evasion import concatenation, hidden_crossing, non_finit
 from polkit.proof import Proof, read_weights, write_text_whole
 from polkit.proof.storage import require_writable
 from polkit.prover import Diverged
-from polkit.terminal import unhindered
+from polkit.terminal import IS_COMMAND, unhindered
 from polkit.training import PARTS, PRECISIONS, Task
 from polkit.verifier import REGIMES, load_calibration
 
@@ -26,13 +26,15 @@ EXAMPLES = """examples:
   polkit prove --task digits --seed 0 --out honest
   polkit calibrate honest --out calibration.json --standards standards.json
   polkit verify honest --calibration calibration.json --top-q all
-  polkit spoof --attack 2 --weights honest --spoof-steps 160 --calibration calibration.json --out forged
+  polkit spoof --attack 2 --weights honest --spoof-steps 160 \\
+    --calibration calibration.json --out forged
   polkit book --only attack_2 -p spoof_steps 240
   polkit reproduce figure-2 --repeats 3
-  polkit challenge new honest --calibration calibration.json --top-q all --out challenge
+  polkit challenge new honest --calibration calibration.json --out challenge
   polkit challenge submit challenge forged --name team-1 --out submissions
   polkit challenge score challenge submissions --out scores.csv
-exit status: 0 done or accepted, 1 rejected or failed, 2 no usable proof, bad arguments or files, 130 interrupted"""
+exit status: 0 done or accepted, 1 rejected or failed,
+  2 no usable proof, bad arguments or files, 130 interrupted"""
 PERTURBED = "calibration movement_limit leave_within iterations noise_weight weigh_linf draws retries"
 PERTURBED += " trained_steps workers keep_failed"
 # Each attack, and the options that it takes besides those of all.
@@ -78,7 +80,7 @@ OPTIONS = {  # what each means, and how it is read
     "model": ("for a preset: the model in dispute, a proof's folder or a safetensors file", TEXT),
     "revealed_seed": ("for a preset: the seed that the manifest commits to", WHOLE),
     "json": ("print the verdict as JSON", FLAG),
-    "attack": (", ".join(ATTACKS), {"choices": list(ATTACKS)}),
+    "attack": (", ".join(ATTACKS), {"choices": list(ATTACKS), "metavar": "ATTACK"}),
     "weights": ("a proof's folder, whose task is the default, or a safetensors file", TEXT),
     "spoof_steps": ("T', a multiple of k", WHOLE),
     "movement_limit": ("kγ (Attack 2) or γ (Attack 3) as a share of δ", NUMBER),
@@ -104,9 +106,8 @@ OPTIONS = {  # what each means, and how it is read
 }
 ARGUMENTS = ("proof", "results", "challenge", "submissions")
 SPELLED = {"p": "-p", "lengths": "--spoof-steps", "onednn": "--no-onednn"} | {name: name for name in ARGUMENTS}
-TASK = "task epochs checkpoint_interval learning_rate"
+TASK, DISPUTE = "task epochs checkpoint_interval learning_rate", "standards model revealed_seed"
 CONDITIONS = "device precision threads onednn compiled"
-DISPUTE = "standards model revealed_seed"
 RUNS = "epochs checkpoint_interval train_size regime device precision threads"
 LAYOUT = {"epilog": EXAMPLES, "formatter_class": RawDescriptionHelpFormatter, "argument_default": SUPPRESS}
 
@@ -230,7 +231,7 @@ def reproduce(results: list | None = None, out: str = "build/reproduce", publish
 
 @takes("proof calibration out", "defences top_q standards revealed_seed")
 def new(proof: str, calibration: str, out: str, **options) -> None:
-    """make a challenge of an honest proof, of a seed that nobody guesses: a folder to publish"""
+    """make a challenge, a folder to publish, of a proof whose seed nobody guesses"""
     options |= {name: load_standards(file) for name, file in taken(options, "standards").items()}
     course.make_challenge(pk.open_proof(proof), load_calibration(calibration), out, **options)
     print(f"{out}: to be published, its README.md tells students what to do")
@@ -256,7 +257,7 @@ def score(challenge: str, submissions: str, out: str = "scores.csv", **options) 
 def make_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="polkit", description="Proof-of-learning and how to spoof it.", **LAYOUT)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    about = "a spoofing challenge for a course: publish a model, hand in spoofs of its training, rank them"
+    about = "a challenge for a course: publish a model, rank the spoofs of its training"
     challenge = commands.add_parser("challenge", help=about, description=about, **LAYOUT)
     inner = challenge.add_subparsers(required=True, metavar="COMMAND")
     table = [(commands, each) for each in (prove, calibrate, verify, spoof, book, reproduce)]
@@ -288,9 +289,12 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception:  # a fault of polkit's own
         traceback.print_exc()
         return 2
+    finally:
+        if IS_COMMAND:  # what follows is Python's own end, where Ctrl-C would be a traceback and another status
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-if getattr(signal.getsignal(signal.SIGINT), "__module__", "") == "polkit":  # all is imported
+if IS_COMMAND:  # all is imported
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,14 +2,21 @@
 
 import io
 import os
+import shutil
+import signal
 import sys
+import textwrap
 
 
-def is_command() -> bool:
+def _is_command() -> bool:
     """Whether this process was started as `polkit` or `python -m polkit`, and is none of its workers."""
     # While Python looks for a module, its name stands in the original arguments alone.
     started = [name if name != "-m" else sys.orig_argv[-len(sys.argv)].removeprefix("-m") for name in sys.argv[:1]]
     return [os.path.basename(name) for name in started] == ["polkit"] and "multiprocessing" not in sys.modules
+
+
+# Asked as polkit is imported. Whoever starts a command without Ctrl-C, as `nohup` does, keeps it so.
+IS_COMMAND = _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 class Outlet(io.FileIO):
@@ -22,6 +29,22 @@ class Outlet(io.FileIO):
             return len(data)
 
 
+class Screen(io.TextIOWrapper):
+    """A terminal: a line too long for it goes on below its own beginning, and no word is broken."""
+
+    def write(self, text: str) -> int:
+        super().write("\n".join(map(self._fitted, text.split("\n"))))
+        return len(text)
+
+    def _fitted(self, line: str) -> str:
+        width, told = shutil.get_terminal_size().columns, line.lstrip(" ")
+        if len(line) <= width or "\r" in line or told.startswith(('"', "{")):  # a progress bar, or JSON
+            return line
+        indent = " " * (len(line) - len(told) + 2)
+        broken = {"break_long_words": False, "break_on_hyphens": False}
+        return textwrap.fill(line, width, subsequent_indent=indent, **broken)
+
+
 def unhindered(stream: io.TextIOWrapper | None) -> io.TextIOWrapper | None:
     """A standard stream as an Outlet that escapes what its encoding lacks; another (a test's, Jupyter's) as it is."""
     if stream is None or stream not in (sys.__stdout__, sys.__stderr__):
@@ -29,4 +52,5 @@ def unhindered(stream: io.TextIOWrapper | None) -> io.TextIOWrapper | None:
     stream.flush()
     raw, kept = Outlet(stream.fileno(), "w", closefd=False), {"line_buffering": stream.line_buffering}
     kept["write_through"] = stream.write_through
-    return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, "backslashreplace", **kept)
+    kind = Screen if raw.isatty() else io.TextIOWrapper
+    return kind(io.BufferedWriter(raw), stream.encoding, "backslashreplace", **kept)

@@ -1,21 +1,25 @@
-"""Kills `prove`, `spoof`, `calibrate` and `reproduce` at random moments, and looks at what is left each time.
+"""Kills or interrupts commands at random moments, and looks at what is left each time.
 
-`python tests/kills.py 50` does so 50 times each (`make kills`), `python tests/kills.py 50 prove spoof` of these two
-alone; tests/test_crash.py does a few. All run in processes forked from this one, which has imported torch and started
-no thread.
+`python tests/kills.py 50` kills `prove`, `spoof`, `calibrate` and `reproduce` 50 times each, in processes forked from
+this one, which has imported torch and started no thread. `python tests/kills.py 20 --interrupt` sends 20 times Ctrl-C
+to each of these, `verify` and `book`, as a terminal does, from their start to their end. `make kills` does both; with
+names, `python tests/kills.py 50 prove spoof`, these alone are killed. tests/test_crash.py does a few.
 """
 
+import argparse
 import json
 import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -44,6 +48,45 @@ def forked(work: Callable[[], object], seconds: float | None = None) -> int:
         time.sleep(seconds)
         os.kill(child, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def gone(group: int) -> bool:
+    """Whether the last process of a group ends within ten seconds; those that do not are killed."""
+    try:
+        for _ in range(100):
+            os.killpg(group, 0)
+            time.sleep(0.1)
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def started(arguments: Callable[[], list[str]], seconds: float | None = None) -> int:
+    """Exit status of `polkit` with these arguments; after `seconds` its processes get what Ctrl-C in a terminal sends.
+
+    No arguments: there is nothing to do. 130 is answered only of a process that says in one line that it was
+    interrupted, ends within two minutes and leaves no other behind.
+    """
+    command = [sys.executable, "-m", "polkit", *arguments()]
+    if len(command) == 3:
+        return 0
+    with tempfile.TemporaryFile("w+") as told:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=told, start_new_session=True)
+        if seconds is not None:
+            time.sleep(seconds)
+            os.killpg(process.pid, signal.SIGINT)
+        try:
+            status = process.wait(None if seconds is None else 120)
+        except subprocess.TimeoutExpired:
+            status = "nothing after two minutes"
+        left = "" if gone(process.pid) else " and left processes behind"
+        told.seek(0)
+        said = told.read()
+    if left or (status == 130 and said != "polkit: interrupted\n") or status not in (0, 130):
+        print(f"after {seconds} s {' '.join(command[2:])} ended with {status}{left}: {said}", flush=True)
+        return 1
+    return status
 
 
 def at_a_boundary(work: Callable[[], object], moment: int | None) -> Callable[[], object]:
@@ -90,7 +133,7 @@ def damage(root: Path) -> list[str]:
         found += [f"{made.folder}: {reason}" for reason in check_files(made, made.task)]
         if not manifest.parent.with_name(manifest.parent.name + ".record.json").is_file():
             found.append(f"{manifest.parent} has no record")
-    for file in root.rglob("*.json"):
+    for file in (*root.rglob("*.json"), *root.rglob("*.ipynb")):
         try:
             json.loads(file.read_bytes())
         except ValueError as error:
@@ -100,15 +143,16 @@ def damage(root: Path) -> list[str]:
 
 @dataclass
 class Command:
-    """work(root): what is killed · outcome(root): what must be the same as if it had not been · names: what it
-    leaves in `root` when it is done, nothing else · finished(root): what a kill must not take away again."""
+    """What is stopped, and what is looked at afterwards."""
 
     name: str
-    work: Callable[[Path], object]
-    outcome: Callable[[Path], object]
-    names: set[str]
-    finished: Callable[[Path], dict] = lambda root: {}
+    work: Callable[[Path], object]  # in a folder; for `started` the command's arguments
+    outcome: Callable[[Path], object]  # what must be the same as if nobody had stopped it
+    names: set[str]  # what it leaves in the folder when it is done, nothing else
+    finished: Callable[[Path], dict] = lambda root: {}  # what a stop must not take away again
     fork: Callable[..., int] = forked
+    stopped: int = -signal.SIGKILL  # the exit status of one that was stopped
+    earliest: float = 0.0  # seconds
     seconds: float = 0.0
     expected: object = None
     lost: list[str] = field(default_factory=list)
@@ -145,11 +189,13 @@ class Command:
         root = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=place))
         while self.landed < times:
             kept = self.finished(root)
-            status = self.fork(lambda at=root: self.work(at), generator.uniform(0, self.seconds))
+            status = self.fork(lambda at=root: self.work(at), generator.uniform(self.earliest, self.seconds))
             self.kills += 1
-            self.landed += status == -signal.SIGKILL
+            self.landed += status == self.stopped
+            if status not in (0, self.stopped):
+                self.lost.append(f"{self.name}: ended with {status}")
             self.check(root, kept)
-            if status == 0 or self.landed == times or generator.random() < 0.3:
+            if status != self.stopped or self.landed == times or generator.random() < 0.3:
                 self.complete(root)
                 shutil.rmtree(root)
                 root.mkdir()
@@ -254,13 +300,50 @@ def batch_command() -> Command:
     return Command("reproduce", work, outcome, {"home", "out"}, records)
 
 
-def main(times: int, names: list[str]) -> int:
-    """0 if nothing was lost or corrupted. names: of the commands to kill; none means all."""
-    generator, total, done = random.Random(), [], []
+def interrupts(place: Path) -> list[Command]:
+    """Every command that takes long, as a process with a cache in its own folder; place: as in `commands`."""
+    made = {command.name: command for command in [*commands(place), batch_command()]}
+    honest, known = place / "honest", ["--calibration", place / "known.json"]
+    few = ["--epochs", "2", "--checkpoint-interval", "11"]  # of digits: T = 44
+    spoof = ["spoof", "--attack", "2", "--weights", honest, "--spoof-steps", "12", "--iterations", "2", "--keep-failed"]
+    batch = ["reproduce", "table-2", "--repeats", "1", "--regime", "strict", "--epochs", "2", "--train-size", "640"]
+    batch += ["--checkpoint-interval", "5", "--spoof-steps", "5", "--workers", "1", "--out"]
+
+    def copies(root: Path) -> set[str]:
+        return {file.name for file in (root / "book").iterdir()}
+
+    def spoof_of(root: Path) -> list:  # one that is there is not made again
+        return [] if (root / "forged").exists() else [*spoof, "--workers", "2", "--out", root / "forged"]
+
+    works = {
+        "prove": lambda root: ["prove", *few, "--out", root / "proof"],
+        "verify": lambda root: ["verify", honest, *known, "--top-q", "all", "--workers", "2"],
+        "spoof": spoof_of,
+        "calibrate": lambda root: ["calibrate", honest, "--replays", "2", "--out", root / "calibration.json"],
+        "reproduce": lambda root: [*batch, root / "out"],
+        "book": lambda root: ["book", "--only", "01_", "--only", "A_", "-p", "epochs", "2", "--out", root / "book"],
+    }
+    made["verify"] = Command("verify", works["verify"], lambda root: None, set())  # whose status is all it leaves
+    made["book"] = Command("book", works["book"], copies, {"book"})
+
+    def within(root: Path, work: Callable[[Path], list]) -> list[str]:
+        os.environ["POLKIT_HOME"] = str(root / "home")
+        return [str(argument) for argument in work(root)]
+
+    process = {"fork": started, "stopped": 130, "earliest": 0.5}  # Python itself is starting before that
+    return [
+        replace(made[name], work=partial(within, work=work), names=made[name].names | {"home"}, **process)
+        for name, work in works.items()
+    ]
+
+
+def main(times: int, names: list[str], interrupt: bool = False) -> int:
+    """0 if nothing was lost or corrupted. names: of the commands to stop; none means all."""
+    generator, total, done, word = random.Random(), [], [], "interrupts" if interrupt else "kills"
     with tempfile.TemporaryDirectory(prefix="polkit-kills-") as folder:
         place = Path(folder)
         os.environ["POLKIT_HOME"] = str(place / "home")
-        for command in [*commands(place), batch_command()]:
+        for command in interrupts(place) if interrupt else [*commands(place), batch_command()]:
             if names and command.name not in names:
                 continue
             begun = time.perf_counter()
@@ -268,21 +351,25 @@ def main(times: int, names: list[str]) -> int:
             first.mkdir()
             command.prepare(first)
             command.kill(times, place, generator)
-            around = command.kill_at_boundaries(place) if command.name != "reproduce" else 0
+            around = command.kill_at_boundaries(place) if command.fork is forked and command.name != "reproduce" else 0
             for problem in command.lost + command.corrupted:
                 print(problem)
             spent = time.perf_counter() - begun
             print(
-                f"{command.name}: {command.landed} kills at random moments of {command.seconds:.1f} s "
+                f"{command.name}: {command.landed} {word} at random moments of {command.seconds:.1f} s "
                 f"({command.kills} tried) and {around} around a change of the disk, {spent:.0f} s",
                 flush=True,
             )
             total.append(command)
-            done.append(f"{command.landed} kills of {command.name}")
+            done.append(f"{command.landed} {word} of {command.name}")
     lost, corrupted = sum(len(c.lost) for c in total), sum(len(c.corrupted) for c in total)
     print(f"{', '.join(done)}: {lost} lost, {corrupted} corrupted")
     return 1 if lost or corrupted else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 50, sys.argv[2:]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("times", type=int, nargs="?", default=50)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--interrupt", action="store_true", help="with Ctrl-C")
+    sys.exit(main(**vars(parser.parse_args())))

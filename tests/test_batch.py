@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from polkit.reproduce import planned_runs, read_records, reproduce, tidy_runs
 from polkit.reproduce.measure import MEASUREMENT_TYPE
 from polkit.reproduce.records import read_record
 from polkit.reproduce.runs import Run
+from tests.pictures import draw_pictures
 
 SMALL = {"epochs": 10, "train_size": 640, "checkpoint_interval": 5}
 # A stand-in for an experiment: it leaves a mark when it starts, takes its time, and measures something.
@@ -140,6 +142,27 @@ def test_a_batch_runs_once_resumes_and_is_forced(cluster, tmp_path, capsys):
     assert stand_ins.started() == sorted([*every, "attack_2-140-1"])
     assert reproduce(["table-2"], force=True, **settings) == 0
     assert stand_ins.started() == sorted([*every, *every, "attack_2-140-1"])
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_records_of_other_pictures_are_not_taken_for_those_of_these(cluster, tmp_path, part, capsys):
+    stand_ins, where, _ = cluster
+    pets = tmp_path / "pets"
+    draw_pictures(pets)
+    shutil.copytree(pets / "train", pets / "test")
+    settings = {"task": f"folder:{pets}", "repeats": 1, "out": tmp_path / "out"} | where
+    for _ in range(2):
+        assert reproduce(["momentum"], lengths=[4], **settings) == 0
+        assert len(stand_ins.started()) == 2
+    capsys.readouterr()
+    shutil.copy(pets / "train" / "ant" / "0.png", pets / part / "bee" / "0.png")
+    for more in ({}, {"dry_run": True}, {"force": True}):
+        with pytest.raises(ValueError, match="out has folder-pets-.*, of other pictures of folder:pets: give these an"):
+            reproduce(["momentum"], lengths=[4], **settings | more)
+    assert capsys.readouterr().out == ""
+    assert len(stand_ins.started()) == 2
+    assert reproduce(["momentum"], lengths=[4], **settings | {"out": tmp_path / "other"}) == 0
+    assert len(stand_ins.started()) == 4
 
 
 def test_a_failed_run_is_named_and_the_batch_goes_on(cluster, tmp_path, capsys):

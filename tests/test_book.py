@@ -218,6 +218,17 @@ def test_a_chapter_is_read_in_twenty_minutes(file):
     assert sum(cell.cell_type == "code" for cell in cells) <= 30
 
 
+def test_every_chapter_prepares_with_its_own_number_of_workers():
+    calls = [
+        (file.stem, call)
+        for file in PAGES
+        for cell in nbformat.read(file, as_version=4).cells
+        for call in re.findall(r"pk\.prepare\([^)]*\)", cell.source if cell.cell_type == "code" else "")
+    ]
+    assert len(calls) > 10
+    assert [call for call in calls if not call[1].endswith("workers=workers)")] == []
+
+
 @pytest.mark.parametrize("file", CHAPTERS, ids=lambda file: file.stem)
 def test_a_stored_chapter_reads_without_a_kernel(file):
     """Every figure has its sentence and a picture, every panel its words, and there is prose to read."""

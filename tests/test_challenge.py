@@ -9,6 +9,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from kills import contents
 from mutations import reseal
 from safetensors.torch import load_file
 
@@ -54,6 +55,16 @@ def place(small_proof, small_calibration, tmp_path_factory):
     out = {"out": folder / "straight", "progress": False}
     pk.interpolation_only(small_proof.final_weights(), small_proof.task, spoof_steps=8, seed=1, **out)
     return folder
+
+
+def test_a_challenge_is_made_from_inside_the_proofs_folder(place, small_proof, tmp_path, monkeypatch):
+    given = ["--calibration", place / "calibration.json", "--top-q", "all", "--out"]
+    for folder, inside in ((".", small_proof.folder), ("..", small_proof.folder / "checkpoints")):
+        monkeypatch.chdir(inside)
+        out = tmp_path / f"in{folder}" / "challenge"
+        assert main(["challenge", "new", folder, *map(str, [*given, out])]) == 0
+        assert contents(out) == contents(place / "challenge")
+        assert pk.open_proof(folder).cost() == small_proof.cost()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,9 @@
 import fcntl
 import json
 import os
+import pty
 import re
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 import polkit as pk
 from polkit.__main__ import main
+from polkit.terminal import unhindered
 from polkit.verifier import load_calibration
 
 SMALL = ["--epochs", "1", "--checkpoint-interval", "11"]  # of digits: S = 22, T = 22
@@ -147,6 +150,9 @@ SPOOF = "spoof --weights y --spoof-steps 9 --out x --attack"
         ("book --out {}/threads.json", "threads.json"),
         ("prove --out {}", "is not a proof: it has no manifest.json"),
         ("prove --out {}/threads.json/x", "threads.json"),
+        ("reproduce table-2 --device mps --out {}/x", "the device mps is not to be had on this machine; cpu is"),
+        ("reproduce table-2 --device toaster --out {}/x", "there is no device 'toaster'"),
+        ("reproduce table-2 --threads 99999 --out {}/x", "99999 threads are asked for, and this machine has"),
         ("reproduce table-2 --workers -1", "workers is -1: it must be a whole number from 1 up"),
         ("reproduce table-2 --workers 0 --dry-run", "workers is 0: it must be a whole number from 1 up"),
         ("calibrate {}/honest --workers 0 --out x", "workers is 0: it must be a whole number from 1 up"),
@@ -194,6 +200,34 @@ def test_help_has_an_example(command, capsys):
     shown = capsys.readouterr().out
     assert "example" in shown
     assert f"polkit {command}".strip() in shown
+
+
+# `polkit COMMAND --help` for every command, one after the other, and Ctrl-C as the process ends.
+HELPS = """
+import atexit, os, signal, sys
+
+atexit.register(lambda: (os.kill(os.getpid(), signal.SIGINT), sum(range(1000))))
+asked, sys.argv = sys.argv[1:], ["polkit"]
+from polkit.__main__ import main
+from polkit.terminal import unhindered
+for command in asked:
+    try:
+        main([*command.split(), "--help"])
+    except SystemExit as ended:
+        print("status", ended.code)
+"""
+
+
+def test_help_is_said_by_a_process_without_unicode_in_lines_of_a_terminal_and_without_a_word_at_its_end():
+    plain = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "COLUMNS": "80"}
+    every = [*COMMANDS, "challenge new", "challenge submit", "challenge score"]
+    done = subprocess.run([sys.executable, "-c", HELPS, *every], env=plain, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    said = done.stdout.decode("ascii").split("status 0\n")
+    assert said.pop() == ""
+    for command, text in zip(every, said, strict=True):
+        assert text.startswith(f"usage: polkit {command}".rstrip())
+        assert [line for line in text.splitlines() if len(re.sub(r"\\u\w{4}|\\x\w\w", "?", line)) > 80] == []
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "challenge new", "challenge submit", "challenge score"])
@@ -294,3 +328,25 @@ def test_every_public_name_of_polkit_is_used_by_a_notebook_or_the_readme():
     public = {name for name, value in vars(pk).items() if name[0] != "_" and not isinstance(value, types.ModuleType)}
     assert public - used == set()
     assert all(hasattr(pk, name) for name in used)
+
+
+def test_on_a_terminal_no_word_is_broken_and_json_stays_json(monkeypatch):
+    reading, writing = pty.openpty()
+    monkeypatch.setenv("COLUMNS", "80")
+    words, said = " ".join(f"word-{number}" for number in range(40)), b""
+    whole = [json.dumps(words), f"/{100 * 'x'}/proof", f"proving: {100 * '▌'}\r"]
+    with open(writing, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "__stdout__", stream)
+        screen = unhindered(stream)
+        print(f"polkit: {words}", f"    {words}", "", *whole, file=screen, sep="\n", end="", flush=True)
+        while not said.endswith(b"\r"):
+            said += os.read(reading, 2**16)
+        screen.detach()
+    os.close(reading)
+    sentences, rest = said.decode().replace("\r\n", "\n").split("\n\n")
+    assert rest == "\n".join(whole)
+    assert sentences.split() == f"polkit: {words} {words}".split()
+    assert max(map(len, sentences.splitlines())) <= 80
+    begins = [re.match(" *", line)[0] for line in sentences.splitlines()]
+    half = len(begins) // 2
+    assert begins == ["", *(half - 1) * ["  "], "    ", *(half - 1) * [6 * " "]]

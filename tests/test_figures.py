@@ -18,6 +18,7 @@ import polkit as pk
 from polkit.book import figures
 from polkit.book.figures.drawing import spoken
 from polkit.book.figures.results import lengths_figure
+from polkit.experiments import miniature
 from polkit.experiments.places import by_place
 from polkit.experiments.published import published
 from polkit.experiments.window import Attempt, window, window_edges
@@ -140,6 +141,7 @@ def order():
 
 
 MADE = {
+    "concept": figures.concept_figure,
     "surface": lambda: figures.surface_figure(
         GRID, PATH, REPLAYED, FORGED, interval=4, threshold=0.2, forged_errors=np.array([0.1, 0.25, 0.3, 0.19])
     ),
@@ -238,6 +240,37 @@ def test_both_axes_of_every_subplot_say_what_they_show(made):
             axis = layout[axis.matches.replace(letter, letter + "axis")] if shared else axis
             assert axis.title.text, f"{name} has no title"
             assert axis.title.text.strip(), f"{name} has no title"
+
+
+def test_the_concept_shows_both_paths_and_which_replays_end_within_delta():
+    task = miniature.miniature(steps=160, checkpoint_interval=20)
+    path, figure = miniature.train(task, seed=0), MADE["concept"]()
+    threshold = miniature.delta(task, path, 0, 2)
+    assert drawn(figure, "training") == (path[:, 1].tolist(), path[:, 0].tolist())
+    assert drawn(figure, "checkpoints W<sub>t</sub>") == (path[::20, 1].tolist(), path[::20, 0].tolist())
+    forged = np.array(drawn(figure, "forged checkpoints")).T[:, ::-1]
+    assert np.linalg.norm(np.diff(forged, axis=0), axis=1) == pytest.approx(np.linalg.norm(forged[8] - forged[0]) / 8)
+    assert forged[8].tolist() == path[160].tolist()
+    recorded = [np.array(drawn(figure, name)).T for name in ("W<sub>t</sub>", "forged W<sub>t</sub>")]
+    centres = [recorded[0][1], recorded[1][2], recorded[1][3]]
+    rings = np.array(drawn(figure, "δ around the recorded end")).T.reshape(3, -1, 2)[:, :-1]
+    for ring, centre in zip(rings, centres, strict=True):
+        assert np.hypot(*(ring - centre).T) == pytest.approx(threshold)
+    ends = np.array(drawn(figure, "where a replay ends")).T
+    assert ends[1:].tolist() == recorded[1][:2].tolist(), "a forger's batches move nothing"
+    updates = np.array(drawn(figure, "k replayed updates")).T
+    assert (updates[0].tolist(), updates[20].tolist()) == (recorded[0][0].tolist(), ends[0].tolist())
+    assert np.hypot(*(updates[0] - centres[0])) == pytest.approx(np.linalg.norm(path[20] - path[40]))
+    assert np.hypot(*(ends[0] - centres[0])) == pytest.approx(miniature.replay_errors(task, path, 0, 1)[1])
+    off = [np.hypot(*(end - centre)) for end, centre in zip(ends, centres, strict=True)]
+    assert off[1] == pytest.approx(np.linalg.norm(forged[1] - forged[0]))
+    names = ("honest", "forged, few pieces", "forged, more pieces")
+    for name, error, accepted in zip(names, off, (True, False, True), strict=True):
+        assert (error <= threshold) == accepted
+        word = "inside: accepted" if accepted else "outside: rejected"
+        assert f"{name}<br><b>{word}</b>" in texts_of(figure)
+        assert f"{name.replace(',', ' in')}, {spoken(error)} off, {word}" in figure.summary
+    assert f"(δ = {spoken(threshold)})" in figure.summary
 
 
 def test_the_surface_shows_the_path_the_replays_and_the_forgery():

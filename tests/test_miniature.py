@@ -98,6 +98,10 @@ def test_a_replay_makes_k_updates_from_each_recorded_checkpoint(path):
     for batch in mini.batch_order(task, 0)[390:]:
         weights = weights - 0.4 * mini.gradient(weights, task.features[batch], task.labels[batch])
     assert np.array_equal(replayed[39], weights)
+    steps = mini.replayed_paths(task, path, 0, 9)
+    assert steps.shape == (40, 11, 2)
+    assert np.array_equal(steps[:, 0], path[:-1:10])
+    assert np.array_equal(steps[:, -1], replayed)
     assert mini.replay_errors(task, path, 0, 9)[39] == pytest.approx(np.linalg.norm(weights - path[400]))
 
 

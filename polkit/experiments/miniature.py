@@ -83,15 +83,20 @@ def train(miniature: Miniature, seed: int) -> np.ndarray:
     return _updates(miniature, initial_weights(seed), *_data(miniature, seed, seed))
 
 
-def replay(miniature: Miniature, path: np.ndarray, seed_of_batches: int, seed_of_noise: int) -> np.ndarray:
-    """W'_k, W'_2k, …, W'_T: (T/k, 2), each k steps from the recorded W_{t-k} (Algorithm 2, lines 25-29).
+def replayed_paths(miniature: Miniature, path: np.ndarray, seed_of_batches: int, seed_of_noise: int) -> np.ndarray:
+    """Each recorded W_{t-k} and the k updates of its replay: (T/k, k + 1, 2) (Algorithm 2, lines 25-29).
 
     The recorded batches are the prover's, the noise is the verifier's own.
     """
     features, labels = _data(miniature, seed_of_batches, seed_of_noise)
     k = miniature.checkpoint_interval
     starts = range(0, miniature.steps, k)
-    return np.array([_updates(miniature, path[t], features[t : t + k], labels[t : t + k])[-1] for t in starts])
+    return np.array([_updates(miniature, path[t], features[t : t + k], labels[t : t + k]) for t in starts])
+
+
+def replay(miniature: Miniature, path: np.ndarray, seed_of_batches: int, seed_of_noise: int) -> np.ndarray:
+    """W'_k, W'_2k, …, W'_T: (T/k, 2), where the replays from the recorded W_{t-k} end."""
+    return replayed_paths(miniature, path, seed_of_batches, seed_of_noise)[:, -1]
 
 
 def replay_errors(miniature: Miniature, path: np.ndarray, seed_of_batches: int, seed_of_noise: int) -> np.ndarray:

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save
 
 from polkit.proof.checkpoints import checkpoint_bytes, checkpoint_name, checkpoint_steps, parse_checkpoint, parse_model
-from polkit.proof.storage import FORMAT_VERSION, sync, versions, write_text_whole, write_whole
+from polkit.proof.storage import FORMAT_VERSION, beside, sync, versions, write_text_whole, write_whole
 from polkit.proof.untrusted import (
     ARRAY_HEADER_BYTES,
     HEADER_BYTES,
@@ -160,7 +160,7 @@ def most_logged(task: Task) -> int:
 
 def record_path(folder: Path) -> Path:
     """The maker's own note beside a proof (cost, trace): no part of the proof."""
-    return folder.with_name(folder.name + ".record.json")
+    return beside(folder, ".record.json")
 
 
 def open_proof(folder: str | Path) -> Proof:

@@ -150,14 +150,20 @@ def remembered(compute: Callable[[], pd.DataFrame], kind: str, **facts) -> pd.Da
     return pd.DataFrame(**json.loads(file.read_text()))
 
 
+def beside(folder: Path, ending: str) -> Path:
+    """The folder's name with an ending, beside it, even if the folder is given as `.` or `..`."""
+    folder = Path(os.path.abspath(folder)) if folder.name in ("", "..") else folder
+    return folder.with_name(folder.name + ending)
+
+
 def partial_path(folder: Path) -> Path:
     """Where a proof is put together, beside the place where it will stand."""
-    return folder.with_name(folder.name + ".partial")
+    return beside(folder, ".partial")
 
 
 def journal_path(folder: Path) -> Path:
     """Where the prover notes what the unfinished proof beside it has come to."""
-    return folder.with_name(folder.name + ".progress.jsonl")
+    return beside(folder, ".progress.jsonl")
 
 
 def fresh_folder(folder: Path) -> Path:

@@ -1,6 +1,7 @@
 """A batch of runs: papermill executions on a dask cluster, one record each, none of them ever made twice."""
 
 import json
+import logging
 import math
 import os
 import shutil
@@ -8,7 +9,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import nbformat
@@ -23,8 +24,10 @@ from polkit.experiments.published import find_notebooks
 from polkit.proof import made_alone, write_text_whole
 from polkit.proof.storage import UNFINISHED, kept_in, require_writable
 from polkit.reproduce.measure import MEASUREMENT_TYPE
-from polkit.reproduce.records import Record, read_record, write_record
+from polkit.reproduce.records import Record, images_of, read_record, require_same_images, write_record
 from polkit.reproduce.runs import Run, planned_runs
+from polkit.training import Conditions
+from polkit.training.conditions import require_machine
 from polkit.training.jobs import checked_workers
 
 LATE = "the time was over"  # no failure: no record is kept, and the next batch makes the run
@@ -57,6 +60,8 @@ def reproduce(
         checked_workers(workers)
     common = {**(common or {}), "workers": 1}  # a run has its core to itself
     runs = planned_runs(results, task, repeats, common=common, lengths=lengths)
+    images = {name: images_of(name) for name in sorted({str(run.parameters["task"]) for run in runs})}
+    require_same_images(out, images)
     records = {} if force else {run.name: read_record(out, run.name) for run in runs}
     finished = {name for name, record in records.items() if record and record.finished}
     print(f"{len(runs)} runs, {len(finished)} of them finished before; records in {out}")
@@ -65,6 +70,8 @@ def reproduce(
             print(f"  {'finished' if run.name in finished else 'to do':8}  {run.name}")
         return 0
     todo = [run for run in runs if run.name not in finished]
+    if not scheduler:  # whose workers may have what this machine lacks
+        require_machine(Conditions(**{name: common[name] for name in ("device", "threads") if name in common}))
     require_writable(out / "records")
     with made_alone(out, wait=False):
         for left in out.rglob(f"*{UNFINISHED}"):  # of writers that were killed
@@ -72,7 +79,7 @@ def reproduce(
         if not todo:
             return 0
         with connected(scheduler, workers, on_gpu=str(common.get("device")).startswith("cuda")) as client:
-            return _run_all(client, todo, out, time.time() + 60 * time_limit)
+            return _run_all(client, todo, images, out, time.time() + 60 * time_limit)
 
 
 def connected(scheduler: str | None, workers: int | None, on_gpu: bool) -> Client:
@@ -81,10 +88,12 @@ def connected(scheduler: str | None, workers: int | None, on_gpu: bool) -> Clien
         return Client(scheduler)
     count = workers or (torch.cuda.device_count() if on_gpu else os.cpu_count()) or 1
     # No memory limit: a worker over its share would be killed, and the notebook's kernel does not count in it anyway.
-    return Client(n_workers=count, threads_per_worker=1, dashboard_address=":0", memory_limit=0)
+    # No logs: what becomes of a run stands in its record, and that a batch ends or is interrupted is no fault.
+    how = {"threads_per_worker": 1, "dashboard_address": ":0", "memory_limit": 0, "silence_logs": logging.CRITICAL}
+    return Client(n_workers=count, **how)
 
 
-def _run_all(client: Client, runs: Sequence[Run], out: Path, deadline: float) -> int:
+def _run_all(client: Client, runs: Sequence[Run], images: Mapping[str, str], out: Path, deadline: float) -> int:
     """Writes a record of each run and the executed copy of its notebook as soon as they are there; counts failures."""
     folder, begun, failed, late = find_notebooks() / "experiments", time.perf_counter(), 0, 0
     batch = uuid.uuid4().hex  # a cluster may still remember the runs of another batch
@@ -101,7 +110,7 @@ def _run_all(client: Client, runs: Sequence[Run], out: Path, deadline: float) ->
         if record.error == LATE:
             late += 1
             continue
-        write_record(out, run.name, record)
+        write_record(out, run.name, replace(record, images=images[str(run.parameters["task"])]))
         if executed:
             (out / "notebooks").mkdir(exist_ok=True)
             write_text_whole(out / "notebooks" / f"{run.name}.ipynb", executed)

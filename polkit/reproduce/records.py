@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,8 @@ import pandas as pd
 import torch
 
 from polkit.proof import versions, write_text_whole
-from polkit.training import is_debris, shown_task
+from polkit.training import is_debris, shown_task, signature, test_points, training_points
+from polkit.training.task import task
 
 
 def machine() -> dict[str, str | int]:
@@ -37,6 +39,7 @@ class Record:
     machine: dict[str, str | int] = field(default_factory=machine)
     versions: dict[str, str] = field(default_factory=lambda: versions() | {"python": platform.python_version()})
     ended: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    images: str = ""  # of a task `folder:PATH`, whose pictures can be replaced: their digest, as `images_of` has it
 
     @property
     def finished(self) -> bool:
@@ -62,6 +65,22 @@ def write_record(out: Path, name: str, record: Record) -> None:
 def read_records(out: Path) -> dict[str, Record]:
     files = sorted(file for file in (out / "records").glob("*.json") if not is_debris(file.name))
     return {file.stem: read_record(out, file.stem) for file in files}
+
+
+def images_of(task_name: str) -> str:
+    """A digest of the pictures of a task `folder:PATH`, for training and testing; nothing for other tasks."""
+    chosen = task(task_name)
+    both = (training_points(chosen), test_points(chosen)) if chosen.data.startswith("folder:") else ()
+    return "".join(signature(points).hex() for points in both)
+
+
+def require_same_images(out: Path, images: Mapping[str, str]) -> None:
+    """Raises ValueError if `out` has finished records of other pictures than these; images: a task -> `images_of` it"""
+    now = {shown_task(name): digest for name, digest in images.items()}
+    for name, record in read_records(out).items():
+        shown = shown_task(str(record.parameters.get("task", "")))
+        if record.finished and record.images != now.get(shown, record.images):
+            raise ValueError(f"{out} has {name}, of other pictures of {shown}: give these an --out of their own")
 
 
 COMMON = {"epochs": 0, "checkpoint_interval": 0, "train_size": 0}

@@ -5,9 +5,69 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from polkit.book.figures.drawing import Figure, drawable, level, line, logarithmic, mark, points, spoken, star, styled
-from polkit.book.figures.look import BLUE, COLOURS, DASHES, GREEN, GREY, ORANGE, SHAPES
+from polkit.book.figures.look import BLACK, BLUE, COLOURS, DASHES, GREEN, GREY, ORANGE, SHAPES
+from polkit.experiments import miniature
+
+
+def concept_figure() -> Figure:
+    """The idea of the attacks, as in the paper's Figure 1, with a real training of two weights and a forgery of it.
+
+    On the right is one interval of each path, around the end that its replay must reach.
+    """
+    task = miniature.miniature(steps=160, checkpoint_interval=20)
+    path, k = miniature.train(task, seed=0), task.checkpoint_interval
+    threshold, pieces = miniature.delta(task, path, 0, 2), 8  # of the forged path
+    forged = miniature.straight_path(miniature.initial_weights(8), path[-1], pieces + 1)
+    few = forged[0] - forged[1]
+    more = few / np.ceil(np.linalg.norm(few) / threshold)
+    replays = {  # seen from the recorded end; the forger's batches move nothing, so a replay ends where it begins
+        "honest": miniature.replayed_paths(task, path, 0, 1)[1] - path[2 * k],
+        "forged, few pieces": np.array([few, few]),
+        "forged, more pieces": np.array([more, more]),
+    }
+    errors = [np.linalg.norm(replay[-1]) for replay in replays.values()]
+    words = ["inside: accepted" if error <= threshold else "outside: rejected" for error in errors]
+    centres = [np.array([-2.6 * threshold * row, 0]) for row in range(3)]  # one below the other
+    honest, *others = [replay + centre for replay, centre in zip(replays.values(), centres, strict=True)]
+
+    titles = ("What happens", "What the verifier sees")
+    plot = make_subplots(1, 2, subplot_titles=titles, column_widths=[0.53, 0.47], horizontal_spacing=0.08)
+    left, right = {"row": 1, "col": 1}, {"row": 1, "col": 2}
+    line(plot, "training", *path.T[::-1], BLUE, line_width=1.5, **left)
+    points(plot, "checkpoints W<sub>t</sub>", *path[::k].T[::-1], BLUE, "circle", **left)
+    line(plot, "forged checkpoints", *forged.T[::-1], ORANGE, "dash", "diamond", line_width=1.5, **left)
+    turn = np.append(np.linspace(0, 2 * np.pi, 60), np.nan)  # NaN lifts the pen from one ring to the next
+    ring = threshold * np.stack([np.cos(turn), np.sin(turn)], 1)
+    rings, grey = np.concatenate([ring + centre for centre in centres]), "rgba(0, 0, 0, 0.05)"
+    look = {"line_width": 1.5, "fill": "toself", "fillcolor": grey, "hoverinfo": "skip"}
+    line(plot, "δ around the recorded end", *rings.T[::-1], BLACK, **look, **right)
+    line(plot, "k replayed updates", *honest.T[::-1], GREEN, "dot", **right)
+    ends = np.array([honest[-1], *(replay[-1] for replay in others)])
+    points(plot, "where a replay ends", *ends.T[::-1], GREEN, "cross-thin-open", 14, marker_line_width=2, **right)
+    shown = {"showlegend": False, **right}
+    points(plot, "W<sub>t</sub>", *np.array([honest[0], centres[0]]).T[::-1], BLUE, "circle", **shown)
+    recorded = np.array([*(replay[0] for replay in others), *centres[1:]])
+    points(plot, "forged W<sub>t</sub>", *recorded.T[::-1], ORANGE, "diamond", **shown)
+    notes = [(path[0], "W<sub>0</sub>", -16, 0, left), (path[-1], "W<sub>T</sub>", 0, 16, left)]
+    notes += [(forged[0], "forged W<sub>0</sub>", 48, -2, left), (honest[0], "W<sub>t</sub>", 0, 16, right)]
+    notes += [(centres[0], "W<sub>t+k</sub>", 0, 16, right)]
+    for (up, across), text, x, y, panel in notes:
+        plot.add_annotation(x=across, y=up, text=text, xshift=x, yshift=y, showarrow=False, **panel)
+    for name, word, (up, _) in zip(replays, words, centres, strict=True):
+        place = {"x": 1.2 * threshold, "y": up, "xanchor": "left", "align": "left"} | right
+        plot.add_annotation(text=f"{name}<br><b>{word}</b>", showarrow=False, **place)
+    styled(plot, "A proof, a forgery, and what the verifier compares", "second weight", "first weight", height=420)
+    plot.update_xaxes(showticklabels=False, ticks="", showgrid=False)
+    plot.update_yaxes(showticklabels=False, ticks="", showgrid=False)
+    plot.update_xaxes(range=[min(honest[0][1], few[1]) - 0.5 * threshold, 5 * threshold], **right)
+    plot.update_yaxes(scaleanchor="x2", **right)
+    ends = zip(replays, errors, words, strict=True)
+    said = "; ".join(f"{name.replace(',', ' in')}, {spoken(error)} off, {word}" for name, error, word in ends)
+    paths = f"a training wanders to W_T, and a forgery goes straight there from its own W_0 in {pieces} pieces"
+    return Figure(plot, f"{paths}; replays of an interval end near the recorded end: {said} (δ = {spoken(threshold)}).")
 
 
 def surface_figure(
