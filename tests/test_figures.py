@@ -126,10 +126,32 @@ CELLS = pd.DataFrame(
 )
 METERS = pd.DataFrame({"Attack II": {"paper": 20.0, "counted": 22.0, "operations": 60.0, "seconds": 40.0}}).T
 LEAST = pd.Series({8: 1.5, 16: 0.5})
+STEPS = pd.DataFrame(
+    {
+        "start": 8,
+        "end": 12,
+        "update": range(5),
+        "along": [0.0, 0.1, 0.2, 0.3, 0.4],
+        "beside": [0.0, 0.1, 0.2, 0.25, 0.3],
+        "moved": 0.8,
+    }
+).assign(error=lambda rows: np.hypot(rows["moved"] - rows["along"], rows["beside"]))
+EVALUATED = pd.DataFrame(
+    {
+        "loss": [1.0, 0.8, 0.9, 0.4],
+        "gradient_squared": [8.0, 4.0, 10.0, 0.5],
+        "over_limit": [1.4, 0.9, 1.1, 0.35],
+        "grey_levels": [0.0, 1.0, 2.5, 3.0],
+    }
+)
 
 
 def images(seed):
     return torch.randint(0, 256, (3, 1, 8, 8), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def evaluated_images():
+    return torch.stack([images(seed) for seed in range(4)])
 
 
 def order():
@@ -156,6 +178,8 @@ MADE = {
     "editor": lambda: figures.editor_figure({"proof": made_verdict(ERRORS)}, CALIBRATION, **EDITOR),
     "grid": lambda: figures.grid_figure(CELLS, LEAST, METERS),
     "images": lambda: figures.images_figure(images(0), images(1)),
+    "interval": lambda: figures.interval_figure(STEPS, threshold=0.52, update=3),
+    "batch": lambda: figures.batch_figure(evaluated_images(), EVALUATED, iterations=2, share=0.7),
     "trace": lambda: figures.trace_figure(TRACE),
     "places": lambda: figures.places_figure(by_place(PLACES), 1e-3),
     "cost": lambda: figures.cost_figure(COSTS, PROOF_COST),
@@ -304,6 +328,59 @@ def test_the_surface_shows_the_path_the_replays_and_the_forgery():
         GRID, PATH, REPLAYED, FORGED, interval=4, threshold=0.3, forged_errors=np.array([0.1, 0.3])
     )
     assert "every forged step stays within δ" in fine.summary
+
+
+@pytest.mark.parametrize(("update", "threshold", "within"), [(0, 0.9, True), (3, 0.52, False), (4, 0.5, True)])
+def test_an_interval_shows_its_first_updates_and_the_ring_around_its_recorded_end(update, threshold, within):
+    figure = figures.interval_figure(STEPS, threshold=threshold, update=update)
+    along, beside, error = (STEPS[name].tolist() for name in ("along", "beside", "error"))
+    assert drawn(figure, "replay") == (along[: update + 1], beside[: update + 1])
+    assert drawn(figure, "recorded") == ([0, 0.8], [0, 0])
+    for name, here in (("within δ", within), ("above δ", not within)):
+        assert drawn(figure, name) == (([along[update]], [beside[update]]) if here else ([], []))
+    ring = np.transpose(drawn(figure, "δ"))
+    assert np.linalg.norm(ring - [0.8, 0], axis=1) == pytest.approx(threshold)
+    assert (ring[:, 1] >= 0).all()
+    assert figure.plot.layout.yaxis.scaleanchor == "x", "or the ring would be none"
+    multiple = spoken(error[update] / threshold)
+    assert f"after {update} of 4 updates: the replay is {spoken(error[update])} d_ref ({multiple} δ)" in figure.summary
+    assert f"recorded end, {'within' if within else 'above'} δ;" in figure.summary
+
+
+def test_where_delta_is_zero_an_interval_names_no_multiple_of_it():
+    summary = figures.interval_figure(STEPS, threshold=0.0, update=4).summary
+    assert "the replay is 0.5 d_ref from the recorded end, above δ" in summary
+
+
+@pytest.mark.parametrize(
+    ("evaluations", "share", "said"),
+    [
+        (0, 0.7, ("0 of 3 evaluations ‖∇‖² is as it was", "0 grey levels", "2 γ: it does not fit")),
+        (1, 1.0, ("‖∇‖² is 2 times smaller", "1 grey levels", "0.9 γ: it fits")),
+        (2, 1.0, ("‖∇‖² is 1.2 times larger", "2.5 grey levels", "1.1 γ: it does not fit")),
+        (3, 0.7, ("‖∇‖² is 16 times smaller", "3 grey levels", "0.5 γ: it fits")),
+    ],
+)
+def test_a_batch_under_attack_shows_its_images_and_a_point_for_each_evaluation(evaluations, share, said):
+    pictures = evaluated_images()
+    figure = figures.batch_figure(pictures, EVALUATED, iterations=evaluations, share=share)
+    for name, values in (
+        ("loss", EVALUATED["loss"]),
+        ("‖∇‖²", EVALUATED["gradient_squared"]),
+        ("update", EVALUATED["over_limit"] / share),
+    ):
+        x, y = drawn(figure, name)
+        assert x == list(range(evaluations + 1))
+        assert y == values[: evaluations + 1].tolist()
+    assert drawn(figure, "γ") == ([0, 3], [1, 1])
+    (heat,) = [trace for trace in figure.plot.data if trace.type == "heatmap"]
+    shown, (before, after) = np.asarray(heat.z), pictures[[0, evaluations], 1, 0].int().numpy()
+    assert shown.shape == (27, 27)
+    difference = np.clip(127 + 4 * (after - before), 0, 255)
+    for row, expected in enumerate((before, after, difference)):  # of the second image
+        assert shown[9 * row : 9 * row + 8, 9:17].tolist() == expected.tolist()
+    for words in said:
+        assert words in figure.summary
 
 
 def test_the_growth_of_each_source_is_its_largest_error_over_the_starts():

@@ -18,6 +18,7 @@ from polkit.book.panels import parts
 from polkit.book.panels.parts import Panel
 from polkit.book.panels.sliders import delta_slider, steps_slider
 from polkit.book.panels.windows import with_row
+from polkit.experiments.closeups import attacked_batch, replayed_steps
 from polkit.experiments.noise import calibration_for_interval, error_growth, verdict_at_interval
 from polkit.experiments.published import published
 from polkit.experiments.window import attempt, path_errors, spoof_lengths, spoof_rows, window
@@ -215,6 +216,36 @@ def test_the_draws_panel_follows_f_and_m(guess):
     move(shown, made_up=1, drawn=50)
     check(shown, figures.draws_figure(100, made_up=1, drawn=50))
     assert "50 of 100 intervals find one of 1 made-up ones with probability 0.500" in words(shown.says)
+
+
+def test_the_interval_panel_follows_delta_the_interval_the_updates_and_the_proof(
+    small_proof, judged, small_calibration
+):
+    table = replayed_steps({"honest": small_proof, "spoof": judged.spoof}, small_calibration, [4, 0])
+    shown, delta = panels.interval_panel(table, small_calibration), small_calibration.thresholds["weights"]["l2"]
+    assert [value for _, value in shown.sliders["start"].options] == [0, 4]
+    for scale, start, update, proof in ((1.0, 4, 4, "honest"), (0.1, 0, 3, "spoof"), (2.0, 4, 0, "spoof")):
+        move(shown, threshold_scale=scale, start=start, update=update, proof=proof)
+        rows = table[(table["proof"] == proof) & (table["start"] == start)]
+        threshold = scale * delta / small_calibration.reference["weights"]["l2"]
+        figure = figures.interval_figure(rows, threshold=threshold, update=update)
+        check(shown, figure, f"{proof}, δ × {scale:.2f}, ")
+
+
+def test_the_batch_panel_follows_n_and_gamma_at_once_and_its_place_when_run(small_proof, small_calibration):
+    final = small_proof.final_weights()
+    shown = panels.batch_panel(final, small_calibration, seed=2)
+
+    def expect(place, weight, evaluations, share):
+        made = attacked_batch(final, small_calibration, place, weight, seed=2, progress=False)
+        figure = figures.batch_figure(*made, iterations=evaluations, share=share)
+        check(shown, figure, f"at {place:g} of the path, noise weight {weight:g}: ")
+
+    expect(0.0, 1e-3, 10, 0.7)
+    move(shown, iterations=2, share=0.3, place=0.4, noise_weight=0.1)
+    expect(0.0, 1e-3, 2, 0.3)
+    run(shown)
+    expect(0.4, 0.1, 2, 0.3)
 
 
 def test_the_results_panel_judges_published_spoofs_by_another_verifier():

@@ -79,6 +79,11 @@ def treat_each_batch(
 
 def settle_batch(passes: Passes, plan: Plan, step: int, before: Checkpoint, retries: int = 0, **budget) -> Optimised:
     """Lines 23-32 for one batch, from W'_i in `before`: the update should move the weights by at most γ."""
+    return best_attempt(lambda attempt: perturbing(passes, plan, step, before, attempt, **budget).result(), retries)
+
+
+def perturbing(passes: Passes, plan: Plan, step: int, before: Checkpoint, attempt: int = 0, **budget) -> Perturbation:
+    """The loop of lines 25-31 for one batch, not yet begun."""
     learner = passes.learner
     alone = torch.ones(1, dtype=learner.conditions.dtype, device=learner.conditions.device)
 
@@ -90,8 +95,5 @@ def settle_batch(passes: Passes, plan: Plan, step: int, before: Checkpoint, retr
         reached = stepped(plan.task, step, before, gradient)
         return value, slope[None], plan.over_limit(reached, before.weights)
 
-    def optimise(attempt: int) -> Optimised:
-        tried = partial(try_update, learner, plan, step, before, before)
-        return Perturbation(learner, before, [plan.batch(step, attempt)], tried, squared_gradient, **budget).result()
-
-    return best_attempt(optimise, retries)
+    tried = partial(try_update, learner, plan, step, before, before)
+    return Perturbation(learner, before, [plan.batch(step, attempt)], tried, squared_gradient, **budget)

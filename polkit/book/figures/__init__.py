@@ -8,6 +8,7 @@ from polkit.book.figures.attacks import (
     places_figure,
     trace_figure,
 )
+from polkit.book.figures.closeups import batch_figure, interval_figure
 from polkit.book.figures.defences import editor_figure, matrix_figure, proving_figure, stages_figure, standing_figure
 from polkit.book.figures.drawing import Figure
 from polkit.book.figures.primer import concept_figure, growth_figure, size_figure, surface_figure

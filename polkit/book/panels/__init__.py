@@ -1,5 +1,6 @@
 """Panels: sliders for δ, k, T' and Q over what a chapter has computed. They call the figures, and need Jupyter."""
 
+from polkit.book.panels.closeups import batch_panel, interval_panel
 from polkit.book.panels.debate import debate_panel
 from polkit.book.panels.parts import Panel, Prediction
 from polkit.book.panels.primer import corollary_panel, draws_panel, growth_panel, size_panel, surface_panel

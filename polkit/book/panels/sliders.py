@@ -41,14 +41,20 @@ def steps_slider(value: int, least: int, most: int, step: int, label: str = "T' 
 
 def length_slider(value: int, options: Iterable[int]) -> w.Widget:
     """T', in steps of the spoof, among lengths too far apart for a slider with even steps."""
-    shown = [(f"{steps:,}", steps) for steps in sorted({value, *map(int, options)})]
-    return control(w.SelectionSlider, "steps", "T' (steps)", "length of the spoof", value=value, options=shown)
+    return choice_slider(value, map(int, options), "T' (steps)", "steps", "length of the spoof", "{:,}")
 
 
 def interval_slider(value: int, options: Iterable[int]) -> w.Widget:
     """k, in steps."""
-    shown = [(f"{k} steps", k) for k in sorted({value, *map(int, options)})]
-    return control(w.SelectionSlider, "k", "k", "checkpoint interval", value=value, options=shown)
+    return choice_slider(value, map(int, options), "k", "k", "checkpoint interval", "{} steps")
+
+
+def choice_slider(
+    value: float, options: Iterable[float], label: str, name: str, tooltip: str, words: str = "{:g}"
+) -> w.Widget:
+    """One of a few numbers, written in these words."""
+    shown = [(words.format(each), each) for each in sorted({value, *options})]
+    return control(w.SelectionSlider, name, label, tooltip, value=value, options=shown)
 
 
 def count_slider(value: int, most: int, label: str, name: str) -> w.Widget:
