@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import make_interp_spline
 from torch import Tensor
 
 from polkit.adversary import sorted_initialisation
@@ -161,6 +160,8 @@ def closed_window(
 
     Every distance counts as a power of T', which cos is only nearly. break_even: the T' that costs as much as the proof
     """
+    from scipy.interpolate import make_interp_spline  # slow to import, and every notebook imports this file
+
     needed = []
     for _, rows in _over_threshold(spoofs, paths).groupby("seed"):
         known = np.log(rows.sort_values("spoof_steps")[["spoof_steps", *DISTANCES]].to_numpy())
