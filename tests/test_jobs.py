@@ -1,5 +1,6 @@
 """How long computations tell how far they are, stop when asked, and leave work to another thread."""
 
+import os
 import signal
 import threading
 import time
@@ -9,7 +10,7 @@ import pytest
 
 import polkit as pk
 from polkit.reproduce import reproduce
-from polkit.training.jobs import Cancelled, in_background, reported, run_jobs, stop_if_left
+from polkit.training.jobs import JOBS_FOR_PROCESSES, Cancelled, in_background, reported, run_jobs, stop_if_left
 
 
 def test_a_function_is_told_before_the_first_item_and_after_the_last():
@@ -186,6 +187,14 @@ def test_threads_end_at_their_next_step_when_nobody_waits_for_their_results_any_
         signal.signal(signal.SIGINT, before)
     assert sorted(ended) == [0, 1]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
+
+
+def test_many_jobs_are_shared_by_processes_and_few_by_threads_and_come_back_in_their_order():
+    for count, here in ((JOBS_FOR_PROCESSES, False), (JOBS_FOR_PROCESSES - 1, True)):
+        jobs = [(divmod, (number, 7)) for number in range(count - 1)]
+        *found, process = run_jobs([*jobs, (os.getpid, ())], 2, "", False)
+        assert found == [divmod(number, 7) for number in range(count - 1)]
+        assert (process == os.getpid()) == here
 
 
 @pytest.mark.parametrize("workers", [0, -1, 1.5, True, "2", None])

@@ -13,7 +13,7 @@ import torch
 from mutations import change_tensor, reseal
 
 import polkit as pk
-from polkit.training import PARTS
+from polkit.training import PARTS, jobs
 from polkit.verifier import PAPER, STRICT, worst_ratios
 
 
@@ -38,7 +38,9 @@ def test_a_replay_under_identical_conditions_errs_by_exactly_zero(small_proof, s
     assert (verdict.intervals["error"] == 0).all()
 
 
-def test_workers_do_not_change_a_verdict(small_proof, small_calibration):
+@pytest.mark.parametrize("processes_from", [5, pytest.param(4, marks=pytest.mark.slow)])  # each imports torch
+def test_workers_do_not_change_a_verdict(small_proof, small_calibration, monkeypatch, processes_from):
+    monkeypatch.setattr(jobs, "JOBS_FOR_PROCESSES", processes_from)  # of the four intervals each is a job
     alone = pk.verify(small_proof, small_calibration, top_q="all", workers=1)
     shared = pk.verify(small_proof, small_calibration, top_q="all", workers=2)
     pd.testing.assert_frame_equal(alone.intervals, shared.intervals)

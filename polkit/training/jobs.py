@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 # True: a bar on stderr. False: nothing. A function: told (done, total) before each item and after the last.
 Progress = bool | Callable[[int, int], None]
-JOBS_FOR_PROCESSES = 10  # fewer are done before processes have started
+JOBS_FOR_PROCESSES = 30  # fewer are done by threads before processes have imported torch, which takes each core seconds
 
 
 class Cancelled(Exception):

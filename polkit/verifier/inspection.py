@@ -242,5 +242,6 @@ def _p_value(value, required: Distribution) -> float:
     if not bool(value.isfinite().all()):
         return 0.0
     scale = required.scale
-    drawn = stats.norm(0, scale) if required.kind == "normal" else stats.uniform(-scale, 2 * scale)
-    return float(stats.kstest(value.double().flatten().numpy(), drawn.cdf).pvalue)
+    # Place and scale apart: a distribution that is made of them first writes itself a docstring, for each tensor.
+    drawn, where = (stats.norm, (0, scale)) if required.kind == "normal" else (stats.uniform, (-scale, 2 * scale))
+    return float(stats.kstest(value.double().flatten().numpy(), drawn.cdf, args=where).pvalue)
