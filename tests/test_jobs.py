@@ -215,3 +215,11 @@ def test_workers_are_a_whole_number_from_1_up_wherever_they_are_given(
     ):
         with pytest.raises(ValueError, match=f"workers is {workers!r}: it must be a whole number from 1 up"):
             begin()
+
+
+def test_ctrl_c_never_ends_the_processes_of_workers_by_itself():
+    """Each would print a traceback, even while it is still importing; their parent ends them."""
+    before = signal.getsignal(signal.SIGINT)
+    handlers = list(run_jobs([(signal.getsignal, (signal.SIGINT,))] * JOBS_FOR_PROCESSES, 2, "", False))
+    assert handlers == [signal.SIG_IGN] * JOBS_FOR_PROCESSES
+    assert signal.getsignal(signal.SIGINT) == before

@@ -24,6 +24,7 @@ from polkit.book.report import REPORT_TYPE, shown
 from polkit.experiments.published import GUIDE, find_notebooks
 from polkit.proof import write_text_whole
 from polkit.proof.storage import require_writable
+from polkit.training.jobs import starting_workers
 
 KERNEL = {"kernel_name": "python3", "execution_timeout": 3600}  # seconds a cell may take
 KERNEL |= {"extra_arguments": ["--log-level=40"]}  # the kernel's notes on its transport are not the book's
@@ -113,7 +114,8 @@ def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | Non
     executed, begun = [], time.perf_counter()
     at_once = 1 if store else min(2, len(runs))
     side_by_side = Parallel(n_jobs=at_once, return_as="generator")
-    results = side_by_side(delayed(execute_chapter)(file, out / file.name, runs[file], store) for file in runs)
+    with starting_workers():
+        results = side_by_side(delayed(execute_chapter)(file, out / file.name, runs[file], store) for file in runs)
     for file, (seconds, problem) in zip(runs, results, strict=True):
         copy = out / file.name
         if problem:

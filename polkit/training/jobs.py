@@ -1,11 +1,12 @@
 """Long computations: how far they are, how they are stopped from outside, and who shares their work."""
 
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from numbers import Integral
-from threading import Event, local
+from threading import Event, current_thread, local, main_thread
 
 from tqdm import tqdm
 
@@ -62,6 +63,22 @@ def in_background(work: Callable[..., None], ahead: int = 2) -> Iterator[Callabl
             future.result()
 
 
+@contextmanager
+def starting_workers() -> Iterator[None]:
+    """Has the processes that start in the block ignore Ctrl-C: this one ends them, and each would print a traceback.
+
+    For that moment it is lost here, too. Only the main thread can do so.
+    """
+    if current_thread() is not main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def run_jobs(jobs: Sequence[tuple], workers: int, title: str, progress: Progress, *, threads: bool = False) -> Iterator:
     """The result of each job, in the jobs' order.
 
@@ -78,7 +95,8 @@ def run_jobs(jobs: Sequence[tuple], workers: int, title: str, progress: Progress
         import joblib  # only here: not every run has workers
 
         parallel = joblib.Parallel(n_jobs=min(workers, len(jobs)), backend="loky", return_as="generator")
-        results = parallel(joblib.delayed(function)(*arguments) for function, arguments in jobs)
+        with starting_workers():
+            results = parallel(joblib.delayed(function)(*arguments) for function, arguments in jobs)
     yield from reported(results, total=len(jobs), title=title, progress=progress)
 
 
