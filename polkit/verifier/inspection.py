@@ -81,8 +81,11 @@ def replayed_task(proof: Proof, task: Task, prover_decides: Iterable[str] = OPTI
 def check_optimiser(task: Task) -> list[Reason]:
     """No update can be computed with a negative or infinite rate, or a rate divided by nothing."""
     numbers = {name: getattr(task, name) for name in OPTIMISER if name != "milestones"}
-    odd = [name for name, value in numbers.items() if not 0 <= value < math.inf]
-    details = [f"{name} = {numbers[name]}, no optimiser has that" for name in odd]
+    details = [
+        f"{name} = {value}, no optimiser has that"
+        for name, value in numbers.items()
+        if not 0 <= value < math.inf or (name, value) == ("learning_rate_drop", 0)
+    ]
     if len(task.milestones) > MOST_MILESTONES:
         details.append(f"{len(task.milestones)} milestones, more than {MOST_MILESTONES}")
     try:
