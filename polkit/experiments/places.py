@@ -41,10 +41,9 @@ def spread_starts(calibration: Calibration, final: Checkpoint, spreads: Sequence
 
 
 def models_on_the_path(spoof: Proof, conditions: Conditions, batches: int = 8) -> pd.DataFrame:
-    """Each checkpoint of a spoof by its place on the path: accuracy on test images, mean loss and mean ‖∇‖².
+    """Each checkpoint of a spoof by its place on the path: accuracy on test images, loss and ‖∇‖².
 
-    batches: the first so many of the spoof, over which the means are, the same at every place
-    """
+    Loss and ‖∇‖² are means over the first so many batches of the spoof, the same at every place."""
     points, order, seeds, rows = proof_points(spoof), spoof.batches(), spoof.augmentation_seeds(), []
     learner, tests = Learner(spoof.task, conditions.replace(compiled=False)), test_points(spoof.task)
     for step in spoof.checkpoint_steps:
@@ -54,8 +53,7 @@ def models_on_the_path(spoof: Proof, conditions: Conditions, batches: int = 8) -
             learner.load(now)
             for t in range(min(batches, spoof.steps)):
                 loss, *gradient = weight_gradient(learner, points.take(order[t]), int(seeds[t]))
-                squared = float(squared_norm(gradient).detach())
-                rows.append(row | {"loss": float(loss), "gradient_squared": squared})
+                rows.append(row | {"loss": float(loss), "gradient_squared": float(squared_norm(gradient).detach())})
     return pd.DataFrame(rows).groupby("place", as_index=False).mean()
 
 

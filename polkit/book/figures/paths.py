@@ -52,13 +52,18 @@ def path_figure(models: pd.DataFrame, errors: pd.DataFrame, *, quantity: str, th
     line(plot, "models on the path", models["place"], values, BLACK, "dot", "square", **TOP)
     for name, *look in (("interpolation only", ORANGE, "dash", "x"), ("Attack II", BLUE, "solid", "circle")):
         line(plot, name, errors[["start", "end"]].mean(axis=1), drawable(errors[name]), *look, **BELOW)
-    level(plot, threshold_scale, "δ", axis="2")
     needed = errors[~(errors["interpolation only"] <= threshold_scale)]  # NaN is above
     works = needed["Attack II"] <= threshold_scale
-    for start, end, fits in zip(needed["start"], needed["end"], works, strict=True):
-        look = {"fillcolor": GREEN if fits else ORANGE, "opacity": 0.25, "line_width": 0}
-        label = {"text": "✓" if fits else "✕", "textposition": "bottom center"}
-        plot.add_vrect(start, end, label=label, **look, **BELOW)
+    place = {"type": "rect", "xref": "x2", "yref": "y2 domain", "y0": 0, "y1": 1, "opacity": 0.25, "line": {"width": 0}}
+    looks = ((ORANGE, "✕"), (GREEN, "✓"))
+    shades = [
+        place | {"x0": start, "x1": end, "fillcolor": colour, "label": {"text": text, "textposition": "bottom center"}}
+        for start, end, (colour, text) in zip(
+            needed["start"], needed["end"], (looks[fits] for fits in works), strict=True
+        )
+    ]
+    plot.update_layout(shapes=shades)  # at once: one by one, each takes some milliseconds
+    level(plot, threshold_scale, "δ", axis="2")
     styled(plot, "Along the path from W<sub>0</sub> to W<sub>T</sub>", "", quantity, height=520)
     plot.update_xaxes(title_text="share of the path", **BELOW)
     plot.update_yaxes(title_text="error / δ", **BELOW)
