@@ -5,7 +5,7 @@ import math
 import re
 from dataclasses import replace
 from functools import partial
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pandas as pd
@@ -113,6 +113,7 @@ ATTEMPTS = (
 BREAK_EVEN = {"interpolation only": 64.0, "Attack II": 40.0}
 STAGES = {"edges": (0.0, 0.5), "scales": (1.0, 0.5)}
 EDITOR = STAGES | {"shortest": 48, "costs": {"interpolation only": 1.0, "Attack II": 30.0}}
+EDITOR |= {"spoof_steps": 80, "even": 0.6}
 CELLS = pd.DataFrame(
     {
         "attack": ["Attack II"] * 4,
@@ -142,6 +143,25 @@ EVALUATED = pd.DataFrame(
         "gradient_squared": [8.0, 4.0, 10.0, 0.5],
         "over_limit": [1.4, 0.9, 1.1, 0.35],
         "grey_levels": [0.0, 1.0, 2.5, 3.0],
+    }
+)
+STARTS = pd.DataFrame(
+    {
+        "order": ["as drawn"] * 3 + ["sorted"] * 3,
+        "spread": [0.5, 1.0, 2.0] * 2,
+        "distance": [0.8, 0.9, 1.3, 0.4, 0.3, 0.5],
+        "rejected": [7, 0, 8, 7, 0, 8],
+    }
+)
+MODELS = pd.DataFrame(
+    {"place": [0, 0.5, 1], "accuracy": [0.1, 0.9, 1], "loss": [2, 0.5, 0.01], "gradient_squared": [3, 1, 0.001]}
+)
+PATH_OF_ERRORS = pd.DataFrame(
+    {
+        "start": [0, 0.25, 0.5, 0.75],
+        "end": [0.25, 0.5, 0.75, 1],
+        "interpolation only": [0.9, 0.5, 0.2, math.nan],
+        "Attack II": [0.5, 0.4, 0.2, 0.8],
     }
 )
 
@@ -185,6 +205,9 @@ MADE = {
     "cost": lambda: figures.cost_figure(COSTS, PROOF_COST),
     "corollary": lambda: figures.corollary_figure(COROLLARY, threshold=0.3, guess=0.4),
     "order": lambda: figures.order_figure(*order(), "conv.weight"),
+    "sorting": lambda: figures.sorting_figure(*order()[1:], STARTS, order="sorted", spread=2.0),
+    "path": lambda: figures.path_figure(MODELS, PATH_OF_ERRORS, quantity="loss", threshold_scale=0.5),
+    "momentum": lambda: figures.momentum_figure(momentum=0.5, interval=3),
 }
 
 
@@ -537,12 +560,14 @@ def test_each_stage_has_its_own_threshold():
 def test_the_editor_draws_the_path_that_keeps_to_the_stages():
     figure = MADE["editor"]()
     assert drawn(figure, "δ of the stage") == drawn(MADE["stages"](), "δ of the stage")
-    assert drawn(figure, "evenly divided path") == ([0, 48], [1, 1])
+    assert drawn(figure, "evenly divided path", 0) == ([0, 80], [0.6, 0.6])
+    assert drawn(figure, "evenly divided path", 1) == ([0, 1], [0.6, 0.6]), "beside the stages, over its own course"
     # Half of the way at δ, half at δ / 2: 48 steps become 64, all of them as long as their stage allows.
     assert drawn(figure, "path at the stages' pace") == ([0, 32, 32, 64], pytest.approx([1, 1, 0.5, 0.5]))
     assert figure.summary.endswith(
         "a path that keeps to them needs T' = 64 in place of 48 (× 1.33), its last intervals 0.5 δ long, at a cost of "
-        "4 as interpolation only, 120 as Attack II, as shares of the proof's updates."
+        "4 as interpolation only, 120 as Attack II, as shares of the proof's updates; "
+        "evenly divided, T' = 80 makes intervals of 0.6 δ, within 1 of the stages' δ."
     )
 
 
@@ -795,6 +820,68 @@ def test_the_order_of_a_draw_is_shown_element_by_element():
     assert "for the sorted draw and" in figure.summary
     few = figures.order_figure(first[:1, :7], fresh[:1, :7], final[:1, :7], "bias")
     assert sorted(drawn(few, "sorted draw")[0]) == sorted(final.flatten()[:7].tolist())
+
+
+def test_sorting_changes_no_histogram_and_the_spread_does():
+    _, fresh, final = order()
+    settings = {"order": "as drawn", "spread": 1.0}
+    right, sorted_too, wide = (
+        figures.sorting_figure(fresh, final, STARTS, **settings | change)
+        for change in ({}, {"order": "sorted"}, {"spread": 2.0})
+    )
+    names = ("W<sub>0</sub>", "a true draw", "W<sub>T</sub>")
+    assert drawn(right, names[0]) == drawn(right, names[1]) == drawn(sorted_too, names[0])
+    for name, values in zip(names, (2 * fresh, fresh, final), strict=True):
+        edges, shares = drawn(wide, name)
+        inside = [float(((values >= low) & (values < high)).float().mean()) for low, high in pairwise(edges)]
+        assert shares[:-1] == pytest.approx(inside, abs=2e-3)  # a value on an edge
+    for figure, at in ((right, (1.0, 0.9)), (sorted_too, (1.0, 0.3)), (wide, (2.0, 1.3))):
+        assert drawn(figure, "shown") == ([at[0]], [at[1]])
+    (line,) = [trace for trace in wide.plot.data if trace.name == "sorted"]
+    assert (list(line.y), list(line.marker.symbol)) == ([0.4, 0.3, 0.5], ["x", "circle", "x"])
+    assert wide.summary == (
+        "as drawn, with 2 times the right spread, W_0 is 1.30 d_ref (l2) from W_T; the initialisation test rejects 8 "
+        "of its tensors."
+    )
+    assert sorted_too.summary.endswith("W_0 is 0.30 d_ref (l2) from W_T; the initialisation test passes it.")
+
+
+def test_the_path_is_shaded_where_batches_as_they_are_err_by_more_than_delta():
+    figure = MADE["path"]()
+    shaded = [(shape.x0, shape.x1, shape.label.text) for shape in figure.plot.layout.shapes if shape.type == "rect"]
+    assert shaded == [(0, 0.25, "✓"), (0.75, 1, "✕")], "0.5 is within half of δ, NaN is not"
+    assert drawn(figure, "models on the path") == ([0, 0.5, 1], [2, 0.5, 0.01])
+    assert drawn(figure, "Attack II") == ([0.125, 0.375, 0.625, 0.875], [0.5, 0.4, 0.2, 0.8])
+    assert figure.summary == (
+        "with δ × 0.50, 2 of 4 intervals need perturbed batches, which suffice in 1 of them; loss goes from 2 at W_0 "
+        "to 0.01 at W_T."
+    )
+    for quantity, kind in (("accuracy", "linear"), ("‖∇‖²", "log")):
+        other = figures.path_figure(MODELS, PATH_OF_ERRORS, quantity=quantity, threshold_scale=1.0)
+        column = {"accuracy": "accuracy", "‖∇‖²": "gradient_squared"}[quantity]
+        assert drawn(other, "models on the path")[1] == MODELS[column].tolist()
+        assert (other.plot.layout.yaxis.type, other.plot.layout.yaxis.title.text) == (kind, quantity)
+
+
+@pytest.mark.parametrize(("momentum", "interval"), [(0.5, 3), (0.9, 10), (0.99, 1)])
+def test_borrowed_momentum_covers_what_an_optimiser_without_gradients_does(momentum, interval):
+    weight = torch.tensor([0.0], requires_grad=True)
+    optimiser, rate = torch.optim.SGD([weight], lr=0.1, momentum=momentum), 0.1
+    v = 1 / (rate * sum(momentum**i for i in range(1, interval + 1)))  # the chapter's, from W_t = 0 to W_t+k = -1
+    optimiser.state[weight]["momentum_buffer"] = torch.tensor([v])
+    reached = [0.0]
+    for _ in range(interval):
+        weight.grad = torch.zeros(1)
+        optimiser.step()
+        reached.append(-float(weight.detach()))
+    figure = figures.momentum_figure(momentum=momentum, interval=interval)
+    x, y = drawn(figure, "borrowed momentum")
+    assert x == list(range(interval + 1))
+    assert y == pytest.approx(reached, abs=1e-6)
+    assert y[-1] == pytest.approx(1)
+    assert figure.summary.startswith(f"v is {spoken(v * rate)} times (W_t − W_t+k) / η; the first of {interval}")
+    half = next(step for step, share in enumerate(reached) if share >= 0.5)
+    assert f"{reached[1]:.0%} of the way, and after {half} at least" in figure.summary
 
 
 def test_a_logarithmic_axis_has_labels_however_narrow():

@@ -3,12 +3,14 @@
 import json
 import threading
 import time
+from dataclasses import replace
 from statistics import median
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
+import torch
 from jupyter_client.jsonutil import json_default
 
 import polkit as pk
@@ -20,6 +22,7 @@ from polkit.book.panels.sliders import delta_slider, steps_slider
 from polkit.book.panels.windows import with_row
 from polkit.experiments.closeups import attacked_batch, replayed_steps
 from polkit.experiments.noise import calibration_for_interval, error_growth, verdict_at_interval
+from polkit.experiments.places import models_on_the_path
 from polkit.experiments.published import published
 from polkit.experiments.window import attempt, path_errors, spoof_lengths, spoof_rows, window
 from tests.drawn import busy, check, keep, made_verdict, run, traces, until, words
@@ -97,7 +100,7 @@ def test_panels_survive_a_verdict_without_intervals(guess, small_proof, small_ta
     judged, shown = panels.Judged(spoof, empty, small_calibration), []
     shown.append(panels.verdict_panel(empty, small_proof, small_calibration, intervals=[8], prediction=guess))
     shown.append(panels.attack_panel("i", pk.interpolation_only, final, judged, small_proof, most_steps=24))
-    stages = {"shortest": 8, "costs": COSTS, "prediction": guess}
+    stages = {"shortest": 8, "lengths": pd.Series({8: 0.9}), "costs": COSTS, "prediction": guess}
     shown.append(panels.stages_panel({"empty": empty}, small_calibration, (0.0, 0.5), (1.0, 0.5), **stages))
     tried = [attempt("interpolation only", spoof, empty, small_proof)]
     settings = {"growth": growth, "intervals": [4, 8], "prediction": guess}
@@ -188,15 +191,22 @@ def test_what_takes_more_than_two_minutes_is_too_long(monkeypatch, seconds, step
 def test_the_stages_panel_moves_each_stage(made, guess, small_calibration):
     verdicts = {"proof": made, "spoof": made_verdict(small_calibration, {0: 0.1, 1: 0.9, 2: 0.6}, per_epoch=3)}
     edges, path = (0.0, 0.5), {"shortest": 8, "costs": {"interpolation only": 1.0}}
-    shown = panels.stages_panel(verdicts, small_calibration, edges, (1.0, 0.1), **path, prediction=guess)
+    lengths = pd.Series({4: 1.9, 8: 0.95, 80: 0.09})
+    shown = panels.stages_panel(
+        verdicts, small_calibration, edges, (1.0, 0.1), **path, lengths=lengths, prediction=guess
+    )
 
-    def expected(*scales):
-        return figures.editor_figure(verdicts, small_calibration, edges=edges, scales=scales, **path)
+    def expected(*scales, steps=8):
+        even = {"spoof_steps": steps, "even": lengths[steps]}
+        return figures.editor_figure(verdicts, small_calibration, edges=edges, scales=scales, **path, **even)
 
     check(shown, expected(1.0, 0.1))
     move(shown, stage_2=0.5)
     check(shown, expected(1.0, 0.5))
-    move(shown, stage_1=0.01)
+    move(shown, spoof_steps=80)
+    check(shown, expected(1.0, 0.5, steps=80))
+    assert "T' = 80 makes intervals of 0.09 δ, within 2 of the stages' δ" in words(shown.says)
+    move(shown, stage_1=0.01, spoof_steps=8)
     check(shown, expected(0.01, 0.5))
     keep(guess, 30)
     assert words(shown.says) == expected(0.01, 0.5).summary.removesuffix(".") + "; you predicted × 30."
@@ -259,8 +269,67 @@ def test_the_results_panel_judges_published_spoofs_by_another_verifier():
         parts_named = " and ".join(compared)
         move(shown, regime=regime, threshold_scale=scale, replayed=replayed, parts=parts_named)
         figure = figures.examples_figure(spoof_rows(runs[regime], replayed=how, parts=compared, threshold_scale=scale))
-        where = f"regime {regime}, δ × {scale:.2f}, Q = {replayed}, {parts_named} compared: "
+        rules = {
+            "paper": "augmentation none, η from the prover, replayed in bf16",
+            "strict": "augmentation redrawn, η from the verifier, replayed in the precision of the proof",
+        }
+        where = f"regime {regime} ({rules[regime]}), δ × {scale:.2f}, Q = {replayed}, {parts_named} compared: "
         check(shown, figure, prefix=where)  # the bars, too
+
+
+def test_the_sorting_panel_fails_a_wrong_distribution_and_no_order(small_proof, small_task, small_calibration):
+    final, seed = small_proof.final_weights(), 3
+    shown = panels.sorting_panel(small_calibration, final, seed=seed)
+    drawn = pk.initial_checkpoint(small_task, seed)
+    tensor = max(final.weights, key=lambda name: final.weights[name].numel())
+    for order, spread in (("as drawn", 1.0), ("sorted", 1.0), ("sorted", 2.0), ("as drawn", 0.5)):
+        move(shown, order=order, spread=spread)
+        weights = {}
+        for name, value in drawn.weights.items():
+            values, target = (
+                (spread if value.unique().numel() > 1 else 1) * value.flatten(),
+                final.weights[name].flatten(),
+            )
+            if order == "sorted":
+                values = torch.zeros_like(values).scatter(0, target.argsort(), values.sort().values)
+            weights[name] = values.view_as(value)
+        rejected = (~pk.test_initialisation(small_task, replace(drawn, weights=weights))["passed"]).sum()
+        distance = pk.distances(weights, final.weights)["l2"] / small_calibration.reference["weights"]["l2"]
+        assert (rejected == 0) == (spread == 1)
+        said = f"rejects {rejected} of its tensors." if rejected else "passes it."
+        where = f"{order}, with {spread:g} times the right spread, W_0 is {distance:.2f} d_ref (l2) from W_T"
+        assert words(shown.says) == f"{where}; the initialisation test {said}"
+        (mark,) = [trace for trace in shown.plot.data if trace.name == "shown"]
+        assert (mark.x[0], mark.y[0]) == pytest.approx((spread, distance), rel=1e-5)
+        edges, shares = next((trace.x, trace.y) for trace in shown.plot.data if trace.name == "W<sub>0</sub>")
+        inside = np.histogram(weights[tensor], edges)[0] / weights[tensor].numel()
+        assert shares[:-1] == pytest.approx(inside, abs=1e-3)
+
+
+def test_the_path_panel_shades_by_delta_and_shows_the_quantity_chosen(judged, small_calibration):
+    models = models_on_the_path(judged.spoof, small_calibration.conditions, batches=2)
+    treated = replace(judged.verdict, intervals=judged.verdict.intervals.assign(error=0.0))
+    shown = panels.path_panel(models, judged.verdict, treated, small_calibration)
+    rows = judged.verdict.intervals
+    ratio = (rows["error"] / rows["threshold"]).groupby(rows["start"]).max()
+    table = {"start": [0, 0.5], "end": [0.5, 1], "interpolation only": ratio.tolist(), "Attack II": [0.0, 0.0]}
+    for scale, quantity in ((1.0, "accuracy"), (0.5 * ratio.min(), "loss"), (2 * ratio.max(), "‖∇‖²")):
+        scale = min(max(scale, 0.04), 9.0)
+        move(shown, threshold_scale=scale, quantity=quantity)
+        settings = {"threshold_scale": shown.sliders["threshold_scale"].value, "quantity": quantity}
+        figure = figures.path_figure(models, pd.DataFrame(table), **settings)
+        check(shown, figure)
+        assert shown.plot.layout.yaxis.type == figure.plot.layout.yaxis.type
+        assert shown.plot.layout.yaxis.title.text == quantity
+        assert f"{(ratio > scale).sum()} of 2 intervals need perturbed batches" in words(shown.says)
+
+
+def test_the_momentum_panel_follows_k_and_mu():
+    shown = panels.momentum_panel(0.9, 10)
+    check(shown, figures.momentum_figure(momentum=0.9, interval=10))
+    move(shown, momentum=0.6, interval=2)
+    check(shown, figures.momentum_figure(momentum=0.6, interval=2))
+    assert f"v is {spoken(1 / (0.6 + 0.36))} times" in words(shown.says)
 
 
 def test_the_size_panel_records_a_proof_when_run(guess):

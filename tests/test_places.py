@@ -9,9 +9,10 @@ import torch.nn.functional as F
 
 import polkit as pk
 from polkit.adversary import make_plan, on_the_path
-from polkit.experiments.places import by_place, image_change, optimised_batches, psnr
+from polkit.experiments.places import by_place, image_change, models_on_the_path, optimised_batches, psnr
 from polkit.experiments.published import published
-from polkit.training import build_model
+from polkit.proof import proof_points
+from polkit.training import accuracy, build_model, test_points
 from polkit.training.data import normalise
 
 EXACT = pk.Conditions(precision="float64")
@@ -179,3 +180,21 @@ def test_a_published_table_holds_whole_cells():
         before = table.groupby(["keeps_normalisation", "place", "batch"])["gradient_squared_before"]
         assert (before.max() == before.min()).all(), name  # the same batches under every noise weight
         assert pd.notna(table.drop(columns="psnr")).all(axis=None)
+
+
+def test_the_models_on_the_path_are_worth_what_plain_autograd_says(final, task):
+    spoof = pk.interpolation_only(final, task, spoof_steps=8, seed=1, progress=False)
+    table = models_on_the_path(spoof, EXACT, batches=3)
+    assert table["place"].tolist() == [0, 0.5, 1]
+    for row in table.itertuples():
+        found = []
+        for step in range(3):
+            plain = Plain(task, final, row.place, step)
+            points = proof_points(spoof).take(spoof.batches()[step])
+            loss, squared = plain.at(points.images.double() / 255)
+            found.append((float(loss.detach()), float(squared.detach())))
+        assert row.loss == pytest.approx(sum(loss for loss, _ in found) / 3)
+        assert row.gradient_squared == pytest.approx(sum(squared for _, squared in found) / 3)
+        correct = accuracy(task, spoof.checkpoint(round(8 * row.place)), test_points(task), EXACT)
+        assert row.accuracy == pytest.approx(correct)
+    assert table["loss"].iloc[-1] < table["loss"].iloc[0]

@@ -1,20 +1,60 @@
-"""What the optimisation does to a batch, by the place on the path where the batch is met (Table II and Figure 12)."""
+"""An adversary's W_0, the models on the path from there to W_T, and what the optimisation does to a batch, by the place
+on the path where the batch is met (Table II and Figure 12)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from polkit.adversary import Passes, make_plan, on_the_path
+from polkit.adversary import Passes, make_plan, on_the_path, squared_norm, weight_gradient
 from polkit.adversary.attack_2 import settle_batch
 from polkit.adversary.path import at_rest
-from polkit.training import Checkpoint, Conditions, Progress, Task, applied, reported
+from polkit.proof import Proof, proof_points
+from polkit.training import Checkpoint, Conditions, Learner, Progress, Task, applied, distances, reported, test_points
+from polkit.training.step import accuracy, initial_checkpoint
+from polkit.verifier import Calibration, test_initialisation
 
 PLACES = (0.0, 0.15, 0.4, 0.8)  # shares of the straight path from W_0 to W_T
 NOISE_WEIGHTS = (0.0, 1e-4, 1e-3, 3e-3, 1e-2, 0.1, 1.0)  # polkit has 1e-3, Zhang et al. 1 (II) and 0.1 (III)
 OF_THE_LOSS = ("loss_before", "loss_after", "gradient_squared_before", "gradient_squared_after")
+
+
+def spread_starts(calibration: Calibration, final: Checkpoint, spreads: Sequence[float], seed: int) -> pd.DataFrame:
+    """One draw of W_0, as it is and sorted into the order of W_T, and the same multiplied by each spread: a row each.
+
+    Columns: order, spread, distance to W_T (l2, share of d_ref), and the tensors that the initialisation test rejects.
+    """
+    first, rows = initial_checkpoint(calibration.task, seed), []
+    places = {name: value.flatten().argsort().argsort() for name, value in final.weights.items()}
+    dealt = {name: value.flatten().sort().values[places[name]].view_as(value) for name, value in first.weights.items()}
+    for order, weights in (("as drawn", first.weights), ("sorted", dealt)):
+        for spread in spreads:
+            # What must be constant has no spread.
+            now = {name: value if value.min() == value.max() else spread * value for name, value in weights.items()}
+            rejected = int((~test_initialisation(calibration.task, replace(first, weights=now))["passed"]).sum())
+            away = calibration.normalised(distances(now, final.weights))["l2"]
+            rows.append({"order": order, "spread": spread, "distance": away, "rejected": rejected})
+    return pd.DataFrame(rows)
+
+
+def models_on_the_path(spoof: Proof, conditions: Conditions, batches: int = 8) -> pd.DataFrame:
+    """Each checkpoint of a spoof by its place on the path: accuracy on test images, loss and ‖∇‖².
+
+    Loss and ‖∇‖² are means over the first so many batches of the spoof, the same at every place."""
+    points, order, seeds, rows = proof_points(spoof), spoof.batches(), spoof.augmentation_seeds(), []
+    learner, tests = Learner(spoof.task, conditions.replace(compiled=False)), test_points(spoof.task)
+    for step in spoof.checkpoint_steps:
+        now = spoof.checkpoint(step)
+        row = {"place": step / spoof.steps, "accuracy": accuracy(spoof.task, now, tests, conditions)}
+        with applied(conditions):
+            learner.load(now)
+            for t in range(min(batches, spoof.steps)):
+                loss, *gradient = weight_gradient(learner, points.take(order[t]), int(seeds[t]))
+                rows.append(row | {"loss": float(loss), "gradient_squared": float(squared_norm(gradient).detach())})
+    return pd.DataFrame(rows).groupby("place", as_index=False).mean()
 
 
 def optimised_batches(

@@ -94,27 +94,33 @@ def editor_figure(
     edges: Sequence[float],
     scales: Sequence[float],
     shortest: int,
+    spoof_steps: int,
+    even: float,
     costs: Mapping[str, float],
 ) -> Figure:
-    """`stages_figure` on the left; on the right, in closed form, how long intervals of a path within them are.
+    """`stages_figure` above; below, in closed form, how long intervals of a path within them are.
 
     shortest: T' of the shortest evenly divided path within the one δ
+    spoof_steps, even: of another evenly divided path, T' and how long its intervals are as a multiple of δ
     costs: attack -> c, updates per step of the spoof
     """
-    plot, task = make_subplots(rows=1, cols=2, horizontal_spacing=0.12), calibration.task
+    plot, task = make_subplots(rows=2, cols=1, vertical_spacing=0.2), calibration.task
     said = _draw_errors(plot, verdicts, calibration, edges, scales)
     interval, factor = task.checkpoint_interval, cost_of_stages(edges, scales)
-    length, right = -(-shortest * factor // interval) * interval, {"row": 1, "col": 2}
-    line(plot, "evenly divided path", [0, shortest], [1, 1], BLACK, "dash", line_width=2, **right)
+    length, below = -(-shortest * factor // interval) * interval, {"row": 2, "col": 1}
+    for end, place in ((spoof_steps, below), (1, {"row": 1, "col": 1, "showlegend": False})):
+        line(plot, "evenly divided path", [0, end], [even, even], BLACK, "dash", line_width=2, **place)
     x, y = _staircase(edges, np.array(scales) * factor * shortest / length)
-    line(plot, "path at the stages' pace", x * length, y, ORANGE, symbol="diamond", marker_size=7, **right)
-    styled(plot, "A threshold for each stage, and a path that keeps to it", *AXES, height=440)
-    plot.update_xaxes(title_text="steps of the spoof", **right)
-    plot.update_yaxes(title_text="length of an interval / δ", **right)
+    line(plot, "path at the stages' pace", x * length, y, ORANGE, symbol="diamond", marker_size=7, **below)
+    styled(plot, "A threshold for each stage, and a path that keeps to it", *AXES, height=600)
+    plot.update_xaxes(title_text="steps of the spoof", **below)
+    plot.update_yaxes(title_text="interval / δ", **below)
     logarithmic(plot)
     shares = ", ".join(f"{spoken(cost * length / task.steps)} as {attack}" for attack, cost in costs.items())
     said += f"; a path that keeps to them needs T' = {length:.0f} in place of {shortest} (× {factor:.2f})"
-    said += f", its last intervals {spoken(y[-1])} δ long, at a cost of {shares}, as shares of the proof's updates."
+    said += f", its last intervals {spoken(y[-1])} δ long, at a cost of {shares}, as shares of the proof's updates; "
+    kept = sum(even <= scale for scale in scales)
+    said += f"evenly divided, T' = {spoof_steps} makes intervals of {spoken(even)} δ, within {kept} of the stages' δ."
     return Figure(plot, said)
 
 

@@ -16,6 +16,7 @@ from polkit.book.panels.frames import STILL_TYPE, STORING, first_frame, frames
 from polkit.book.panels.sliders import control
 from polkit.training.jobs import Cancelled
 
+AXIS = ("dtick", "tickvals", "tickformat", "title", "type")  # what a slider may change of an axis
 NARROW = w.Layout(width="110px")
 PATIENCE_SECONDS = 120  # a Run that would take longer is refused, with the reason
 SETTLING_SECONDS = 0.25  # a slider's value takes some hundredths of a second to the kernel, on a busy machine more
@@ -245,8 +246,7 @@ def show(widget: go.FigureWidget, plot: go.Figure) -> None:
         widget.layout.shapes, widget.layout.annotations = plot.layout.shapes, plot.layout.annotations
         for name in plot.layout:
             if name.startswith(("xaxis", "yaxis")):
-                new = plot.layout[name]
-                widget.layout[name].update({key: new[key] for key in ("dtick", "tickvals", "tickformat", "type")})
+                widget.layout[name].update({key: plot.layout[name][key] for key in AXIS})
 
 
 def _sentence(summary: str) -> str:

@@ -9,7 +9,14 @@ from polkit.book.figures.defences import editor_figure
 from polkit.book.figures.drawing import Figure, spoken
 from polkit.book.figures.verification import verdict_figure
 from polkit.book.panels.parts import Panel, Prediction, too_long
-from polkit.book.panels.sliders import delta_slider, interval_slider, number_slider, steps_slider, top_q_slider
+from polkit.book.panels.sliders import (
+    delta_slider,
+    interval_slider,
+    length_slider,
+    number_slider,
+    steps_slider,
+    top_q_slider,
+)
 from polkit.experiments.noise import calibration_for_interval, verdict_at_interval
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Progress
@@ -117,23 +124,28 @@ def stages_panel(
     scales: tuple[float, ...],
     *,
     shortest: int,
+    lengths: pd.Series,
     costs: dict[str, float],
     prediction: Prediction,
 ) -> Panel:
-    """An editor of thresholds by stage; verdicts, and length and cost of the path that keeps to them, at once.
+    """An editor of thresholds by stage; verdicts, and length and cost of the path that keeps to them, at once. T' is
+    that of an evenly divided path, to compare.
 
     edges: where each stage begins, as a share of the steps
     scales: the multiples to start with
     shortest: T' of the shortest evenly divided path within the one δ
+    lengths: T', shortest among them -> largest error / δ of an evenly divided path
     costs: attack -> c
     """
     sliders = {
         f"stage_{number}": number_slider(scale, -4, 1, f"δ, stage {number} (×)", f"stage-{number}")
         for number, scale in enumerate(scales, 1)
     }
+    sliders["spoof_steps"] = length_slider(shortest, lengths.index)
 
-    def draw(found: dict[str, Verdict], *, guess: float | None, **chosen: float) -> Figure:
+    def draw(found: dict[str, Verdict], *, guess: float | None, spoof_steps: int, **chosen: float) -> Figure:
         path = {"scales": list(chosen.values()), "shortest": shortest, "costs": costs}
+        path |= {"spoof_steps": spoof_steps, "even": lengths[spoof_steps]}
         figure = editor_figure(found, calibration, edges=edges, **path)
         said = "" if guess is None else f"; you predicted × {guess:g}"
         return replace(figure, summary=f"{figure.summary.removesuffix('.')}{said}.")

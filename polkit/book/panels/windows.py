@@ -15,7 +15,7 @@ from polkit.experiments.noise import calibration_for_interval
 from polkit.experiments.window import Attempt, attempt, path_errors, spoof_lengths, spoof_rows, window
 from polkit.proof import Proof
 from polkit.training import DISTANCES, PARTS, Checkpoint, Progress
-from polkit.verifier import Calibration, verify
+from polkit.verifier import REGIMES, Calibration, verify
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,10 @@ def results_panel(runs: Mapping[str, pd.DataFrame], task: str = "digits") -> Pan
         asked = {"replayed": REPLAYED[replayed], "parts": COMPARED[parts], "threshold_scale": threshold_scale}
         figure = examples_figure(spoof_rows(runs[regime], task=task, **asked))
         figure.plot.update_layout(title_text="Published spoofs before another verifier")
-        where = f"regime {regime}, δ × {threshold_scale:.2f}, Q = {replayed}, {parts} compared"
+        rules = REGIMES[regime]
+        said = f"augmentation {rules.augmentation}, η from the {'prover' if rules.prover_decides else 'verifier'}, "
+        said += f"replayed in {rules.precision or 'the precision of the proof'}"
+        where = f"regime {regime} ({said}), δ × {threshold_scale:.2f}, Q = {replayed}, {parts} compared"
         return replace(figure, summary=f"{where}: {figure.summary}")
 
     return Panel("results", sliders, draw)

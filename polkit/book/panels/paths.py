@@ -1,0 +1,46 @@
+"""Panels of the straight path from W_0 to W_T: a sorted start, the models on the way, momentum that covers it."""
+
+import ipywidgets as w
+import pandas as pd
+
+from polkit.book.figures.paths import QUANTITIES, momentum_figure, path_figure, sorting_figure
+from polkit.book.panels.parts import Panel
+from polkit.book.panels.sliders import chooser, control, delta_slider, interval_slider
+from polkit.experiments.places import spread_starts
+from polkit.training import Checkpoint, initial_checkpoint
+from polkit.verifier import Calibration, Verdict, worst_ratios
+
+SPREADS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.4, 1.6, 1.8, 2.0)
+
+
+def sorting_panel(calibration: Calibration, final: Checkpoint, *, seed: int) -> Panel:
+    """The largest tensor of a W_0, as it is drawn or sorted, of several spreads; seed: of the draw."""
+    tensor = max(final.weights, key=lambda name: final.weights[name].numel())
+    drawn = initial_checkpoint(calibration.task, seed).weights[tensor]
+    starts = spread_starts(calibration, final, SPREADS, seed)
+    what, shown = "spread of the distribution: × the right one", [(f"{spread:g}", spread) for spread in SPREADS]
+    sliders = {
+        "order": chooser("order", ("as drawn", "sorted")),
+        "spread": control(w.SelectionSlider, "spread", "spread (×)", what, value=1.0, options=shown),
+    }
+    return Panel("sorting", sliders, lambda _, **chosen: sorting_figure(drawn, final.weights[tensor], starts, **chosen))
+
+
+def path_panel(models: pd.DataFrame, plain: Verdict, treated: Verdict, calibration: Calibration) -> Panel:
+    """The models on the path, and where it needs perturbed batches; plain, treated: without them, and with."""
+    parts = calibration.regime.parts
+    found = [worst_ratios(verdict, calibration, parts).reset_index(drop=True) for verdict in (plain, treated)]
+    errors = found[0][["start", "end"]] / found[0]["end"].max()
+    errors["interpolation only"], errors["Attack II"] = (rows["ratio"] for rows in found)
+    sliders = {"threshold_scale": delta_slider(), "quantity": chooser("quantity", QUANTITIES)}
+    return Panel("path", sliders, lambda _, **chosen: path_figure(models, errors, **chosen))
+
+
+def momentum_panel(momentum: float, interval: int) -> Panel:
+    """How borrowed momentum covers an interval, over k and μ; momentum, interval: those at first."""
+    scale = {"min": 0.5, "max": 0.99, "step": 0.01, "value": momentum}
+    sliders = {
+        "interval": interval_slider(interval, (1, 2, 5, 10, 20, 50, 100)),
+        "momentum": control(w.FloatSlider, "momentum", "μ", "factor of the optimiser's momentum", **scale),
+    }
+    return Panel("momentum", sliders, lambda _, **chosen: momentum_figure(**chosen))
