@@ -12,7 +12,8 @@ from polkit.adversary import make_plan, on_the_path
 from polkit.experiments.places import by_place, image_change, models_on_the_path, optimised_batches, psnr
 from polkit.experiments.published import published
 from polkit.proof import proof_points
-from polkit.training import accuracy, build_model, test_points
+from polkit.defences.origin import accuracy
+from polkit.training import build_model, test_points
 from polkit.training.data import normalise
 
 EXACT = pk.Conditions(precision="float64")

@@ -12,9 +12,10 @@ from torch import Tensor
 from polkit.adversary import Passes, make_plan, on_the_path, squared_norm, weight_gradient
 from polkit.adversary.attack_2 import settle_batch
 from polkit.adversary.path import at_rest
+from polkit.defences.origin import accuracy
 from polkit.proof import Proof, proof_points
 from polkit.training import Checkpoint, Conditions, Learner, Progress, Task, applied, distances, reported, test_points
-from polkit.training.step import accuracy, initial_checkpoint
+from polkit.training.step import initial_checkpoint
 from polkit.verifier import Calibration, test_initialisation
 
 PLACES = (0.0, 0.15, 0.4, 0.8)  # shares of the straight path from W_0 to W_T
