@@ -9,10 +9,10 @@ import torch.nn.functional as F
 
 import polkit as pk
 from polkit.adversary import make_plan, on_the_path
+from polkit.defences.origin import accuracy
 from polkit.experiments.places import by_place, image_change, models_on_the_path, optimised_batches, psnr
 from polkit.experiments.published import published
 from polkit.proof import proof_points
-from polkit.defences.origin import accuracy
 from polkit.training import build_model, test_points
 from polkit.training.data import normalise
 
