@@ -17,16 +17,29 @@ async function unpacked(text) {
 }
 
 // The page has the title, which wraps there; what stands beside an axis gets the room that it needs.
-function fitted({title, width, ...layout}, room) {
-  const {l, r, t = 60, b} = layout.margin ?? {}, narrow = room < NARROW, axes = {};
+function fitted(data, {title, width, ...layout}) {
+  const {l, r, t = 60, b} = layout.margin ?? {}, axes = {};
   for (const name of Object.keys(layout).filter(each => each.startsWith("yaxis"))) {
     axes[name] = {...layout[name], automargin: true};
   }
-  const margin = {l: narrow ? 10 : l, r: narrow ? 8 : r, t: Math.max(28, t - 36), b};
-  const square = Object.values(axes).some(axis => axis.scaleanchor); // as high as wide, however narrow
-  const height = narrow && square ? room + 40 : layout.height;
-  return {...layout, ...axes, margin, height, autosize: true, font: {...layout.font, size: narrow ? 11 : 13}};
+  const margin = {l, r, t: Math.max(28, t - 36), b};
+  return [data, {...layout, ...axes, margin, autosize: true, font: {...layout.font, size: 13}}];
 }
+
+// On a phone: small letters, no names beside marks, and a plane with equal axes no higher than wide.
+function narrowed([data, layout], room) {
+  const marks = data.map(trace => ({...trace, mode: trace.mode?.replace("+text", "")}));
+  const square = !layout.xaxis2 && Object.values(layout).some(each => each?.scaleanchor), bars = data.some(each => each.orientation === "h");
+  const height = square ? room + 40 : layout.height, margin = {...layout.margin, l: 10, r: bars ? 24 : 8};
+  const small = {...layout, margin, height, font: {...layout.font, size: 11}};
+  if (bars) { // whose names take most of the width
+    small.yaxis = {...layout.yaxis, tickfont: {size: 9}};
+    small.xaxis = {...layout.xaxis, title: {...layout.xaxis.title, font: {size: 9}, text: wrapped(layout.xaxis.title.text)}};
+  }
+  return [marks, small];
+}
+
+const wrapped = text => text.replaceAll("<br>", " ").replace(/(.{14,}?) /g, "$1<br>");
 
 function start(panel) {
   const form = panel.querySelector("form"), plot = panel.querySelector(".polkit-plot");
@@ -52,9 +65,11 @@ function start(panel) {
     const guess = kept.get(panel.dataset.asked);
     if (plot.querySelector("img")) plot.replaceChildren();
     title.hidden = false;
-    title.textContent = layout.title.text;
+    title.innerHTML = layout.title.text; // the book's own, with its indices
     says.textContent = all[at].says + (guess === undefined ? "" : ` Your prediction: ${guess}.`);
-    await drawer.react(plot, data, fitted(layout, plot.clientWidth), {displayModeBar: false, responsive: true});
+    const room = plot.clientWidth, wide = fitted(data, layout);
+    const drawn = room < NARROW ? narrowed(wide, room) : wide;
+    await drawer.react(plot, ...drawn, {displayModeBar: false, responsive: true});
     plot.setAttribute("role", "img");
     plot.setAttribute("aria-label", all[at].says);
     panel.dataset.shown = chosen.join();
