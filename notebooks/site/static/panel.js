@@ -29,7 +29,8 @@ function fitted(data, {title, width, ...layout}) {
 // On a phone: small letters, no names beside marks, and a plane with equal axes no higher than wide.
 function narrowed([data, layout], room) {
   const marks = data.map(trace => ({...trace, mode: trace.mode?.replace("+text", "")}));
-  const square = !layout.xaxis2 && Object.values(layout).some(each => each?.scaleanchor), bars = data.some(each => each.orientation === "h");
+  const square = !layout.xaxis2 && Object.values(layout).some(each => each?.scaleanchor);
+  const bars = data.some(each => each.orientation === "h");
   const height = square ? room + 40 : layout.height, margin = {...layout.margin, l: 10, r: bars ? 24 : 8};
   const small = {...layout, margin, height, font: {...layout.font, size: 11}};
   if (bars) { // whose names take most of the width
@@ -45,7 +46,8 @@ function start(panel) {
   const form = panel.querySelector("form"), plot = panel.querySelector(".polkit-plot");
   const says = panel.querySelector(".polkit-says"), title = panel.querySelector(".polkit-title");
   const {figure, frames, words} = JSON.parse(panel.querySelector("script").textContent);
-  const fields = words.map((_, place) => [...form.elements].filter(each => (each.name || each.id) === `${panel.id}-${place}`));
+  const named = name => [...form.elements].filter(each => (each.name || each.id) === name);
+  const fields = words.map((_, place) => named(`${panel.id}-${place}`));
   const value = field => Number((field.find(each => each.checked) ?? field[0]).value);
   let ready;
   const load = () => ready ??= Promise.all([plotly(), unpacked(frames)]);
