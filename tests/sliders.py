@@ -28,7 +28,7 @@ def stored_panels(file: Path) -> Iterator[dict]:
 
 def symbol(label: str) -> str:
     """The symbol that a slider's label begins with."""
-    return label.partition(" ")[0].removesuffix("/k")
+    return label.partition(" ")[0].rstrip(",").removesuffix("/k")
 
 
 def table() -> str:

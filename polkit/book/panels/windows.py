@@ -133,9 +133,9 @@ def results_panel(runs: Mapping[str, pd.DataFrame], task: str = "digits") -> Pan
     runs: regime -> runs, such as "digits/runs"
     """
     sliders = {
-        "regime": controls.chooser("regime", runs),
         "threshold_scale": controls.delta_slider(),
         "replayed": controls.chooser("replayed", REPLAYED, "all", label="Q per epoch"),
+        "regime": controls.chooser("regime", runs),
         "parts": controls.chooser("parts", COMPARED, label="compared"),
     }
 
