@@ -366,11 +366,11 @@ def test_the_corollary_panel_measures_another_k_when_run(guess):
     move(shown, threshold_scale=2.0, interval=5)
     check(shown, figures.corollary_figure(table, threshold=0.6))
     run(shown)
-    check(shown, figures.corollary_figure(corollary_rows(2, 5, 10), threshold=0.6))
+    check(shown, figures.corollary_figure(corollary_rows(2, 5, 10), threshold=0.6, chosen=5))
     move(shown, interval=12)
     run(shown)
     keep(guess, 0.5)
-    check(shown, figures.corollary_figure(corollary_rows(2, 5, 10, 12), threshold=0.6, guess=0.5))
+    check(shown, figures.corollary_figure(corollary_rows(2, 5, 10, 12), threshold=0.6, chosen=12, guess=0.5))
     assert list(shown.plot.layout.xaxis.tickvals) == [2, 5, 10, 12]
 
 

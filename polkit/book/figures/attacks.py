@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from polkit.book.figures.drawing import Figure, drawable, level, line, logarithmic, points, spoken, star, styled
+from polkit.book.figures.drawing import Figure, drawable, level, line, logarithmic, mark, points, spoken, star, styled
 from polkit.book.figures.look import BLUE, COLOURS, DASHES, GREEN, GREY, LOOK, ORANGE, SHAPES
 from polkit.training import Cost
 
@@ -117,11 +117,14 @@ def cost_figure(costs: Mapping[str, Cost], proof: Cost) -> Figure:
     return Figure(plot, "; ".join(said) + ".")
 
 
-def corollary_figure(table: pd.DataFrame, *, threshold: float, guess: float | None = None) -> Figure:
+def corollary_figure(
+    table: pd.DataFrame, *, threshold: float, chosen: int | None = None, guess: float | None = None
+) -> Figure:
     """Corollary 1: the measured gap and both bounds as k grows.
 
     table: from `corollary_table`
     threshold: δ in l2
+    chosen: a k to mark and to speak of, if it was measured; otherwise the largest is spoken of
     guess: the reader's gap at the largest k
     """
     plot = go.Figure()
@@ -139,10 +142,13 @@ def corollary_figure(table: pd.DataFrame, *, threshold: float, guess: float | No
     plot.update_xaxes(type="log", tickvals=list(table["k"]))
     logarithmic(plot)
     above = table[table["measured_gap"] > table["bound_as_printed"]]["k"].tolist()
-    last = table.iloc[-1]
+    here = table.iloc[-1]
+    if chosen in table["k"].tolist():
+        here = table.set_index("k", drop=False).loc[chosen]
+        mark(plot, chosen, f"k = {chosen}")
     summary = (
-        f"at k = {last['k']:.0f} the measured gap is {spoken(last['measured_gap'])}, the corrected bound "
-        f"{spoken(last['bound'])}, the printed one {spoken(last['bound_as_printed'])}; the gap exceeds the printed "
+        f"at k = {here['k']:.0f} the measured gap is {spoken(here['measured_gap'])}, the corrected bound "
+        f"{spoken(here['bound'])}, the printed one {spoken(here['bound_as_printed'])}; the gap exceeds the printed "
         f"bound at k = {', '.join(map(str, above)) or 'none of these'}."
     )
     return Figure(plot, summary)

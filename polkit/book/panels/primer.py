@@ -102,8 +102,8 @@ def corollary_panel(
         progress(1, 1)
         return rows.drop_duplicates("k", keep="last").sort_values("k")
 
-    def draw(shown: pd.DataFrame, *, guess: float | None, threshold_scale: float, **_) -> Figure:
-        return corollary_figure(shown, threshold=threshold * threshold_scale, guess=guess)
+    def draw(shown: pd.DataFrame, *, guess: float | None, threshold_scale: float, interval: int) -> Figure:
+        return corollary_figure(shown, threshold=threshold * threshold_scale, chosen=interval, guess=guess)
 
     sliders = {"threshold_scale": delta_slider(), "interval": interval_slider(max(2, most // 2), range(2, most + 1))}
     return Panel("corollary", sliders, draw, data=table, compute=compute, on_run=("interval",), prediction=prediction)
