@@ -434,7 +434,7 @@ def test_the_window_panel_forges_one_more_spoof_when_run(judged, guess, small_pr
         table = window(errors, known, proof_steps=16, cost_per_step=COSTS[attack], threshold_scale=scale)
         settings = {"threshold_scale": scale, "top_q": 1, "chosen": chosen, "guess": guessed, "attack": attack}
         figure = figures.window_figure(table, known, attempts=made, **settings)
-        check(shown, figure, f"{attack}, k = {k}, δ × {scale:.2f}: ")
+        check(shown, figure, f"{attack}, k = {k}, δ × {scale:.2f}, Q = 1: ")
 
     expect("interpolation only", small_calibration, 1, 56)
     move(shown, attack="Attack II", threshold_scale=2.0)
