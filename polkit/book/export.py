@@ -24,7 +24,7 @@ class WithFigures(Preprocessor):
                 data.pop(WIDGET_TYPE, None)
             if plot := plot_in(data):
                 drawn = go.Figure(plot).to_html(full_html=False, include_plotlyjs=first)
-                says = data[STILL_TYPE]["says"] if STILL_TYPE in data else data["text/plain"]
+                says = data[STILL_TYPE]["says"] if STILL_TYPE in data else data.get("text/plain", "a figure")
                 data["text/html"] = FIGURE.format(says=html.escape(says), plot=drawn)
                 data.pop(PLOTLY_TYPE, None)
                 first = False

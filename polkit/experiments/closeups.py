@@ -62,7 +62,8 @@ def attacked_batch(
         for done in reported(range(total), total=total, title="optimising", progress=plan.progress):
             if done:
                 noise.improve()
-            (batch,), update = noise.perturbed(), noise.try_batches(noise.perturbed())
+            (batch,) = tried = noise.perturbed()
+            update = noise.try_batches(tried)
             changed = image_change(noise.originals[0].points.images, batch.points.images)["grey_levels_mean"]
             rows.append([update.loss, update.gradient_squared, update.over_limit, changed])
             images.append(batch.points.images[:3].cpu())
