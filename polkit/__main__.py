@@ -54,7 +54,7 @@ TEXT, WHOLE, NUMBER, FLAG = {}, {"type": int}, {"type": float}, {"action": "stor
 WHOLE_OR_ALL = {"type": lambda text: int(text) if text.isdecimal() else text}
 OPTIONS = {  # what each means, and how it is read
     "proof": ("the folder of a proof", TEXT),
-    "results": ("table-2, …, figure-12, momentum, or all (default); matrix, presets, paper-scale", {"nargs": "*"}),
+    "results": ("table-2, …, figure-12, momentum, or all (default); matrix, presets, examples, paper-scale", {"nargs": "*"}),
     "challenge": ("the published folder", TEXT),
     "submissions": ("the folder of what was handed in", TEXT),
     "task": ("digits, fashion, cifar10, cifar100, imagenet10, folder:PATH; :first-half, :second-half may follow", TEXT),
@@ -97,6 +97,7 @@ OPTIONS = {  # what each means, and how it is read
     "store": ("keep the outputs in the chapters themselves too", FLAG),
     "repeats": ("trainings from different seeds (default 5)", WHOLE),
     "lengths": ("T', instead of the task's own lengths", {"type": int, "nargs": "+"}),
+    "spoof_interval": ("k of the spoofs in the regime `paper`, instead of the prover's", WHOLE),
     "scheduler": ("of a dask cluster (default: one is started here)", {"metavar": "ADDRESS"}),
     "time_limit": ("minutes, after which runs are stopped; the next batch makes those that are left", NUMBER),
     "publish": ("a second folder for the tables alone", {"metavar": "DIR"}),
@@ -216,7 +217,7 @@ def book(out: str = "build/book", p: tuple = (), **options) -> int:
     return 1 if run_book(Path(out), given=dict(p), **options) else 0
 
 
-@takes("", f"results task repeats lengths {RUNS} scheduler workers time_limit out publish force dry_run")
+@takes("", f"results task repeats lengths spoof_interval {RUNS} scheduler workers time_limit out publish force dry_run")
 def reproduce(results: list | None = None, out: str = "build/reproduce", publish: str = "", **options) -> int:
     """rebuild the tables and figures of the paper, on this machine or a cluster"""
     from polkit.reproduce import reproduce, summarise

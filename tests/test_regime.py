@@ -74,8 +74,35 @@ def test_a_spoof_may_claim_what_the_regime_leaves_to_the_prover(paper_task, pape
     assert "task" not in {reason.kind for reason in pk.verify(spoof, paper_calibration).reasons}
     mine = pk.verify(spoof, paper_calibration, regime=PAPER.replace(prover_decides=()))
     assert [reason.kind for reason in mine.reasons] == ["task"]
-    with pytest.raises(ValueError, match="its batch_size is 64, the spoof's 32"):
-        pk.attack_2(final, paper_task.replace(batch_size=32), **given)
+    with pytest.raises(ValueError, match="its shift is 0, the spoof's 1"):
+        pk.attack_2(final, paper_task.replace(shift=1), **given)
+
+
+def test_a_spoof_may_have_its_own_k_and_batch_size_where_the_prover_decides(
+    paper_task, paper_proof, paper_calibration, tmp_path
+):
+    """Section IV-A: "we could use different T, k and batch size in our attacks"."""
+    own = paper_task.replace(checkpoint_interval=2, batch_size=32, learning_rate=0.0)
+    far = pk.interpolation_only(paper_proof.final_weights(), own, spoof_steps=16, out=tmp_path / "s", progress=False)
+    assert far.checkpoint_steps == list(range(0, 17, 2))
+    verdict = pk.verify(far, paper_calibration.scaled(1e9), top_q="all")
+    assert verdict.accepted
+    assert verdict.intervals["start"].nunique() == 8
+    mine = pk.verify(far, paper_calibration.scaled(1e9), regime=PAPER.replace(prover_decides=OPTIMISER))
+    assert sorted(reason.detail for reason in mine.reasons) == [
+        "manifest.json claims batch_size = 32, this task has 64",
+        "manifest.json claims checkpoint_interval = 2, this task has 4",
+        "manifest.json claims k = 2, δ was calibrated for 4",
+    ]
+
+
+def test_a_claim_that_no_training_can_have_is_a_reason_and_no_error(paper_task, paper_calibration, tmp_path):
+    most = paper_calibration.task.train_size
+    wide = paper_task.replace(train_size=most, batch_size=most, epochs=8, checkpoint_interval=4)
+    proof = pk.prove(wide, out=tmp_path / "wide", progress=False)
+    verdict = pk.verify(proof, paper_calibration)
+    assert not verdict.accepted
+    assert {reason.kind for reason in verdict.reasons} <= {"unusable", "task"}
 
 
 def test_delta_belongs_to_the_augmentation_it_was_calibrated_with(small_proof, paper_proof, small_calibration):

@@ -38,7 +38,7 @@ def test_all_results_together_repeat_no_run_and_each_ablation_goes_along():
     apart = {run.name for result in RESULTS for run in planned_runs([result], "digits", 1, common={})}
     assert {run.name for run in together} == apart
     papers = planned_runs(["all"], "digits", 1, common={})
-    together = planned_runs(["all", *set(APART) - {"paper-scale"}], "digits", 1, common={})
+    together = planned_runs(["all", *set(APART) - {"paper-scale", "examples"}], "digits", 1, common={})
     assert {run.experiment for run in papers} == {"honest", "spoof"}
     assert {run.name for run in papers} == {run.name for run in together if run.experiment in ("honest", "spoof")}
     for figure in ("figure-2", "figure-5", "figure-8", "figure-9"):
@@ -57,8 +57,11 @@ def test_the_paper_has_a_data_set_for_each_figure_and_its_lengths():
     assert all("epochs" not in run.parameters for run in runs)  # E = 200
     windows = paper_data("windows").dropna(subset=["from_steps"])
     for row in windows.itertuples():
-        tried = tried_lengths(pk.task(row.task))
-        assert any(row.from_steps < length < row.to_steps for length in tried), row
+        by_cost, by_error = (tried_lengths(pk.task(row.task), regime) for regime in ("strict", "paper"))
+        assert by_error == [700, 1200, 1600, 2500, 3500, 5200]
+        assert row.task == "imagenet10" or by_cost == by_error  # there T is shorter
+        for tried in (by_cost, by_error):
+            assert any(row.from_steps < length < row.to_steps for length in tried), row
     halves = planned_runs(["figure-8"], "paper", 1, common={})
     assert {run.parameters["task"] for run in halves} == {"cifar10:first-half"}
     assert {run.parameters.get("adversary_half") for run in halves} == {None, "second-half"}
@@ -106,6 +109,18 @@ def test_at_the_papers_scale_one_regime_and_another_size_can_be_asked_for():
         assert {name: run.parameters[name] for name in common} == common
 
 
+def test_in_the_papers_regime_a_spoof_claims_its_own_rate_and_k():
+    runs = planned_runs(["all"], "digits", 1, common={"checkpoint_interval": 100}, spoof_interval=10)
+    spoofs = {run.name: run.parameters for run in runs if run.experiment == "spoof"}
+    own = {(p["regime"], p["attack"], p.get("spoof_interval"), p.get("spoof_learning_rate")) for p in spoofs.values()}
+    attacks = ("attack_2", "attack_3", "interpolation_only")
+    assert own == {("paper", name, 10, 0.005) for name in attacks} | {("paper", "attack_1", None, 0.005)} | {
+        ("strict", name, None, None) for name in (*attacks, "attack_1", "borrowed_momentum")
+    }
+    lengths = {p["spoof_steps"] for p in spoofs.values() if p["regime"] == "paper" and p["attack"] == "attack_2"}
+    assert lengths == {70, 120, 160, 250, 350, 520}  # as many intervals as in the paper
+
+
 def test_runs_use_parameters_that_the_experiments_have():
     folder = find_notebooks() / "experiments"
     kinds = ("honest", "prepare", "spoof", "matrix", "presets")
@@ -119,7 +134,7 @@ def test_runs_use_parameters_that_the_experiments_have():
         "threads": 1,
         "workers": 1,
     }
-    for run in planned_runs(["all", *APART], "digits", 1, common=common):
+    for run in planned_runs(["all", *APART], "digits", 1, common=common, spoof_interval=3):
         for name, value in run.parameters.items():
             assert type(value) is type(known[run.experiment][name]), (run.name, name)
 

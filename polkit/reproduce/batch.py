@@ -41,6 +41,7 @@ def reproduce(
     out: Path = Path("build/reproduce"),
     common: Mapping[str, object] | None = None,
     lengths: Sequence[int] = (),
+    spoof_interval: int = 0,
     scheduler: str | None = None,
     workers: int | None = None,
     time_limit: float = math.inf,
@@ -49,7 +50,7 @@ def reproduce(
 ) -> int:
     """Makes the runs behind these results that have no finished record in `out` yet; returns how many have failed.
 
-    results, task, repeats, common, lengths: as in `planned_runs`
+    results, task, repeats, common, lengths, spoof_interval: as in `planned_runs`
     scheduler: the address of a running dask cluster, whose workers need polkit and one `$POLKIT_HOME` in common
     workers: processes of a cluster of this machine, where there is no scheduler (default: one per core, or per GPU)
     time_limit: minutes, after which no run is begun and those that go on are stopped; the next batch makes them
@@ -59,7 +60,7 @@ def reproduce(
     if workers is not None:
         checked_workers(workers)
     common = {**(common or {}), "workers": 1}  # a run has its core to itself
-    runs = planned_runs(results, task, repeats, common=common, lengths=lengths)
+    runs = planned_runs(results, task, repeats, common=common, lengths=lengths, spoof_interval=spoof_interval)
     images = {name: images_of(name) for name in sorted({str(run.parameters["task"]) for run in runs})}
     require_same_images(out, images)
     records = {} if force else {run.name: read_record(out, run.name) for run in runs}

@@ -21,7 +21,8 @@ COLUMNS += ["rule", "strict_besides"]
 # How the runs of each regime are read. The paper's verifier compares the weights at Q = ⌊S/k⌋, and costs are counted in
 # operations; the strict one compares every part of every interval, and costs are seconds. Name -> where runs have it.
 READINGS = {
-    regime: {"passed": f"{verdict}.{q}", "passed_at_one": f"{verdict}.one", "share": f"share.{meter}"}
+    regime: {"passed": f"{verdict}.{q}", "share": f"share.{meter}"}
+    | {f"passed_at_{level}": f"{verdict}.{level}" for level in ("one", "all")}
     | {f"error.{name}": f"weights.{q}.{name}" for name in DISTANCES}
     | {f"honest.{name}": f"proof.weights.{q}.{name}" for name in DISTANCES}
     for regime, verdict, q, meter in (
@@ -63,12 +64,14 @@ def judged(spoofs: pd.DataFrame, query: str, rule: Callable[[pd.DataFrame], Row 
 
 
 def falls(quantity: str, spoofs: pd.DataFrame) -> Row | None:
-    treated = spoofs.reindex(columns=[f"{quantity}.before", f"{quantity}.after"]).dropna()
+    """In the middle of the path, where the model has learned something; the whole path is said beside it."""
+    names = [f"{quantity}.{when}{where}" for where in (".middle", "") for when in ("before", "after")]
+    treated = spoofs.reindex(columns=names).dropna()
     if treated.empty:
         return None
-    before, after = (treated[name].astype(float) for name in treated)
-    here = f"{before.mean():.3g} to {after.mean():.3g}"
-    return here, (after <= before / 10).all(), "the mean over all batches of the path falls tenfold in every run"
+    before, after, *whole = (treated[name].astype(float) for name in names)
+    here = f"{before.mean():.3g} to {after.mean():.3g} (on the whole path " + " to ".join(f"{v.mean():.3g}" for v in whole)
+    return here + ")", (after <= before / 10).all(), "the mean over 0.3 to 0.5 of the path falls tenfold in every run"
 
 
 def attack_1_fails(spoofs: pd.DataFrame) -> Row:
@@ -103,7 +106,9 @@ def errors_below(distances: tuple[str, ...], lengths: str, spoofs: pd.DataFrame)
 
 def has_a_window(spoofs: pd.DataFrame) -> Row:
     text = "every repeat accepted, for less than the proof's cost"
-    return spoken_lengths(succeeds(spoofs), spoofs), succeeds(spoofs).any(), text
+    treated = spoofs["batches.treated"].sum() / spoofs["batches.all"].sum()
+    here = f"{spoken_lengths(succeeds(spoofs), spoofs)}; {treated:.0%} of their batches perturbed"
+    return here, succeeds(spoofs).any(), text
 
 
 def third_is_quicker(spoofs: pd.DataFrame) -> Row | None:
@@ -123,9 +128,9 @@ def always_smaller(spoofs: pd.DataFrame) -> Row:
 
 
 def any_q(spoofs: pd.DataFrame) -> Row:
-    one, more = (spoofs[name].astype(bool) for name in ("passed_at_one", "passed"))
+    one, more = (spoofs[name].astype(bool) for name in ("passed_at_one", "passed_at_all"))
     inside = one.groupby([spoofs["attack"], spoofs["spoof_steps"], spoofs["adversary_half"]]).transform("all")
-    here = f"{more[inside].sum()} of {inside.sum()} runs inside the window at Q = 1 pass at the larger Q too"
+    here = f"{more[inside].sum()} of {inside.sum()} runs inside the window at Q = 1 pass at Q = all too"
     return here, inside.any() and more[inside].all(), "every one does"
 
 
@@ -171,6 +176,7 @@ def slower_hardware(spoofs: pd.DataFrame) -> Row:
 def changes_invisible(spoofs: pd.DataFrame) -> Row | None:
     if "grey_levels.mean" not in spoofs:
         return None
+    spoofs = spoofs[spoofs["batches.treated"] > 0]
     mean, most = spoofs["grey_levels.mean"].mean(), spoofs["grey_levels.largest"].max()
     here = f"a pixel changes by {mean:.2f} of 255 grey levels on average, by {most:.0f} at most"
     ratios = spoofs.get("psnr.mean", pd.Series(dtype=float)).dropna()
@@ -231,7 +237,7 @@ RULES: dict[str, tuple[str, Callable[[pd.DataFrame], Row | None], str]] = {
     "accuracy-trend": (f"attack == 'attack_3' and {PROVERS} and {SAME_MACHINE}", accuracies_follow, BESIDES),
     "halves": (f"{BOTH} and adversary_half != ''", halves_work, BESIDES),
     "hardware": (f"not ({SAME_MACHINE})", slower_hardware, ""),
-    "invisible": (THIRD, changes_invisible, ""),
+    "invisible": (f"attack == 'attack_3' and adversary_half == '' and {SAME_MACHINE}", changes_invisible, ""),
     "same-level": (f"{BOTH} and passed == True and off_path == 0 and {SAME_MACHINE}", same_level, BESIDES),
     "cost-2": (f"attack == 'attack_2' and {FULL}", partial(gradients, False), ""),
     "cost-3": (f"attack == 'attack_3' and {FULL}", partial(gradients, True), ""),

@@ -111,17 +111,21 @@ def accuracies(proof: Proof, conditions: Conditions) -> Values:
 
 
 def treatment(trace: pd.DataFrame) -> Values:
-    """Table II: mean and deviation of loss and squared gradient norm over the treated batches, before and after."""
+    """Table II: mean and deviation of loss and squared gradient norm over the treated batches, before and after.
+
+    `….middle`: the means over the batches between 0.3 and 0.5 of the path, where the model has learned something.
+    """
     if "missed_after" in trace:  # Attack I optimises one batch, and towards W_T
         return {name: float(trace[name].iloc[0]) for name in ("missed_before", "missed_after")}
     if "evaluations" not in trace:
         return {}
-    counted, treated = int(trace["evaluations"].sum()), trace[trace["evaluations"] > 0]
+    counted, treated, last = int(trace["evaluations"].sum()), trace[trace["evaluations"] > 0], trace["step"].max()
     values: Values = {"batches.treated": len(treated), "batches.all": len(trace), "evaluations": counted}
     for quantity, when in product(("loss", "gradient_squared"), ("before", "after")):
         column = treated[f"{quantity}_{when}"]
         values[f"{quantity}.{when}"] = finite(column.mean())
         values[f"{quantity}.{when}.deviation"] = finite(column.std(ddof=0))
+        values[f"{quantity}.{when}.middle"] = finite(column[treated["step"].between(0.3 * last, 0.5 * last)].mean())
     return values
 
 

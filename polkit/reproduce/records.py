@@ -93,13 +93,15 @@ PARAMETERS = COMMON | {
     "attack": "",
     "spoof_steps": 0,
     "spoof_learning_rate": 0.0,
+    "spoof_interval": 0,
     "iterations": 0,
     "stopping_test": True,
     "off_path": 0.0,
     "pace": "",
 }
 PARAMETERS |= {"adversary_half": "", **ELSEWHERE}
-SPOOF = ["attack", "spoof_steps", "spoof_learning_rate", "iterations", "stopping_test", "off_path", "pace"]
+SPOOF = ["attack", "spoof_steps", "spoof_learning_rate", "spoof_interval", "iterations", "stopping_test", "off_path"]
+SPOOF += ["pace"]
 SETTING = ["regime", "experiment", "task", "adversary_half", *SPOOF, *ELSEWHERE]
 SUFFIXES = {"strict": "", "paper": "_paper"}  # of the tables of runs and averages, by regime
 

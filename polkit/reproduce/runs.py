@@ -13,29 +13,32 @@ from polkit.training import Task, shown_task
 from polkit.training.task import task
 from polkit.verifier import REGIMES
 
-# T / T' of the lengths tried: on CIFAR-10 700 to 5,200 steps. 1,600 lies in the narrow window of Figure 3.
-DIVISORS = (110, 63, 50, 31, 22, 15)
+# The lengths tried, on CIFAR-10 700 to 5,200 steps, as T / T' and as T' / k. 1,600 lies in the narrow window of Figure 3.
+DIVISORS, INTERVALS = (110, 63, 50, 31, 22, 15), (7, 12, 16, 25, 35, 52)
+EVERY, SHORT, USUAL = range(6), (0, 1), (3,)  # 2,500 steps: the break-even length of Attack II's cost formula
 
 
-def tried_lengths(chosen: Task, divisors: Sequence[int] = DIVISORS) -> list[int]:
-    """T' for a task: multiples of k near T / divisor, from the shortest to the longest."""
+def tried_lengths(chosen: Task, regime: str = "strict", which: Sequence[int] = EVERY) -> list[int]:
+    """T' for a task, multiples of its k, from the shortest to the longest.
+
+    In the regime paper a spoof has the paper's number of intervals, which the errors depend on; in the strict one the
+    paper's share of T, which the cost depends on. On CIFAR-10 both are the same.
+    """
     k = chosen.checkpoint_interval
-    return sorted({max(k, round(chosen.steps / divisor / k) * k) for divisor in divisors})
+    if regime == "paper":
+        return [INTERVALS[place] * k for place in which]
+    return sorted({max(k, round(chosen.steps / DIVISORS[place] / k) * k) for place in which})
 
 
-# 2,500 steps on CIFAR-10: the break-even length of Attack II's cost formula
-usual_length = partial(tried_lengths, divisors=(31,))
-
-
-shortest_length = partial(tried_lengths, divisors=(110,))
-
-
-def whole_length(chosen: Task) -> list[int]:
+def whole_length(chosen: Task, _: str) -> list[int]:
     return [chosen.steps // chosen.checkpoint_interval * chosen.checkpoint_interval]
 
 
-def momentum_lengths(chosen: Task) -> list[int]:
-    return [4 * chosen.checkpoint_interval, *usual_length(chosen)]
+def momentum_lengths(chosen: Task, regime: str) -> list[int]:
+    return [4 * chosen.checkpoint_interval, *tried_lengths(chosen, regime, USUAL)]
+
+
+usual_length, short_lengths = (partial(tried_lengths, which=which) for which in (USUAL, SHORT))
 
 
 @dataclass(frozen=True)
@@ -44,15 +47,17 @@ class Result:
 
     tasks: tuple[str, ...]  # the paper's own
     attacks: tuple[str, ...] = ()
-    lengths: Callable[[Task], list[int]] = tried_lengths  # T' for a task
+    lengths: Callable[[Task, str], list[int]] = tried_lengths  # T' for a spoof's task in a regime
     variants: tuple[Mapping[str, object], ...] = ({},)  # parameters of the spoof besides attack and T'
     halves: tuple[str, ...] = ("",)  # of the task, that the prover trains on; of the paper's own tasks only the first
+    rate: int = 10  # a spoof of the regime paper claims the prover's η divided by this, as in the code of Zhang et al.
 
 
 CIFAR10, CIFAR100, IMAGENET10 = ("cifar10",), ("cifar100",), ("imagenet10",)
 PAPER = CIFAR10 + CIFAR100 + IMAGENET10
 SECOND = ("attack_2", "interpolation_only")  # each attack beside its ablation
 THIRD = ("attack_3", "interpolation_only")
+ALL_THREE = ("interpolation_only", "attack_2", "attack_3")
 FIRST_HALF = (":first-half",)
 OTHER_IMAGES = ({"adversary_half": "second-half"},)
 # Figure 10: how far the first checkpoints leave the path, as a share of the weights' size; or a pace that is faster at
@@ -77,22 +82,22 @@ RESULTS = {
     "figure-11": Result(PAPER, ("attack_2", "attack_3"), usual_length, OTHER_CONDITIONS),
     "figure-12": Result(PAPER, ("attack_3",), usual_length),
     # What the cost formulas of Section III count: N = 10 iterations for every batch, none of which is left early.
-    "costs": Result(CIFAR10, ("attack_2", "attack_3"), shortest_length, ({"stopping_test": False, "iterations": 10},)),
+    "costs": Result(CIFAR10, ("attack_2", "attack_3"), short_lengths, ({"stopping_test": False, "iterations": 10},)),
     "momentum": Result(CIFAR10, ("borrowed_momentum",), momentum_lengths),  # a spoof that the paper does not know
     "matrix": Result(CIFAR10),
     "presets": Result(CIFAR10),
-    "paper-scale": Result(CIFAR10, ("interpolation_only", "attack_2", "attack_3"), lambda _: [500, 1000, 2500, 4000]),
+    # Not the paper's: where the adversarial examples decide. Attacks treat only the intervals that need it.
+    "examples": Result(CIFAR10, ALL_THREE, lambda *_: [1000, 1200, 1400], rate=14),
+    "paper-scale": Result(CIFAR10, ALL_THREE, lambda *_: [500, 1000, 2500, 4000]),
 }
 # Not among `all`: every spoof against every defence, an honest proof before every verifier, both regimes on one GPU.
-APART = ("matrix", "presets", "paper-scale")
-STRICT_ONLY = ("momentum", "matrix", "presets")  # η is the verifier's there, whatever a spoof claims
+APART = ("matrix", "presets", "examples", "paper-scale")
+# Asked for in no other regime, unless by name. In the strict one η is the verifier's, whatever a spoof claims.
+ONE_REGIME = {"momentum": "strict", "matrix": "strict", "presets": "strict", "examples": "paper"}
 SIZES = ("epochs", "checkpoint_interval", "train_size")
 # Regime -> precision of a proof on a GPU. There a bf16 replay of bf16 steps on unaugmented images would err by nothing.
 ON_GPU = {"paper": "float32", "strict": "bf16"}
-# In the regime paper a spoof claims a learning rate of its own: on the paper's tasks a tenth of the prover's, as in the
-# public code of Zhang et al.; on the others a fourteenth. Its attacks treat only the intervals that need it.
-PAPERS_RATE, OTHERS_RATE = 10, 14
-SPARING = {"leave_within": 0.8, "weigh_linf": True}
+SPARING = {"leave_within": 0.8, "weigh_linf": True}  # of Attacks II and III in `examples`
 
 
 @dataclass(frozen=True)
@@ -116,13 +121,20 @@ class Run:
 
 
 def planned_runs(
-    results: Sequence[str], task_name: str, repeats: int, *, common: Mapping[str, object], lengths: Sequence[int] = ()
+    results: Sequence[str],
+    task_name: str,
+    repeats: int,
+    *,
+    common: Mapping[str, object],
+    lengths: Sequence[int] = (),
+    spoof_interval: int = 0,
 ) -> list[Run]:
     """The runs behind these results, each once, a run after the one that it needs.
 
     results: names of RESULTS; `all`, or none, for those that are not APART
     task_name: one task for all, or `paper` for each result's own
     common, lengths: parameters of all runs (epochs, device, …; a regime, or both); T', instead of the task's own
+    spoof_interval: k of the spoofs of Attacks II and III in the regime paper; 0: the prover's
     Raises ValueError for an unknown result or task.
     """
     unknown = sorted(set(results) - set(RESULTS) - {"all"})
@@ -135,7 +147,7 @@ def planned_runs(
     wanted = [name for name in RESULTS if name in results or (every and name not in APART)]
     regimes, found = [common["regime"]] if "regime" in common else [*REGIMES], {}
     for seed, result, regime in product(range(repeats), wanted, regimes):
-        if result in STRICT_ONLY and regime != "strict" and len(regimes) > 1:
+        if ONE_REGIME.get(result, regime) != regime and (every or len(regimes) > 1):
             continue
         tasks, halves = [task_name], RESULTS[result].halves
         if task_name == "paper":
@@ -143,14 +155,16 @@ def planned_runs(
         for name, half in product(tasks, halves):
             prover = {"task": name + half, "seed": seed, **common}
             prover |= {} if result == "paper-scale" else {"regime": regime}  # that puts the two in an order of its own
-            found |= {run.name: run for run in _runs_of(result, prover, lengths)}
+            found |= {run.name: run for run in _runs_of(result, prover, lengths, spoof_interval)}
     if wanted == ["paper-scale"]:  # the shortest first: a limit in time leaves out the longest
         return list(found.values())
     # The longest first, so that no worker is left with a long one at the end: a matrix (all spoofs) before any spoof.
     return sorted(found.values(), key=lambda run: (run.needs is not None, -run.parameters.get("spoof_steps", math.inf)))
 
 
-def _runs_of(result: str, prover: Mapping[str, object], lengths: Sequence[int]) -> Iterator[Run]:
+def _runs_of(
+    result: str, prover: Mapping[str, object], lengths: Sequence[int], spoof_interval: int
+) -> Iterator[Run]:
     shown, honest = RESULTS[result], Run("honest", prover)
     chosen = task(prover["task"], **{name: value for name, value in prover.items() if name in SIZES})
     if result == "presets":
@@ -159,23 +173,26 @@ def _runs_of(result: str, prover: Mapping[str, object], lengths: Sequence[int]) 
         yield Run("presets", prover, needs=first.name if prover["seed"] else honest.name)
         return
     if result == "paper-scale":
-        yield from _both_regimes(chosen, prover, lengths or shown.lengths(chosen))
+        yield from _both_regimes(chosen, prover, lengths or shown.lengths(chosen, "paper"))
         return
     yield honest
     if result == "matrix":
         yield Run("matrix", prover, needs=honest.name)
-    rate = chosen.learning_rate / (PAPERS_RATE if chosen.data in PAPER else OTHERS_RATE)
-    own = {"spoof_learning_rate": rate} if prover["regime"] == "paper" else {}
-    tried = shown.lengths(chosen) if shown.lengths is whole_length else lengths or shown.lengths(chosen)
+    own, regime, whole = {}, str(prover["regime"]), shown.lengths is whole_length
+    if regime == "paper":
+        own = {"spoof_learning_rate": chosen.learning_rate / shown.rate}
+        if spoof_interval and not whole:
+            own, chosen = own | {"spoof_interval": spoof_interval}, chosen.replace(checkpoint_interval=spoof_interval)
+    tried = shown.lengths(chosen, regime) if whole or not lengths else lengths
     for steps, attack, variant in product(tried, shown.attacks, shown.variants):
-        how = own | (SPARING if own and attack in ("attack_2", "attack_3") and "stopping_test" not in variant else {})
+        how = own | (SPARING if result == "examples" and attack != "interpolation_only" else {})
         yield Run("spoof", {**prover, "attack": attack, "spoof_steps": steps, **how, **variant}, needs=honest.name)
 
 
 def _both_regimes(chosen: Task, prover: Mapping[str, object], lengths: Sequence[int]) -> Iterator[Run]:
     """Proof and δ in both regimes, or the prover's; then cheap spoofs, verdicts on the proofs, and the other spoofs."""
     # A strict verifier decides the learning rate, and would refuse a spoof that claims a tenth of it.
-    rates = {"paper": ({"spoof_learning_rate": chosen.learning_rate / PAPERS_RATE}, {}), "strict": ({},)}
+    rates = {"paper": ({"spoof_learning_rate": chosen.learning_rate / RESULTS["paper-scale"].rate}, {}), "strict": ({},)}
     prepared, judged = None, []
     for regime in ON_GPU if "regime" not in prover else (prover["regime"],):
         own = {"precision": ON_GPU[regime], **prover, "regime": regime}

@@ -44,7 +44,7 @@ class Inspection:
     """What a verifier knows of a folder before it computes a step."""
 
     proof: Proof | None  # None if there is none; if every file has its digest, bound to the files as they are
-    task: Task  # the verifier's, with what the prover decides of its optimiser
+    task: Task  # the verifier's, with what the prover decides
     reasons: list[Reason]  # to reject it
     magnitudes: pd.DataFrame  # how far each interval moved the weights (`MAGNITUDES`, in l2)
     initialisation: pd.DataFrame  # the table of `test_initialisation`
@@ -54,7 +54,7 @@ def inspect_proof(source: Proof | str | Path, task: Task, prover_decides: Iterab
     """All of Algorithm 2 that replays nothing. Never raises on a bad proof.
 
     source: the folder, or a proof, whose manifest is read again
-    prover_decides: those of `OPTIMISER` that are taken from the proof
+    prover_decides: those of `SETTINGS` that are taken from the proof
     """
     magnitudes, initial = pd.DataFrame(columns=MAGNITUDES), pd.DataFrame()
     try:
@@ -73,9 +73,12 @@ def inspect_proof(source: Proof | str | Path, task: Task, prover_decides: Iterab
     return Inspection(proof, task, reasons, magnitudes, initial)
 
 
-def replayed_task(proof: Proof, task: Task, prover_decides: Iterable[str] = OPTIMISER) -> Task:
-    """The verifier's task with what the prover decides of its optimiser."""
-    return task.replace(**{name: getattr(proof.task, name) for name in prover_decides})
+def replayed_task(proof: Proof, task: Task, prover_decides: Iterable[str]) -> Task:
+    """The verifier's task with what the prover decides. Raises ProofError if no training of the task can have that."""
+    try:
+        return task.replace(**{name: getattr(proof.task, name) for name in prover_decides})
+    except ValueError as error:
+        raise ProofError(f"manifest.json claims what no training can have ({error})") from error
 
 
 def check_optimiser(task: Task) -> list[Reason]:

@@ -9,6 +9,7 @@ from polkit.training.conditions import PRECISIONS
 
 # What a prover may decide of its optimiser. In the public code of Jia et al. it decides all of it.
 OPTIMISER = ("learning_rate", "momentum", "weight_decay", "milestones", "learning_rate_drop")
+SETTINGS = (*OPTIMISER, "batch_size", "checkpoint_interval")  # "We could use different T, k and batch size", Section IV-A
 AUGMENTATIONS = ("none", "recorded", "redrawn")
 
 
@@ -17,7 +18,7 @@ class Regime:
     """The rules under which a number was measured. Each number of the book belongs to one."""
 
     name: str
-    prover_decides: tuple[str, ...]  # of OPTIMISER: settings that the replay takes from the proof
+    prover_decides: tuple[str, ...]  # of SETTINGS: those that the replay takes from the proof
     augmentation: str  # none: images as they are stored; recorded: the prover's draws; redrawn: the verifier's own
     parts: tuple[str, ...]  # of a checkpoint, that must stay within δ
     precision: str  # of the verifier's steps: float32, bf16 or float64; "" for the prover's
@@ -27,7 +28,7 @@ class Regime:
         if not re.fullmatch(r"[a-z0-9][a-z0-9 -]{0,39}", self.name):
             raise ValueError(f"the regime's name {self.name!r} must be of small letters, digits, spaces and hyphens")
         for field, found, known in (
-            ("prover_decides", self.prover_decides, OPTIMISER),
+            ("prover_decides", self.prover_decides, SETTINGS),
             ("augmentation", (self.augmentation,), AUGMENTATIONS),
             ("parts", self.parts, PARTS),
             ("precision", (self.precision,), ("", *PRECISIONS)),
@@ -75,7 +76,7 @@ def checked_q(top_q: int | str) -> int | str:
 
 # As in the public code of Zhang et al.: the images as they are, the prover's optimiser, the weights alone, Q = 1. Their
 # verifier's GPU rounds otherwise than the prover's; here bf16 stands for that.
-PAPER = Regime("paper", OPTIMISER, "none", ("weights",), "bf16", 1)
+PAPER = Regime("paper", SETTINGS, "none", ("weights",), "bf16", 1)
 # A careful verifier: its own optimiser, augmentation that nobody could prepare for, everything compared and replayed.
 STRICT = Regime("strict", (), "redrawn", PARTS, "", "all")
 REGIMES = {each.name: each for each in (PAPER, STRICT)}
