@@ -259,21 +259,23 @@ def test_the_batch_panel_follows_n_and_gamma_at_once_and_its_place_when_run(smal
 
 
 def test_the_results_panel_judges_published_spoofs_by_another_verifier():
-    runs = {"paper": published("digits/runs_paper"), "strict": published("digits/runs")}
+    runs = {"where the examples decide": published("examples/runs_paper"), "strict": published("digits/runs")}
     shown = panels.results_panel(runs)
-    for regime, scale, replayed, compared in (
-        ("paper", 2.0, "1", ("weights",)),
+    for chosen, scale, replayed, compared in (
+        ("where the examples decide", 2.0, "1", ("weights",)),
         ("strict", 0.5, "all", ("weights", "buffers")),
     ):
         how = {"1": "one", "all": "all"}[replayed]
         parts_named = " and ".join(compared)
-        move(shown, regime=regime, threshold_scale=scale, replayed=replayed, parts=parts_named)
-        figure = figures.examples_figure(spoof_rows(runs[regime], replayed=how, parts=compared, threshold_scale=scale))
+        move(shown, chosen=chosen, threshold_scale=scale, replayed=replayed, parts=parts_named)
+        figure = figures.examples_figure(spoof_rows(runs[chosen], replayed=how, parts=compared, threshold_scale=scale))
         rules = {
-            "paper": "augmentation none, η from the prover, replayed in bf16",
-            "strict": "augmentation redrawn, η from the verifier, replayed in the precision of the proof",
+            "where the examples decide": "augmentation none, proofs of k = 10, spoofs that claim η/14 and k = 10, "
+            "replayed in bf16",
+            "strict": "augmentation redrawn, proofs of k = 10, spoofs that claim η and k = 10, "
+            "replayed in the precision of the proof",
         }
-        where = f"regime {regime} ({rules[regime]}), δ × {scale:.2f}, Q = {replayed}, {parts_named} compared: "
+        where = f"{chosen} ({rules[chosen]}), δ × {scale:.2f}, Q = {replayed}, {parts_named} compared: "
         check(shown, figure, prefix=where)  # the bars, too
 
 

@@ -120,7 +120,7 @@ def spoof_rows(
     """The runs of ATTACKS that made a spoof as the prover would. replayed: "one" an epoch, "most" (⌊S/k⌋) or "all".
 
     steps: T; ratio, binding: the largest error over δ, and the distance in which it is
-    cost, seconds: shares of the proof's; threshold.…: the calibrated δ as a share of d_ref
+    cost, seconds: shares of the proof's; perturbed: of the spoof's batches; threshold.…: the calibrated δ as a share of d_ref
     """
     made = beside_proofs(runs[runs["task"] == task])
     own = made.filter(regex="^(attack|off_path|pace|stopping_test|adversary_)").query(
@@ -136,6 +136,7 @@ def spoof_rows(
         binding=[names[number][0] for number in ratios.argmax(axis=0)],
         accepted=(ratios <= 1).all(axis=0),
         cost=made["share.floating_point_operations"],
+        perturbed=(made["batches.treated"] / made["batches.all"]).fillna(0),
         seconds=made["share.wall_seconds"],
         **{f"threshold.{name}": made[f"proof.threshold.weights.{name}"] for name in DISTANCES},
     )

@@ -95,7 +95,7 @@ def lengths_figure(averages: pd.DataFrame, attack: str, task: str, *, half: str 
 def examples_figure(spoofs: pd.DataFrame) -> Figure:
     """The largest error over δ of each attack over T', mean of the trainings; bars from the least to the most.
 
-    spoofs: from `spoof_rows`, such as those of "digits/runs_paper"
+    spoofs: from `spoof_rows`, such as those of "examples/runs_paper"
     """
     ratio = spoofs.groupby(["attack", "spoof_steps"])["ratio"].agg(["mean", "min", "max"]).reset_index()
     ratio = ratio.assign(above=ratio["max"] - ratio["mean"], below=ratio["mean"] - ratio["min"])

@@ -14,7 +14,7 @@ from polkit.book.panels.parts import Panel, Prediction, too_long
 from polkit.experiments.noise import calibration_for_interval
 from polkit.experiments.window import Attempt, attempt, path_errors, spoof_lengths, spoof_rows, window
 from polkit.proof import Proof
-from polkit.training import DISTANCES, PARTS, Checkpoint, Progress
+from polkit.training import DISTANCES, NAMED_TASKS, PARTS, Checkpoint, Progress
 from polkit.verifier import REGIMES, Calibration, verify
 
 
@@ -128,25 +128,28 @@ COMPARED = {"weights": ("weights",), "weights and buffers": PARTS}
 
 
 def results_panel(runs: Mapping[str, pd.DataFrame], task: str = "digits") -> Panel:
-    """Published spoofs as another verifier would judge them: the regime of the runs, δ, Q and what is compared.
+    """Published spoofs as another verifier would judge them: which runs, δ, Q and what is compared.
 
-    runs: regime -> runs, such as "digits/runs"
+    runs: a name for the reader -> runs of one regime, such as "digits/runs"
     """
     sliders = {
         "threshold_scale": controls.delta_slider(),
         "replayed": controls.chooser("replayed", REPLAYED, "all", label="Q per epoch"),
-        "regime": controls.chooser("regime", runs),
+        "chosen": controls.chooser("chosen", runs, label="runs"),
         "parts": controls.chooser("parts", COMPARED, label="compared"),
     }
 
-    def draw(_: None, *, regime: str, threshold_scale: float, replayed: str, parts: str) -> Figure:
+    def draw(_: None, *, chosen: str, threshold_scale: float, replayed: str, parts: str) -> Figure:
         asked = {"replayed": REPLAYED[replayed], "parts": COMPARED[parts], "threshold_scale": threshold_scale}
-        figure = examples_figure(spoof_rows(runs[regime], task=task, **asked))
+        figure = examples_figure(spoof_rows(runs[chosen], task=task, **asked))
         figure.plot.update_layout(title_text="Published spoofs before another verifier")
-        rules = REGIMES[regime]
-        said = f"augmentation {rules.augmentation}, η from the {'prover' if rules.prover_decides else 'verifier'}, "
-        said += f"replayed in {rules.precision or 'the precision of the proof'}"
-        where = f"regime {regime} ({said}), δ × {threshold_scale:.2f}, Q = {replayed}, {parts} compared"
+        made = runs[chosen].query("task == @task")
+        rules, rate = REGIMES[made["regime"].iloc[0]], made["spoof_learning_rate"].max()
+        proofs, spoofs = (made.loc[made["experiment"] == kind, "interval"].min() for kind in ("honest", "spoof"))
+        claimed = f"η/{NAMED_TASKS[task].learning_rate / rate:.0f}" if rate else "η"
+        said = f"augmentation {rules.augmentation}, proofs of k = {proofs:.0f}, spoofs that claim {claimed} and "
+        said += f"k = {spoofs:.0f}, replayed in {rules.precision or 'the precision of the proof'}"
+        where = f"{chosen} ({said}), δ × {threshold_scale:.2f}, Q = {replayed}, {parts} compared"
         return replace(figure, summary=f"{where}: {figure.summary}")
 
     return Panel("results", sliders, draw)
