@@ -207,6 +207,9 @@ def test_a_stored_chapter_ends_in_its_claims(file):
     found, checked = [cell for cell in code if "nbgrader" not in cell.metadata][-2:]
     assert any(REPORT_TYPE in output.get("data", {}) for output in found.outputs), "it ends in a claims table"
     assert (checked.source, checked.metadata.get("tags")) == ("print(found.held())", ["nbval-check-output"])
+    # A reader sees the table; the code that fills it is folded, on the site and in JupyterLab.
+    assert "hide-input" in found.metadata["tags"]
+    assert found.metadata["jupyter"] == {"source_hidden": True}
 
 
 @pytest.mark.parametrize("file", CHAPTERS, ids=lambda file: file.stem)

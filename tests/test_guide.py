@@ -1,13 +1,14 @@
 """What README.md and the course guide tell a reader to do: every target, command, file, section and minute is there."""
 
 import re
+import shlex
 from pathlib import Path
 
 import nbformat
 import pytest
 
 import polkit.book.chapters as book
-from polkit.__main__ import make_parser
+from polkit.__main__ import main, make_parser
 from tests import sliders
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -126,3 +127,22 @@ def test_every_stored_panel_can_move_and_shows_the_four_sliders_in_one_order():
         assert found[: len(shared)] == shared
         assert "frames" in still
         assert all(len(control["words"]) > 1 for control in still["controls"])
+
+
+def test_the_readmes_python_and_its_commands_run_as_they_stand(tmp_path, monkeypatch, capsys):
+    """On a training of one epoch, with the README's own lines."""
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    (lines,) = [block for language, block in blocks if language == "python"]
+    small = lines.replace('pk.task("digits")', 'pk.task("digits", epochs=1, checkpoint_interval=11)')
+    small = small.replace("spoof_steps=140", "spoof_steps=11")
+    assert small.count("spoof_steps=11") == small.count("epochs=1") == 1
+    exec(compile(small, "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("accepted (1 ")
+
+    (commands,) = [block for language, block in blocks if not language and block.startswith("polkit ")]
+    for command in commands.splitlines():
+        words = shlex.split(command.replace("--spoof-steps 140", "--spoof-steps 11"))[1:]
+        small = ["--epochs", "1", "--checkpoint-interval", "11"] if words[0] == "prove" else []
+        assert main([*words, *small]) == 0, command
+    assert {file.name for file in tmp_path.iterdir()} == {"honest", "calibration.json", "forged"}
