@@ -54,7 +54,10 @@ TEXT, WHOLE, NUMBER, FLAG = {}, {"type": int}, {"type": float}, {"action": "stor
 WHOLE_OR_ALL = {"type": lambda text: int(text) if text.isdecimal() else text}
 OPTIONS = {  # what each means, and how it is read
     "proof": ("the folder of a proof", TEXT),
-    "results": ("table-2, …, figure-12, momentum, or all (default); matrix, presets, examples, paper-scale", {"nargs": "*"}),
+    "results": (
+        "table-2, …, figure-12, momentum, all (default); matrix, presets, examples, paper-scale",
+        {"nargs": "*"},
+    ),
     "challenge": ("the published folder", TEXT),
     "submissions": ("the folder of what was handed in", TEXT),
     "task": ("digits, fashion, cifar10, cifar100, imagenet10, folder:PATH; :first-half, :second-half may follow", TEXT),

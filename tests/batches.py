@@ -27,6 +27,7 @@ def batch_of_runs(**changes):
             "accepted.all": True,
             "within.one": True,
             "within.most": True,
+            "within.all": True,
             "steps": 100,
             "interval": 10,
             "share.wall_seconds": 0.4,
@@ -38,6 +39,12 @@ def batch_of_runs(**changes):
             "loss.after": 0.04,
             "gradient_squared.before": 60.0,
             "gradient_squared.after": 0.1,
+            "loss.before.middle": 0.3,
+            "loss.after.middle": 0.03,
+            "gradient_squared.before.middle": 6.0,
+            "gradient_squared.after.middle": 0.01,
+            "batches.treated": 10,
+            "batches.all": 100,
             **{
                 f"{name}.{when}.deviation": 0.01
                 for name in ("loss", "gradient_squared")

@@ -183,7 +183,7 @@ def order():
 
 
 MADE = {
-    "concept": figures.concept_figure,
+    "concept": lambda: figures.concept_figure(miniature.compared_paths()),
     "surface": lambda: figures.surface_figure(
         GRID, PATH, REPLAYED, FORGED, interval=4, threshold=0.2, forged_errors=np.array([0.1, 0.25, 0.3, 0.19])
     ),

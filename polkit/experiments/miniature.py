@@ -111,6 +111,33 @@ def delta(miniature: Miniature, path: np.ndarray, seed_of_batches: int, seed_of_
     return MARGIN * max(replay_errors(miniature, path, seed_of_batches, int(draw)).max() for draw in draws)
 
 
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """An honest path and a forged one to the same W_T, and one replayed interval of each."""
+
+    path: np.ndarray  # W_0, …, W_T: (T + 1, 2)
+    interval: int  # k
+    forged: np.ndarray  # (pieces + 1, 2)
+    threshold: float  # δ
+    replays: dict[str, np.ndarray]  # name -> (updates + 1, 2), as seen from the end that was recorded
+
+
+def compared_paths(pieces: int = 8) -> Compared:
+    """A short training, and forgeries in so many pieces, and in as many as δ asks for. The forger's batches move
+    nothing, so that a replay of theirs ends where it begins."""
+    task = miniature(steps=160, checkpoint_interval=20)
+    path, k = train(task, seed=0), task.checkpoint_interval
+    threshold, forged = delta(task, path, 0, 2), straight_path(initial_weights(8), path[-1], pieces + 1)
+    few = forged[0] - forged[1]
+    more = few / np.ceil(np.linalg.norm(few) / threshold)
+    replays = {
+        "honest": replayed_paths(task, path, 0, 1)[1] - path[2 * k],
+        "forged, few pieces": np.array([few, few]),
+        "forged, more pieces": np.array([more, more]),
+    }
+    return Compared(path, k, forged, threshold, replays)
+
+
 def straight_path(first: np.ndarray, final: np.ndarray, points: int) -> np.ndarray:
     """Forged checkpoints (points, 2), "equally dividing the distance" from the adversary's W_0 to the stolen W_T
     (Section III-B); T' = (points - 1)·k."""

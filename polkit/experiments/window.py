@@ -120,7 +120,8 @@ def spoof_rows(
     """The runs of ATTACKS that made a spoof as the prover would. replayed: "one" an epoch, "most" (⌊S/k⌋) or "all".
 
     steps: T; ratio, binding: the largest error over δ, and the distance in which it is
-    cost, seconds: shares of the proof's; perturbed: of the spoof's batches; threshold.…: the calibrated δ as a share of d_ref
+    cost, seconds: shares of the proof's; perturbed: of the spoof's batches
+    threshold.…: the calibrated δ as a share of d_ref
     """
     made = beside_proofs(runs[runs["task"] == task])
     own = made.filter(regex="^(attack|off_path|pace|stopping_test|adversary_)").query(

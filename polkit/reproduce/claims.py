@@ -70,8 +70,12 @@ def falls(quantity: str, spoofs: pd.DataFrame) -> Row | None:
     if treated.empty:
         return None
     before, after, *whole = (treated[name].astype(float) for name in names)
-    here = f"{before.mean():.3g} to {after.mean():.3g} (on the whole path " + " to ".join(f"{v.mean():.3g}" for v in whole)
-    return here + ")", (after <= before / 10).all(), "the mean over 0.3 to 0.5 of the path falls tenfold in every run"
+    here, path = (" to ".join(f"{each.mean():.3g}" for each in pair) for pair in ((before, after), whole))
+    return (
+        f"{here} (on the whole path {path})",
+        (after <= before / 10).all(),
+        "the mean over 0.3 to 0.5 of the path falls tenfold in every run",
+    )
 
 
 def attack_1_fails(spoofs: pd.DataFrame) -> Row:

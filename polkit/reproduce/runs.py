@@ -13,7 +13,7 @@ from polkit.training import Task, shown_task
 from polkit.training.task import task
 from polkit.verifier import REGIMES
 
-# The lengths tried, on CIFAR-10 700 to 5,200 steps, as T / T' and as T' / k. 1,600 lies in the narrow window of Figure 3.
+# The lengths tried, as T / T' and T' / k: on CIFAR-10 700 to 5,200 steps. 1,600 lies in the narrow window of Figure 3.
 DIVISORS, INTERVALS = (110, 63, 50, 31, 22, 15), (7, 12, 16, 25, 35, 52)
 EVERY, SHORT, USUAL = range(6), (0, 1), (3,)  # 2,500 steps: the break-even length of Attack II's cost formula
 
@@ -162,9 +162,7 @@ def planned_runs(
     return sorted(found.values(), key=lambda run: (run.needs is not None, -run.parameters.get("spoof_steps", math.inf)))
 
 
-def _runs_of(
-    result: str, prover: Mapping[str, object], lengths: Sequence[int], spoof_interval: int
-) -> Iterator[Run]:
+def _runs_of(result: str, prover: Mapping[str, object], lengths: Sequence[int], spoof_interval: int) -> Iterator[Run]:
     shown, honest = RESULTS[result], Run("honest", prover)
     chosen = task(prover["task"], **{name: value for name, value in prover.items() if name in SIZES})
     if result == "presets":
@@ -192,7 +190,8 @@ def _runs_of(
 def _both_regimes(chosen: Task, prover: Mapping[str, object], lengths: Sequence[int]) -> Iterator[Run]:
     """Proof and δ in both regimes, or the prover's; then cheap spoofs, verdicts on the proofs, and the other spoofs."""
     # A strict verifier decides the learning rate, and would refuse a spoof that claims a tenth of it.
-    rates = {"paper": ({"spoof_learning_rate": chosen.learning_rate / RESULTS["paper-scale"].rate}, {}), "strict": ({},)}
+    tenth = {"spoof_learning_rate": chosen.learning_rate / RESULTS["paper-scale"].rate}
+    rates = {"paper": (tenth, {}), "strict": ({},)}
     prepared, judged = None, []
     for regime in ON_GPU if "regime" not in prover else (prover["regime"],):
         own = {"precision": ON_GPU[regime], **prover, "regime": regime}

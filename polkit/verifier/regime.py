@@ -9,7 +9,7 @@ from polkit.training.conditions import PRECISIONS
 
 # What a prover may decide of its optimiser. In the public code of Jia et al. it decides all of it.
 OPTIMISER = ("learning_rate", "momentum", "weight_decay", "milestones", "learning_rate_drop")
-SETTINGS = (*OPTIMISER, "batch_size", "checkpoint_interval")  # "We could use different T, k and batch size", Section IV-A
+SETTINGS = (*OPTIMISER, "batch_size", "checkpoint_interval")  # "different T, k and batch size" (Section IV-A)
 AUGMENTATIONS = ("none", "recorded", "redrawn")
 
 

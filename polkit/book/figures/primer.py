@@ -12,22 +12,12 @@ from polkit.book.figures.look import BLACK, BLUE, COLOURS, DASHES, GREEN, GREY, 
 from polkit.experiments import miniature
 
 
-def concept_figure() -> Figure:
+def concept_figure(seen: miniature.Compared) -> Figure:
     """The idea of the attacks, as in the paper's Figure 1, with a real training of two weights and a forgery of it.
 
     On the right is one interval of each path, around the end that its replay must reach.
     """
-    task = miniature.miniature(steps=160, checkpoint_interval=20)
-    path, k = miniature.train(task, seed=0), task.checkpoint_interval
-    threshold, pieces = miniature.delta(task, path, 0, 2), 8  # of the forged path
-    forged = miniature.straight_path(miniature.initial_weights(8), path[-1], pieces + 1)
-    few = forged[0] - forged[1]
-    more = few / np.ceil(np.linalg.norm(few) / threshold)
-    replays = {  # seen from the recorded end; the forger's batches move nothing, so a replay ends where it begins
-        "honest": miniature.replayed_paths(task, path, 0, 1)[1] - path[2 * k],
-        "forged, few pieces": np.array([few, few]),
-        "forged, more pieces": np.array([more, more]),
-    }
+    path, forged, threshold, replays = seen.path, seen.forged, seen.threshold, seen.replays
     errors = [np.linalg.norm(replay[-1]) for replay in replays.values()]
     words = ["inside: accepted" if error <= threshold else "outside: rejected" for error in errors]
     centres = [np.array([-2.6 * threshold * row, 0]) for row in range(3)]  # one below the other
@@ -37,7 +27,7 @@ def concept_figure() -> Figure:
     plot = make_subplots(1, 2, subplot_titles=titles, column_widths=[0.53, 0.47], horizontal_spacing=0.08)
     left, right = {"row": 1, "col": 1}, {"row": 1, "col": 2}
     line(plot, "training", *path.T[::-1], BLUE, line_width=1.5, **left)
-    points(plot, "checkpoints W<sub>t</sub>", *path[::k].T[::-1], BLUE, "circle", **left)
+    points(plot, "checkpoints W<sub>t</sub>", *path[:: seen.interval].T[::-1], BLUE, "circle", **left)
     line(plot, "forged checkpoints", *forged.T[::-1], ORANGE, "dash", "diamond", line_width=1.5, **left)
     turn = np.append(np.linspace(0, 2 * np.pi, 60), np.nan)  # NaN lifts the pen from one ring to the next
     ring = threshold * np.stack([np.cos(turn), np.sin(turn)], 1)
@@ -62,11 +52,12 @@ def concept_figure() -> Figure:
     styled(plot, "A proof, a forgery, and what the verifier compares", "second weight", "first weight", height=420)
     plot.update_xaxes(showticklabels=False, ticks="", showgrid=False)
     plot.update_yaxes(showticklabels=False, ticks="", showgrid=False)
-    plot.update_xaxes(range=[min(honest[0][1], few[1]) - 0.5 * threshold, 5 * threshold], **right)
+    begun = min(replay[0][1] for replay in replays.values())
+    plot.update_xaxes(range=[begun - 0.5 * threshold, 5 * threshold], **right)
     plot.update_yaxes(scaleanchor="x2", **right)
     ends = zip(replays, errors, words, strict=True)
     said = "; ".join(f"{name.replace(',', ' in')}, {spoken(error)} off, {word}" for name, error, word in ends)
-    paths = f"a training wanders to W_T, and a forgery goes straight there from its own W_0 in {pieces} pieces"
+    paths = f"a training wanders to W_T, and a forgery goes straight there from its own W_0 in {len(forged) - 1} pieces"
     return Figure(plot, f"{paths}; replays of an interval end near the recorded end: {said} (δ = {spoken(threshold)}).")
 
 

@@ -56,7 +56,8 @@ def judged_window_figure(
         found = judged[judged["accepted"] == passed]
         for values, place in ((drawable(found["ratio"]), above), (found["cost"], below)):
             more = {"text": found["attack"], "hovertemplate": "%{text}, T' = %{x}: %{y:.3g}", "marker_line_width": 1}
-            more |= place | {"showlegend": place is above, "textposition": "top right", "textfont_size": 11}
+            beside = [("top right", "bottom right", "middle left")[number % 3] for number in range(len(found))]
+            more |= place | {"showlegend": place is above, "textposition": beside, "textfont_size": 11}
             points(plot, f"measured: {word}", found["spoof_steps"], values, colour, symbol, 10, **more)
     plot.update_traces(mode="markers+text", selector=lambda trace: trace.name.startswith("measured"))
     level(plot, 1, "δ")
