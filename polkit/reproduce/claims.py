@@ -241,7 +241,7 @@ RULES: dict[str, tuple[str, Callable[[pd.DataFrame], Row | None], str]] = {
     "accuracy-trend": (f"attack == 'attack_3' and {PROVERS} and {SAME_MACHINE}", accuracies_follow, BESIDES),
     "halves": (f"{BOTH} and adversary_half != ''", halves_work, BESIDES),
     "hardware": (f"not ({SAME_MACHINE})", slower_hardware, ""),
-    "invisible": (f"attack == 'attack_3' and adversary_half == '' and {SAME_MACHINE}", changes_invisible, ""),
+    "invisible": (f"({THIRD}) or (attack == 'attack_3' and {FULL})", changes_invisible, ""),
     "same-level": (f"{BOTH} and passed == True and off_path == 0 and {SAME_MACHINE}", same_level, BESIDES),
     "cost-2": (f"attack == 'attack_2' and {FULL}", partial(gradients, False), ""),
     "cost-3": (f"attack == 'attack_3' and {FULL}", partial(gradients, True), ""),

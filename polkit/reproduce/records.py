@@ -124,7 +124,8 @@ def averaged(runs: pd.DataFrame) -> pd.DataFrame:
 
     Columns: the setting, value (its name), mean, deviation (of the sample; empty for one repeat), least, most, repeats
     """
-    runs = runs.reset_index(drop=True)
+    # An older table lacks what was not a parameter when it was made.
+    runs = runs.assign(**{name: PARAMETERS[name] for name in SETTING if name not in runs}).reset_index(drop=True)
     named = [name for name in runs.columns if "." in name or name == "run_seconds"]
     numbers = runs[named].apply(lambda column: pd.to_numeric(column, errors="coerce").astype(float))
     long = runs[SETTING].join(numbers).melt(SETTING, var_name="value", value_name="number").dropna(subset="number")
