@@ -56,7 +56,11 @@ def test_published_results_are_whole_and_name_their_machine():
     repeated = averaged(runs)
     assert len(repeated) == len(known)
     np.testing.assert_allclose(repeated["mean"], known["mean"], rtol=1e-4)
-    again = judged_claims(pd.concat([runs, published("digits/runs_paper")], ignore_index=True))
+    paper = published("digits/runs_paper")
+    assert set(paper["regime"]) == {"paper"}
+    assert paper.loc[paper["experiment"] == "honest", "interval"].unique().tolist() == [100]  # the paper's k
+    assert sorted(paper["seed"].unique()) == [*range(5)]
+    again = judged_claims(pd.concat([runs, paper], ignore_index=True))
     for name in ("holds_paper", "holds_strict"):
         assert (
             again[name].map(str, na_action="ignore").fillna("").tolist()
@@ -70,11 +74,16 @@ def test_the_readme_shows_the_published_results():
 
 def test_the_numbers_in_the_readmes_findings_are_those_of_the_published_runs():
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    paper, runs = spoof_rows(published("digits/runs_paper")), published("digits/runs")
-    passed = paper.groupby("attack")["accepted"].agg(["sum", "count"])
-    cost = paper.loc[paper["attack"] == "Attack II", "cost"]
-    perturbed, plain = ("{} of {}".format(*passed.loc[name]) for name in ("Attack II", "interpolation only"))
+    claims, runs = published("digits/claims"), published("digits/runs")
+    assert f"{(claims['holds_paper'].astype(str) == 'True').sum()} of {len(claims)} claims hold" in text
+    papers, decided = (spoof_rows(published(f"{where}/runs_paper")) for where in ("digits", "examples"))
+    assert papers.loc[papers["attack"] == "Attack II", "perturbed"].max() == 0
+    passed = {name: set(mine.loc[mine["accepted"], "spoof_steps"]) for name, mine in papers.groupby("attack")}
+    assert passed["Attack II"] == passed["interpolation only"]
+    counted = decided.groupby("attack")["accepted"].agg(["sum", "count"])
+    perturbed, plain = ("{} of {}".format(*counted.loc[name]) for name in ("Attack II", "interpolation only"))
     assert f"data pass in {perturbed} spoofs and unmodified data in {plain}" in text
+    cost = decided.loc[decided["attack"] == "Attack II", "cost"]
     assert f"costs {cost.min():.1f} to {cost.max():.1f} of the proof's operations" in text
     usual = runs[(runs["task"] == "digits") & (runs["spoof_steps"] == 140) & (runs["attack"] == "interpolation_only")]
     assert usual["accepted.all"].astype(bool).sum() == 1
