@@ -77,7 +77,7 @@ def test_the_numbers_in_the_readmes_findings_are_those_of_the_published_runs():
     claims, runs = published("digits/claims"), published("digits/runs")
     assert f"{(claims['holds_paper'].astype(str) == 'True').sum()} of {len(claims)} claims hold" in text
     papers, decided = (spoof_rows(published(f"{where}/runs_paper")) for where in ("digits", "examples"))
-    assert papers.loc[papers["attack"] == "Attack II", "perturbed"].max() == 0
+    assert papers.loc[papers["attack"] == "Attack II", "perturbed"].max() < 0.01
     passed = {name: set(mine.loc[mine["accepted"], "spoof_steps"]) for name, mine in papers.groupby("attack")}
     assert passed["Attack II"] == passed["interpolation only"]
     counted = decided.groupby("attack")["accepted"].agg(["sum", "count"])

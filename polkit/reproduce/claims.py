@@ -69,13 +69,9 @@ def falls(quantity: str, spoofs: pd.DataFrame) -> Row | None:
     treated = spoofs.reindex(columns=names).dropna()
     if treated.empty:
         return None
-    before, after, *whole = (treated[name].astype(float) for name in names)
-    here, path = (" to ".join(f"{each.mean():.3g}" for each in pair) for pair in ((before, after), whole))
-    return (
-        f"{here} (on the whole path {path})",
-        (after <= before / 10).all(),
-        "the mean over 0.3 to 0.5 of the path falls tenfold in every run",
-    )
+    before, after, *path = treated.astype(float).mean()
+    here = f"{before:.3g} to {after:.3g} (on the whole path {path[0]:.3g} to {path[1]:.3g})"
+    return here, after <= before / 10, "the mean over 0.3 to 0.5 of the path, and over the repeats, falls tenfold"
 
 
 def attack_1_fails(spoofs: pd.DataFrame) -> Row:
