@@ -25,7 +25,7 @@ def cell(averages: pd.DataFrame, attack: str, length: int) -> str:
         return "–"
     row, steps = accepted.iloc[0], int(accepted["spoof_steps"].iloc[0])
     share = chosen(averages, "share.floating_point_operations", **made, spoof_steps=steps)["mean"].iloc[0]
-    return f"T' = {steps:,}: {row['mean'] * row['repeats']:.0f} of {row['repeats']}, {share:.2f}"
+    return f"{steps:,}: {row['mean'] * row['repeats']:.0f} of {row['repeats']}, {share:.2f}"
 
 
 def table() -> str:
