@@ -37,8 +37,7 @@ exit status: 0 done or accepted, 1 rejected or failed,
   2 no usable proof, bad arguments or files, 130 interrupted"""
 PERTURBED = "calibration movement_limit leave_within iterations noise_weight weigh_linf draws retries"
 PERTURBED += " trained_steps workers keep_failed"
-# Each attack, and the options that it takes besides those of all.
-ATTACKS = {
+ATTACKS = {  # each with the options that it takes besides those of all
     "1": (pk.attack_1, "calibration iterations keep_failed"),
     "2": (pk.attack_2, PERTURBED),
     "3": (pk.attack_3, PERTURBED),
@@ -54,10 +53,7 @@ TEXT, WHOLE, NUMBER, FLAG = {}, {"type": int}, {"type": float}, {"action": "stor
 WHOLE_OR_ALL = {"type": lambda text: int(text) if text.isdecimal() else text}
 OPTIONS = {  # what each means, and how it is read
     "proof": ("the folder of a proof", TEXT),
-    "results": (
-        "table-2, …, figure-12, momentum, all (default); matrix, presets, examples, paper-scale",
-        {"nargs": "*"},
-    ),
+    "results": ("table-2, …, figure-12, all (default); matrix, presets, examples, paper-scale", {"nargs": "*"}),
     "challenge": ("the published folder", TEXT),
     "submissions": ("the folder of what was handed in", TEXT),
     "task": ("digits, fashion, cifar10, cifar100, imagenet10, folder:PATH; :first-half, :second-half may follow", TEXT),
