@@ -145,4 +145,7 @@ def test_the_readmes_python_and_its_commands_run_as_they_stand(tmp_path, monkeyp
         words = shlex.split(command.replace("--spoof-steps 140", "--spoof-steps 11"))[1:]
         small = ["--epochs", "1", "--checkpoint-interval", "11"] if words[0] == "prove" else []
         assert main([*words, *small]) == 0, command
-    assert {file.name for file in tmp_path.iterdir()} == {"honest", "calibration.json", "forged"}
+    folders = {"honest", "forged"}
+    assert {file.name for file in tmp_path.iterdir()} == {
+        f"{name}{end}" for name in folders for end in ("", ".record.json")
+    } | {"calibration.json"}

@@ -306,7 +306,7 @@ WRONG = {
     ],
     "9.3": [
         (
-            "spoof_rows(results['runs']).query(\"attack == 'Attack II' and spoof_steps == 140\")['ratio'].max()",
+            "spoof_rows(runs['strict']).query(\"attack == 'Attack II' and spoof_steps == 140\")['ratio'].max()",
             "the weights alone",
         ),
         ("0.1", "too small"),

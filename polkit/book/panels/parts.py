@@ -16,6 +16,7 @@ from polkit.book.panels.frames import STILL_TYPE, STORING, first_frame, frames
 from polkit.book.panels.sliders import control
 from polkit.training.jobs import Cancelled
 
+TRACE = ("x", "y", "z", "text", "textposition", "customdata", "name")  # what a slider may change of a trace
 AXIS = ("dtick", "tickvals", "tickformat", "title", "type")  # what a slider may change of an axis
 NARROW = w.Layout(width="110px")
 PATIENCE_SECONDS = 120  # a Run that would take longer is refused, with the reason
@@ -240,7 +241,7 @@ def show(widget: go.FigureWidget, plot: go.Figure) -> None:
             widget.data = []
             widget.add_traces(plot.data)
         for old, new in zip(widget.data, plot.data, strict=True):
-            old.update({key: new[key] for key in ("x", "y", "z", "text", "customdata", "name") if key in new})
+            old.update({key: new[key] for key in TRACE if key in new})
             if "error_y" in new and (bars := new.error_y.to_plotly_json()):
                 old.error_y = bars
         widget.layout.shapes, widget.layout.annotations = plot.layout.shapes, plot.layout.annotations
