@@ -84,11 +84,11 @@ def test_the_numbers_in_the_readmes_findings_are_those_of_the_published_runs():
     perturbed, plain = ("{} of {}".format(*counted.loc[name]) for name in ("Attack II", "interpolation only"))
     assert f"data pass in {perturbed} spoofs and unmodified data in {plain}" in text
     cost = decided.loc[decided["attack"] == "Attack II", "cost"]
-    assert f"It costs {cost.min():.1f} to {cost.max():.1f} of the proof's operations" in text
+    assert f"Such spoofs cost {cost.min():.1f} to {cost.max():.1f} of the proof's operations" in text
     usual = runs[(runs["task"] == "digits") & (runs["spoof_steps"] == 140) & (runs["attack"] == "interpolation_only")]
     assert usual["accepted.all"].astype(bool).sum() == 1
     assert len(usual) == 3
-    assert "There unmodified data pass as well, in one training of three" in text
+    assert "There unmodified data pass too, in one training of three" in text
     made = (runs["attack"] == "borrowed_momentum") & (runs["spoof_steps"] == 40)
     borrowed = runs.loc[made, "share.floating_point_operations"].mean()
     assert f"costs {borrowed:.2f} of the proof's operations" in text
