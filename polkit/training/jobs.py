@@ -94,7 +94,9 @@ def run_jobs(jobs: Sequence[tuple], workers: int, title: str, progress: Progress
     else:
         import joblib  # only here: not every run has workers
 
-        parallel = joblib.Parallel(n_jobs=min(workers, len(jobs)), backend="loky", return_as="generator")
+        # The setting is also theirs: one that began in another thread than the main one would not inherit it.
+        ignoring = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+        parallel = joblib.Parallel(min(workers, len(jobs)), backend="loky", return_as="generator", **ignoring)
         with starting_workers():
             results = parallel(joblib.delayed(function)(*arguments) for function, arguments in jobs)
     yield from reported(results, total=len(jobs), title=title, progress=progress)
