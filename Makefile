@@ -39,8 +39,8 @@ app: install
 	$(BIN)/python notebooks/app/serve.py $(APP)
 
 lint: install
-	$(BIN)/ruff check polkit tests notebooks
-	$(BIN)/ruff format --check polkit tests notebooks
+	$(BIN)/ruff check polkit polkit_course tests notebooks
+	$(BIN)/ruff format --check polkit polkit_course tests notebooks
 
 # Two files at a time, one on each core of the smallest machine.
 test: lint

@@ -3,7 +3,6 @@
 Here stand the names that the notebooks use; everything else is imported from its room.
 """
 
-import importlib
 import os
 import signal
 
@@ -51,10 +50,3 @@ from polkit.training import (
 )
 from polkit.training.task import task
 from polkit.verifier import calibrate, regime, test_initialisation, verify
-
-
-def __getattr__(name: str) -> object:
-    """`polkit.book.course`, imported when a reader first asks for it: its judges reach into every room."""
-    if name == "course":
-        return importlib.import_module("polkit.book.course")
-    raise AttributeError(f"module 'polkit' has no attribute {name!r}")

@@ -1,21 +1,20 @@
-"""The command line: polkit prove · calibrate · verify · spoof · book · reproduce · challenge."""
+"""The command line: polkit prove · calibrate · verify · spoof · book · reproduce."""
 
-import csv
 import math
 import signal
 import sys
 import traceback
 from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from json import dumps
 from pathlib import Path
 
 import polkit as pk
 from polkit.adversary import AttackFailed
-from polkit.book import challenge as course
 from polkit.defences import Dispute, load_standards, presets, set_standards
 from polkit.experiments.evasion import concatenation, hidden_crossing, non_finite
-from polkit.proof import Proof, read_weights, write_text_whole
+from polkit.proof import Proof, read_weights
 from polkit.proof.storage import require_writable
 from polkit.prover import Diverged
 from polkit.terminal import IS_COMMAND, unhindered
@@ -30,9 +29,6 @@ EXAMPLES = """examples:
     --calibration calibration.json --out forged
   polkit book --only attack_2 -p spoof_steps 240
   polkit reproduce figure-2 --repeats 3
-  polkit challenge new honest --calibration calibration.json --out challenge
-  polkit challenge submit challenge forged --name team-1 --out submissions
-  polkit challenge score challenge submissions --out scores.csv
 exit status: 0 done or accepted, 1 rejected or failed,
   2 no usable proof, bad arguments or files, 130 interrupted"""
 PERTURBED = "calibration movement_limit leave_within iterations noise_weight weigh_linf draws retries"
@@ -54,8 +50,6 @@ WHOLE_OR_ALL = {"type": lambda text: int(text) if text.isdecimal() else text}
 OPTIONS = {  # what each means, and how it is read
     "proof": ("the folder of a proof", TEXT),
     "results": ("table-2, …, figure-12, all (default); matrix, presets, examples, paper-scale", {"nargs": "*"}),
-    "challenge": ("the published folder", TEXT),
-    "submissions": ("the folder of what was handed in", TEXT),
     "task": ("digits, fashion, cifar10, cifar100, imagenet10, folder:PATH; :first-half, :second-half may follow", TEXT),
     "epochs": ("E, instead of the task's own", WHOLE),
     "checkpoint_interval": ("k, instead of the task's own", WHOLE),
@@ -102,14 +96,13 @@ OPTIONS = {  # what each means, and how it is read
     "publish": ("a second folder for the tables alone", {"metavar": "DIR"}),
     "force": ("make finished runs again (proofs and spoofs still come from $POLKIT_HOME if they lie there)", FLAG),
     "dry_run": ("only say which runs there are, and which are finished", FLAG),
-    "name": ("of the team: letters, digits, - and _", TEXT),
 }
 ARGUMENTS = ("proof", "results", "challenge", "submissions")
 SPELLED = {"p": "-p", "lengths": "--spoof-steps", "onednn": "--no-onednn"} | {name: name for name in ARGUMENTS}
 TASK, DISPUTE = "task epochs checkpoint_interval learning_rate", "standards model revealed_seed"
 CONDITIONS = "device precision threads onednn compiled"
 RUNS = "epochs checkpoint_interval train_size regime device precision threads"
-LAYOUT = {"epilog": EXAMPLES, "formatter_class": RawDescriptionHelpFormatter, "argument_default": SUPPRESS}
+LAYOUT = {"formatter_class": RawDescriptionHelpFormatter, "argument_default": SUPPRESS}
 
 
 def takes(required: str, others: str):
@@ -229,54 +222,34 @@ def reproduce(results: list | None = None, out: str = "build/reproduce", publish
     return 1 if failed else 0
 
 
-@takes("proof calibration out", "defences top_q standards revealed_seed")
-def new(proof: str, calibration: str, out: str, **options) -> None:
-    """make a challenge, a folder to publish, of a proof whose seed nobody guesses"""
-    options |= {name: load_standards(file) for name, file in taken(options, "standards").items()}
-    course.make_challenge(pk.open_proof(proof), load_calibration(calibration), out, **options)
-    print(f"{out}: to be published, its README.md tells students what to do")
-
-
-@takes("challenge proof name out", "seed")
-def submit(challenge: str, proof: str, name: str, out: str, seed: int | None = None) -> None:
-    """hand in a proof folder; with the seed that it was made with, if a preset judges"""
-    course.hand_in(course.open_challenge(challenge), pk.open_proof(proof), Path(out, name), seed=seed)
-    print(f"{Path(out, name)}: to be handed in")
-
-
-@takes("challenge submissions", "standards seed workers out")
-def score(challenge: str, submissions: str, out: str = "scores.csv", **options) -> None:
-    """judge all that was handed in, and rank it by cost"""
-    require_writable(Path(out), file=True)
-    options |= {name: load_standards(file) for name, file in taken(options, "standards").items()}
-    table = course.score(course.open_challenge(challenge), Path(submissions), sys.stderr.isatty(), **options)
-    write_text_whole(Path(out), table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC, float_format="%.6g"))
-    print(course.scores_text(table))
-
-
-def make_parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="polkit", description="Proof-of-learning and how to spoof it.", **LAYOUT)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    about = "a challenge for a course: publish a model, rank the spoofs of its training"
-    challenge = commands.add_parser("challenge", help=about, description=about, **LAYOUT)
-    inner = challenge.add_subparsers(required=True, metavar="COMMAND")
-    table = [(commands, each) for each in (prove, calibrate, verify, spoof, book, reproduce)]
-    for group, (run, required, others) in table + [(inner, each) for each in (new, submit, score)]:
-        command = group.add_parser(run.__name__, help=run.__doc__, description=run.__doc__, **LAYOUT)
+def parser_of(commands: tuple, options: Mapping[str, tuple[str, dict]], examples: str, **about: str) -> ArgumentParser:
+    """options: each that a command may take -> what it means, and how it is read"""
+    parser = ArgumentParser(epilog=examples, **about, **LAYOUT)
+    group = parser.add_subparsers(required=True, metavar="COMMAND")
+    for run, required, others in commands:
+        said = {"help": run.__doc__, "description": run.__doc__, "epilog": examples}
+        command = group.add_parser(run.__name__, **said, **LAYOUT)
         command.set_defaults(run=run)
         for option in required + others:
-            meaning, settings = OPTIONS[option]
+            meaning, settings = options[option]
             if option not in ARGUMENTS:
                 settings = settings | {"dest": option, "required": option in required}
             command.add_argument(spelled(option), help=meaning, **settings)
     return parser
 
 
-def main(arguments: list[str] | None = None) -> int:
+def make_parser() -> ArgumentParser:
+    commands = (prove, calibrate, verify, spoof, book, reproduce)
+    return parser_of(commands, OPTIONS, EXAMPLES, prog="polkit", description="Proof-of-learning and how to spoof it.")
+
+
+def main(arguments: list[str] | None = None, parser: Callable[[], ArgumentParser] = make_parser) -> int:
     """Runs one command; returns its exit status, of which `verify` says 1 only of a proof that it rejected."""
-    sys.stdout, sys.stderr = unhindered(sys.stdout), unhindered(sys.stderr)
     try:
-        options = vars(make_parser().parse_args(arguments))
+        if IS_COMMAND:  # all is imported
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.stdout, sys.stderr = unhindered(sys.stdout), unhindered(sys.stderr)
+        options = vars(parser().parse_args(arguments))
         for name in [name for name in ("out", "standards", "publish") if options.get(name) == ""]:
             raise ValueError(f"{spelled(name)} is empty: name a file or folder to write")
         return options.pop("run")(**options) or 0
@@ -294,7 +267,5 @@ def main(arguments: list[str] | None = None) -> int:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-if IS_COMMAND:  # all is imported
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,10 +9,11 @@ import textwrap
 
 
 def _is_command() -> bool:
-    """Whether this process was started as `polkit` or `python -m polkit`, and is none of its workers."""
+    """Whether this process was started as `polkit`, `python -m polkit` or the like, and is none of its workers."""
     # While Python looks for a module, its name stands in the original arguments alone.
     started = [name if name != "-m" else sys.orig_argv[-len(sys.argv)].removeprefix("-m") for name in sys.argv[:1]]
-    return [os.path.basename(name) for name in started] == ["polkit"] and "multiprocessing" not in sys.modules
+    named = [os.path.basename(name) for name in started]
+    return named in (["polkit"], ["polkit-challenge"]) and "multiprocessing" not in sys.modules
 
 
 # Asked as polkit is imported. Whoever starts a command without Ctrl-C, as `nohup` does, keeps it so.

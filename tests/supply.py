@@ -24,6 +24,7 @@ COPYLEFT = re.compile(r"\bA?GPL|General Public License", re.IGNORECASE)
 # Its one caller is polkit/defences/commitment.py; whoever hands polkit on together with it is bound by its licence.
 KNOWN_COPYLEFT = {"pymerkle"}
 EXTRAS = ("test", "snark", "app", "site", "course")  # what `make install` takes
+PACKAGES = ("polkit", "polkit_course")  # what is installed of this project
 
 
 def declared(extra: str = "") -> dict[str, Requirement]:
@@ -70,7 +71,7 @@ def undeclared(folder: Path, known: dict[str, Requirement]) -> Iterator[str]:
         for node in ast.walk(ast.parse(file.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
-            for top in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"polkit"}:
+            for top in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {*PACKAGES}:
                 if not {name_of(each) for each in owners.get(top, [])} & set(known):
                     yield f"{file.relative_to(folder.parent)} imports {top}, which pyproject.toml does not name"
 
@@ -141,7 +142,7 @@ def audit() -> int:
     ]
     report("versions outside pyproject.toml", outside)
     report("no lower bound", [str(each) for each in direct.values() if ">=" not in str(each.specifier)])
-    report("imported and not named", list(undeclared(ROOT / "polkit", declared("snark") | declared("site"))))
+    report("imported and not named", [line for name in PACKAGES for line in undeclared(ROOT / name, declared("snark"))])
     report("files other than installed", [each for distribution in found.values() for each in altered(distribution)])
     strict = [
         name

@@ -14,13 +14,14 @@ from mutations import reseal
 from safetensors.torch import load_file
 
 import polkit as pk
-from polkit.__main__ import main, make_parser
-from polkit.book import challenge as course
-from polkit.book.challenge import ACCEPTED, COLUMNS, REJECTED, UNUSABLE, hand_in, open_challenge, score
+from polkit.__main__ import make_parser as polkits_parser
 from polkit.defences import ends_at, set_standards
 from polkit.proof import ProofError
 from polkit.proof.folder import seed_commitment
 from polkit.training import derive_seed
+from polkit_course import challenge as course
+from polkit_course.__main__ import main, make_parser
+from polkit_course.challenge import ACCEPTED, COLUMNS, REJECTED, UNUSABLE, hand_in, open_challenge, score
 from tests.pictures import litter
 
 MIDDLE = "checkpoints/00000004.safetensors"
@@ -29,7 +30,7 @@ PASSING = 3.0  # times δ: of a training of 16 steps, a straight path of 8 errs 
 
 def said(capsys, *arguments):
     """Exit status, stdout, stderr of a command."""
-    status = main(["challenge", *map(str, arguments)])
+    status = main([*map(str, arguments)])
     told = capsys.readouterr()
     return status, told.out, told.err
 
@@ -51,7 +52,7 @@ def place(small_proof, small_calibration, tmp_path_factory):
     folder = tmp_path_factory.mktemp("course")
     small_calibration.scaled(PASSING).save(folder / "calibration.json")
     given = ["--calibration", folder / "calibration.json", "--out", folder / "challenge", "--top-q", "all"]
-    assert main(["challenge", "new", *map(str, [small_proof.folder, *given])]) == 0
+    assert main(["new", *map(str, [small_proof.folder, *given])]) == 0
     out = {"out": folder / "straight", "progress": False}
     pk.interpolation_only(small_proof.final_weights(), small_proof.task, spoof_steps=8, seed=1, **out)
     return folder
@@ -62,7 +63,7 @@ def test_a_challenge_is_made_from_inside_the_proofs_folder(place, small_proof, t
     for folder, inside in ((".", small_proof.folder), ("..", small_proof.folder / "checkpoints")):
         monkeypatch.chdir(inside)
         out = tmp_path / f"in{folder}" / "challenge"
-        assert main(["challenge", "new", folder, *map(str, [*given, out])]) == 0
+        assert main(["new", folder, *map(str, [*given, out])]) == 0
         assert contents(out) == contents(place / "challenge")
         assert pk.open_proof(folder).cost() == small_proof.cost()
 
@@ -177,10 +178,43 @@ def test_a_challenge_that_is_not_what_was_made_is_one_sentence(place, handed, tm
     assert message in err
 
 
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("new x --calibration y --out=", "--out is empty: name a file or folder to write"),
+        ("submit x y --name z --out=", "--out is empty: name a file or folder to write"),
+        ("score x y --out=", "--out is empty: name a file or folder to write"),
+        ("score x y --out {}", "is a folder: name a file to write"),
+        ("score x y --out {}/a-file/x", "a-file"),
+        ("score x y", "challenge.json is missing"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_status_2(tmp_path, command, message, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a-file").write_text("")
+    status, out, err = said(capsys, *command.replace("{}", str(tmp_path)).split())
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("polkit: ")
+    assert message in err
+
+
+@pytest.mark.parametrize("command", ["", "new", "submit", "score"])
+def test_help_has_an_example(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as stopped:
+        main([*command.split(), "--help"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    assert "examples:\n  polkit-challenge new" in shown
+    assert f"usage: polkit-challenge {command}".rstrip() in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
 def test_students_are_told_commands_that_parse(place):
     text = (place / "challenge" / "README.md").read_text().replace("\\\n", "")
-    commands = [line.split()[1:] for line in text.splitlines() if line.startswith("    polkit ")]
-    spoof, verify, submit = (make_parser().parse_args(command) for command in commands)
+    commands = [line.split() for line in text.splitlines() if line.startswith("    polkit")]
+    parsers = {"polkit": polkits_parser(), "polkit-challenge": make_parser()}
+    spoof, verify, submit = (parsers[program].parse_args(arguments) for program, *arguments in commands)
     assert (spoof.epochs, spoof.checkpoint_interval, spoof.weights) == (4, 4, "challenge/model.safetensors")
     assert (verify.proof, submit.challenge, submit.proof, submit.name) == ("forged", "challenge", "forged", "TEAM")
 

@@ -117,7 +117,6 @@ def test_a_preset_judges_in_place_of_algorithm_2(workplace, capsys):
 
 
 WRITING = ["prove", "calibrate {}/honest", "spoof --attack nan --weights y --spoof-steps 9", "book", "reproduce"]
-WRITING += ["challenge new x --calibration y", "challenge submit x y --name z", "challenge score x y"]
 SPOOF = "spoof --weights y --spoof-steps 9 --out x --attack"
 
 
@@ -143,8 +142,6 @@ SPOOF = "spoof --weights y --spoof-steps 9 --out x --attack"
         ("calibrate {}/honest --out {}/x --standards {}", "is a folder: name a file to write"),
         ("calibrate {}/honest --out {}/threads.json/x", "threads.json"),
         ("calibrate {}/honest --out {}/x --standards {}/threads.json/x", "threads.json"),
-        ("challenge score x y --out {}", "is a folder: name a file to write"),
-        ("challenge score x y --out {}/threads.json/x", "threads.json"),
         ("reproduce table-2 --out {}/threads.json", "threads.json"),
         ("reproduce table-2 --out {}/x --publish {}/threads.json", "threads.json"),
         ("book --out {}/threads.json", "threads.json"),
@@ -166,7 +163,6 @@ SPOOF = "spoof --weights y --spoof-steps 9 --out x --attack"
         ("reproduce figure-99", "there is no result 'figure-99'; the results are table-2, table-3"),
         ("reproduce --task cifar11", "there is no task 'cifar11'"),
         ("reproduce --repeats 0", "0 repeats: an average needs at least 1"),
-        ("challenge score x y", "challenge.json is missing"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_status_2(workplace, command, message, capsys, monkeypatch):
@@ -189,10 +185,10 @@ def test_bad_arguments_are_status_2(wrong, capsys):
     assert stopped.value.code == 2
 
 
-COMMANDS = ["", "prove", "calibrate", "verify", "spoof", "book", "reproduce", "challenge"]
+COMMANDS = ["", "prove", "calibrate", "verify", "spoof", "book", "reproduce"]
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "challenge new", "challenge submit", "challenge score"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([*command.split(), "--help"])
@@ -220,17 +216,16 @@ for command in asked:
 
 def test_help_is_said_by_a_process_without_unicode_in_lines_of_a_terminal_and_without_a_word_at_its_end():
     plain = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "COLUMNS": "80"}
-    every = [*COMMANDS, "challenge new", "challenge submit", "challenge score"]
-    done = subprocess.run([sys.executable, "-c", HELPS, *every], env=plain, capture_output=True, check=False)
+    done = subprocess.run([sys.executable, "-c", HELPS, *COMMANDS], env=plain, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     said = done.stdout.decode("ascii").split("status 0\n")
     assert said.pop() == ""
-    for command, text in zip(every, said, strict=True):
+    for command, text in zip(COMMANDS, said, strict=True):
         assert text.startswith(f"usage: polkit {command}".rstrip())
         assert [line for line in text.splitlines() if len(re.sub(r"\\u\w{4}|\\x\w\w", "?", line)) > 80] == []
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "challenge new", "challenge submit", "challenge score"])
+@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_help_and_errors_are_said_in_any_encoding(command, encoding, standard_streams):
     said = standard_streams(encoding)

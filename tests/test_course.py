@@ -17,9 +17,9 @@ from tqdm import tqdm
 from wrong_answers import WRONG
 
 import polkit as pk
-from polkit.book import course
+import polkit_course as course
 from polkit.book.chapters import chapters
-from polkit.book.course.checking import exercise, wrong_choice, wrong_function, wrong_number, wrong_numbers
+from polkit_course.checking import exercise, wrong_choice, wrong_function, wrong_number, wrong_numbers
 
 CHAPTERS = chapters()
 SOLUTIONS = [file.parent / "solutions" / file.name for file in CHAPTERS]
@@ -201,7 +201,7 @@ def test_a_chapter_asks_its_exercises(file):
         variable = f"answer_{name.replace('.', '_')}"
         assert f"`{variable}`" in text
         assert re.fullmatch(rf"{variable} = None  # .+", answer.source)
-        assert check.source.startswith(f'pk.course.check("{name}", {variable}')
+        assert check.source.startswith(f'course.check("{name}", {variable}')
         assert (answer.metadata.nbgrader.solution, check.metadata.nbgrader.grade) == (True, True)
         assert check.metadata.nbgrader.points == exercise.points
         assert "Not answered yet" in check.outputs[0].data["text/markdown"]
@@ -274,7 +274,7 @@ def test_solutions_are_right_and_wrong_answers_are_told_why(file):
     names = {"math": math}  # for the wrong answers
     checks, chapter = {}, graded(file.parent.parent / file.name)
     for cell in cells:
-        if cell.source.startswith("pk.course.check"):
+        if cell.source.startswith("course.check"):
             checks[cell.metadata.nbgrader.grade_id] = cell.source
             right = eval(cell.source, names)
             assert right.verdict == "✓ Right.", (cell.source, right.says)

@@ -12,7 +12,7 @@ import pytest
 from nbclient import NotebookClient
 from nbgrader.utils import determine_grade
 
-from polkit.book import course
+import polkit_course as course
 from polkit.book.chapters import chapters
 
 pytestmark = pytest.mark.slow  # a chapter is executed for each student
@@ -88,7 +88,7 @@ ANSWERS = {  # to an exercise worth 2 points: its last line -> its points
 
 
 def test_points_are_for_what_is_right_whatever_an_answer_says_or_stops():
-    stated = "from polkit.book.course.checking import exercise\n"
+    stated = "from polkit_course.checking import exercise\n"
     stated += "known = exercise('1.1', 2, 'It is two.')(lambda answer: '' if answer() == 2 else 'No.')"
     checks = [nbformat.v4.new_code_cell(f"known.check({answer})") for answer in ANSWERS]
     for number, cell in enumerate(checks):

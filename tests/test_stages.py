@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 import polkit as pk
-from polkit.book.course.chapter_10 import for_both
 from polkit.defences import cost_of_stages, stage_edges, stage_threshold
 from polkit.experiments.published import published
 from polkit.experiments.stages import EVEN, SCHEDULED, STAGED, own_schedule, passing, staged_pace, staged_spoofs
+from polkit_course.chapter_10 import for_both
 
 EDGES, SCALES = (0.0, 0.5, 0.75), (1.0, 0.1, 0.01)
 

@@ -1,1 +1,1 @@
-"""The book: its chapters run headlessly, and their figures, panels, claims, exercises and challenge."""
+"""The book: its chapters run headlessly, and their figures, panels and claims."""

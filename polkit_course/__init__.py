@@ -1,10 +1,10 @@
-"""Exercises of the book: `check` says what is wrong with a reader's answer, and why."""
+"""The judges of the book's exercises, which only its notebooks need: `check` says what is wrong with an answer."""
 
 from importlib import import_module
 
-from polkit.book.course.checking import Exercise, Feedback
+from polkit_course.checking import Exercise, Feedback
 
-CHAPTERS = [import_module(f"polkit.book.course.chapter_{number:02d}") for number in range(1, 13)]
+CHAPTERS = [import_module(f"polkit_course.chapter_{number:02d}") for number in range(1, 13)]
 STATED = [each for chapter in CHAPTERS for each in vars(chapter).values() if isinstance(each, Exercise)]
 EXERCISES = {each.number: each for each in STATED}
 

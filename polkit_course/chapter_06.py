@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from polkit.adversary import interpolation_only
-from polkit.book.course.checking import exercise, wrong_choice, wrong_function, wrong_number, wrong_row, wrong_spoof
 from polkit.experiments.window import path_spacing
 from polkit.proof import Proof, needs_points
 from polkit.training import Checkpoint, Task, distances
 from polkit.verifier import Calibration, Verdict, verify, worst_ratios
+from polkit_course.checking import exercise, wrong_choice, wrong_function, wrong_number, wrong_row, wrong_spoof
 
 
 @exercise("6.1", 2, "cos falls with the square of the spacing, a length with the spacing: halving cos costs √2, not 2.")

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from polkit.book.course.checking import exercise, wrong_choice, wrong_function, wrong_number, wrong_numbers, wrong_row
 from polkit.defences import cost_of_stages, rejected_at
 from polkit.experiments.stages import staged_pace
 from polkit.training import Checkpoint, Task, distances
 from polkit.verifier import Calibration, Verdict
+from polkit_course.checking import exercise, wrong_choice, wrong_function, wrong_number, wrong_numbers, wrong_row
 
 # Edges and multiples of δ: one stage, the chapter's three, uneven ones, a stage that is looser than the one before it.
 WALKS = (

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from polkit.adversary import interpolation_only
-from polkit.book.course.checking import exercise, wrong_function, wrong_number
 from polkit.experiments.momentum import borrowed_momentum
 from polkit.proof import Proof
 from polkit.prover import prove
 from polkit.training import Checkpoint, Conditions, Task, applied
+from polkit_course.checking import exercise, wrong_function, wrong_number
 
 
 @exercise("11.1", 2, "One line of algebra replaces path and data, because the verifier never compares the momentum.")

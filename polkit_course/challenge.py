@@ -229,7 +229,7 @@ and k = {task.checkpoint_interval}. The verifier is {verifier}; the last checkpo
       --checkpoint-interval {task.checkpoint_interval} --spoof-steps {task.checkpoint_interval} --seed 1 \\
       --weights {name}/model.safetensors --calibration {name}/calibration.json --keep-failed --out forged
     polkit verify forged --calibration {name}/calibration.json --top-q all
-    polkit challenge submit {name} forged --name TEAM --out submissions --seed 1
+    polkit-challenge submit {name} forged --name TEAM --out submissions --seed 1
 
 `submit` writes `submissions/TEAM`, which is what you hand in. Accepted folders are ranked by the operations that you
 note beside your folder. That is your own claim; steps and bytes are measured, and stand beside it.

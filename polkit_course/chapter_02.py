@@ -9,10 +9,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from polkit.book.course.checking import exercise, wrong_choice, wrong_function, wrong_number
 from polkit.proof import Proof, proof_points
 from polkit.training import Checkpoint, Conditions, Learner, Points, Task, applied, signature
 from polkit.training.task import CIFAR10
+from polkit_course.checking import exercise, wrong_choice, wrong_function, wrong_number
 
 PAPER_WEIGHTS = 272_474  # of a ResNet-20 with convolutions in its shortcuts, as the question says
 close = partial(torch.allclose, rtol=1e-5, atol=1e-6)

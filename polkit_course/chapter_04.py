@@ -2,11 +2,11 @@
 
 import math
 
-from polkit.book.course.checking import exercise, wrong_number
 from polkit.experiments.noise import verdict_at_interval
 from polkit.proof import Proof, remembered
 from polkit.training import PARTS
 from polkit.verifier import Calibration, Verdict, worst_ratios
+from polkit_course.checking import exercise, wrong_number
 
 WIDER = 5  # times the proof's own k
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from polkit.book.course.checking import exercise, wrong_choice, wrong_function, wrong_number
 from polkit.experiments.noise import error_growth, noise_sources
 from polkit.proof import Proof
 from polkit.training import Conditions, Cost
 from polkit.verifier import Calibration
+from polkit_course.checking import exercise, wrong_choice, wrong_function, wrong_number
 
 SOURCE = "another thread"
 SLIDER_STEP = 10**0.02  # between two values of δ in the panel

@@ -6,10 +6,10 @@ from itertools import combinations
 
 import pandas as pd
 
-from polkit.book.course.checking import exercise, wrong_choice, wrong_function, wrong_number
 from polkit.defences import detection_probability
 from polkit.experiments.gallery import SPOOFS
 from polkit.experiments.matrix import HONEST, ON_TOP
+from polkit_course.checking import exercise, wrong_choice, wrong_function, wrong_number
 
 # n intervals, f of them made up, the probability wanted.
 DRAWS = ((5, 3, 0.99), (440, 2, 0.5), (440, 2, 0.99), (440, 264, 0.99), (10, 10, 0.5), (5, 3, 1.0), (100, 0, 0.99))

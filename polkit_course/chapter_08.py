@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from polkit.adversary import sorted_initialisation
-from polkit.book.course.chapter_06 import least_pieces
-from polkit.book.course.checking import exercise, wrong_choice, wrong_function, wrong_number, wrong_numbers
 from polkit.experiments.window import path_errors, window, window_edges
 from polkit.training import Checkpoint, Task
 from polkit.verifier import Calibration
+from polkit_course.chapter_06 import least_pieces
+from polkit_course.checking import exercise, wrong_choice, wrong_function, wrong_number, wrong_numbers
 
 
 @exercise("8.1", 1, "δ does not change the upper edge, T/c. The lower one goes as 1/δ, more slowly where cos decides.")

@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from polkit.book.course.checking import exercise, wrong_number, wrong_numbers
 from polkit.experiments.window import spoof_rows
 from polkit.training import PARTS, Task
 from polkit.training.task import CIFAR10
+from polkit_course.checking import exercise, wrong_number, wrong_numbers
 
 PAPER_COST = 31  # gradients for a step of Attack II: ten iterations of three, and one update (Section III-B)
 

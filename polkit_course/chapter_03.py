@@ -7,9 +7,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from polkit.book.course.checking import exercise, wrong_choice, wrong_function
 from polkit.defences import detection_probability
 from polkit.training import distances
+from polkit_course.checking import exercise, wrong_choice, wrong_function
 
 PAIRS = ((440, 1), (440, 44), (440, 4), (10, 3), (5, 5), (7, 2), (20, 10), (1, 1), (2000, 1))  # n, f
 DRAWS = [(n, f, p) for n, f in PAIRS for p in (0.1, 0.5, 0.9, 0.95, 0.99, 0.999, 1.0)]

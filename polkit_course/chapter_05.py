@@ -4,10 +4,10 @@ import math
 
 import pandas as pd
 
-from polkit.book.course.checking import exercise, wrong_number, wrong_spoof
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Task, distances
 from polkit.verifier import Calibration, Verdict, verify, worst_ratios
+from polkit_course.checking import exercise, wrong_number, wrong_spoof
 
 
 @exercise("5.1", 1, "As many pixels as weights are not enough: the way to W_T is also many times longer than a step.")

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from polkit.adversary import attack_3
-from polkit.book.course.chapter_06 import least_pieces
-from polkit.book.course.checking import exercise, wrong_choice, wrong_function, wrong_number, wrong_row, wrong_spoof
 from polkit.experiments.corollary import corollary_bound
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Task
 from polkit.verifier import Calibration, verify
+from polkit_course.chapter_06 import least_pieces
+from polkit_course.checking import exercise, wrong_choice, wrong_function, wrong_number, wrong_row, wrong_spoof
 
 
 @exercise("7.1", 1, "At the paper's k no measurement shows the difference; at k = 2 the printed sum is zero.")

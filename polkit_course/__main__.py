@@ -1,0 +1,64 @@
+"""The command line of the challenge: polkit-challenge new · submit · score."""
+
+import csv
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+import polkit as pk
+from polkit import __main__ as commands
+from polkit.__main__ import TEXT, taken, takes
+from polkit.defences import load_standards
+from polkit.proof import write_text_whole
+from polkit.proof.storage import require_writable
+from polkit.verifier import load_calibration
+from polkit_course import challenge as rules
+
+EXAMPLES = """examples:
+  polkit-challenge new honest --calibration calibration.json --out challenge
+  polkit-challenge submit challenge forged --name team-1 --out submissions
+  polkit-challenge score challenge submissions --out scores.csv
+exit status: 0 done, 2 bad arguments or files, 130 interrupted"""
+OPTIONS = commands.OPTIONS | {
+    "challenge": ("the published folder", TEXT),
+    "submissions": ("the folder of what was handed in", TEXT),
+    "name": ("of the team: letters, digits, - and _", TEXT),
+}
+
+
+@takes("proof calibration out", "defences top_q standards revealed_seed")
+def new(proof: str, calibration: str, out: str, **options) -> None:
+    """make a challenge, a folder to publish, of a proof whose seed nobody guesses"""
+    options |= {name: load_standards(file) for name, file in taken(options, "standards").items()}
+    rules.make_challenge(pk.open_proof(proof), load_calibration(calibration), out, **options)
+    print(f"{out}: to be published, its README.md tells students what to do")
+
+
+@takes("challenge proof name out", "seed")
+def submit(challenge: str, proof: str, name: str, out: str, seed: int | None = None) -> None:
+    """hand in a proof folder; with the seed that it was made with, if a preset judges"""
+    rules.hand_in(rules.open_challenge(challenge), pk.open_proof(proof), Path(out, name), seed=seed)
+    print(f"{Path(out, name)}: to be handed in")
+
+
+@takes("challenge submissions", "standards seed workers out")
+def score(challenge: str, submissions: str, out: str = "scores.csv", **options) -> None:
+    """judge all that was handed in, and rank it by cost"""
+    require_writable(Path(out), file=True)
+    options |= {name: load_standards(file) for name, file in taken(options, "standards").items()}
+    table = rules.score(rules.open_challenge(challenge), Path(submissions), sys.stderr.isatty(), **options)
+    write_text_whole(Path(out), table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC, float_format="%.6g"))
+    print(rules.scores_text(table))
+
+
+def make_parser() -> ArgumentParser:
+    about = "A challenge for a course: publish a model, rank the spoofs of its training."
+    return commands.parser_of((new, submit, score), OPTIONS, EXAMPLES, prog="polkit-challenge", description=about)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return commands.main(arguments, make_parser)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
