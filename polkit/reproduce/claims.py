@@ -58,7 +58,8 @@ def judged_claims(runs: pd.DataFrame) -> pd.DataFrame:
 
 def judged(spoofs: pd.DataFrame, query: str, rule: Callable[[pd.DataFrame], Row | None]) -> tuple | None:
     """What a rule says of the spoofs that its query chooses; Nones where there are none, or it cannot tell."""
-    asked = spoofs.query(query) if len(spoofs) else spoofs
+    settings = spoofs[[name for name in spoofs if name.isidentifier()]]  # pandas would rewrite all the dotted names
+    asked = spoofs[settings.eval(query)] if len(spoofs) else spoofs
     here, holds, text = (rule(asked) if len(asked) else None) or ("", None, "")
     return here, None if holds is None else bool(holds), text
 
