@@ -271,7 +271,7 @@ def test_solutions_are_right_and_wrong_answers_are_told_why(file):
     All solutions share the chapters' cache: proofs, calibrations and most spoofs are made once.
     """
     cells = [cell for cell in nbformat.read(file, as_version=4).cells if cell.cell_type == "code"]
-    names = {"math": math}  # for the wrong answers
+    names = {"math": math, "pk": pk}  # for the wrong answers
     checks, chapter = {}, graded(file.parent.parent / file.name)
     for cell in cells:
         if cell.source.startswith("course.check"):
