@@ -87,7 +87,6 @@ OPTIONS = {  # what each means, and how it is read
     "keep_failed": ("write the spoof even if an optimisation misses its aim; it may pass (Attacks 1, 2, 3)", FLAG),
     "only": ("part of a chapter's name", {"action": "append", "metavar": "CHAPTER"}),
     "p": ("a parameter of the chapters that have it", {"nargs": 2, "action": "append", "metavar": ("NAME", "VALUE")}),
-    "store": ("keep the outputs in the chapters themselves too", FLAG),
     "repeats": ("trainings from different seeds (default 5)", WHOLE),
     "lengths": ("T', instead of the task's own lengths", {"type": int, "nargs": "+"}),
     "spoof_interval": ("k of the spoofs in the regime `paper`, instead of the prover's", WHOLE),
@@ -201,7 +200,7 @@ def spoof(attack: str, weights: str, seed: int = 1, **options) -> None:
         print(f"{len(proof.trace())} of {len(proof.trace())} optimisations reached their aim")
 
 
-@takes("", "only p out store")
+@takes("", "only p out")
 def book(out: str = "build/book", p: tuple = (), **options) -> int:
     """run the chapters through papermill and print what they found"""
     from polkit.book.chapters import run_book

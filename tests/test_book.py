@@ -175,11 +175,6 @@ def test_every_chapter_takes_every_task(tmp_path, monkeypatch, kind, chapter):
         assert judged == {"Attack II": 1, "interpolation only": 1}
 
 
-def test_only_the_chapters_own_parameters_are_stored(tmp_path):
-    with pytest.raises(ValueError, match="leave out -p or --store"):
-        book.run_book(tmp_path, given={"seed": "1"}, store=True)
-
-
 @pytest.mark.parametrize("file", PAGES, ids=lambda file: file.stem)
 def test_a_stored_notebook_is_clean(file):
     stored = nbformat.read(file, as_version=4)

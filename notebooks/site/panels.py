@@ -7,7 +7,7 @@ from string import Template
 
 import nbformat
 
-from polkit.book.panels.frames import STILL_TYPE
+from polkit.book.panels.still import STILL_TYPE
 
 SLIDER = Template("""<div class="polkit-control"><label for="$name" title="$meaning">$label</label>
 <input id="$name" type="range" min="0" max="$last" step="1" value="$first" aria-valuetext="$shown">
@@ -55,7 +55,9 @@ def written(name: str, still: Mapping, picture: str) -> str:
         texts = {"name": name, "question": still["question"], "unit": still["unit"]}
         return PREDICTION.substitute(escaped(**texts, **still["scale"]))
     if "frames" not in still or not picture:
-        raise ValueError(f"{name} was stored without its figures: run `polkit book --store` where a Chromium is found")
+        raise ValueError(
+            f"{name} was stored without its figures: run `python -m notebooks.site.store` where a Chromium is found"
+        )
     controls = "".join(control(f"{name}-{place}", one) for place, one in enumerate(still["controls"]))
     kept = {key: still[key] for key in ("figure", "frames")} | {"words": [one["words"] for one in still["controls"]]}
     data = json.dumps(kept, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")

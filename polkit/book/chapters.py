@@ -1,11 +1,7 @@
 """The book, run headlessly: each chapter and appendix through papermill, then every claim and outcome in one table."""
 
 import ast
-import base64
 import difflib
-import os
-import shutil
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,13 +9,10 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import papermill
-import plotly.graph_objects as go
-import plotly.io as pio
 from joblib import Parallel, delayed
 from papermill.exceptions import PapermillExecutionError
-from PIL import Image
 
-from polkit.book.panels.frames import STILL_TYPE, STORING
+from polkit.book.panels.still import STILL_TYPE
 from polkit.book.report import REPORT_TYPE, shown
 from polkit.experiments.published import GUIDE, find_notebooks
 from polkit.proof import write_text_whole
@@ -98,32 +91,25 @@ def typed(name: str, text: str, default: object) -> object:
         raise ValueError(f"the parameter {name} is of type {kind.__name__}, {text!r} is not") from None
 
 
-def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | None = None, store: bool = False) -> int:
+def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | None = None) -> int:
     """Runs the chapters two at a time, keeps executed copies, prints the summary; how many chapters failed.
 
     out: folder of the copies
     only: parts of the names of chapters or appendices; without any, all are run
     given: name of a parameter -> its value as text
-    store: whether the copies become the chapters' stored outputs too, without what papermill noted of this run; the
-        chapters then run one after the other, so that none disturbs the seconds that another measures
     """
-    if store and given:
-        raise ValueError("only a run with the chapters' own parameters can be stored: leave out -p or --store")
     runs = checked_parameters(chosen(only), given or {})
     require_writable(out / "copy")
     executed, begun = [], time.perf_counter()
-    at_once = 1 if store else min(2, len(runs))
-    side_by_side = Parallel(n_jobs=at_once, return_as="generator")
+    side_by_side = Parallel(n_jobs=min(2, len(runs)), return_as="generator")
     with starting_workers():
-        results = side_by_side(delayed(execute_chapter)(file, out / file.name, runs[file], store) for file in runs)
+        results = side_by_side(delayed(execute_chapter)(file, out / file.name, runs[file]) for file in runs)
     for file, (seconds, problem) in zip(runs, results, strict=True):
         copy = out / file.name
         if problem:
             print(f"{file.stem:24} FAILED: {problem} (see {copy})", flush=True)
             continue
         executed.append(copy)
-        if store:
-            tidy(copy, file, stored=True)
         print(f"{file.stem:24} {seconds:6.1f} s", flush=True)
     print_summary(executed)
     print(f"\n{len(executed)} of {len(runs)} chapters in {time.perf_counter() - begun:.0f} s; copies in {out}")
@@ -131,18 +117,18 @@ def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | Non
 
 
 def execute_chapter(
-    file: Path, copy: Path, parameters: Mapping[str, object], store: bool = False
+    file: Path, copy: Path, parameters: Mapping[str, object], begin: str = ""
 ) -> tuple[float, str | None]:
     """Runs a chapter through papermill into `copy`: the seconds that it took, and the error that ended it, or None.
 
-    store: whether its panels are to draw every figure that their sliders call up
+    begin: a line of Python that the kernel runs first
     """
     start, problem = time.perf_counter(), None
-    first = [f"--IPKernelApp.exec_lines=import os; os.environ[{STORING!r}] = '1'"] if store else []
+    first = [f"--IPKernelApp.exec_lines={begin}"] if begin else []
     kernel = KERNEL | {"extra_arguments": KERNEL["extra_arguments"] + first}
     try:
         papermill.execute_notebook(str(file), str(copy), dict(parameters), progress_bar=False, **kernel)
-        tidy(copy, copy)
+        tidy(copy)
     except PapermillExecutionError as error:
         problem = f"{error.ename}: {error.evalue}"
     except Exception as error:  # a kernel that is missing, dies or does not answer; the other chapters go on
@@ -150,24 +136,15 @@ def execute_chapter(
     return time.perf_counter() - start, problem
 
 
-def tidy(executed: Path, target: Path, stored: bool = False) -> None:
-    """Copies an executed notebook so that it reads without a kernel: panels in words, without bars or widget state.
-
-    stored: whether it is to be a stored chapter, which has its figures as pictures too, and none of papermill's notes
-    """
-    notebook = nbformat.read(executed, as_version=4)
+def tidy(copy: Path) -> None:
+    """Rewrites an executed notebook to be read without a kernel: panels in words, without bars or widget state."""
+    notebook = nbformat.read(copy, as_version=4)
     notebook.metadata.pop("widgets", None)
-    if stored:
-        for notes in (notebook.metadata, *(cell.metadata for cell in notebook.cells)):
-            notes.pop("papermill", None)
-            notes.pop("execution", None)
     drop_progress(notebook)
     for cell in notebook.cells:
         if "outputs" in cell:
             cell.outputs = [each for output in cell.outputs for each in without_kernel(output)]
-    if stored:
-        add_pictures([data for data in shown_data(notebook) if plot_in(data)])
-    write_text_whole(target, nbformat.writes(notebook) + "\n")
+    write_text_whole(copy, nbformat.writes(notebook) + "\n")
 
 
 def without_kernel(output: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
@@ -198,29 +175,6 @@ def drop_progress(notebook: nbformat.NotebookNode) -> None:
 def shown_data(notebook: nbformat.NotebookNode) -> list[dict]:
     """The data of every output that shows something, by MIME type."""
     return [output["data"] for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
-
-
-def add_pictures(figures: Sequence[dict]) -> None:
-    """Adds a PNG to each figure's output, for views that run nothing.
-
-    Needs a Chrome or Chromium; without one a static view has the sentence under the figure alone.
-    """
-    if not figures or not find_browser():
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder, f"{number}.png") for number in range(len(figures))]
-        plots = [go.Figure(plot_in(data)) for data in figures]
-        heights = [plot.layout.height or 450 for plot in plots]  # a figure's own is not taken where a width is given
-        pio.write_images(plots, files, width=820, height=heights, scale=1.3)
-        for data, file in zip(figures, files, strict=True):
-            Image.open(file).convert("RGB").quantize(256).save(file, optimize=True)  # a third of the bytes
-            data["image/png"] = base64.b64encode(file.read_bytes()).decode()
-
-
-def find_browser() -> str | None:
-    """The Chrome or Chromium that draws pictures of figures."""
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-    return os.environ.get("BROWSER_PATH") or next(filter(None, map(shutil.which, names)), None)
 
 
 def collected(files: Sequence[Path], kind: str) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from serving import free_port, serving
 
-from polkit.book.chapters import find_browser
+from notebooks.site.store import find_browser
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOKEN = "polkit"

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from polkit.book.chapters import find_browser
+from notebooks.site.store import find_browser
 
 WIDTH = 1200  # pixels
 FILM = Path(__file__).resolve().parents[2] / "notebooks" / "panel.webp"

@@ -1,7 +1,6 @@
 """What every panel is made of: a figure that sliders redraw, a Run that can be cancelled, a prediction."""
 
 import html
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +11,8 @@ import plotly.graph_objects as go
 
 from polkit.book.figures.drawing import Figure, enlarged
 from polkit.book.panels.access import Named
-from polkit.book.panels.frames import STILL_TYPE, STORING, first_frame, frames
 from polkit.book.panels.sliders import control
+from polkit.book.panels.still import STILL_TYPE, first_frame
 from polkit.training.jobs import Cancelled
 
 TRACE = ("x", "y", "z", "text", "textposition", "customdata", "name")  # what a slider may change of a trace
@@ -151,8 +150,8 @@ class Panel(View):
             prediction.listeners.append(self.redraw)
 
     def still(self) -> dict[str, Any]:
-        """The first figure, and all the others where a chapter is run to be stored."""
-        return frames(self) if os.environ.get(STORING) else first_frame(self)
+        """The first figure; `notebooks/site/store.py` has all the others drawn, too."""
+        return first_frame(self)
 
     def values(self) -> dict[str, Any]:
         return {key: slider.value for key, slider in self.sliders.items()}

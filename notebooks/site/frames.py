@@ -7,16 +7,14 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ipywidgets as w
 import numpy as np
 
-if TYPE_CHECKING:
-    from polkit.book.panels.parts import Panel
+from polkit.book.panels.parts import Panel
+from polkit.book.panels.still import first_frame, plain
 
-STILL_TYPE = "application/vnd.polkit.still+json"  # of what a page without a kernel is made of
-STORING = "POLKIT_STORING"  # set for the kernel in which a chapter is run to be stored
 MOST_FRAMES = 500  # of a panel: they travel in its page
 MOST_VALUES, MOST_RUNS = 26, 4  # of a slider: that answers at once; whose values must be run
 
@@ -74,7 +72,7 @@ def control_of(widget: w.Widget) -> Control:
     return Control(widget.description, meaning, tuple(values), words, first)
 
 
-def controls_of(panel: "Panel") -> dict[str, Control]:
+def controls_of(panel: Panel) -> dict[str, Control]:
     """Each slider of a panel as a control, thinned until all combinations of their values are at most MOST_FRAMES.
 
     Of a slider that needs a Run, the values that can be run while a reader would wait stay.
@@ -94,7 +92,7 @@ def controls_of(panel: "Panel") -> dict[str, Control]:
     return thin
 
 
-def frames(panel: "Panel") -> dict[str, Any]:
+def frames(panel: Panel) -> dict[str, Any]:
     """All that a page needs: the controls, the first figure, and by how much each other one differs from it, packed.
 
     The frames are in the order of `itertools.product` over the controls' values. Runs are made anew, from what the
@@ -116,13 +114,6 @@ def frames(panel: "Panel") -> dict[str, Any]:
     return base | {"controls": shown, "frames": base64.b64encode(packed).decode()}
 
 
-def first_frame(panel: "Panel") -> dict[str, Any]:
-    """The figure that a panel shows before anything is moved, its sentence, and the question it is predicted by."""
-    figure = panel.drawn()
-    asked = panel.prediction.question if panel.prediction else ""
-    return {"panel": panel.name, "says": figure.summary, "asked": asked, "figure": plain(figure.plot.to_plotly_json())}
-
-
 def difference(base: dict, other: dict) -> dict[str, Any]:
     """What must be set for one figure to become another: attributes of each trace, and of the layout; None unsets."""
     before = base["data"] + [{}] * len(other["data"])
@@ -132,16 +123,3 @@ def difference(base: dict, other: dict) -> dict[str, Any]:
 
 def changed(old: dict, new: dict) -> dict[str, Any]:
     return {key: new.get(key) for key in sorted({*old, *new}) if old.get(key) != new.get(key)}
-
-
-def plain(value: Any) -> Any:
-    """A figure's parts as JSON has them, numbers with five digits; what is not finite, plotly leaves out as null."""
-    if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [plain(each) for each in value]
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float):
-        return float(f"{value:.5g}") if math.isfinite(value) else None
-    return value
