@@ -21,6 +21,7 @@ from polkit.defences.presets import judge as judge_by_preset
 from polkit.proof import Proof, ProofError, open_proof, read_weights, shown
 from polkit.proof.folder import seed_commitment
 from polkit.proof.untrusted import parse_facts, read_plain
+from polkit.terminal import in_parts
 from polkit.training import PARTS, Checkpoint, Cost, Progress, derive_seed, is_debris, reported
 from polkit.verifier import Calibration, Verdict, load_calibration, verify
 from polkit.verifier.inspection import check_claims, check_files
@@ -188,8 +189,8 @@ def score_one(challenge: Challenge, place: Path, **judging) -> dict[str, object]
 
 def scores_text(table: pd.DataFrame) -> str:
     """For a terminal: the table, then what is against those that were not accepted."""
-    numbers = table.drop(columns=["reasons", "manifest_sha256"])
-    told = [numbers.to_string(index=False, na_rep="–", float_format="{:.4g}".format)]
+    numbers = table.drop(columns=["reasons", "manifest_sha256"]).set_index("team").rename_axis(None)
+    told = [in_parts(numbers, na_rep="–", float_format="{:.4g}".format)]
     told.append("\nSteps and bytes are measured. A claim is a team's own word, as a share of the honest proof's cost.")
     return "\n".join(told + [f"{row.team}: {row.reasons}" for row in table.itertuples() if row.reasons])
 

@@ -3,10 +3,12 @@
 import ast
 import json
 import re
+from dataclasses import asdict
 from functools import partial
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
@@ -76,6 +78,19 @@ def test_a_dead_or_missing_kernel_is_a_failed_chapter(error, shelf, tmp_path, ca
     printed = capsys.readouterr().out
     assert f"02_broken                FAILED: {type(error).__name__}: {error}" in printed
     assert "1 of 2 chapters" in printed
+
+
+def test_the_outcomes_fit_an_80_column_terminal_and_each_part_names_its_folders(tmp_path, capsys, monkeypatch):
+    row = {"folder": "interpolation only", "steps": 140, "verdict": "accepted", "missed": ""}
+    row |= dict.fromkeys((*pk.DISTANCES, *asdict(pk.Cost())), 0.1)
+    monkeypatch.setattr(
+        book, "collected", lambda _, kind: pd.DataFrame([row | {"chapter": "06"}] * (kind == "outcomes"))
+    )
+    monkeypatch.setenv("COLUMNS", "80")
+    book.print_summary([])
+    told = capsys.readouterr().out.splitlines()
+    assert max(map(len, told)) <= 80
+    assert len([line for line in told if line.startswith("interpolation only")]) > 1
 
 
 def test_a_book_without_chapters_is_no_success(tmp_path, monkeypatch, capsys):

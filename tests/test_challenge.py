@@ -344,6 +344,10 @@ def test_the_order_of_the_scores(handed, challenge, tmp_path, monkeypatch):
     assert table["team"].tolist() == ["c", "b", "d", "e", "a", "x", "y"]
     assert table["rank"].dropna().tolist() == [1, 2, 3, 4, 5]
     assert table["verdict"].tolist()[5:] == [REJECTED, UNUSABLE]
+    monkeypatch.setenv("COLUMNS", "80")  # in parts, each with the teams
+    lines = course.scores_text(table).partition("\nSteps and bytes")[0].splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len([line for line in lines if line.startswith("a ")]) > 1
 
 
 def test_debris_is_no_team_and_is_not_handed_in(challenge, handed, small_proof, tmp_path):

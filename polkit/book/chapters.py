@@ -17,6 +17,7 @@ from polkit.book.report import REPORT_TYPE, shown
 from polkit.experiments.published import GUIDE, find_notebooks
 from polkit.proof import write_text_whole
 from polkit.proof.storage import require_writable
+from polkit.terminal import in_parts
 from polkit.training.jobs import starting_workers
 
 KERNEL = {"kernel_name": "python3", "execution_timeout": 3600}  # seconds a cell may take
@@ -196,7 +197,8 @@ def print_summary(files: Sequence[Path]) -> None:
     outcome, claimed = collected(files, "outcomes"), collected(files, "claims")
     if len(outcome):
         print("\nVerdicts, largest error / d_ref in each distance, cost relative to the proof's\n")
-        print(shown("outcomes", outcome.drop_duplicates("folder").drop(columns="chapter")).to_string(index=False))
+        once = outcome.drop_duplicates("folder").drop(columns="chapter")
+        print(in_parts(shown("outcomes", once).set_index("folder").rename_axis(None)))
     if len(claimed):
         print("\nClaims\n")
         for row in shown("claims", claimed).itertuples():
