@@ -96,7 +96,7 @@ OPTIONS = {  # what each means, and how it is read
     "force": ("make finished runs again (proofs and spoofs still come from $POLKIT_HOME if they lie there)", FLAG),
     "dry_run": ("only say which runs there are, and which are finished", FLAG),
 }
-ARGUMENTS = ("proof", "results", "challenge", "submissions")
+ARGUMENTS = ("proof", "results", "challenge", "submissions")  # without dashes; the last two are of polkit-challenge
 SPELLED = {"p": "-p", "lengths": "--spoof-steps", "onednn": "--no-onednn"} | {name: name for name in ARGUMENTS}
 TASK, DISPUTE = "task epochs checkpoint_interval learning_rate", "standards model revealed_seed"
 CONDITIONS = "device precision threads onednn compiled"
