@@ -8,7 +8,7 @@ PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder 
 # Each of these is a notebook in notebooks/experiments that measures something once, for data/results.
 EXPERIMENTS := cifar10 crossing exact forge_costs memorisation paths places snark stages
 
-.PHONY: install book test test-appendices test-all test-ui test-lowest lint fuzz kills audit bench growth results paper examples \
+.PHONY: install book test test-notebooks test-all test-ui test-lowest lint fuzz kills audit bench growth results paper examples \
 	reproducibility gpu $(EXPERIMENTS) lab app site film clean
 
 install: $(STAMP)
@@ -42,12 +42,14 @@ lint: install
 	$(BIN)/ruff check polkit polkit_course tests notebooks
 	$(BIN)/ruff format --check polkit polkit_course tests notebooks
 
-# Two files at a time, one on each core of the smallest machine. The appendices are left to `test-appendices`.
-test: lint
-	$(PYTEST) --ignore=notebooks/appendices
+OTHERS := notebooks/appendices notebooks/experiments notebooks/app
 
-test-appendices: install
-	$(PYTEST) notebooks/appendices
+# Two files at a time, one on each core of the smallest machine; notebooks beside the chapters are `test-notebooks`.
+test: lint
+	$(PYTEST) $(addprefix --ignore=,$(OTHERS))
+
+test-notebooks: install
+	$(PYTEST) $(OTHERS)
 
 # Everything: the slow tests too, 10,000 mutated proofs, and 50 kills and 20 interrupts of each command.
 test-all: lint

@@ -46,11 +46,6 @@ class Screen(io.TextIOWrapper):
         return textwrap.fill(line, width, subsequent_indent=indent, **broken)
 
 
-def in_parts(table, **how) -> str:
-    """A pandas table as text; on a terminal that is too narrow in parts below each other, each with the index."""
-    return table.to_string(line_width=shutil.get_terminal_size((10**4, 24)).columns, **how)
-
-
 def unhindered(stream: io.TextIOWrapper | None) -> io.TextIOWrapper | None:
     """A standard stream as an Outlet that escapes what its encoding lacks; another (a test's, Jupyter's) as it is."""
     if stream is None or stream not in (sys.__stdout__, sys.__stderr__):

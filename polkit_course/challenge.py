@@ -16,12 +16,12 @@ from pathlib import Path
 import pandas as pd
 from safetensors.torch import save_file
 
+from polkit.book.report import in_parts
 from polkit.defences import Dispute, Standards, ends_at
 from polkit.defences.presets import judge as judge_by_preset
 from polkit.proof import Proof, ProofError, open_proof, read_weights, shown
 from polkit.proof.folder import seed_commitment
 from polkit.proof.untrusted import parse_facts, read_plain
-from polkit.terminal import in_parts
 from polkit.training import PARTS, Checkpoint, Cost, Progress, derive_seed, is_debris, reported
 from polkit.verifier import Calibration, Verdict, load_calibration, verify
 from polkit.verifier.inspection import check_claims, check_files

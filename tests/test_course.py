@@ -260,7 +260,7 @@ def test_torchs_own_sgd_carries_gradients_and_momenta_as_exercises_7_2_and_11_1_
 
 
 # Those of the other chapters forge or replay for long.
-QUICK = ("01", "03", "05", "06", "08", "09", "12")
+QUICK = ("03", "06", "08", "09", "12")
 SOLVED = [pytest.param(file, marks=() if file.stem[:2] in QUICK else pytest.mark.slow) for file in SOLUTIONS]
 
 

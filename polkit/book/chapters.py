@@ -13,11 +13,10 @@ from joblib import Parallel, delayed
 from papermill.exceptions import PapermillExecutionError
 
 from polkit.book.panels.still import STILL_TYPE
-from polkit.book.report import REPORT_TYPE, shown
+from polkit.book.report import REPORT_TYPE, in_parts, shown
 from polkit.experiments.published import GUIDE, find_notebooks
 from polkit.proof import write_text_whole
 from polkit.proof.storage import require_writable
-from polkit.terminal import in_parts
 from polkit.training.jobs import starting_workers
 
 KERNEL = {"kernel_name": "python3", "execution_timeout": 3600}  # seconds a cell may take

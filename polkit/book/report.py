@@ -1,5 +1,6 @@
 """What a chapter found, as tables that a person reads and that `polkit book` collects."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -73,3 +74,8 @@ def shown(kind: str, frame: pd.DataFrame) -> pd.DataFrame:
     }
     told = frame.assign(**rounded).rename(columns=lambda name: name.replace("_", " "))
     return told if told["missed"].any() else told.drop(columns="missed")
+
+
+def in_parts(table: pd.DataFrame, **how) -> str:
+    """A table as text; on a terminal that is too narrow in parts below each other, each with the index."""
+    return table.to_string(line_width=shutil.get_terminal_size((10**4, 24)).columns, **how)
