@@ -144,7 +144,7 @@ def test_a_batch_runs_once_resumes_and_is_forced(cluster, tmp_path, capsys):
     assert stand_ins.started() == sorted([*every, *every, "attack_2-140-0"])
 
 
-@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("part", ["train", pytest.param("test", marks=pytest.mark.slow)])
 def test_records_of_other_pictures_are_not_taken_for_those_of_these(cluster, tmp_path, part, capsys):
     stand_ins, where, _ = cluster
     pets = tmp_path / "pets"

@@ -50,6 +50,7 @@ def test_d_ref_is_the_distance_to_an_independent_training(small_task, small_proo
     assert set(normalised.values()) == {1.0}
 
 
+@pytest.mark.slow  # the chapters prepare, too
 def test_preparing_is_proving_and_calibrating_side_by_side(small_task):
     proof, calibration = pk.prepare(small_task, seed=4, progress=False)
     again = pk.prove(small_task, 4, progress=False)

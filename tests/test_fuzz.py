@@ -31,10 +31,10 @@ def test_the_base_is_accepted_by_both_verifiers(base):
 MANY = [pytest.param(family, 1000, marks=pytest.mark.slow) for family in ("dumb", "smart")]
 
 
-@pytest.mark.parametrize(("family", "mutations"), [("smart", 110), *MANY])
+@pytest.mark.parametrize(("family", "mutations"), [("smart", 200), *MANY])
 def test_no_mutation_raises_and_none_is_wrongly_accepted(base, tmp_path, family, mutations):
     fuzz = Fuzz(*base, tmp_path)
-    run(fuzz, family, mutations, number=2)  # which draws every kind
+    run(fuzz, family, mutations, number=0)
     assert fuzz.counts.total() >= mutations
     kinds = {kind for _, kind, _ in fuzz.counts}
     assert kinds == {mutate.__name__ for mutate in (DUMB if family == "dumb" else SMART + RESEALED)}
