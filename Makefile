@@ -31,7 +31,7 @@ site: install
 
 # The README's picture: the panel on the site's front page, while T'/k grows.
 film: site
-	$(BIN)/python tests/browser/film.py build/site
+	$(BIN)/python -m tests.browser.film build/site
 
 # Three panels of the book for a lecture hall, at http://127.0.0.1:8866 of this machine alone; APP="--port 8900" for
 # another port.

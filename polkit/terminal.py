@@ -9,7 +9,7 @@ import textwrap
 
 
 def _is_command() -> bool:
-    """Whether this process was started as `polkit`, `python -m polkit` or the like, and is none of its workers."""
+    """Whether this process was started as `polkit`, `python -m polkit` or `polkit-challenge`, and is no worker."""
     # While Python looks for a module, its name stands in the original arguments alone.
     started = [name if name != "-m" else sys.orig_argv[-len(sys.argv)].removeprefix("-m") for name in sys.argv[:1]]
     named = [os.path.basename(name) for name in started]

@@ -115,33 +115,33 @@ def wait_for(found, seconds=60):
 
 def test_a_batch_runs_once_resumes_and_is_forced(cluster, tmp_path, capsys):
     stand_ins, where, _ = cluster
-    settings = {"repeats": 1, "out": tmp_path} | where
+    settings = {"repeats": 2, "out": tmp_path} | where
     assert reproduce(["table-2"], dry_run=True, **settings) == 0
-    assert "2 runs, 0 of them finished before" in capsys.readouterr().out
+    assert "4 runs, 0 of them finished before" in capsys.readouterr().out
     assert stand_ins.started() == []
     assert reproduce(["table-2"], **settings) == 0
-    every = ["attack_2-140-0", "honest-0-0"]
+    every = ["attack_2-140-0", "attack_2-140-1", "honest-0-0", "honest-0-1"]
     assert stand_ins.started() == every
     said = capsys.readouterr().out
-    assert re.search(r"\[2/2\] digits-.*: \d+\.\d s; about 0 s left", said)
+    assert re.search(r"\[4/4\] digits-.*: \d+\.\d s; about 0 s left", said)
     records = read_records(tmp_path)
-    assert len(records) == 2
+    assert len(records) == 4
     for record in records.values():
         assert record.finished
         assert record.versions["torch"]
         assert record.machine["cores"] >= 1
         assert record.values == {"share.wall_seconds": record.parameters["seed"] + 0.5}
         assert record.run_seconds > 0
-    assert len(list((tmp_path / "notebooks").glob("*.ipynb"))) == 2
+    assert len(list((tmp_path / "notebooks").glob("*.ipynb"))) == 4
 
     assert reproduce(["table-2"], **settings) == 0  # nothing is left to do
     assert stand_ins.started() == every
-    lost = next(name for name in records if "attack_2" in name)
+    lost = next(name for name in records if "seed1" in name and "attack_2" in name)
     (tmp_path / "records" / f"{lost}.json").unlink()  # as if the batch had been killed before this one
     assert reproduce(["table-2"], **settings) == 0
-    assert stand_ins.started() == sorted([*every, "attack_2-140-0"])
+    assert stand_ins.started() == sorted([*every, "attack_2-140-1"])
     assert reproduce(["table-2"], force=True, **settings) == 0
-    assert stand_ins.started() == sorted([*every, *every, "attack_2-140-0"])
+    assert stand_ins.started() == sorted([*every, *every, "attack_2-140-1"])
 
 
 @pytest.mark.parametrize("part", ["train", pytest.param("test", marks=pytest.mark.slow)])

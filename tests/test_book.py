@@ -177,7 +177,7 @@ def run_on_tiny(folder, chapter, task):
     return {row["folder"]: row["steps"] for row in rows.to_dict("records")}
 
 
-@pytest.mark.slow  # `make test-tasks`
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("chapter", [file.stem for file in PAGES if TRAINING & set(book.chapter_parameters(file))])
 @pytest.mark.parametrize("kind", ["cifar10", "folder"])

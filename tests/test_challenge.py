@@ -5,6 +5,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -208,6 +210,29 @@ def test_help_has_an_example(command, capsys, monkeypatch):
     assert "examples:\n  polkit-challenge new" in shown
     assert f"usage: polkit-challenge {command}".rstrip() in shown
     assert max(map(len, shown.splitlines())) <= 80
+
+
+HELPS = """
+import sys
+from polkit_course.__main__ import main
+for command in sys.argv[1:]:
+    for asked in ("--help", "--δ"):
+        try:
+            main([*command.split(), asked])
+        except SystemExit as ended:
+            print("status", ended.code)
+"""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_help_and_errors_are_said_in_any_encoding(encoding):
+    plain = os.environ | {"PYTHONIOENCODING": encoding, "LC_ALL": "C"}
+    run = [sys.executable, "-c", HELPS, "", "new", "submit", "score"]
+    done = subprocess.run(run, env=plain, capture_output=True, check=False)
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+    said = done.stdout.decode(encoding)
+    assert [line for line in said.splitlines() if line.startswith("status")] == ["status 0", "status 2"] * 4
+    assert said.count("usage: polkit-challenge") == 4
 
 
 def test_students_are_told_commands_that_parse(place):

@@ -1,4 +1,4 @@
-"""`python tests/browser/film.py SITE`: films the front page's panel for the README, into notebooks/panel.webp.
+"""`python -m tests.browser.film SITE`: films the front page's panel for the README, into notebooks/panel.webp.
 
 SITE: folder of the built site (`make site`)
 """
