@@ -157,7 +157,7 @@ def calibrate(proof: str, seed: int = 1, standards: str = "", **options) -> None
     rejected = f"{found.false_rejection_rate:.0%} of {found.replays} held-out replays"
     print(f"false rejections: {rejected}, {found.interval_false_rejection_rate:.2%} of their intervals")
     if standards:
-        set_standards(pk.open_proof(proof), found, seed=seed).save(standards)
+        set_standards(pk.open_proof(proof), found, seed=seed, workers=options.get("workers", 1)).save(standards)
 
 
 @takes("proof calibration", f"regime top_q seed workers defences {DISPUTE} json")
@@ -197,7 +197,7 @@ def spoof(attack: str, weights: str, seed: int = 1, **options) -> None:
     if proof.missed():
         print(f"polkit: {proof.missed()}", file=sys.stderr)
     elif "keep_failed" in special:
-        print(f"{len(proof.trace())} of {len(proof.trace())} optimisations reached their aim")
+        print("every optimisation reached its aim")
 
 
 @takes("", "only p out")

@@ -14,13 +14,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from polkit.book.report import in_parts
 from polkit.defences import Dispute, Standards, ends_at
 from polkit.defences.presets import judge as judge_by_preset
 from polkit.proof import Proof, ProofError, open_proof, read_weights, shown
 from polkit.proof.folder import seed_commitment
+from polkit.proof.storage import write_whole
 from polkit.proof.untrusted import parse_facts, read_plain
 from polkit.training import PARTS, Checkpoint, Cost, Progress, derive_seed, is_debris, reported
 from polkit.verifier import Calibration, Verdict, load_calibration, verify
@@ -76,12 +77,16 @@ def make_challenge(
     verdict = judge(challenge, proof.folder, revealed_seed, standards)
     if not verdict.accepted:
         raise ValueError(f"the verifier of this challenge does not accept {proof.folder} ({verdict.reasons[0]})")
-    folder.mkdir(parents=True)
-    calibration.save(folder / "calibration.json")
-    tensors = {f"{part}.{name}": value for part in PARTS for name, value in challenge.model.parts()[part].items()}
-    save_file(tensors, folder / "model.safetensors")
-    (folder / "README.md").write_text(instructions(challenge), encoding="utf-8")
-    write_facts(folder / "challenge.json", defences=defences, top_q=top_q, **asdict(challenge.honest_cost))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as unfinished:
+        made = Path(unfinished, folder.name)
+        made.mkdir()
+        calibration.save(made / "calibration.json")
+        tensors = {f"{part}.{name}": value for part in PARTS for name, value in challenge.model.parts()[part].items()}
+        write_whole(made / "model.safetensors", save(tensors))
+        (made / "README.md").write_text(instructions(challenge), encoding="utf-8")
+        write_facts(made / "challenge.json", defences=defences, top_q=top_q, **asdict(challenge.honest_cost))
+        os.replace(made, folder)
 
 
 def open_challenge(folder: str | Path) -> Challenge:

@@ -115,4 +115,4 @@ def test_an_interval_whose_own_batches_end_within_the_share_of_delta_is_left_alo
     for step in range(untouched, untouched + 4):
         mine = spoof.points().take(spoof.batches()[step])
         assert torch.equal(mine.images, original.take(plain.batches()[step]).images)
-    assert f"of {(worked > 0).sum() * (4 if attack is pk.attack_2 else 1)} optimisations" in spoof.missed()
+    assert f"of {(worked > 0).sum() * (4 if attack is pk.attack_2 else 1)} updates" in spoof.missed()

@@ -22,12 +22,12 @@ def test_an_attack_that_misses_says_by_how_much_and_is_kept_only_if_asked(
         "progress": False,
     }
     for name, attack in (("2", pk.attack_2), ("3", pk.attack_3)):
-        with pytest.raises(AttackFailed, match=r"optimisations did not end within γ in 1 iterations; the worst"):
+        with pytest.raises(AttackFailed, match=r"updates do not end within γ after 1 iterations; the worst"):
             attack(small_proof.final_weights(), small_task, out=tmp_path / name, keep_failed=False, **given)
         assert list(tmp_path.iterdir()) == []
     kept = pk.attack_2(small_proof.final_weights(), small_task, out=tmp_path / "kept", **given)
     worst = kept.trace()["movement_over_limit"]
-    assert f"8 of 8 optimisations did not end within γ in 1 iterations; the worst, of step {worst.idxmax()}, moves" in (
+    assert f"8 of 8 updates do not end within γ after 1 iterations; the worst, of step {worst.idxmax()}, moves" in (
         kept.missed()
     )
     assert f"{worst.max():.3g} γ" in kept.missed()
@@ -81,5 +81,5 @@ def test_nan_counts_as_missed():
         {"step": 1, "iterations": 3, "movement_over_limit": float(torch.nan)},
     ]
     assert "1 of 2" in movement_missed(rows)
-    assert "of step 1, moves the weights nan γ" in movement_missed(rows)
+    assert "of step 1, moves the weights by nan γ" in movement_missed(rows)
     assert movement_missed(rows[:1]) == movement_missed([]) == ""

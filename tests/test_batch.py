@@ -273,7 +273,9 @@ def test_a_killed_worker_of_a_running_cluster_costs_only_the_run_it_had(cluster,
     every = [f"{kind}-{seed}" for kind in ("honest-0", "attack_2-140") for seed in range(3)]
     assert set(stand_ins.started()) == set(every)
     assert len(every) <= len(stand_ins.started()) <= len(every) + 1
-    assert all(record.finished for record in read_records(tmp_path).values())
+    records = read_records(tmp_path)
+    assert len(records) == len(every)
+    assert all(record.finished for record in records.values())
 
 
 def test_each_worker_of_this_machine_shows_its_runs_one_gpu(monkeypatch):

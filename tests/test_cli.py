@@ -44,11 +44,11 @@ def test_prove_calibrate_spoof_verify(workplace, capsys):
     spoof += [*SMALL, "--spoof-steps", "11", "--iterations", "1", "--movement-limit", "1e-4"]
     assert main(spoof) == 1  # one iteration is too few
     told = capsys.readouterr()
-    assert "optimisations did not end within γ in 1 iterations; the worst, of step" in told.err
+    assert "updates do not end within γ after 1 iterations; the worst, of step" in told.err
     assert (told.out, (workplace / "forged").exists()) == ("", False)
     assert main([*spoof, "--keep-failed"]) == 0
     told = capsys.readouterr()
-    assert "did not end within γ" in told.err
+    assert "do not end within γ" in told.err
     assert "11 steps, a checkpoint every 11" in told.out
     assert main(["verify", forged, *calibration, "--json"]) == 1
     verdict = json.loads(capsys.readouterr().out)

@@ -1,4 +1,6 @@
 import math
+from decimal import Decimal, localcontext
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -29,6 +31,22 @@ def test_the_four_distances_are_scipys(seed):
         "cos": scipy_distance.cosine(a, b),
     }
     assert pk.distances(left, right) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("apart", [1e-4, 1e-8, 1e-12])
+def test_the_cosine_of_close_neighbours_is_no_rounding_noise(apart):
+    """Held to rational numbers, in which 1 - a·b / (‖a‖‖b‖) can be had to any precision."""
+    generator = torch.Generator().manual_seed(0)
+    left = torch.randn(200, generator=generator, dtype=torch.float64)
+    right = left * (1 + apart * torch.randn(200, generator=generator, dtype=torch.float64))
+    a, b = ([Fraction(value) for value in side.tolist()] for side in (left, right))
+    inner, one, other = (sum(x * y for x, y in zip(*pair, strict=True)) for pair in ((a, b), (a, a), (b, b)))
+    with localcontext(prec=60):
+        norms = (Decimal(one.numerator) / one.denominator * other.numerator / other.denominator).sqrt()
+        exact = float(1 - Decimal(inner.numerator) / inner.denominator / norms)
+    found = pk.distances({"a": left}, {"a": right})["cos"]
+    assert found == pytest.approx(exact, rel=max(1e-15 / apart, 1e-10))
+    assert found > 0
 
 
 def test_equal_weights_are_at_distance_exactly_zero():

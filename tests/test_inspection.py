@@ -292,8 +292,8 @@ def test_the_verifiers_task_wins_over_the_claimed_one(copied, small_task, small_
     [
         ({"learning_rate": -1.0}, "learning_rate = -1.0, no optimiser has that"),
         ({"learning_rate_drop": 0.0}, "learning_rate_drop = 0.0, no optimiser has that"),
-        ({"learning_rate_drop": 1e200, "milestones": (1, 2, 3)}, "a learning rate that becomes no number"),
-        ({"learning_rate_drop": 1e-200, "milestones": (1, 2, 3)}, "a learning rate that becomes no number"),
+        ({"learning_rate_drop": 1e200, "milestones": (1, 2, 3)}, "learning_rate_drop = 1e+200, no optimiser has that"),
+        ({"learning_rate_drop": 1e-30, "milestones": (1, 2, 3)}, "a learning rate that becomes no number"),
         ({"milestones": (1,) * 1001}, "1001 milestones, more than 1000"),
     ],
 )

@@ -65,7 +65,7 @@ def test_a_cancelled_proof_goes_on_where_it_stopped(small_task, small_proof, tmp
 
 def test_calls_are_made_in_their_order_by_another_thread():
     done = []
-    with in_background(lambda number: done.append((number, threading.get_ident())), ahead=2) as later:
+    with in_background(lambda number: done.append((number, threading.get_ident()))) as later:
         for number in range(20):
             later(number)
     assert [number for number, _ in done] == list(range(20))
@@ -81,7 +81,7 @@ def test_the_caller_waits_when_enough_calls_do():
         assert release.wait(10)
         done.append(number)
 
-    with in_background(work, ahead=2) as later:
+    with in_background(work) as later:
         begun = time.perf_counter()
         later(0), later(1)
         assert time.perf_counter() - begun < 5
@@ -102,7 +102,7 @@ def test_an_error_of_the_work_surfaces_at_a_later_call():
         done.append(number)
 
     def hand_over():
-        with in_background(work, ahead=4) as later:
+        with in_background(work) as later:
             for number in range(100):
                 later(number)
 

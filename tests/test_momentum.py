@@ -62,7 +62,7 @@ def test_the_momentum_is_not_the_one_that_the_interval_before_left(exact_spoof, 
     data = recorded_data(exact_spoof, EXACT)
     with applied(EXACT):
         learner = Learner(small_task, EXACT)
-        reached = reached_after(learner, exact_spoof, data, 4, [4], 0)[4]
+        reached = reached_after(learner, exact_spoof.checkpoint(4), data, 4, [4], 0)[4]
     recorded = exact_spoof.checkpoint(8)
     missed = pk.distances(recorded.momentum, reached.momentum)["l2"]
     zero = {name: torch.zeros_like(value) for name, value in recorded.momentum.items()}

@@ -7,7 +7,7 @@ import pytest
 
 from polkit.book.chapters import appendices, chapters
 
-GREEK = {"δ": "delta", "ζ": "zeta", "μ": "mu", "γ": "gamma", "σ": "sigma", "α": "alpha", "β": "beta"}
+GREEK = {"δ": "delta", "η": "eta", "ζ": "zeta", "μ": "mu", "γ": "gamma", "σ": "sigma", "α": "alpha", "β": "beta"}
 
 
 def prose(file):

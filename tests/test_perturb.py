@@ -1,5 +1,7 @@
 """Adversarial optimisation, against the same computation written out plainly."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -181,7 +183,14 @@ def test_the_objective_is_the_mean_over_draws_of_the_augmentation(exact):
 
 @pytest.mark.parametrize(
     ("misses", "retries", "chosen", "taken"),
-    [([0.5], 3, 0, 1), ([3.0, 2.0, 0.9, 0.1], 3, 2, 3), ([3.0, 2.0, 5.0], 2, 1, 3), ([3.0, 0.1], 0, 0, 1)],
+    [
+        ([0.5], 3, 0, 1),
+        ([3.0, 2.0, 0.9, 0.1], 3, 2, 3),
+        ([3.0, 2.0, 5.0], 2, 1, 3),
+        ([3.0, 0.1], 0, 0, 1),
+        ([math.nan, 0.5], 3, 1, 2),
+        ([math.nan, 3.0], 1, 1, 2),
+    ],
 )
 def test_fresh_batches_are_tried_until_one_fits_and_the_best_is_kept(misses, retries, chosen, taken):
     asked = []

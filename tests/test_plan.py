@@ -1,6 +1,7 @@
 """What an adversary decides: the batches, the limits, and what no spoof can have."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -99,3 +100,18 @@ def test_the_original_batch_is_the_one_that_was_perturbed(small_task, small_proo
     assert 0 < change.float().mean() < 60
     other = pk.original_batch(small_task, 6, seed=5).images.int()
     assert change.float().mean() < (published.images.int() - other).abs().float().mean()
+
+
+@pytest.mark.parametrize(
+    "knots", [[(0.3, 0.9), (0.6, 0.2)], [(0.5, 3.0)], [(0.5, -1.0)], [(0.5, math.nan)], [(0.6, 0.2), (0.3, 0.9)]]
+)
+def test_a_pace_rises_in_both_steps_and_way(small_task, small_proof, knots):
+    plan = make_plan(small_proof.final_weights(), small_task, spoof_steps=16)
+    with pytest.raises(ValueError, match="its knots must rise"):
+        plan.paced([(0, 0), *knots, (1, 1)])
+
+
+def test_no_update_keeps_to_a_share_of_nothing(small_task, small_proof, small_calibration):
+    plan = make_plan(small_proof.final_weights(), small_task, spoof_steps=16)
+    with pytest.raises(ValueError, match=r"δ is 0.0 in l1: no update can keep to a share of it"):
+        plan.limited(small_calibration.scaled(0))

@@ -88,6 +88,8 @@ def test_a_spoof_may_have_its_own_k_and_batch_size_where_the_prover_decides(
     verdict = pk.verify(far, paper_calibration.scaled(1e9), top_q="all")
     assert verdict.accepted
     assert verdict.intervals["start"].nunique() == 8
+    assert verdict.cost.floating_point_operations == far.cost().floating_point_operations  # 16 updates of 32 images
+    assert verdict.replayed == 16 * 32 / (paper_task.steps * 64)
     mine = pk.verify(far, paper_calibration.scaled(1e9), regime=PAPER.replace(prover_decides=OPTIMISER))
     assert sorted(reason.detail for reason in mine.reasons) == [
         "manifest.json claims batch_size = 32, this task has 64",

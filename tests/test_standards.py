@@ -26,6 +26,9 @@ def test_standards_are_what_was_saved(small_standards, tmp_path):
         {"stage_edges": [0.5]},
         {"stretch": 0},
         {"conditions": {"precision": "int4"}},
+        {"commitment": {"root": 5, "size": 10}},
+        {"commitment": {"root": "00" * 32, "size": "x"}},
+        {"commitment": {"root": "00"}},
         {"more": 1},
     ],
 )

@@ -51,16 +51,18 @@ def test_two_writers_of_one_file_do_not_share_a_temporary_name(tmp_path, monkeyp
 
 
 def test_what_killed_writers_left_beside_a_place_goes_when_it_is_next_held(tmp_path):
-    for name in ("proof.record.json.0123456789ab.unfinished", "proof.0123456789ab.unfinished", "proof2.x.unfinished"):
+    """And nothing of another place, such as a calibration that is written as `proof.json` in this moment."""
+    others = {"proof2.x.unfinished", "proof.json.0123456789ab.unfinished"}
+    for name in ("proof.record.json.0123456789ab.unfinished", "proof.0123456789ab.unfinished", *others):
         (tmp_path / name).touch()
     with made_alone(tmp_path / "proof"):
-        assert {file.name for file in tmp_path.iterdir()} == {"proof2.x.unfinished"}
+        assert {file.name for file in tmp_path.iterdir()} == others
         with (
             pytest.raises(BlockingIOError, match="another process is working at"),
             made_alone(tmp_path / "proof", wait=False),
         ):
             pass
-    assert {file.name for file in tmp_path.iterdir()} == {"proof2.x.unfinished"}
+    assert {file.name for file in tmp_path.iterdir()} == others
 
 
 def test_a_place_is_one_place_whatever_its_path(tmp_path, monkeypatch):

@@ -431,6 +431,8 @@ def test_a_drop_that_leaves_no_learning_rate(copied, small_calibration):
         {"milestones": [0] * 2000},
         {"learning_rate": 1e308, "learning_rate_drop": 1e-9},
         {"learning_rate": 10**400},
+        {"learning_rate": 1e39},  # more than float32 has: torch raises where it meets that
+        {"weight_decay": 1e300},
     ):
         reseal(copied.folder, task=copied.task.to_json() | {"milestones": [0, 0, 1, 2]} | change)
         verdict = pk.verify(copied, small_calibration, regime=regime)

@@ -316,6 +316,18 @@ def test_a_published_spoof_is_judged_as_its_run_judged_it(replayed):
         assert judged["cost"].tolist() == recorded.loc[keys, "share.floating_point_operations"].tolist()
 
 
+def test_a_delta_that_rejects_nothing_bounds_nothing():
+    """On colour images no δ of the buffers lies below d_ref: it is ∞, and an empty cell of the table."""
+    runs = published("folder-32x32/runs")
+    judged = spoof_rows(runs, task="folder:colour", parts=PARTS)
+    made = runs[(runs["experiment"] == "spoof") & (runs["task"] == "folder:colour")]
+    recorded = made.set_index(["attack", "seed", "spoof_steps"])["accepted.all"]
+    names = {shown: name for name, shown in ATTACKS.items()}
+    keys = [(names[row.attack], row.seed, row.spoof_steps) for row in judged.itertuples()]
+    assert len(keys) > 3
+    assert judged["accepted"].tolist() == recorded.loc[keys].astype(bool).tolist()
+
+
 def test_a_published_spoofs_ratio_falls_as_delta_rises():
     once, twice = spoof_rows(RUNS, parts=PARTS), spoof_rows(RUNS, parts=PARTS, threshold_scale=2.0)
     assert twice["ratio"].tolist() == pytest.approx((once["ratio"] / 2).tolist())

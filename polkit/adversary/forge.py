@@ -191,13 +191,13 @@ def chained_buffers(
 
 
 def movement_missed(trace: list[dict]) -> str:
-    """How many optimisations of Attack II or III still moved the weights by more than γ, or nothing."""
+    """How many updates of Attack II or III still move the weights by more than γ, or nothing."""
     trace = [row for row in trace if "movement_over_limit" in row]  # the others were left alone
     over = [row for row in trace if not row["movement_over_limit"] <= 1]  # NaN is over
     if not over:
         return ""
     worst = max(over, key=lambda row: (math.isnan(row["movement_over_limit"]), row["movement_over_limit"]))
     return (
-        f"{len(over)} of {len(trace)} optimisations did not end within γ in {worst['iterations']} iterations; the "
-        f"worst, of step {worst['step']}, moves the weights {worst['movement_over_limit']:.3g} γ"
+        f"{len(over)} of {len(trace)} updates do not end within γ after {worst['iterations']} iterations; the "
+        f"worst, of step {worst['step']}, moves the weights by {worst['movement_over_limit']:.3g} γ"
     )

@@ -1,5 +1,6 @@
 """Adversarial optimisation: noise R on the images of one batch or of k, so that an update ends where it should."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -190,8 +191,8 @@ def best_attempt(optimise: Callable[[int], Optimised], retries: int) -> Optimise
     The public code of Zhang et al. retries up to 30 times in place of the loop over γ.
     """
     tried: list[Optimised] = []
-    while not tried or (tried[-1][1].over_limit > 1 and len(tried) <= retries):
+    while not tried or (not tried[-1][1].over_limit <= 1 and len(tried) <= retries):
         tried.append(optimise(len(tried)))
-    attempt, (batches, update, row) = min(enumerate(tried), key=lambda each: each[1][1].over_limit)
-    evaluations = sum(each["evaluations"] for _, _, each in tried)
-    return batches, update, row | {"evaluations": evaluations, "attempt": attempt}
+    attempt = int(torch.tensor([each[1].over_limit for each in tried]).nan_to_num(nan=math.inf).argmin())
+    batches, update, row = tried[attempt]
+    return batches, update, row | {"evaluations": sum(each["evaluations"] for *_, each in tried), "attempt": attempt}

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Required, TypedDict
 
@@ -80,7 +81,8 @@ class Plan:
 
     def paced(self, pace: Pace) -> "Plan":
         """The plan on a path that is not evenly divided. Raises ValueError unless its knots rise."""
-        if pace and (tuple(pace[0]) != (0, 0) or tuple(pace[-1]) != (1, 1) or sorted(pace) != list(pace)):
+        rising = all(low <= high for pair in pairwise(pace) for low, high in zip(*pair, strict=True))  # no NaN does
+        if pace and not (rising and tuple(pace[0]) == (0, 0) and tuple(pace[-1]) == (1, 1)):
             raise ValueError(f"the pace {list(pace)} does not lead to W_T: its knots must rise from (0, 0) to (1, 1)")
         return replace(self, pace=tuple(map(tuple, pace)))
 
@@ -104,6 +106,8 @@ class Plan:
             if odd := [name for name in calibration.task.differs(self.task) if name not in left_to_prover]:
                 mine, other = (getattr(task, odd[0]) for task in (self.task, calibration.task))
                 raise ValueError(f"the calibration is not for this task: its {odd[0]} is {other}, the spoof's {mine}")
+        if shut := [name for name, limit in known.items() if not limit > 0]:
+            raise ValueError(f"δ is {known[shut[0]]} in {shut[0]}: no update can keep to a share of it")
         linf_weight = (known["l2"] / known["linf"]) ** 2 if weigh_linf else 0.0
         return replace(self, thresholds=known, share=share / updates, linf_weight=linf_weight)
 

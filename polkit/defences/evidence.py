@@ -84,7 +84,7 @@ class Evidence:
 
     def verdict(self, checks: Sequence[Check], preset: str = "") -> Verdict:
         """What a verifier with only these checks says. Its cost is theirs and their replays', not of reading files."""
-        begun, reasons, looked_at, samples = time.perf_counter(), list(self.inspection.reasons), [NOTHING], 0
+        begun, reasons, looked_at, samples = time.perf_counter(), list(self.inspection.reasons), [], 0
         for each in [] if reasons else checks:
             if each.replay and each.replay not in self.replays:
                 reasons.append(Reason("recorded", "augmentation.npy is missing: no replay can be exact without it"))
@@ -93,7 +93,9 @@ class Evidence:
             reasons += each.find(self, rows)
             looked_at.append(rows.assign(replay=each.replay))
             samples += each.samples(self)
-        seconds, task = time.perf_counter() - begun, self.calibration.task
+        seconds = time.perf_counter() - begun
+        # Of a rejected claim, such as a batch of 10^18 images, nothing was computed.
+        task = (self.calibration if self.inspection.reasons else self.inspection).task
         rows = pd.concat([rows for rows in looked_at if len(rows)] or [NOTHING])
         rows = rows.drop_duplicates(["replay", "start", "part", "distance"], ignore_index=True)
         apart = {**self.calibration.reference, "momentum": dict.fromkeys(DISTANCES, math.nan)}
@@ -102,7 +104,9 @@ class Evidence:
         updates, forwards = int((intervals["end"] - intervals["start"]).sum()), -(-samples // task.batch_size)
         update, forward = (unit.floating_point_operations for unit in unit_costs(task, ["update", "forward"]).values())
         seconds += float(intervals["seconds"].sum())
-        cost, share = Cost(updates, updates * update + forwards * forward, seconds), updates / task.steps
+        cost = Cost(updates, updates * update + forwards * forward, seconds)
+        known = self.calibration.task
+        share = updates * task.batch_size / (known.steps * known.batch_size)
         reasons, initial = tuple(dict.fromkeys(reasons)), self.inspection.initialisation
         return Verdict(not reasons, self.proof is not None, reasons, rows, initial, cost, share, preset)
 

@@ -1,5 +1,6 @@
 """What a verifier must know for the presets beyond a `Calibration`, measured on one honest proof and kept as JSON."""
 
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -53,7 +54,10 @@ def _read_standards(values: dict) -> Standards:
     edges, scales = read["stage_edges"], read["stage_scales"]
     if len(edges) != len(scales) or edges[:1] != (0,) or type(read["stretch"]) is not int or read["stretch"] < 1:
         raise ValueError("each stage needs an edge, the first at 0, and a scale, and the stretch is 1 or more")
-    read["conditions"], read["commitment"] = read_conditions(values["conditions"]), Commitment(**values["commitment"])
+    root, size = (values["commitment"][name] for name in ("root", "size"))
+    if not re.fullmatch("[0-9a-f]{64}", root) or type(size) is not int or size < 1:
+        raise ValueError("the commitment must be a root of 64 hex digits and a size of 1 or more")
+    read["conditions"], read["commitment"] = read_conditions(values["conditions"]), Commitment(root, size)
     return Standards(**values | read)
 
 

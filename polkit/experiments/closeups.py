@@ -29,7 +29,7 @@ def replayed_steps(proofs: Mapping[str, Proof], calibration: Calibration, starts
         for (name, proof), start in product(proofs.items(), starts):
             end = min(start + proof.checkpoint_interval, proof.steps)
             first, data, steps = proof.checkpoint(start), recorded_data(proof, conditions), range(1, end - start + 1)
-            reached = reached_after(learner, proof, data, start, steps, seed=0, begun=first)
+            reached = reached_after(learner, first, data, start, steps, seed=0)
             taken = [first, *reached.values(), proof.checkpoint(end)]
             *gone, move = (
                 torch.cat([(one.weights[w] - first.weights[w]).flatten() for w in one.weights]) for one in taken

@@ -122,12 +122,12 @@ class Compared:
     replays: dict[str, np.ndarray]  # name -> (updates + 1, 2), as seen from the end that was recorded
 
 
-def compared_paths(pieces: int = 8) -> Compared:
-    """A short training, and forgeries in so many pieces, and in as many as δ asks for. The forger's batches move
+def compared_paths() -> Compared:
+    """A short training, and forgeries in eight pieces, and in as many as δ asks for. The forger's batches move
     nothing, so that a replay of theirs ends where it begins."""
     task = miniature(steps=160, checkpoint_interval=20)
     path, k = train(task, seed=0), task.checkpoint_interval
-    threshold, forged = delta(task, path, 0, 2), straight_path(initial_weights(8), path[-1], pieces + 1)
+    threshold, forged = delta(task, path, 0, 2), straight_path(initial_weights(8), path[-1], 8 + 1)
     few = forged[0] - forged[1]
     more = few / np.ceil(np.linalg.norm(few) / threshold)
     replays = {

@@ -71,7 +71,7 @@ def error_growth(
 def _chain(proof: Proof, conditions: Conditions, start: int, steps: Sequence[int]) -> dict[int, Mapping[str, Mapping]]:
     with applied(conditions):
         learner, data = Learner(proof.task, conditions), recorded_data(proof, conditions)
-        reached = reached_after(learner, proof, data, start, steps, seed=0)
+        reached = reached_after(learner, proof.checkpoint(start), data, start, steps, seed=0)
     return {count: checkpoint.parts() for count, checkpoint in reached.items()}
 
 

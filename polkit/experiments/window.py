@@ -128,13 +128,15 @@ def spoof_rows(
         f"attack in {list(ATTACKS)} and {OWN}"
     )
     made = made.loc[own.index]
-    names = [(name, f"{part}.{replayed}.{name}", f"threshold.{part}.{name}") for part in parts for name in DISTANCES]
-    ratios = np.array([made[error] / made[f"proof.{limit}"] for _, error, limit in names]) / threshold_scale
+    errors = made[[f"{part}.{replayed}.{name}" for part in parts for name in DISTANCES]]
+    limits = [f"proof.threshold.{part}.{name}" for part in parts for name in DISTANCES]
+    limits = made.reindex(columns=limits).fillna(np.inf)  # a δ that is ∞ is written as an empty cell
+    ratios = errors.to_numpy(float).T / limits.to_numpy(float).T / threshold_scale
     rows = made[["attack", "seed", "spoof_steps"]].assign(
         attack=made["attack"].map(ATTACKS),
         steps=made["proof.steps"],
         ratio=ratios.max(axis=0),
-        binding=[names[number][0] for number in ratios.argmax(axis=0)],
+        binding=[DISTANCES[number % len(DISTANCES)] for number in ratios.argmax(axis=0)],
         accepted=(ratios <= 1).all(axis=0),
         cost=made["share.floating_point_operations"],
         perturbed=(made["batches.treated"] / made["batches.all"]).fillna(0),

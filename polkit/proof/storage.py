@@ -118,8 +118,9 @@ def made_alone(place: Path, wait: bool = True) -> Iterator[None]:
         raise OSError(error.errno, f"{error.strerror}: remove it, or set POLKIT_HOME elsewhere", str(lock)) from error
     try:
         write_whole(holder, f"process {os.getpid()} on {platform.node()}".encode(), durable=False)
-        for left in place.parent.glob(f"{glob.escape(place.name)}.*{UNFINISHED}"):
-            left.unlink()
+        for own in (place, beside(place, ".record.json"), beside(place, ".progress.jsonl")):
+            for left in own.parent.glob(f"{glob.escape(own.name)}.{'[0-9a-f]' * 12}{UNFINISHED}"):
+                left.unlink()
         yield
     finally:
         held.release()

@@ -77,7 +77,7 @@ def write(folders: Sequence[Path | None], tables: Mapping[str, pd.DataFrame], no
     for folder in filter(None, folders):
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in tables.items():
-            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+            write_text_whole(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
         for name, note in notes.items():
             write_text_whole(folder / f"{name}.json", json.dumps(note, indent=1, ensure_ascii=False) + "\n")
 

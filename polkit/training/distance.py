@@ -29,13 +29,13 @@ def distances(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> dict[s
         return dict.fromkeys(DISTANCES, 0.0)
     first = torch.cat([value.flatten() for value in left.values()])
     second = torch.cat([right[name].flatten() for name in left])
-    sums, largest = torch.zeros(5, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    sums, largest = torch.zeros(4, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for a, b in zip(first.split(AT_ONCE), second.split(AT_ONCE), strict=True):
         a, b = a.double(), b.double()
         size = (a - b).abs()
-        sums += torch.stack([size.sum(), size @ size, a @ b, a @ a, b @ b])
+        sums += torch.stack([size.sum(), size @ size, a @ a, b @ b])
         largest = torch.maximum(largest, size.max())
-    absolute, squared, product, left_squared, right_squared = sums.tolist()
-    norms = math.sqrt(left_squared) * math.sqrt(right_squared)
-    cosine = 0.0 if squared == 0.0 else 1.0 - product / norms if norms else 1.0
+    absolute, squared, one, other = torch.cat([sums[:2], sums[2:].sqrt()]).tolist()
+    # The definition's form is rounding noise between close neighbours. A NaN stays: nothing compares as larger.
+    cosine = max((squared - (one - other) ** 2) / (2 * one * other), 0.0) if one * other else float(squared > 0)
     return {"l1": absolute, "l2": math.sqrt(squared), "linf": float(largest), "cos": cosine}

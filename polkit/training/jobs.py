@@ -43,17 +43,16 @@ def stop_if_left() -> None:
 
 
 @contextmanager
-def in_background(work: Callable[..., None], ahead: int = 2) -> Iterator[Callable[..., None]]:
-    """Gives a function that hands its arguments to `work` in another thread, and returns at once.
+def in_background(work: Callable[..., None]) -> Iterator[Callable[..., None]]:
+    """Gives a function that hands its arguments to `work` in another thread, and waits only while two calls do.
 
-    ahead: calls that may wait; with more to do the caller waits too, so that memory stays bounded
     An error of `work` is raised at one of the next calls or where the block ends.
     All that was handed over before the block is left, even by an error, is done first.
     """
     waiting = deque[Future]()
 
     def later(*arguments) -> None:
-        while waiting and (len(waiting) >= ahead or waiting[0].done()):
+        while waiting and (len(waiting) >= 2 or waiting[0].done()):
             waiting.popleft().result()
         waiting.append(thread.submit(work, *arguments))
 

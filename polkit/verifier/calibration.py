@@ -150,18 +150,21 @@ def calibrate(
     out: the file to keep it in (default: one in the cache, read if it is there)
     reference: gives the second model, if somebody else trains it
 
-    Raises ValueError if replays < 2, margin <= 1, or if some δ of the weights would not lie below d_ref.
+    Raises ValueError if replays < 2, first_epochs < 1, margin <= 1, or some δ of the weights would not be below d_ref.
     """
     if replays < 2:
         raise ValueError(f"{replays} replay cannot show a false rejection: use at least 2")
     if margin <= 1:
         raise ValueError(f"the margin is {margin}: δ lies above honest errors only if greater than 1")
+    if first_epochs is not None and whole("first_epochs", first_epochs) < 1:
+        raise ValueError(f"first_epochs is {first_epochs}: the intervals of at least one epoch must be replayed")
     if regime.task(proof.task) != proof.task:
         raise ValueError(f"the regime {regime.name!r} has no augmentation: prove regime.task(task)")
     own, conditions, seed = conditions, regime.conditions(conditions), whole("the seed", seed)
     workers = checked_workers(max(1, (os.cpu_count() or 1) // own.threads) if workers is None else workers)
     facts = {"replays": replays, "first_epochs": first_epochs, "margin": margin, "seed": seed}
     facts |= {"regime": regime.to_json(), "proof": proof.digest, "conditions": conditions.to_json()}
+    facts |= {} if own.precision == conditions.precision else {"reference_precision": own.precision}
     file = Path(out) if out else cache_folder("calibrations", ".json", **facts)
     if not out and file.exists():
         return load_calibration(file)

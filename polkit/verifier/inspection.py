@@ -19,6 +19,7 @@ from polkit.training import NAMED_TASKS, Checkpoint, Task, distances, is_debris,
 from polkit.training.models import Distribution, build_model, initial_buffers, weight_distributions
 from polkit.verifier.regime import OPTIMISER
 
+LARGEST = torch.finfo(torch.float32).max  # of a number that torch takes for a step; at a larger one it raises
 MOST_MILESTONES = 1000  # each is looked at in each step
 NAMED_FILES = 20  # reasons of one kind that name a file; an adversary can add a million files
 MAGNITUDES = ["start", "end", "epoch", "magnitude"]
@@ -87,7 +88,7 @@ def check_optimiser(task: Task) -> list[Reason]:
     details = [
         f"{name} = {value}, no optimiser has that"
         for name, value in numbers.items()
-        if not 0 <= value < math.inf or (name, value) == ("learning_rate_drop", 0)
+        if not 0 <= value <= LARGEST or (name, value) == ("learning_rate_drop", 0)
     ]
     if len(task.milestones) > MOST_MILESTONES:
         details.append(f"{len(task.milestones)} milestones, more than {MOST_MILESTONES}")
@@ -95,7 +96,7 @@ def check_optimiser(task: Task) -> list[Reason]:
         last_rate = 0.0 if details else task.learning_rate_at(task.steps - 1)  # after the most drops
     except (OverflowError, ZeroDivisionError):  # of the drop, raised to the number of milestones
         last_rate = math.inf
-    if not math.isfinite(last_rate):
+    if not last_rate <= LARGEST:
         details.append("a learning rate that becomes no number after its drops")
     return [Reason("task", f"manifest.json claims {detail}") for detail in details]
 

@@ -38,18 +38,17 @@ def recorded_data(proof: Proof, conditions: Conditions) -> Recorded:
 
 
 def reached_after(
-    learner: Learner, proof: Proof, data: Recorded, start: int, steps: Sequence[int], seed: int, begun=None
+    learner: Learner, begun: Checkpoint, data: Recorded, start: int, steps: Sequence[int], seed: int
 ) -> dict[int, Checkpoint]:
     """i -> W'_{t+i} for each i of `steps`, by updates from the recorded W_t (Algorithm 2, lines 25-29).
 
-    start: t
+    begun, start: the recorded W_t, and t
     seed: the verifier's own, from which a `redraw` draws its augmentation
-    begun: the recorded W_t (a Checkpoint), if it has been read already
     """
     # All of them at once: a copy at every step would make a GPU wait for the CPU.
     batches = torch.as_tensor(data.batches[start : start + max(steps)]).to(learner.conditions.device)
     replayed = learner.conditions.augmentation == "replay"
-    learner.load(begun or proof.checkpoint(start, learner.task))
+    learner.load(begun)
     reached = {}
     for step in range(start, start + max(steps)):
         drawn = int(data.augmentation_seeds[step]) if replayed else derive_seed(seed, "redraw", step)
@@ -77,7 +76,7 @@ def interval_errors(
             begun = time.perf_counter()
             # Where one interval ends the next begins, if it is replayed too.
             before = claimed.get(start) or proof.checkpoint(start, task)
-            reached = reached_after(learner, proof, data, start, [end - start], seed, before)[end - start]
+            reached = reached_after(learner, before, data, start, [end - start], seed)[end - start]
             seconds = time.perf_counter() - begun
             claimed = {end: proof.checkpoint(end, task)}
             for part in parts:

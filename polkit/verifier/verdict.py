@@ -1,5 +1,6 @@
 """Algorithm 2: one verifier that judges every proof, real or forged, from what is on disk."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from polkit.proof import Proof, ProofError
-from polkit.training import PARTS, Cost, Meter, Progress, applied, unit_costs, whole
+from polkit.training import PARTS, Cost, Progress, applied, unit_costs, whole
 from polkit.verifier.calibration import Calibration
 from polkit.verifier.inspection import MAGNITUDES, Reason, inspect_proof
 from polkit.verifier.regime import Regime, checked_q
@@ -28,7 +29,7 @@ class Verdict:
     intervals: pd.DataFrame  # a row per replayed interval, part and distance, with `INTERVAL_COLUMNS`
     initialisation: pd.DataFrame  # a row per tensor of W_0, as `test_initialisation` returns them
     cost: Cost  # of the verification
-    replayed: float = 0.0  # updates replayed, as a share of the task's T
+    replayed: float = 0.0  # images replayed, as a share of those that the task's T updates see
     preset: str = ""  # the defences that judged; empty for Algorithm 2
 
     def largest_errors(self, part: str = "weights") -> dict[str, float]:
@@ -112,10 +113,10 @@ def verify(
     for name in ("augmentation", "precision"):
         if (asked := getattr(regime, name)) != (known := getattr(calibration.regime, name)):
             raise ValueError(f"δ was calibrated with the {name} {known!r}, the regime {regime.name!r} has {asked!r}")
-    conditions, meter = calibration.conditions, Meter(unit_costs(calibration.task, ["update"]))
+    task, conditions, begun = calibration.task, calibration.conditions, time.perf_counter()
     intervals, steps = pd.DataFrame(columns=INTERVAL_COLUMNS), 0
     with applied(conditions):  # the inspection too: with more threads it may wait long for other processes
-        seen = inspect_proof(proof, calibration.task, regime.prover_decides)
+        seen = inspect_proof(proof, task, regime.prover_decides)
         reasons = list(seen.reasons)
         if not {"unusable", "task", "malformed"} & {reason.kind for reason in reasons}:
             selected = select_intervals(seen.magnitudes, top_q)
@@ -128,9 +129,11 @@ def verify(
             else:
                 steps = int((selected["end"] - selected["start"]).sum())
                 reasons += error_reasons(intervals[intervals["part"].isin(regime.parts)])
-    meter.charge("update", steps)
-    usable, share = seen.proof is not None, steps / calibration.task.steps
-    return Verdict(not reasons, usable, tuple(reasons), intervals, seen.initialisation, meter.cost(), share)
+    # Of a rejected claim, such as a batch of 10^18 images, nothing is counted.
+    operations = steps and steps * unit_costs(seen.task, ["update"])["update"].floating_point_operations
+    cost = Cost(steps, operations, time.perf_counter() - begun)
+    usable, share = seen.proof is not None, steps * seen.task.batch_size / (task.steps * task.batch_size)
+    return Verdict(not reasons, usable, tuple(reasons), intervals, seen.initialisation, cost, share)
 
 
 def beside_delta(replayed: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:

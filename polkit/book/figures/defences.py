@@ -13,12 +13,12 @@ from polkit.book.figures.look import BLACK, BLUE, GREEN, LOOK, ORANGE, PURPLE
 from polkit.book.figures.verification import FLOOR
 from polkit.defences import cost_of_stages, rejected_at
 from polkit.experiments.proving_cost import WAYS, YEAR, seconds_per_operation
+from polkit.training.task import CIFAR10
 from polkit.verifier import Calibration, Verdict, worst_ratios
 
 MARKERS = ((BLUE, "circle-open"), (ORANGE, "x"), (GREEN, "square-open"), (PURPLE, "triangle-up-open"))
 Verdicts = Mapping[str, Verdict]  # by the folder's name
 AXES = ("share of the steps, 0 to 1", "error / δ as calibrated")
-TRAINING_STEPS = 78_000  # T of the training that the lines end at: ResNet-20 in 200 epochs of CIFAR-10
 
 
 def matrix_figure(counts: pd.DataFrame, repeats: int) -> Figure:
@@ -60,8 +60,8 @@ def standing_figure(counts: pd.Series, repeats: int, shares: pd.Series) -> Figur
     plot = go.Figure(go.Bar(x=counts.to_list(), y=names, orientation="h", text=text, hovertemplate=hover))
     plot.update_traces(marker_color=[BLUE, *[ORANGE] * len(spoofs)], textposition="outside", cliponaxis=False)
     across = "accepted in so many trainings<br>(in brackets: operations / the proof's)"
-    styled(plot, "", across, "", height=170 + 24 * len(counts))
-    plot.update_layout(margin={"l": 110, "t": 20, "b": 80, "r": 60}, showlegend=False)
+    styled(plot, "Who is accepted by all that are on", across, "", height=200 + 24 * len(counts))
+    plot.update_layout(margin={"l": 110, "t": 50, "b": 80, "r": 60}, showlegend=False)
     plot.update_xaxes(range=[0, repeats], dtick=1)
     plot.update_yaxes(autorange="reversed", title_text=None, automargin="left")  # the longest name is 40 letters long
     left = spoofs[spoofs > 0]
@@ -161,7 +161,7 @@ def proving_figure(steps: pd.DataFrame, operations: int) -> Figure:
         onwards = np.geomspace(largest["operations"], operations, 40)
         seconds = largest["prove_seconds"] + slope * (onwards - largest["operations"])
         line(plot, None, onwards, seconds, colour, "dot", showlegend=False, hoverinfo="skip")
-        years.append(slope * operations * TRAINING_STEPS / YEAR)
+        years.append(slope * operations * CIFAR10.steps / YEAR)
     native = steps.groupby("operations")["native_seconds"].median()
     line(plot, "the step itself, in torch", native.index, native, GREEN, symbol="square", marker_size=6)
     styled(plot, "One step, computed and proved", "operations of the step", "seconds")
@@ -172,6 +172,6 @@ def proving_figure(steps: pd.DataFrame, operations: int) -> Figure:
     times = (steps["prove_seconds"] / steps["native_seconds"]).median()
     longer, *after = (spoken(float(f"{value:.2g}")) for value in (times, *years))
     proved = f"{longer} times as long as computing it, for up to {int(steps['operations'].max()):,} operations"
-    said = f"Proving a step took about {proved}; carried on to {TRAINING_STEPS:,} steps of {spoken(operations / 1e9)} "
+    said = f"Proving a step took about {proved}; carried on to {CIFAR10.steps:,} steps of {spoken(operations / 1e9)} "
     said += f"thousand million, that is {after[0]} years, or {after[1]} with products checked at random points."
     return Figure(plot, said)
