@@ -58,5 +58,8 @@ def pasted_ending(answer: object, *, final: Checkpoint, calibration: Calibration
     if elsewhere:
         return f"It is rejected for more than its last interval: {elsewhere[0]}."
     done, allowed = (folder.cost().floating_point_operations for folder in (answer, spoof))
-    cheaper = done < allowed or answer.steps < spoof.steps
-    return "" if cheaper else "It costs as much as Attack I of this chapter: leave out what did not help."
+    if done >= allowed:
+        return "It costs as much as Attack I of this chapter: leave out what did not help."
+    noted = answer.trace()
+    optimised = "evaluations" in noted and bool((noted["evaluations"] > 0).any())
+    return "Its last batch was optimised: this forgery needs no optimisation at all." if optimised else ""

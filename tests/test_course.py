@@ -43,6 +43,19 @@ def cells_of(name):
     return f"answer-{number}", f"check-{number}"
 
 
+def questions(file):
+    """Heading -> what is asked, without the hint, of every exercise of a notebook."""
+    cells = [cell.source.strip() for cell in nbformat.read(file, as_version=4).cells if cell.cell_type == "markdown"]
+    asked = [source.partition("<details>")[0].strip() for source in cells if source.startswith("### Exercise ")]
+    return {source.partition("\n")[0]: source for source in asked}
+
+
+@pytest.mark.parametrize(("chapter", "solution"), [*zip(CHAPTERS, SOLUTIONS, strict=True)])
+def test_a_solution_repeats_the_question_it_answers(chapter, solution):
+    assert questions(chapter)
+    assert questions(solution) == questions(chapter)
+
+
 def test_an_answer_is_none_right_or_wrong_and_worth_its_points():
     known = exercise("1.1", 2, "It is two.")(lambda answer: "" if answer == 2 else "Count again.")
     none, wrong, right = map(known.check, (None, 3, 2))

@@ -192,8 +192,6 @@ def test_the_log_cannot_steer(exact, small_task):
     moved = pk.distances(left, right)["l2"]
     way = pk.distances(exact.checkpoint(0).weights, exact.checkpoint(16).weights)["l2"]
     assert 0 < moved < 1e-5 * way
-    nearer = pk.distances(left, target.weights)["l2"] - pk.distances(right, target.weights)["l2"]
-    assert abs(nearer) <= moved
 
 
 @pytest.mark.parametrize(

@@ -352,7 +352,7 @@ def test_the_size_panel_records_a_proof_when_run(guess):
     both = [first, {"checkpoint_interval": 8, "stored_bytes": 1.25e6}]
     keep(guess, 3.0)
     expected = figures.size_figure(sizes, chosen=8, measured=both, guess=3.0)
-    check(shown, expected, suffix=" Recorded here: 1.2 MB at k = 8.")
+    check(shown, expected, suffix=" Recorded here: 1.25 MB at k = 8.")
 
 
 def corollary_rows(*intervals):

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import papermill
 import pytest
@@ -205,13 +206,23 @@ def check_forge_costs(tables):
     assert costs.loc["infinitesimal update", "gradient_evaluations"] == 0
 
 
+def check_paths(tables):
+    """The spacing of a straight path is its length over T'/k, in cos smaller still: a longer path is finer."""
+    for _, rows in tables["paths"].groupby("seed"):
+        rows = rows.sort_values("spoof_steps")
+        lengths = rows["spoof_steps"].to_numpy()
+        for name in ("l1", "l2", "linf"):
+            assert np.allclose(rows[name] * lengths, rows[name].iloc[0] * lengths[0], rtol=0.01), name
+        assert rows["cos"].is_monotonic_decreasing
+
+
 CHECKS = {
     "cifar10": check_cifar10,
     "crossing": check_crossing,
     "exact": check_exact,
     "forge_costs": check_forge_costs,
     "memorisation": check_memorisation,
-    "paths": lambda tables: None,
+    "paths": check_paths,
     "places": check_places,
     "snark": check_snark,
     "stages": check_stages,

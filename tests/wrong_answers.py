@@ -165,6 +165,7 @@ WRONG = {
     "5.4": [
         ("proof", "accepted whole"),
         ("spoof", "as much as Attack I"),
+        ("pk.attack_1(final, the_task, spoof_steps=20, seed=1, calibration=calibration)", "was optimised"),
         ("spoof.folder", "must be a proof"),
         ("pk.retrain(the_task.replace(epochs=1), 3)", "does not end at W_T"),
     ],

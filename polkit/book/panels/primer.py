@@ -78,8 +78,8 @@ def size_panel(sizes: pd.DataFrame, record: Callable[..., dict], *, interval: in
         figure = size_figure(sizes, chosen=interval, measured=measured, guess=guess)
         if not measured:
             return figure
-        size, k = spoken(measured[-1]["stored_bytes"] / 1e6), measured[-1]["checkpoint_interval"]
-        return replace(figure, summary=f"{figure.summary} Recorded here: {size} MB at k = {k}.")
+        size, k = measured[-1]["stored_bytes"] / 1e6, measured[-1]["checkpoint_interval"]
+        return replace(figure, summary=f"{figure.summary} Recorded here: {size:.3g} MB at k = {k}.")
 
     sliders = {"interval": interval_slider(interval, sizes["checkpoint_interval"])}
     return Panel("size", sliders, draw, data=[], compute=compute, on_run=("interval",), prediction=prediction)
