@@ -68,7 +68,7 @@ def train(
     record: Callable[[int, Checkpoint], None] | None = None,
     progress: Progress = False,
 ) -> Checkpoint:
-    """Algorithm 1, lines 2-8: trains, and hands over a checkpoint after every k updates. Returns W_T.
+    """Algorithm 1, lines 2-7 and 10-11: trains, and hands over a checkpoint after every k updates. Returns W_T.
 
     start, state: t and W_t to go on from; default, 0 and the seed's W_0
     record: called with (t, W_t) at each later multiple of k, and at T
@@ -88,7 +88,7 @@ def train(
             batch = points.take(batches[step])
             losses.append(learner.update(batch, step=step, augmentation_seed=seeds[step]))  # line 7
             done = step + 1
-            if done % k == 0 or done == final:  # line 8
+            if done % k == 0 or done == final:  # lines 10-11
                 reached = learner.snapshot()
                 # Losses are looked at only here: at every step a GPU would wait for the CPU.
                 odd = [at for at, loss in enumerate(losses, done - len(losses)) if not math.isfinite(loss)]

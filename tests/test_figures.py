@@ -418,6 +418,9 @@ def test_the_growth_of_each_source_is_its_largest_error_over_the_starts():
         said = "exactly 0" if source == "nothing" else f"{expected[2]:.2g}"
         assert f"{source} {said}" in figure.summary
     assert "after 5 steps the largest errors in l2" in figure.summary
+    assert "exactly 0, drawn at the bottom" in {note.text for note in figure.plot.layout.annotations}
+    noisy = figures.growth_figure(growth_table().query("source != 'nothing'"), reference=10.0, guess=0.02)
+    assert "exactly 0, drawn at the bottom" not in {note.text for note in noisy.plot.layout.annotations}
     assert ("x", 5) in lines_of(figure)
     assert "your prediction" not in {trace.name for trace in figure.plot.data}
     assert drawn(MADE["growth"](), "your prediction") == ([10], [0.02]), "at the most steps"
@@ -740,6 +743,7 @@ def test_the_trace_shows_the_treated_batches_before_and_after():
     assert figure.summary == (
         "over 3 treated batches the mean loss goes from 2 to 0.2, the mean squared gradient norm from 6 to 0.03."
     )
+    assert figures.trace_figure(TRACE, "interval").summary.startswith("over 3 treated intervals the mean loss")
     untouched = figures.trace_figure(TRACE.assign(evaluations=0))
     assert "no batch needed treatment" in untouched.summary
 

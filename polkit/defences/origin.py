@@ -97,7 +97,7 @@ def accuracy(task: Task, checkpoint: Checkpoint, points: Points, conditions: Con
 
 
 def perturbed_points(proof: Proof, committed: Points) -> list[Reason]:
-    """Data perturbation (Section V): no point may lie suspiciously near to a committed one without being that one.
+    """Data perturbation (Section IV-B): no point may lie suspiciously near to a committed one without being that one.
 
     Near is nearer than half of the way from that committed image to its own nearest neighbour, in l2 over pixels.
     """

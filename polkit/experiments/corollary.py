@@ -21,7 +21,7 @@ def corollary_bound(
 
     The paper prints η²αβ (k-1)(k-2)/2. It counts the distance from W_{t-k} to the l-th replayed model as l - 1 updates,
     where it is l; so it claims no gap at all for k = 2, although the second gradient is taken one update away. The sum
-    is η²αβ k(k-1)/2. Momentum μ, which the paper's settings use and its proof does not, carries each gradient further.
+    is η²αβ k(k-1)/2. Momentum μ, which the authors' code uses and their proof does not, carries each gradient further.
 
     learning_rate, checkpoint_interval: η and k
     first_derivative, second_derivative: α ≥ ‖∇L‖ and β ≥ ‖∇²L‖

@@ -77,7 +77,7 @@ def optimised_batches(
 
     final: W_T
     places: shares of the straight path from a sorted W_0 to W_T
-    noise_weights: of ‖R‖² beside ‖∇‖² in the objective (Algorithm 4, line 27)
+    noise_weights: of ‖R‖² beside ‖∇‖² in the objective (Algorithm 4, line 28)
     iterations: N, all of which are taken
     seed, keep_normalisation: as in `Common`
     """

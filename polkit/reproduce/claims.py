@@ -19,12 +19,13 @@ Row = tuple[str, bool, str]
 COLUMNS = ["claim", "place", "text", "task", "paper", "here_paper", "here_strict", "holds_paper", "holds_strict"]
 COLUMNS += ["rule", "strict_besides"]
 # How the runs of each regime are read. The paper's verifier compares the weights at Q = ⌊S/k⌋, and costs are counted in
-# operations; the strict one compares every part of every interval, and costs are seconds. Name -> where runs have it.
+# operations; the strict one compares every part of every interval, and costs are seconds. Errors beside the proof's are
+# those at Q = ⌊S/k⌋ of both. Name -> where runs have it.
 READINGS = {
     regime: {"passed": f"{verdict}.{q}", "share": f"share.{meter}"}
-    | {f"passed_at_{level}": f"{verdict}.{level}" for level in ("one", "all")}
-    | {f"error.{name}": f"weights.{q}.{name}" for name in DISTANCES}
-    | {f"honest.{name}": f"proof.weights.{q}.{name}" for name in DISTANCES}
+    | {f"passed_at_{level}": f"{verdict}.{level}" for level in ("one", "most")}
+    | {f"error.{name}": f"weights.most.{name}" for name in DISTANCES}
+    | {f"honest.{name}": f"proof.weights.most.{name}" for name in DISTANCES}
     for regime, verdict, q, meter in (
         ("paper", "within", "most", "floating_point_operations"),
         ("strict", "accepted", "all", "wall_seconds"),
@@ -92,11 +93,14 @@ def attack_1_time(spoofs: pd.DataFrame) -> Row:
 def errors_below(distances: tuple[str, ...], lengths: str, spoofs: pd.DataFrame) -> Row | None:
     """Where the largest error, mean of the repeats, is at most the proofs'. lengths: every, longest or not shortest."""
     means = spoofs.groupby("spoof_steps").mean(numeric_only=True)
+    both = means.reindex(columns=[f"{whose}.{name}" for whose in ("error", "honest") for name in distances])
+    if both.isna().any(axis=None):  # no run to compare with
+        return None
     below = [means[f"error.{name}"] <= means[f"honest.{name}"] for name in distances]
     good = pd.concat(below, axis=1).all(axis=1)
     if lengths == "not shortest" and len(good) < 2:
         return None
-    text = "largest error, mean of the repeats, at most the proof's at the same Q, "
+    text = "largest error, mean of the repeats, at most the proof's at Q = ⌊S/k⌋, "
     holds, where = {
         "every": (good.all(), "at each T' tried"),
         "longest": (good.iloc[-1], "in all four distances at the longest T' tried"),
@@ -129,9 +133,9 @@ def always_smaller(spoofs: pd.DataFrame) -> Row:
 
 
 def any_q(spoofs: pd.DataFrame) -> Row:
-    one, more = (spoofs[name].astype(bool) for name in ("passed_at_one", "passed_at_all"))
+    one, more = (spoofs[name].astype(bool) for name in ("passed_at_one", "passed_at_most"))
     inside = one.groupby([spoofs["attack"], spoofs["spoof_steps"], spoofs["adversary_half"]]).transform("all")
-    here = f"{more[inside].sum()} of {inside.sum()} runs inside the window at Q = 1 pass at Q = all too"
+    here = f"{more[inside].sum()} of {inside.sum()} runs inside the window at Q = 1 pass at Q = ⌊S/k⌋ too"
     return here, inside.any() and more[inside].all(), "every one does"
 
 
@@ -193,7 +197,7 @@ def same_level(spoofs: pd.DataFrame) -> Row:
     breaks_even = spoofs["spoof_steps"] / spoofs["share"] / spoofs["proof.steps"]
     longest = breaks_even.groupby(spoofs["attack"]).mean()
     here = ", ".join(f"{NAMES[attack]} {value:.2f} T" for attack, value in longest.items())
-    text = "at least T / 2 for one of the attacks"
+    text = "at least T / 2 for one of the attacks; whether a spoof of that length passes was not tried"
     return f"pays up to {here}, at its cost per step", longest.max() >= 0.5, text
 
 

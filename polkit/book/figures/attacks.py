@@ -52,22 +52,25 @@ def _strip(pictures: np.ndarray) -> np.ndarray:
     return np.concatenate(np.pad(shown, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=255), axis=1)
 
 
-def trace_figure(trace: pd.DataFrame) -> Figure:
-    """Table II as a picture: loss and squared gradient norm of every treated batch, before and after."""
-    treated = trace[trace["evaluations"] > 0]
+def trace_figure(trace: pd.DataFrame, what: str = "batch") -> Figure:
+    """Table II as a picture: loss and squared gradient norm of every treated batch, before and after.
+
+    what: a row of the trace is about: batch or interval
+    """
+    treated, several = trace[trace["evaluations"] > 0], {"batch": "batches"}.get(what, f"{what}s")
     plot = make_subplots(rows=1, cols=2, subplot_titles=("loss", "squared norm of the gradient"))
     for column, quantity in enumerate(("loss", "gradient_squared"), 1):
         for when, colour, symbol in (("before", BLUE, "circle-open"), ("after", ORANGE, "x")):
             values, place = drawable(treated[f"{quantity}_{when}"]), {"row": 1, "col": column}
             points(plot, when, treated["step"], values, colour, symbol, showlegend=column == 1, **place)
-    styled(plot, "What the optimisation does to each batch it treats", "step of the spoof", "loss")
+    styled(plot, f"What the optimisation does to each {what} it treats", "step of the spoof", "loss")
     plot.update_yaxes(title_text="‖∇‖²", col=2)
     logarithmic(plot)
     if treated.empty:
-        return Figure(plot, "no batch needed treatment: every update moved less than γ as it was.")
+        return Figure(plot, f"no {what} needed treatment: every update moved less than γ as it was.")
     mean = {name: spoken(value) for name, value in treated.mean(numeric_only=True).items()}
     summary = (
-        f"over {len(treated)} treated batches the mean loss goes from {mean['loss_before']} to {mean['loss_after']}, "
+        f"over {len(treated)} treated {several} the mean loss goes from {mean['loss_before']} to {mean['loss_after']}, "
         f"the mean squared gradient norm from {mean['gradient_squared_before']} to {mean['gradient_squared_after']}."
     )
     return Figure(plot, summary)

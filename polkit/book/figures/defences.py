@@ -41,7 +41,7 @@ def matrix_figure(counts: pd.DataFrame, repeats: int) -> Figure:
     plot.update_layout(template=LOOK, font_size=12, coloraxis_showscale=False, **size)
     plot.update_xaxes(side="top", tickangle=-50, showgrid=False)
     plot.update_yaxes(autorange="reversed", showgrid=False)
-    spoofs = counts.iloc[1:].astype(bool)
+    spoofs = counts[sign.ravel() > 0].astype(bool)
     first, shut = counts.columns[0], [name for name in counts.columns if not spoofs[name].any()]
     last = f"none passes “{'” or “'.join(shut)}”" if shut else "none of the others stops all of them"
     said = f"Of {len(spoofs)} spoofs, {int(spoofs[first].sum())} pass the verifier “{first}”"
@@ -109,9 +109,9 @@ def editor_figure(
     interval, factor = task.checkpoint_interval, cost_of_stages(edges, scales)
     length, below = -(-shortest * factor // interval) * interval, {"row": 2, "col": 1}
     for end, place in ((spoof_steps, below), (1, {"row": 1, "col": 1, "showlegend": False})):
-        line(plot, "evenly divided path", [0, end], [even, even], BLACK, "dash", line_width=2, **place)
+        line(plot, "evenly divided path", [0, end], [even, even], ORANGE, "dash", line_width=2, **place)
     x, y = _staircase(edges, np.array(scales) * factor * shortest / length)
-    line(plot, "path at the stages' pace", x * length, y, ORANGE, symbol="diamond", marker_size=7, **below)
+    line(plot, "path at the stages' pace", x * length, y, GREEN, symbol="square-open", marker_size=7, **below)
     styled(plot, "A threshold for each stage, and a path that keeps to it", *AXES, height=600)
     plot.update_xaxes(title_text="steps of the spoof", **below)
     plot.update_yaxes(title_text="interval / δ", **below)
@@ -173,5 +173,5 @@ def proving_figure(steps: pd.DataFrame, operations: int) -> Figure:
     longer, *after = (spoken(float(f"{value:.2g}")) for value in (times, *years))
     proved = f"{longer} times as long as computing it, for up to {int(steps['operations'].max()):,} operations"
     said = f"Proving a step took about {proved}; carried on to {CIFAR10.steps:,} steps of {spoken(operations / 1e9)} "
-    said += f"thousand million, that is {after[0]} years, or {after[1]} with products checked at random points."
+    said += f"billion operations, that is {after[0]} years, or {after[1]} with products checked at random points."
     return Figure(plot, said)

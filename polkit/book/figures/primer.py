@@ -135,9 +135,9 @@ def growth_figure(
         mark(plot, chosen, f"k = {chosen}")
     if guess is not None:
         star(plot, table.columns[-1], guess)
-        if not errors.any():
-            place = {"x": 0, "xref": "paper", "xanchor": "left", "y": np.log10(drawable([0.0])[0]), "yanchor": "bottom"}
-            plot.add_annotation(text="exactly 0, drawn at the bottom", showarrow=False, **place)
+    if (table == 0).all(axis=1).any():
+        place = {"x": 1, "xref": "paper", "xanchor": "right", "y": np.log10(drawable([0.0])[0]), "yanchor": "bottom"}
+        plot.add_annotation(text="exactly 0, drawn at the bottom", showarrow=False, **place)
     styled(plot, "Reproduction error (l2) after k replayed steps", "k, steps", "error, share of d_ref")
     plot.update_xaxes(type="log", tickvals=list(table.columns))
     logarithmic(plot)
@@ -167,4 +167,4 @@ def size_figure(
     plot.update_xaxes(type="log", tickvals=list(intervals))
     logarithmic(plot)
     ends = [f"{megabytes.iloc[end]:.3g} MB at k = {intervals.iloc[end]}" for end in (0, -1)]
-    return Figure(plot, f"the size falls as 1/k: {' and '.join(ends)}.")
+    return Figure(plot, f"the size falls as T/k + 1: {' and '.join(ends)}.")

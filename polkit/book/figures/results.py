@@ -148,7 +148,8 @@ def conditions_figure(averages: pd.DataFrame, task: str) -> Figure:
     plot = px.bar(rows, x="way", y="mean", **bars, **looks)
     title = f"Spoof time under other conditions on {task}"
     styled(plot, title, "the adversary computes", "share of the proof's seconds")
-    plot.add_hline(y=1, line={"color": GREY, "dash": "dash"})
+    named = {"annotation_text": "the honest proof", "annotation_position": "bottom right"}
+    plot.add_hline(y=1, line={"color": GREY, "dash": "dash"}, **named)
     said = [f"{row.name}, {row.way}: {spoken(row.mean)}" for row in rows.itertuples()]
     return Figure(plot, "share of the proof's seconds: " + "; ".join(said) + ".")
 

@@ -56,7 +56,10 @@ def judged_window_figure(
         found = judged[judged["accepted"] == passed]
         for values, place in ((drawable(found["ratio"]), above), (found["cost"], below)):
             more = {"text": found["attack"], "hovertemplate": "%{text}, T' = %{x}: %{y:.3g}", "marker_line_width": 1}
-            beside = [("top right", "bottom right", "middle left")[number % 3] for number in range(len(found))]
+            sides = ("top right", "bottom right")
+            if not passed:  # where no mark of another length lies
+                sides = ("top right", "top center") if place is above else ("middle left", "bottom right")
+            beside = [sides[number % 2] for number in range(len(found))]
             more |= place | {"showlegend": place is above, "textposition": beside, "textfont_size": 11}
             points(plot, f"measured: {word}", found["spoof_steps"], values, colour, symbol, 10, **more)
     plot.update_traces(mode="markers+text", selector=lambda trace: trace.name.startswith("measured"))
