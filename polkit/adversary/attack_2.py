@@ -42,7 +42,7 @@ def attack_2(
     iterations: N, the most L-BFGS iterations for a batch
     stopping_test: leave a batch as soon as its update moves at most γ in every distance (line 25)
     leave_within: an interval whose own batches end within this share of δ of W_t is left as it is; 0 treats all
-    noise_weight: of ‖R‖² beside the squared gradient (line 28)
+    noise_weight: of ‖R‖² beside the squared gradient (line 28, where it is 1)
     weigh_linf: add the gradient's largest entry to the objective (line 28), as the δ of l2 and of l∞ compare
     draws: of the augmentation, over which the objective is averaged, where the verifier redraws it
     retries: how often a batch that misses γ is given up for a fresh one

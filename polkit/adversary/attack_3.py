@@ -49,7 +49,7 @@ def attack_3(
     reserve: σ as a share of γ, kept for that gap
     off_path: how far the first checkpoints leave the straight path, as a share of the weights' size (Figure 10)
 
-    The other arguments, and what is raised, are as in `attack_2`.
+    The other arguments, and what is raised, are as in `attack_2`; for N, `iterations`, the paper has 10 here, too.
     """
     if not 0 <= reserve < 1:
         raise ValueError(f"σ = {reserve} · γ: the reserve is a share of γ from 0 up to, but not, 1")
