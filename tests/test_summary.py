@@ -77,7 +77,7 @@ def test_the_numbers_in_the_readmes_findings_are_those_of_the_published_runs():
     claims, runs = published("digits/claims"), published("digits/runs")
     assert f"{(claims['holds_paper'].astype(str) == 'True').sum()} of {len(claims)} claims hold" in text
     papers, decided = (spoof_rows(published(f"{where}/runs_paper")) for where in ("digits", "examples"))
-    treated = published("digits/runs_paper").query("attack == 'attack_2' and spoof_interval == 10")
+    treated = published("digits/runs_paper").query("attack == 'attack_2' and stopping_test == True")
     treated = treated.groupby("adversary_half", dropna=False)[["batches.treated", "batches.all"]].sum()
     own, other = (f"{share:.1%}" for share in treated["batches.treated"] / treated["batches.all"])
     assert f"Attack II perturbs {own} of batches ({other} with other images)" in text
