@@ -14,9 +14,8 @@ TEXT = """## Which panel has which slider
 
 The four sliders that the chapters share stand in one order and have one meaning. **δ (×)** multiplies the calibrated
 threshold, from 0.03 to 10. **k** counts steps, **T'** the steps of a spoof, and **Q** the intervals that a verifier
-replays in each epoch. (Chapter 1's T'/k counts pieces, and chapter 10 has a
-δ for each stage, from 0.0001.) **Reset** puts all of a panel's sliders back. The arrow keys move a slider that has the
-focus.
+replays in each epoch. (Chapter 1's T'/k counts pieces, and chapter 10 has a δ for each stage, from 0.0001.) **Reset**
+puts all of a panel's sliders back. The arrow keys move a slider that has the focus.
 
 """
 

@@ -328,6 +328,15 @@ def test_a_delta_that_rejects_nothing_bounds_nothing():
     assert judged["accepted"].tolist() == recorded.loc[keys].astype(bool).tolist()
 
 
+def test_without_a_delta_of_the_weights_nothing_is_accepted():
+    lost = RUNS.copy()
+    names = [name for name in lost if name.startswith("threshold.weights.")]
+    lost.loc[(lost["experiment"] == "honest") & (lost["seed"] == 0), names] = None
+    accepted = spoof_rows(lost, parts=PARTS).groupby("seed")["accepted"].sum()
+    assert accepted[0] == 0
+    assert (accepted.drop(0) > 0).all()
+
+
 def test_a_published_spoofs_ratio_falls_as_delta_rises():
     once, twice = spoof_rows(RUNS, parts=PARTS), spoof_rows(RUNS, parts=PARTS, threshold_scale=2.0)
     assert twice["ratio"].tolist() == pytest.approx((once["ratio"] / 2).tolist())

@@ -193,6 +193,6 @@ def best_attempt(optimise: Callable[[int], Optimised], retries: int) -> Optimise
     tried: list[Optimised] = []
     while not tried or (not tried[-1][1].over_limit <= 1 and len(tried) <= retries):
         tried.append(optimise(len(tried)))
-    attempt = int(torch.tensor([each[1].over_limit for each in tried]).nan_to_num(nan=math.inf).argmin())
+    attempt = min(range(len(tried)), key=lambda n: (math.isnan(tried[n][1].over_limit), tried[n][1].over_limit))
     batches, update, row = tried[attempt]
     return batches, update, row | {"evaluations": sum(each["evaluations"] for *_, each in tried), "attempt": attempt}

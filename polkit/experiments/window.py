@@ -129,8 +129,9 @@ def spoof_rows(
     )
     made = made.loc[own.index]
     errors = made[[f"{part}.{replayed}.{name}" for part in parts for name in DISTANCES]]
-    limits = [f"proof.threshold.{part}.{name}" for part in parts for name in DISTANCES]
-    limits = made.reindex(columns=limits).fillna(np.inf)  # a δ that is ∞ is written as an empty cell
+    names = [f"proof.threshold.{part}.{name}" for part in parts for name in DISTANCES]
+    # A δ that is ∞, as those of the buffers alone may be, is written as an empty cell.
+    limits = made.reindex(columns=names).fillna({name: np.inf for name in names if ".buffers." in name})
     ratios = errors.to_numpy(float).T / limits.to_numpy(float).T / threshold_scale
     rows = made[["attack", "seed", "spoof_steps"]].assign(
         attack=made["attack"].map(ATTACKS),

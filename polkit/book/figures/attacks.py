@@ -55,7 +55,7 @@ def _strip(pictures: np.ndarray) -> np.ndarray:
 def trace_figure(trace: pd.DataFrame, what: str = "batch") -> Figure:
     """Table II as a picture: loss and squared gradient norm of every treated batch, before and after.
 
-    what: a row of the trace is about: batch or interval
+    what: that a row of the trace is about, batch or interval
     """
     treated, several = trace[trace["evaluations"] > 0], {"batch": "batches"}.get(what, f"{what}s")
     plot = make_subplots(rows=1, cols=2, subplot_titles=("loss", "squared norm of the gradient"))
