@@ -1,10 +1,12 @@
 """The chapters as they are stored, and the runner that executes them."""
 
 import ast
+import gc
 import json
 import re
+import sys
 from dataclasses import asdict
-from functools import partial
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -41,7 +43,15 @@ def shelf(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.fixture
+def collecting():
+    """jupyter_core leaves the event loop of each thread open, for the collector to find."""
+    yield
+    gc.collect()
+
+
 # Jupyter's own packages warn while a kernel starts; what they warn of differs between their releases.
+@pytest.mark.usefixtures("collecting")
 @pytest.mark.filterwarnings("default")
 def test_a_failed_chapter_is_reported_and_the_others_run(shelf, tmp_path, capsys):
     assert book.run_book(tmp_path / "out", given={"steps": "5"}) == 1
@@ -51,6 +61,22 @@ def test_a_failed_chapter_is_reported_and_the_others_run(shelf, tmp_path, capsys
     found = book.collected([tmp_path / "out" / "01_sound.ipynb"], "claims")
     assert found.to_dict("records") == [{"chapter": "01", "claim": "T", "paper": "paper", "here": "5", "holds": True}]
     assert re.search(r"01  yes  T\n\s+paper: paper · here: 5", printed)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux alone")
+@pytest.mark.usefixtures("collecting")
+@pytest.mark.filterwarnings("default")
+def test_forked_kernels_have_their_imports_and_share_nothing_else(shelf, tmp_path, capsys):
+    looks = "import sys\nassert 'torch' in sys.modules and 'left' not in sys.modules\nsys.modules['left'] = None"
+    asks = "import tempfile\nfolder = tempfile.TemporaryDirectory()\nprint(folder.name, workers)"
+    for name, cells in {"01_sound": [looks, asks], "02_broken": [looks], "03_dead": ["import os\nos._exit(3)"]}.items():
+        nbformat.write(notebook(*cells, parameters="workers = 2"), shelf / f"{name}.ipynb")
+    assert book.run_book(tmp_path / "out") == 1
+    assert "03_dead                  FAILED: DeadKernelError" in capsys.readouterr().out
+    (printed,) = nbformat.read(tmp_path / "out/01_sound.ipynb", as_version=4).cells[-1].outputs
+    folder, workers = printed.text.split()
+    assert not Path(folder).exists()  # what is to be done at exit was done
+    assert workers == "1"  # of two chapters side by side each has one core
 
 
 def test_parameters_are_checked_before_anything_runs(shelf):
@@ -73,8 +99,10 @@ def test_a_dead_or_missing_kernel_is_a_failed_chapter(error, shelf, tmp_path, ca
         nbformat.write(notebook(), copy)
 
     monkeypatch.setattr(book.papermill, "execute_notebook", execute)
-    monkeypatch.setattr(book, "Parallel", partial(book.Parallel, backend="threading"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/02_broken.ipynb").write_text("of an earlier run")
     assert book.run_book(tmp_path / "out") == 1
+    assert not (tmp_path / "out/02_broken.ipynb").exists()
     printed = capsys.readouterr().out
     assert f"02_broken                FAILED: {type(error).__name__}: {error}" in printed
     assert "1 of 2 chapters" in printed

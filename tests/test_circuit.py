@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 
 import polkit as pk
-from polkit.defences.circuit import LARGEST_WEIGHT, LEARNING_RATE, Batch, Circuit, pixel_batch, setup, step
+from polkit.defences.circuit import LARGEST_WEIGHT, LEARNING_RATE, Batch, Circuit, first_step, pixel_batch, setup, step
 from polkit.defences.snark import make_witness
-from polkit.experiments.proving_cost import first_step
 
 SMALL = Circuit(features=16, batch_size=4)
 POINTS = pk.training_points(pk.task("digits"))

@@ -4,11 +4,20 @@ import nbformat
 import pytest
 
 from polkit.book.chapters import appendices
-from polkit.experiments.on_paper import paper_storage
+
+
+def run_appendix(letter):
+    """What the code of an appendix leaves behind, all of it run here."""
+    (file,) = [file for file in appendices() if file.stem.startswith(f"{letter}_")]
+    found = {}
+    for cell in nbformat.read(file, as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, found)
+    return found
 
 
 def test_the_paper_s_proofs_by_hand():
-    table = paper_storage().set_index(["training", "k"])
+    table = run_appendix("B")["paper_proofs"].set_index(["training", "k"])
     # 7,801 checkpoints of 269,722 weights, as many momenta, 1,376 buffers, 4 bytes each.
     found = table.loc[("cifar10, resnet20", 10)]
     assert found["gigabytes"] * 1e9 == pytest.approx(7801 * 4 * (2 * 269_722 + 2 * 688), rel=1e-12)
@@ -21,12 +30,7 @@ def test_the_paper_s_proofs_by_hand():
 
 
 def test_large_trainings_of_appendix_i_by_hand():
-    (file,) = [file for file in appendices() if file.stem.startswith("I_")]
-    found = {}
-    for cell in nbformat.read(file, as_version=4).cells:
-        if cell.cell_type == "code":
-            exec(cell.source, found)
-    table = found["at_scale"]
+    table = run_appendix("I")["at_scale"]
     images, language = table.loc["ImageNet, ResNet-50"], table.loc["a billion parameters"]
     assert images["steps"] == 5004 * 90  # ⌊1,281,167 / 256⌋ batches an epoch
     # 25,557,032 weights, as many momenta, the mean and variance of 26,560 normalised channels; 4,504 times and the end.

@@ -1,10 +1,12 @@
 """What proving costs: the slope of the measured steps, carried to the paper's training."""
 
+import nbformat
 import pandas as pd
 import pytest
 
+from polkit.book.chapters import appendices
 from polkit.book.figures import proving_figure
-from polkit.experiments.proving_cost import extrapolation, seconds_per_operation
+from polkit.defences.snark import seconds_per_operation
 from polkit.experiments.published import paper_data, published
 
 
@@ -24,6 +26,17 @@ def made_steps(slope, fixed=1.0):
         for features, batch in ((16, 4), (64, 4), (64, 16))
     ]
     return pd.DataFrame(rows)
+
+
+def extrapolation(steps, operations):
+    """What the cell of appendix H makes of measured steps."""
+    (file,) = [file for file in appendices() if file.stem.startswith("H_")]
+    (code,) = [
+        cell.source for cell in nbformat.read(file, as_version=4).cells if "seconds_per_operation(mine)" in cell.source
+    ]
+    found = {"steps": steps, "operations": operations}
+    exec(code, found)
+    return found["table"]
 
 
 def test_the_extrapolation_is_the_slope_times_the_operations_of_all_steps():

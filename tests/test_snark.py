@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 import polkit as pk
-from polkit.defences.circuit import Circuit, pixel_batch, setup, step
+from polkit.defences.circuit import Circuit, first_step, pixel_batch, setup, step
 from polkit.defences.snark import FIELD, make_witness, proof_holds, prove_step
-from polkit.experiments.proving_cost import first_step
 
 SMALL = Circuit(features=16, batch_size=4)
 FIRST, BATCH = first_step(SMALL)

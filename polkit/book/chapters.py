@@ -2,8 +2,10 @@
 
 import ast
 import difflib
+import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import nbformat
@@ -17,10 +19,11 @@ from polkit.book.report import REPORT_TYPE, in_parts, shown
 from polkit.experiments.published import GUIDE, find_notebooks
 from polkit.proof import write_text_whole
 from polkit.proof.storage import require_writable
-from polkit.training.jobs import starting_workers
 
 KERNEL = {"kernel_name": "python3", "execution_timeout": 3600}  # seconds a cell may take
-KERNEL |= {"extra_arguments": ["--log-level=40"]}  # the kernel's notes on its transport are not the book's
+KERNEL |= {"extra_arguments": ["--log-level=50"]}  # the kernel's notes on its transport are not the book's
+KERNEL |= {"progress_bar": False, "request_save_on_cell_execute": False}  # once at the end: figures are large
+TURNS = ("01", "02"), ("03",), ("A_", "B_", "C_", "D_", "E_", "G_", "H_", "I_", "09"), ("05", "06", "10")
 PLOTLY_TYPE = "application/vnd.plotly.v1+json"
 WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 
@@ -99,26 +102,32 @@ def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | Non
     given: name of a parameter -> its value as text
     """
     runs = checked_parameters(sorted(chosen(only), key=turn), given or {})
+    if len(runs) > 1:  # two side by side have a core each
+        runs = {file: {"workers": 1} | own if "workers" in parameter_texts(file) else own for file, own in runs.items()}
     require_writable(out / "copy")
     executed, begun = [], time.perf_counter()
-    side_by_side = Parallel(n_jobs=min(2, len(runs)), return_as="generator")
-    with starting_workers():
+    side_by_side = Parallel(n_jobs=min(2, len(runs)), backend="threading", return_as="generator")
+    kernels = nullcontext
+    if sys.platform == "linux":
+        from polkit.book.kernels import forked_kernels as kernels
+    with kernels():
         results = side_by_side(delayed(execute_chapter)(file, out / file.name, runs[file]) for file in runs)
-    for file, (seconds, problem) in zip(runs, results, strict=True):
-        copy = out / file.name
-        if problem:
-            print(f"{file.stem:24} FAILED: {problem} (see {copy})", flush=True)
-            continue
-        executed.append(copy)
-        print(f"{file.stem:24} {seconds:6.1f} s", flush=True)
+        for file, (seconds, problem) in zip(runs, results, strict=True):
+            copy = out / file.name
+            if problem:
+                seen = f" (see {copy})" if copy.exists() else ""
+                print(f"{file.stem:24} FAILED: {problem}{seen}", flush=True)
+                continue
+            executed.append(copy)
+            print(f"{file.stem:24} {seconds:6.1f} s", flush=True)
     print_summary(sorted(executed, key=lambda file: (file.stem[0].isalpha(), file.stem)))
     print(f"\n{len(executed)} of {len(runs)} chapters in {time.perf_counter() - begun:.0f} s; copies in {out}")
     return len(runs) - len(executed)
 
 
 def turn(file: Path) -> int:
-    """Chapter 3 computes the δ that all later chapters read: what lies beside it, the appendices, need not wait."""
-    return 1 if file.stem[0].isalpha() else 2 * (file.stem[:2] > "03")
+    """Chapter 3 computes δ and a replay that later ones read: beside it run those that do without."""
+    return next((place for place, names in enumerate(TURNS) if file.stem[:2] in names), len(TURNS))
 
 
 def execute_chapter(
@@ -129,10 +138,11 @@ def execute_chapter(
     begin: a line of Python that the kernel runs first
     """
     start, problem = time.perf_counter(), None
+    copy.unlink(missing_ok=True)
     first = [f"--IPKernelApp.exec_lines={begin}"] if begin else []
     kernel = KERNEL | {"extra_arguments": KERNEL["extra_arguments"] + first}
     try:
-        papermill.execute_notebook(str(file), str(copy), dict(parameters), progress_bar=False, **kernel)
+        papermill.execute_notebook(str(file), str(copy), dict(parameters), **kernel)
         tidy(copy)
     except PapermillExecutionError as error:
         problem = f"{error.ename}: {error.evalue}"

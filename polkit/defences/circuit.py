@@ -16,7 +16,8 @@ import numpy as np
 import torch.nn.functional as F
 
 from polkit.proof import cache_folder, fresh_folder, made_alone
-from polkit.training import Points
+from polkit.training import Points, training_points
+from polkit.training.task import task
 
 CLASSES, LEARNING_RATE = 10, 2**-4  # of `digits`; η, a power of two
 PIXEL_BITS, WEIGHT_BITS = 4, 16
@@ -85,6 +86,15 @@ def pixel_batch(points: Points, side: int = 8) -> Batch:
     pooled = F.adaptive_avg_pool2d(points.images.double(), side)
     images = np.rint(pooled.flatten(1).numpy() * (2**PIXEL_BITS / 255)).astype(np.int64)
     return Batch(images, points.labels.numpy())
+
+
+def first_step(circuit: Circuit, seed: int = 0) -> tuple[np.ndarray, Batch]:
+    """Random weights of deviation 0.1 in fixed point, and a random batch of `digits`, both drawn from `seed`."""
+    generator = np.random.default_rng(seed)
+    weights = to_fixed(generator.normal(scale=0.1, size=(circuit.features, CLASSES)))
+    points = training_points(task("digits"))
+    chosen = generator.choice(len(points), circuit.batch_size, replace=False)
+    return weights, pixel_batch(points.take(chosen), side=round(circuit.features**0.5))
 
 
 def step(circuit: Circuit, weights: np.ndarray, batch: Batch) -> np.ndarray:

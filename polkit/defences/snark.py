@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from polkit.defences.circuit import Batch, Keys, load_ezkl, step
 
+WAYS = {False: "every multiplication proved", True: "products checked at random points (Freivalds)"}
 FIELD = 21888242871839275222246405745257275088548364400416034343698204186575808495617  # order of BN254's scalars
 
 
@@ -69,3 +71,14 @@ def _instances(before: np.ndarray, batch: Batch, after: np.ndarray) -> list[str]
     """Public values as elements of the field, in ezkl's order and writing: 32 bytes, the least first."""
     values = np.concatenate([part.ravel() for part in (before, batch.images, batch.targets, after)])
     return [(int(value) % FIELD).to_bytes(32, "little").hex() for value in values]
+
+
+def seconds_per_operation(steps: pd.DataFrame) -> float:
+    """What one operation more costs the prover: a least-squares slope over the steps with the most weights.
+
+    steps: the published "snark/steps"
+    """
+    same = steps[steps["features"] == steps["features"].max()]
+    if same["operations"].nunique() < 2:
+        raise ValueError("a slope needs steps of one model with two sizes of batch")
+    return float(np.polyfit(same["operations"], same["prove_seconds"], 1)[0])

@@ -12,7 +12,7 @@ from polkit.book.figures.drawing import Figure, drawable, line, logarithmic, mar
 from polkit.book.figures.look import BLACK, BLUE, GREEN, LOOK, ORANGE, PURPLE
 from polkit.book.figures.verification import FLOOR
 from polkit.defences import cost_of_stages, rejected_at
-from polkit.experiments.proving_cost import WAYS, YEAR, seconds_per_operation
+from polkit.defences.snark import WAYS, seconds_per_operation
 from polkit.training.task import CIFAR10
 from polkit.verifier import Calibration, Verdict, worst_ratios
 
@@ -161,7 +161,7 @@ def proving_figure(steps: pd.DataFrame, operations: int) -> Figure:
         onwards = np.geomspace(largest["operations"], operations, 40)
         seconds = largest["prove_seconds"] + slope * (onwards - largest["operations"])
         line(plot, None, onwards, seconds, colour, "dot", showlegend=False, hoverinfo="skip")
-        years.append(slope * operations * CIFAR10.steps / YEAR)
+        years.append(slope * operations * CIFAR10.steps / (365.25 * 86400))
     native = steps.groupby("operations")["native_seconds"].median()
     line(plot, "the step itself, in torch", native.index, native, GREEN, symbol="square", marker_size=6)
     styled(plot, "One step, computed and proved", "operations of the step", "seconds")
