@@ -120,7 +120,7 @@ def draws_panel(intervals: int, *, made_up: int, drawn: int, prediction: Predict
         return draws_figure(intervals, guess=guess, **chosen)
 
     sliders = {
-        "made_up": count_slider(made_up, intervals, "f, made up", "made-up"),
-        "drawn": count_slider(drawn, intervals, "m, drawn", "drawn"),
+        "made_up": count_slider(made_up, intervals, "made up (f)", "made-up"),
+        "drawn": count_slider(drawn, intervals, "drawn (m)", "drawn"),
     }
     return Panel("draws", sliders, draw, prediction=prediction)
