@@ -1,6 +1,8 @@
 """The command line: polkit prove · calibrate · verify · spoof · book · reproduce."""
 
+import atexit
 import math
+import os
 import signal
 import sys
 import traceback
@@ -253,7 +255,11 @@ def main(arguments: list[str] | None = None, parser: Callable[[], ArgumentParser
             raise ValueError(f"{spelled(name)} is empty: name a file or folder to write")
         return options.pop("run")(**options) or 0
     except KeyboardInterrupt:
-        print("polkit: interrupted", file=sys.stderr)
+        print("polkit: interrupted", file=sys.stderr, flush=True)
+        if IS_COMMAND:  # Python itself would end by the signal, whatever is returned, if that stopped an `exec`
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            atexit._run_exitfuncs()
+            os._exit(130)
         return 130
     except (AttackFailed, Diverged, ValueError, OSError) as error:
         print(f"polkit: {error}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from itertools import product
 
 import polkit as pk
+from polkit.book.chapters import parameter_texts, plain_value
 from polkit.reproduce import tidy_runs
 from polkit.reproduce.records import Record
 from polkit.verifier import REGIMES
@@ -10,6 +11,11 @@ from polkit.verifier import REGIMES
 
 def record(experiment, parameters, values, status="finished"):
     return Record(experiment, parameters, status, None, values, 2.0, machine={}, versions={}, ended="today")
+
+
+def notebook_parameters(file):
+    """The names in a notebook's `parameters` cell and their values."""
+    return {name: plain_value(file, name, text) for name, text in parameter_texts(file).items()}
 
 
 def batch_of_runs(**changes):

@@ -15,13 +15,13 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import polkit as pk
-from polkit.book.chapters import chapter_parameters
 from polkit.experiments.published import find_notebooks
 from polkit.reproduce import batch as batches
 from polkit.reproduce import planned_runs, read_records, reproduce, tidy_runs
 from polkit.reproduce.measure import MEASUREMENT_TYPE
 from polkit.reproduce.records import read_record
 from polkit.reproduce.runs import Run
+from tests.batches import notebook_parameters
 from tests.pictures import draw_pictures
 
 SMALL = {"epochs": 10, "train_size": 640, "checkpoint_interval": 5}
@@ -51,7 +51,7 @@ class StandIns:
         (folder / "experiments").mkdir()
         no_spoof = "attack, spoof_steps = '', 0"
         for kind, unset in (("honest", no_spoof), ("prepare", no_spoof), ("spoof", ""), ("presets", no_spoof)):
-            defaults = chapter_parameters(find_notebooks() / "experiments" / f"{kind}.ipynb")
+            defaults = notebook_parameters(find_notebooks() / "experiments" / f"{kind}.ipynb")
             parameters = new_code_cell("\n".join(f"{name} = {value!r}" for name, value in defaults.items()))
             parameters.metadata.tags = ["parameters"]
             stand_in = new_notebook(cells=[parameters, new_code_cell(unset + STAND_IN)])

@@ -19,6 +19,7 @@ from PIL import Image
 import polkit as pk
 import polkit.book.chapters as book
 from polkit.book.report import REPORT_TYPE, Claim, claims
+from tests.batches import notebook_parameters
 
 CHAPTERS = book.chapters()
 PAGES = CHAPTERS + book.appendices()
@@ -133,10 +134,7 @@ def test_an_expression_among_the_parameters_stops_only_what_needs_it(shelf):
     *_, reckoned = files = book.chapters()
     assert book.checked_parameters(files, {}) == {file: {} for file in files}
     assert book.checked_parameters(files, {"steps": "5"})[reckoned] == {"steps": 5}
-    for needing in (
-        lambda: book.checked_parameters(files, {"length": "20"}),
-        lambda: book.chapter_parameters(reckoned),
-    ):
+    for needing in (lambda: book.checked_parameters(files, {"length": "20"}), lambda: notebook_parameters(reckoned)):
         with pytest.raises(ValueError, match=r"the parameter length of 03_reckoned is '14 \* 10' there: its cell must"):
             needing()
 
@@ -192,7 +190,7 @@ HALVED = {"10_countermeasures": {"train_size": "256"}}  # trains on halves too, 
 def run_on_tiny(folder, chapter, task):
     """Runs one chapter; what it judged, with its steps."""
     (file,) = [file for file in PAGES if chapter in file.stem]
-    known = book.chapter_parameters(file)
+    known = notebook_parameters(file)
     tiny = TINY | HALVED.get(file.stem, {}) | {"task": task, "seed": "3"}
     given = {name: value for name, value in tiny.items() if name in known}
     assert book.run_book(folder / "out", [file.stem], given=given) == 0
@@ -207,7 +205,7 @@ def run_on_tiny(folder, chapter, task):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("chapter", [file.stem for file in PAGES if TRAINING & set(book.chapter_parameters(file))])
+@pytest.mark.parametrize("chapter", [file.stem for file in PAGES if TRAINING & set(notebook_parameters(file))])
 @pytest.mark.parametrize("kind", ["cifar10", "folder"])
 def test_every_chapter_takes_every_task(tmp_path, monkeypatch, kind, chapter):
     tiny_cifar(tmp_path / "data", images=272 if chapter in HALVED else 136)
@@ -308,7 +306,7 @@ def test_the_workers_that_a_reader_asks_for_prepare_the_chapter_too(file):
     calls = [node for source in code for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
     prepared = [node for node in calls if ast.unparse(node.func) == "pk.prepare"]
     given = [ast.unparse(word) for node in prepared for word in node.keywords if word.arg == "workers"]
-    assert "workers" in book.chapter_parameters(file) or not prepared
+    assert "workers" in notebook_parameters(file) or not prepared
     assert given == ["workers=workers"] * len(prepared)
 
 
@@ -322,7 +320,7 @@ def test_a_notebooks_parameters_are_plain_literals_with_help(file):
     (cell,) = found
     for line in cell.source.splitlines():
         assert re.fullmatch(r"\w+ = .+  # .+", line), line
-    parameters = book.chapter_parameters(file)
+    parameters = notebook_parameters(file)
     assert parameters.get("task", "digits") == "digits"
     assert set(parameters) <= {
         "task",

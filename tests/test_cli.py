@@ -292,6 +292,15 @@ def test_an_interrupt_is_one_line_and_status_130(workplace, capsys, monkeypatch)
     assert capsys.readouterr() == ("", "polkit: interrupted\n")
 
 
+def test_an_interrupt_in_the_middle_of_an_exec_ends_the_process_with_130_too(tmp_path):
+    run = "import sys; sys.argv = ['polkit']; from polkit.__main__ import main\n"
+    (tmp_path / "run.py").write_text(run + "sys.exit(main([], lambda: exec('raise KeyboardInterrupt')))")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    command = [sys.executable, "-m", "run"]  # that way Python looks at its end whether an `exec` was interrupted
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
+    assert (done.returncode, done.stderr) == (130, "polkit: interrupted\n")
+
+
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError, AssertionError, KeyError])
 def test_an_error_that_nobody_expected_is_not_the_status_of_a_rejected_proof(workplace, error, capsys, monkeypatch):
     def failing(*_, **__):

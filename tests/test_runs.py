@@ -5,10 +5,10 @@ from itertools import product
 import pytest
 
 import polkit as pk
-from polkit.book.chapters import chapter_parameters
 from polkit.experiments.published import find_notebooks, paper_data
 from polkit.reproduce import RESULTS, planned_runs
 from polkit.reproduce.runs import APART, tried_lengths
+from tests.batches import notebook_parameters
 
 
 def test_every_result_has_its_runs_and_every_spoof_its_proof():
@@ -124,7 +124,7 @@ def test_in_the_papers_regime_a_spoof_claims_its_own_rate_and_k():
 def test_runs_use_parameters_that_the_experiments_have():
     folder = find_notebooks() / "experiments"
     kinds = ("honest", "prepare", "spoof", "matrix", "presets")
-    known = {kind: chapter_parameters(folder / f"{kind}.ipynb") for kind in kinds}
+    known = {kind: notebook_parameters(folder / f"{kind}.ipynb") for kind in kinds}
     common = {
         "epochs": 2,
         "checkpoint_interval": 5,

@@ -49,11 +49,6 @@ def chosen(only: Sequence[str] = ()) -> list[Path]:
     return [file for file in found if not only or any(wanted in file.stem for wanted in only)]
 
 
-def chapter_parameters(file: Path) -> dict[str, object]:
-    """The names in a chapter's `parameters` cell and their values."""
-    return {name: plain_value(file, name, text) for name, text in parameter_texts(file).items()}
-
-
 def parameter_texts(file: Path) -> dict[str, str]:
     """The names in a chapter's `parameters` cell and what stands there for their values."""
     return {name: entry["default"] for name, entry in papermill.inspect_notebook(str(file)).items()}
