@@ -1,5 +1,6 @@
 """Killed, starved of disk, forbidden to write, or two at once: what is left is whole, or is begun again."""
 
+import os
 import random
 import shutil
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import pytest
 from kills import SMALL, batch_command, contents
 
@@ -279,3 +281,28 @@ def test_a_command_interrupted_at_any_moment_is_one_line_and_status_130(small_pr
         _, said = process.communicate()
         assert (process.returncode, said) == (130, "polkit: interrupted\n")
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux alone")
+def test_a_forked_kernel_ends_with_the_process_that_asked_for_it(tmp_path):
+    told = tmp_path / "kernel"
+    cell = f"import os, time\nopen({str(told)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)]), tmp_path / "a.ipynb")
+    (tmp_path / "run.py").write_text(
+        "import papermill\nfrom polkit.book.kernels import forked_kernels\nif __name__ == '__main__':\n"
+        "    with forked_kernels():\n        papermill.execute_notebook('a.ipynb', None, kernel_name='python3')"
+    )
+    process = subprocess.Popen([sys.executable, "run.py"], stderr=subprocess.DEVNULL, cwd=tmp_path)
+    while not (told.is_file() and told.read_text()):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    kernel = Path("/proc", told.read_text())
+    for _ in range(100):
+        if not kernel.exists():
+            return
+        time.sleep(0.1)
+    os.kill(int(kernel.name), signal.SIGKILL)
+    pytest.fail("the kernel goes on")

@@ -56,6 +56,14 @@ def test_a_table_names_its_head_cells_and_scrolls_in_a_box_named_after_its_secti
 
 
 @pytest.mark.parametrize(
+    ("text", "classes"), [("2.1e-03", ["number"]), (" 36 % ", ["number"]), ("-1,200", ["number"]), ("float-16", None)]
+)
+def test_no_number_of_a_table_is_broken(text, classes):
+    page = soup(dressed(f"<h2>Errors</h2><table><tbody><tr><th>0</th><td>{text}</td></tr></tbody></table>"))
+    assert page.td.get("class") == classes
+
+
+@pytest.mark.parametrize(
     ("text", "found"),
     [("a ResNet-20 in bf16", "ResNet-20"), ("ResNets", "ResNets"), ("a PreResNet", None), ("its ResNet.", "ResNet")],
 )
@@ -81,12 +89,15 @@ def test_every_work_is_named_in_a_chapter_and_can_be_found():
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
     """A book of one chapter, with an exercise as the chapters have them."""
+    stored = nbformat.read(chapters()[0], as_version=4)
+    (panel,) = [cell for cell in stored.cells if "panels.surface_panel(" in cell.source]
     folder = tmp_path / "notebooks"
     (folder / "experiments").mkdir(parents=True)
     exercise = "## Exercises\n\nWhat is $k$?\n\n<details><summary>Hint</summary>\n\nThe *distance*.\n\n</details>"
     pages = {"00_start_here": "# Start here\n\n[One](01_one.ipynb)", "01_one": f"# 1 · One\n\nJia et al.\n\n{exercise}"}
     for name, text in pages.items():
-        made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+        made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)], metadata=stored.metadata)
+        made.cells += [panel] if name == "01_one" else []  # the front page shows it
         nbformat.write(made, folder / f"{name}.ipynb")
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -1,7 +1,10 @@
 """What a page needs beyond Sphinx's own: the words of its pictures, and tables that can be read aloud."""
 
+import re
+
 from bs4 import BeautifulSoup, Tag
 
+NUMBER = re.compile(r"\s*[-+]?[\d.,]+(e[-+]?\d+)?\s*%?\s*")
 IN_WORDS = "In words: "
 
 
@@ -14,6 +17,8 @@ def dressed(html: str) -> str:
             table["class"] = [*table.get("class", []), "dataframe"]  # known to the theme, light and dark
             box_table(page, table)
         head_cells(table)
+        for cell in table.find_all("td", string=NUMBER.fullmatch):
+            cell["class"] = [*cell.get("class", []), "number"]
     return str(page)
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib.metadata import EntryPoint
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
-from threading import RLock
+from threading import RLock, Thread
 
 from ipykernel.kernelapp import IPKernelApp
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
@@ -72,8 +72,9 @@ class ForkedKernel(ForkServerProcess):
 
 
 def run_kernel(arguments: Sequence[str], environment: Mapping[str, str], folder: str) -> None:
-    """What the forked process does, until the kernel is shut down or the fork server ends."""
+    """What the forked process does, until the kernel is shut down or the process that asked for it is gone."""
     multiprocessing.current_process().daemon = False  # it may have processes of its own
+    Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
     gc.freeze()  # what was imported stays: no collection needs to look at it
     tqdm.set_lock(RLock())  # its own is a semaphore, which a killed process leaves behind
     os.setsid()
