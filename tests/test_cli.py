@@ -293,7 +293,8 @@ def test_an_interrupt_is_one_line_and_status_130(workplace, capsys, monkeypatch)
 
 
 def test_an_interrupt_in_the_middle_of_an_exec_ends_the_process_with_130_too(tmp_path):
-    run = "import sys; sys.argv = ['polkit']; from polkit.__main__ import main\n"
+    run = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # as in a terminal
+    run += "sys.argv = ['polkit']; from polkit.__main__ import main\n"
     (tmp_path / "run.py").write_text(run + "sys.exit(main([], lambda: exec('raise KeyboardInterrupt')))")
     path = os.pathsep.join([str(tmp_path), *sys.path])
     command = [sys.executable, "-m", "run"]  # that way Python looks at its end whether an `exec` was interrupted
