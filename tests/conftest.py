@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -53,6 +54,17 @@ def pytest_collection_modifyitems(items):
         return len(FIRST) + 1 + min(found, default=len(LONG))
 
     items.sort(key=turn)  # stable: within a file nothing changes
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session):
+    """Notebooks run in the kernels of `polkit book`: none of them waits for its imports."""
+    if sys.platform == "linux" and any(item.path.suffix == ".ipynb" for item in session.items):
+        from polkit.book.kernels import forked_kernels
+
+        with forked_kernels():
+            return (yield)
+    return (yield)
 
 
 @pytest.fixture

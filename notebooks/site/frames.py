@@ -111,7 +111,8 @@ def frames(panel: Panel) -> dict[str, Any]:
         drawn.append({"says": figure.summary} | difference(base["figure"], plain(figure.plot.to_plotly_json())))
     shown = [{name: value for name, value in asdict(each).items() if name != "values"} for each in controls.values()]
     packed = gzip.compress(json.dumps(drawn, ensure_ascii=False, separators=(",", ":")).encode(), mtime=0)
-    return base | {"controls": shown, "frames": base64.b64encode(packed).decode()}
+    runs = [controls[name].label for name in panel.on_run]
+    return base | {"controls": shown, "runs": runs, "frames": base64.b64encode(packed).decode()}
 
 
 def difference(base: dict, other: dict) -> dict[str, Any]:

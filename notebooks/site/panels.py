@@ -18,9 +18,11 @@ PANEL = Template("""<div class="polkit-panel" id="$name" data-asked="$asked">
 <form autocomplete="off">$controls<button type="reset">Reset</button></form>
 <p class="polkit-title" hidden>$title</p>
 <div class="polkit-plot"><img src="data:image/png;base64,$picture" alt="$says"></div>
-<p class="polkit-says" role="status">$says</p>
+<p class="polkit-says" role="status">$says</p>$runs
 <script type="application/json">$data</script>
 </div>""")
+RUNS = Template("""
+<p class="polkit-runs">$sliders: runs that were made beforehand. In a running notebook, Run makes others.</p>""")
 PREDICTION = Template("""<form class="polkit-prediction" data-question="$question" data-unit="$unit" autocomplete="off">
 <p><strong>Predict.</strong> $question</p>
 <div class="polkit-control"><label for="$name">$unit</label>
@@ -62,7 +64,8 @@ def written(name: str, still: Mapping, picture: str) -> str:
     kept = {key: still[key] for key in ("figure", "frames")} | {"words": [one["words"] for one in still["controls"]]}
     data = json.dumps(kept, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
     said = {"asked": still["asked"], "says": still["says"], "title": still["figure"]["layout"]["title"]["text"]}
-    return PANEL.substitute(escaped(name=name, **said), controls=controls, picture=picture, data=data)
+    runs = RUNS.substitute(escaped(sliders=", ".join(still["runs"]))) if still["runs"] else ""
+    return PANEL.substitute(escaped(name=name, **said), controls=controls, picture=picture, data=data, runs=runs)
 
 
 def control(name: str, one: Mapping) -> str:

@@ -22,6 +22,7 @@ Sections, algorithms, tables and figures that a chapter cites without a name are
 # Above the first panel of the book on the front page.
 INVITATION = """A model with two weights is trained (blue), and a proof of it is forged (orange). Move **T'/k** until
 every forged step ends within its circle of δ: then the verifier accepts."""
+HELD = "print(found.held())"  # the claims once more, for the tests
 # The page's own order is by author and year.
 ENTRY = """
 ({key})=
@@ -105,7 +106,9 @@ def lay_out(folder: Path) -> None:
     for name in ("appendices", "experiments"):
         (folder / name).mkdir()
     for file in book:
-        nbformat.write(with_panels(nbformat.read(file, as_version=4)), folder / f"{page_of(file)}.ipynb")
+        chapter = with_panels(nbformat.read(file, as_version=4))
+        chapter.cells = [cell for cell in chapter.cells if cell.source != HELD]
+        nbformat.write(chapter, folder / f"{page_of(file)}.ipynb")
     for file in experiments:
         shutil.copy(file, folder / "experiments")
     (folder / "references.md").write_text(references(book), encoding="utf-8")

@@ -72,7 +72,7 @@ def trained_to_land(plan: Plan, *, iterations: int) -> Iterator[Made]:
     }
     missed = (
         f"the last update does not end within δ of W_T after {iterations} iterations: it misses by "
-        f"{update.over_limit:.3g} δ, {row['missed_after']:.3g} in l2 ({row['missed_before']:.3g} before)"
+        f"{update.over_limit:.3g} δ (in l2 by {row['missed_after']:.3g}, before them by {row['missed_before']:.3g})"
     )
     claimed = Checkpoint(wanted.weights, wanted.buffers, update.reached.momentum)
     yield Made(len(plan.batches), claimed, batches, [row], "" if update.over_limit <= 1 else missed)

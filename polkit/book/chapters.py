@@ -90,15 +90,15 @@ def typed(name: str, text: str, default: object) -> object:
 
 
 def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | None = None) -> int:
-    """Runs the chapters two at a time, keeps executed copies, prints the summary; how many chapters failed.
+    """Runs the chapters two at a time, one worker each; keeps executed copies, prints the summary; how many failed.
 
     out: folder of the copies
     only: parts of the names of chapters or appendices; without any, all are run
     given: name of a parameter -> its value as text
     """
     runs = checked_parameters(sorted(chosen(only), key=turn), given or {})
-    if len(runs) > 1:  # two side by side have a core each
-        runs = {file: {"workers": 1} | own if "workers" in parameter_texts(file) else own for file, own in runs.items()}
+    shared = [file for file in runs if len(runs) > 1 and file.stem[:2] != "03" and "workers" in parameter_texts(file)]
+    runs |= {file: {"workers": 1} | runs[file] for file in shared}
     require_writable(out / "copy")
     executed, begun = [], time.perf_counter()
     side_by_side = Parallel(n_jobs=min(2, len(runs)), backend="threading", return_as="generator")
@@ -121,7 +121,7 @@ def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | Non
 
 
 def turn(file: Path) -> int:
-    """Chapter 3 computes δ and a replay that later ones read: beside it run those that do without."""
+    """Chapter 3 computes δ and a replay that later ones read: it has all workers, and beside it run those without."""
     return next((place for place, names in enumerate(TURNS) if file.stem[:2] in names), len(TURNS))
 
 

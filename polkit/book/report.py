@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from html import escape
 
 import pandas as pd
 
@@ -11,6 +12,7 @@ from polkit.training import DISTANCES, Cost
 from polkit.verifier import Verdict
 
 REPORT_TYPE = "application/vnd.polkit.report+json"
+METERS = dict(zip(asdict(Cost()), ("gradients", "operations", "seconds", "bytes"), strict=True))  # in short
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,19 @@ class Report:
         return "\n".join(f"{'yes' if row['holds'] else 'NO':3}  {row['claim']}" for row in self.rows)
 
     def __str__(self) -> str:
-        return shown(self.kind, pd.DataFrame(self.rows)).to_string(index=False)
+        table, missed = self._table()
+        return "\n".join([table.to_string(index=False), *missed])
+
+    def _table(self) -> tuple[pd.DataFrame, list[str]]:
+        """The rows in short, and below them, since a cell has no room for it, what each adversary missed."""
+        table = shown(self.kind, pd.DataFrame(self.rows)).drop(columns="missed", errors="ignore")
+        return table, [f"{row['folder']}: {row['missed']}." for row in self.rows if row.get("missed")]
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        table, missed = self._table()
         return {
             "text/plain": str(self),
-            "text/html": shown(self.kind, pd.DataFrame(self.rows)).to_html(index=False, border=0),
+            "text/html": table.to_html(index=False, border=0) + "".join(f"<p>{escape(each)}</p>" for each in missed),
             # A notebook file sorts the keys of an object, so the columns' order goes along.
             REPORT_TYPE: {"kind": self.kind, "columns": list(self.rows[0]), "rows": list(self.rows)},
         }
@@ -67,13 +76,12 @@ def shown(kind: str, frame: pd.DataFrame) -> pd.DataFrame:
     """The same table with numbers rounded for reading and `holds` in words."""
     if kind == "claims":
         return frame.assign(holds=["yes" if held else "NO" for held in frame["holds"]])
-    numbers = {name: "{:.4f}" for name in DISTANCES} | {meter: "{:.3f}" for meter in asdict(Cost())}
+    numbers = {name: "{:.4f}" for name in DISTANCES} | {meter: "{:.3f}" for meter in METERS}
     rounded = {
         name: ["–" if pd.isna(value) else style.format(value) for value in frame[name]]
         for name, style in numbers.items()
     }
-    told = frame.assign(**rounded).rename(columns=lambda name: name.replace("_", " "))
-    return told if told["missed"].any() else told.drop(columns="missed")
+    return frame.assign(**rounded).rename(columns=METERS)
 
 
 def in_parts(table: pd.DataFrame, **how) -> str:

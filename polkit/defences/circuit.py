@@ -76,11 +76,6 @@ class Keys:
     logrows: int  # log2 of the rows that each column has
 
 
-def to_fixed(weights: np.ndarray) -> np.ndarray:
-    """Weights as whole multiples of 2^-16, int64."""
-    return np.rint(np.asarray(weights) * 2**WEIGHT_BITS).astype(np.int64)
-
-
 def pixel_batch(points: Points, side: int = 8) -> Batch:
     """Images (n, 1, height, width), averaged to `side` x `side` pixels and rounded to sixteenths."""
     pooled = F.adaptive_avg_pool2d(points.images.double(), side)
@@ -91,10 +86,10 @@ def pixel_batch(points: Points, side: int = 8) -> Batch:
 def first_step(circuit: Circuit, seed: int = 0) -> tuple[np.ndarray, Batch]:
     """Random weights of deviation 0.1 in fixed point, and a random batch of `digits`, both drawn from `seed`."""
     generator = np.random.default_rng(seed)
-    weights = to_fixed(generator.normal(scale=0.1, size=(circuit.features, CLASSES)))
+    weights = np.rint(generator.normal(scale=0.1, size=(circuit.features, CLASSES)) * 2**WEIGHT_BITS)
     points = training_points(task("digits"))
     chosen = generator.choice(len(points), circuit.batch_size, replace=False)
-    return weights, pixel_batch(points.take(chosen), side=round(circuit.features**0.5))
+    return weights.astype(np.int64), pixel_batch(points.take(chosen), side=round(circuit.features**0.5))
 
 
 def step(circuit: Circuit, weights: np.ndarray, batch: Batch) -> np.ndarray:

@@ -11,14 +11,10 @@ from torch import Tensor
 
 from polkit.book.figures.drawing import Figure, drawable, level, line, logarithmic, mark, points, spoken, star, styled
 from polkit.book.figures.look import BLUE, COLOURS, DASHES, GREEN, GREY, LOOK, ORANGE, SHAPES
+from polkit.book.report import METERS
 from polkit.training import Cost
 
-METERS = {
-    "gradient_evaluations": "gradients, as the paper counts",
-    "floating_point_operations": "operations",
-    "wall_seconds": "seconds",
-    "stored_bytes": "bytes",
-}
+WORDS = METERS | {"gradient_evaluations": "gradients, as the paper counts"}
 
 
 def images_figure(originals: Tensor, forged: Tensor) -> Figure:
@@ -111,7 +107,7 @@ def cost_figure(costs: Mapping[str, Cost], proof: Cost) -> Figure:
         shares = cost.relative_to(proof)
         look = {"marker_color": colour, "marker_pattern_shape": pattern, "texttemplate": "%{y:.3g}"}
         look |= {"textposition": "outside", "cliponaxis": False}  # on hatching no number can be read
-        plot.add_bar(x=list(METERS.values()), y=[shares[meter] for meter in METERS], name=name, **look)
+        plot.add_bar(x=list(WORDS.values()), y=[shares[meter] for meter in WORDS], name=name, **look)
         told = [f"{spoken(shares[meter])} of the {meter.replace('_', ' ')}" for meter in asdict(cost)]
         said.append(f"{name} {', '.join(told)}")
     level(plot, 1, "the honest proof")

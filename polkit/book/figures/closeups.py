@@ -29,7 +29,7 @@ def interval_figure(rows: pd.DataFrame, *, threshold: float, update: int) -> Fig
     for name, here, colour, symbol in (("within δ", within, GREEN, "diamond"), ("above δ", not within, ORANGE, "x")):
         points(plot, name, [now["along"]] * here, [now["beside"]] * here, colour, symbol, 11)
     points(plot, "to come", rows["along"], rows["beside"], GREY, "line-ns-open", **HIDDEN)
-    styled(plot, "One interval, update by update", "along the move, share of d_ref", "beside it", height=440)
+    styled(plot, "One interval, update by update", "along the move, share of d_ref", "away from it", height=440)
     plot.update_layout(yaxis={"scaleanchor": "x", "constrain": "domain"}, xaxis={"constrain": "domain"})
     ratio = f" ({spoken(error / threshold)} δ)" if threshold else ""
     where = f"steps {now['start']:.0f} to {now['end']:.0f}, after {len(shown) - 1} of {len(rows) - 1} updates"

@@ -30,7 +30,8 @@ def styled(plot: go.Figure, title: str, x: str, y: str, height: int = 380) -> go
     """The shared look; the axis titles x and y carry the units. Titles of single plots stand below the figure's."""
     titled = any(each.yref == "paper" for each in plot.layout.annotations)
     margin, height = {"l": 80, "r": 20, "t": 90 if titled else 50, "b": 90}, height + 40 if titled else height
-    place = {"title_y": 1 - 15 / height, "title_yanchor": "top"}
+    legend = -60 / (height - margin["t"] - margin["b"])  # pixels below the plot, under the axis and its title
+    place = {"title_y": 1 - 15 / height, "title_yanchor": "top", "legend_y": legend}
     plot.update_layout(template=LOOK, title_text=title, height=height, margin=margin, legend_title_text=None, **place)
     plot.update_xaxes(title_text=x)
     plot.update_yaxes(title_text=y)

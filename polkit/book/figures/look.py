@@ -20,7 +20,7 @@ pio.templates[LOOK] = go.layout.Template(  # small, for plotly copies it into ea
         "yaxis": _AXIS,
         "title": {"x": 0, "xanchor": "left", "font": {"size": 15}},
         "font": {"size": 13, "color": BLACK},
-        "legend": {"orientation": "h", "yanchor": "top", "y": -0.18, "x": 0},
+        "legend": {"orientation": "h", "yanchor": "top", "x": 0},
         "hovermode": "closest",
     }
 )

@@ -34,7 +34,7 @@ def sorting_figure(drawn: Tensor, final: Tensor, starts: pd.DataFrame, *, order:
     now = starts[(starts["order"] == order) & (starts["spread"] == spread)].iloc[0]
     points(plot, "shown", [spread], [now["distance"]], BLACK, "circle-open", 18, marker_line_width=3, **BELOW)
     styled(plot, "A first checkpoint, by its order and its spread", "value of a weight", "share", height=520)
-    plot.update_xaxes(title_text="spread (×); ✕: rejected", **BELOW)
+    plot.update_xaxes(title_text="spread, in multiples of the right one (✕: rejected)", **BELOW)
     plot.update_yaxes(title_text="distance / d<sub>ref</sub>", rangemode="tozero", **BELOW)
     said = f"rejects {now['rejected']} of its tensors" if now["rejected"] else "passes it"
     where = f"{order}, with {spread:g} times the right spread"

@@ -46,7 +46,7 @@ def length_slider(value: int, options: Iterable[int]) -> w.Widget:
 
 def interval_slider(value: int, options: Iterable[int]) -> w.Widget:
     """k, in steps."""
-    return choice_slider(value, map(int, options), "k", "k", "checkpoint interval", "{} steps")
+    return choice_slider(value, map(int, options), "k (steps)", "k", "checkpoint interval")
 
 
 def choice_slider(

@@ -111,7 +111,7 @@ def attack_panel(
         share = spoken(shown.spoof.cost().relative_to(proof.cost())["floating_point_operations"])
         where = f"T' = {shown.spoof.steps}, k = {shown.spoof.checkpoint_interval}, at {share} of the proof's operations"
         missed = shown.spoof.missed().partition(";")[0]
-        return replace(figure, summary=f"{where}: {figure.summary}" + (f" {missed}." if missed else ""))
+        return replace(figure, summary=f"{where}: {figure.summary}" + (f" Missed: {missed}." if missed else ""))
 
     run = {"compute": compute, "cannot_run": cannot_run, "on_run": tuple(sliders)[1:-1]}
     return Panel(name, sliders, draw, data=judged, prediction=prediction, **run)
