@@ -18,7 +18,7 @@ from PIL import Image
 
 import polkit as pk
 import polkit.book.chapters as book
-from polkit.book.report import REPORT_TYPE, Claim, claims
+from polkit.book.report import REPORT_TYPE, Claim, Report, claims
 from tests.batches import notebook_parameters
 
 CHAPTERS = book.chapters()
@@ -158,6 +158,15 @@ def test_a_report_shows_itself_and_leaves_its_rows():
     assert "<table" in bundle["text/html"]
     assert bundle[REPORT_TYPE]["columns"] == ["claim", "paper", "here", "holds"]
     assert [row["holds"] for row in bundle[REPORT_TYPE]["rows"]] == [True, False]
+
+
+def test_what_an_adversary_missed_stands_below_the_table():
+    row = {"folder": "Attack I", "steps": 140, "verdict": "rejected", "missed": "it misses W_T by 2 < 10 δ"}
+    row |= dict.fromkeys((*pk.DISTANCES, *asdict(pk.Cost())), 0.1)
+    bundle = Report("outcomes", (row, row | {"folder": "other", "missed": ""}))._repr_mimebundle_()
+    assert bundle["text/plain"].splitlines()[-1] == "Attack I: it misses W_T by 2 < 10 δ."
+    assert bundle["text/html"].endswith("</table><p>Attack I: it misses W_T by 2 &lt; 10 δ.</p>")
+    assert "operations seconds bytes" in " ".join(bundle["text/plain"].splitlines()[0].split())
 
 
 def tiny_cifar(folder, images=136):

@@ -3,6 +3,7 @@
 import re
 
 import nbformat
+import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from docutils.utils.math import MathError
@@ -36,7 +37,8 @@ def test_a_formula_is_drawn_by_the_browser_itself():
 
 
 def test_a_picture_says_its_sentence_and_one_without_is_an_error():
-    assert soup(dressed(PICTURE)).img["alt"] == "It falls."
+    picture = soup(dressed(PICTURE)).img
+    assert (picture["alt"], picture.parent["href"]) == ("It falls.", "a.png")
     with pytest.raises(ValueError, match=r"a\.png has no sentence"):
         dressed(PICTURE.replace("In words", "In short"))
 
@@ -53,6 +55,20 @@ def test_a_table_names_its_head_cells_and_scrolls_in_a_box_named_after_its_secti
     box = page.table.parent
     assert (box["role"], box["tabindex"], box["aria-label"]) == ("group", "0", "table: What k costs")
     assert not page.table.has_attr("border")
+
+
+def test_the_names_of_an_index_stand_in_the_row_of_the_columns():
+    index = pd.Index(["Attack II"], name="attack")
+    made = soup(dressed("<h2>Errors</h2>" + pd.DataFrame({"l1": [1], "from W_T": [2]}, index=index).to_html()))
+    assert [cell.get_text() for cell in made.select("thead th")] == ["attack", "l1", "from WT"]
+    assert made.select_one("thead sub").get_text() == "T"
+    two = pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_product([["l1"], ["least", "most"]]))
+    assert len(soup(dressed("<h2>Errors</h2>" + two.to_html())).select("thead tr")) == 2  # these are no names
+
+
+def test_choices_with_letters_have_no_other_marks():
+    page = soup(dressed("<ul><li>(a) one</li><li>(b) two</li></ul><ul><li>three</li></ul>"))
+    assert [each.get("class") for each in page.find_all("ul")] == [["choices"], None]
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def proving_figure(steps: pd.DataFrame, operations: int) -> Figure:
     plot, years = go.Figure(), []
     for freivalds, colour, symbol in ((False, ORANGE, "circle"), (True, BLUE, "diamond")):
         mine = steps[steps["freivalds"] == freivalds].sort_values("operations")
-        points(plot, WAYS[freivalds], mine["operations"], mine["prove_seconds"], colour, symbol, 9)
+        points(plot, WAYS[freivalds], mine["operations"], mine["prove_seconds"], colour, f"{symbol}-open", 9)
         largest, slope = mine.iloc[-1], seconds_per_operation(mine)
         onwards = np.geomspace(largest["operations"], operations, 40)
         seconds = largest["prove_seconds"] + slope * (onwards - largest["operations"])

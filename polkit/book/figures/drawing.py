@@ -27,11 +27,10 @@ class Figure:
 
 
 def styled(plot: go.Figure, title: str, x: str, y: str, height: int = 380) -> go.Figure:
-    """The shared look; the axis titles x and y carry the units. Titles of single plots stand below the figure's."""
+    """The shared look; x and y carry the units. The legend stands 60 pixels below, titles of single plots above."""
     titled = any(each.yref == "paper" for each in plot.layout.annotations)
     margin, height = {"l": 80, "r": 20, "t": 90 if titled else 50, "b": 90}, height + 40 if titled else height
-    legend = -60 / (height - margin["t"] - margin["b"])  # pixels below the plot, under the axis and its title
-    place = {"title_y": 1 - 15 / height, "title_yanchor": "top", "legend_y": legend}
+    place = {"title_y": 1 - 15 / height, "title_yanchor": "top", "legend_y": -60 / (height - margin["t"] - margin["b"])}
     plot.update_layout(template=LOOK, title_text=title, height=height, margin=margin, legend_title_text=None, **place)
     plot.update_xaxes(title_text=x)
     plot.update_yaxes(title_text=y)
@@ -89,14 +88,15 @@ def mark(plot: go.Figure, value: float, text: str, *, guess: bool = False, log: 
 
 
 def logarithmic(plot: go.Figure, axis: str = "y") -> go.Figure:
-    """Logarithmic axes, with labels at powers of ten, or at 1, 2 and 5 where the values span less than two of them."""
+    """Logarithmic axes, with labels at powers of ten; where the values span less than two of them, at more digits."""
     for at in {trace[axis + "axis"] or axis for trace in plot.data}:
         here = [trace[axis] for trace in plot.data if (trace[axis + "axis"] or axis) == at]
         values = np.concatenate([np.ravel(np.asarray(drawn, float)) for drawn in here])
         values = values[values > 0]
-        narrow = values.size > 0 and values.max() / values.min() < 100
-        labels = {"dtick": "D2", "tickformat": "~g"} if narrow else {"dtick": 1, "tickformat": None}
-        plot.layout[at.replace(axis, axis + "axis")].update(type="log", exponentformat="power", **labels)
+        ratio = values.max() / values.min() if values.size else math.inf
+        step = 1 if ratio >= 100 else "D2" if ratio >= 4 else "D1"
+        style = {"type": "log", "exponentformat": "power", "dtick": step, "tickformat": None if step == 1 else "~g"}
+        plot.layout[at.replace(axis, axis + "axis")].update(style)
     return plot
 
 

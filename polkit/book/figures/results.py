@@ -75,7 +75,7 @@ def lengths_figure(averages: pd.DataFrame, attack: str, task: str, *, half: str 
     drawn = pd.concat(parts).assign(mean=lambda rows: drawable(rows["mean"]))
     facets = {"facet_col": "shown", "facet_col_wrap": 2, "facet_row_spacing": 0.1, "facet_col_spacing": 0.12}
     plot = curves(drawn, "spoof_steps", "mean", "name", error_y="deviation", **facets, **LINES)
-    plot.update_traces(error_y_thickness=1)
+    plot.update_traces(error_y_thickness=1).update_traces(line_width=5, selector={"name": NAMES[attack]})
     plot.for_each_trace(lambda trace: trace.update(mode="lines" if trace.line.dash == "dash" else "lines+markers"))
     title = f"{NAMES[attack]} over T' on {task}, Q = {QS[top_q]}" + (", disjoint halves" if half else "")
     passed = set(made.loc[made["mean"] == 1, "spoof_steps"])
@@ -84,7 +84,7 @@ def lengths_figure(averages: pd.DataFrame, attack: str, task: str, *, half: str 
         if accepted:
             run = list(neighbours)
             plot.add_vrect(x0=run[0] / 1.03, x1=run[-1] * 1.03, **look)
-    title += "; shaded: each accepted at Q = all" if passed else ""
+    title += "; shaded: always accepted (Q = all)" if passed else ""
     styled(plot, title, "", "", height=820)
     plot.update_xaxes(type="log", tickvals=lengths, tickangle=0, showticklabels=True)
     plot.update_xaxes(title_text="T', steps", row=1)  # counted from below
