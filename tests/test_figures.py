@@ -570,7 +570,7 @@ def test_the_editor_draws_the_path_that_keeps_to_the_stages():
     assert figure.summary.endswith(
         "a path that keeps to them needs T' = 64 in place of 48 (× 1.33), its last intervals 0.5 δ long, at a cost of "
         "4 as interpolation only, 120 as Attack II, as shares of the proof's updates; "
-        "evenly divided, T' = 80 makes intervals of 0.6 δ, within 1 of the stages' δ."
+        "evenly divided, T' = 80 makes intervals of 0.6 δ, enough for 1 of 2 stages."
     )
 
 

@@ -205,7 +205,7 @@ def test_the_stages_panel_moves_each_stage(made, guess, small_calibration):
     check(shown, expected(1.0, 0.5))
     move(shown, spoof_steps=80)
     check(shown, expected(1.0, 0.5, steps=80))
-    assert "T' = 80 makes intervals of 0.09 δ, within 2 of the stages' δ" in words(shown.says)
+    assert "T' = 80 makes intervals of 0.09 δ, enough for 2 of 2 stages" in words(shown.says)
     move(shown, stage_1=0.01, spoof_steps=8)
     check(shown, expected(0.01, 0.5))
     keep(guess, 30)

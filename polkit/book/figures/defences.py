@@ -119,8 +119,8 @@ def editor_figure(
     shares = ", ".join(f"{spoken(cost * length / task.steps)} as {attack}" for attack, cost in costs.items())
     said += f"; a path that keeps to them needs T' = {length:.0f} in place of {shortest} (× {factor:.2f})"
     said += f", its last intervals {spoken(y[-1])} δ long, at a cost of {shares}, as shares of the proof's updates; "
-    kept = sum(even <= scale for scale in scales)
-    said += f"evenly divided, T' = {spoof_steps} makes intervals of {spoken(even)} δ, within {kept} of the stages' δ."
+    kept = f"{sum(even <= scale for scale in scales)} of {len(scales)} stages"
+    said += f"evenly divided, T' = {spoof_steps} makes intervals of {spoken(even)} δ, enough for {kept}."
     return Figure(plot, said)
 
 
