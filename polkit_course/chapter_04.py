@@ -49,9 +49,10 @@ def wider_interval(answer: object, *, every: Verdict, proof: Proof, calibration:
 @exercise("4.3", 1, "One calibration serves many proofs; a verifier who judges a single one pays more than the prover.")
 def proofs_to_pay(answer: object, *, calibrating: float, verifying: float) -> str:
     right = math.floor(calibrating / (1 - verifying)) + 1
+    too_few = "With so few the verifier still pays as much as the provers or more: each proof must be judged, too."
     traps = {
-        right - 1: "With so few the verifier still pays as much as the provers or more.",
-        math.floor(calibrating) + 1: "That leaves out that each proof must be judged too.",
+        right - 1: too_few,
+        math.floor(calibrating) + 1: too_few,
         calibrating / (1 - verifying): "That is where the two are equal; how many whole proofs are more than that?",
     }
     return wrong_number(answer, right, "proofs", traps=traps)

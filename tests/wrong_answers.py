@@ -147,8 +147,8 @@ WRONG = {
         ("'δ'", "a number"),
     ],
     "4.3": [
-        ("answer_4_3 - 1", "as much as the provers"),
-        ("math.floor(calibrating) + 1", "must be judged too"),
+        ("answer_4_3 - 1", "must be judged, too"),
+        ("math.floor(calibrating) + 1", "must be judged, too"),
         ("calibrating / (1 - verifying['Q = 1'])", "how many whole proofs"),
         ("1000", "too large"),
     ],
