@@ -52,6 +52,6 @@ def unhindered(stream: io.TextIOWrapper | None) -> io.TextIOWrapper | None:
         return stream
     stream.flush()
     raw, kept = Outlet(stream.fileno(), "w", closefd=False), {"line_buffering": stream.line_buffering}
-    kept["write_through"] = stream.write_through
-    kind = Screen if raw.isatty() else io.TextIOWrapper
-    return kind(io.BufferedWriter(raw), stream.encoding, "backslashreplace", **kept)
+    kept["write_through"] = stream.write_through  # as where PYTHONUNBUFFERED is set: no buffer may hold it back
+    kind, buffer = Screen if raw.isatty() else io.TextIOWrapper, raw if stream.write_through else io.BufferedWriter(raw)
+    return kind(buffer, stream.encoding, "backslashreplace", **kept)

@@ -335,6 +335,15 @@ def test_every_public_name_of_polkit_is_used_by_a_notebook_or_the_readme():
     assert all(hasattr(pk, name) for name in used)
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_is_said_on_stderr_is_not_held_back(unbuffered):
+    said = "import os, sys; from polkit.terminal import unhindered; sys.stderr = unhindered(sys.stderr); "
+    said += "print('now', file=sys.stderr); os._exit(3)"
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run([sys.executable, "-c", said], env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr.split()) == (3, [b"now"])
+
+
 def test_on_a_terminal_no_word_is_broken_and_json_stays_json(monkeypatch):
     reading, writing = pty.openpty()
     monkeypatch.setenv("COLUMNS", "80")
