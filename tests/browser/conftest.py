@@ -1,4 +1,4 @@
-"""A JupyterLab of its own for the session, on a copy of the chapters, and a Chromium to drive it."""
+"""A JupyterLab for the files that need one, on a copy of the chapters, and a Chromium to drive it."""
 
 import json
 import os
@@ -19,7 +19,7 @@ SETTINGS = {  # every cell stays in the page, and nobody asks for news
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
     found = find_browser()
     if not found:
@@ -27,7 +27,7 @@ def chromium():
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab(chromium, tmp_path_factory):
     """The address of a running JupyterLab whose root is a copy of `notebooks/`, at $POLKIT_LAB_ROOT."""
     place = tmp_path_factory.mktemp("lab")
@@ -57,7 +57,7 @@ def lab(chromium, tmp_path_factory):
         yield at
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(chromium):
     from playwright.sync_api import sync_playwright
 

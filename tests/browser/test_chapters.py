@@ -1,7 +1,9 @@
 """Each chapter in JupyterLab: Run All, then its panel answers to the keyboard, in words and in the figure."""
 
+import json
 import os
 import re
+from urllib.request import Request, urlopen
 
 import nbformat
 import pytest
@@ -24,7 +26,12 @@ def opened(page, lab):
         found.picture("first")
         return found
 
-    return open_chapter
+    yield open_chapter
+    # Lab would keep each chapter's kernel, which has up to a gigabyte, to the end.
+    with urlopen(f"{lab}/api/kernels?token={TOKEN}") as answer:
+        kernels = json.load(answer)
+    for kernel in kernels:
+        urlopen(Request(f"{lab}/api/kernels/{kernel['id']}?token={TOKEN}", method="DELETE")).close()
 
 
 def level(figure):

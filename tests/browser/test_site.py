@@ -41,7 +41,7 @@ SHOWN = """panel => {
 BACKGROUND = "() => getComputedStyle(document.body).backgroundColor"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(chromium, tmp_path_factory):
     """The folder of the site, as `make site` builds it."""
     out = tmp_path_factory.mktemp("site")
@@ -50,7 +50,7 @@ def site(chromium, tmp_path_factory):
     return out
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pages(site):
     """file -> what stands in it, for every page that a reader can open."""
     files = sorted(file for file in site.rglob("*.html") if "_static" not in file.parts)
