@@ -48,7 +48,7 @@ class Forking(LocalProvisioner):
     async def launch_kernel(self, cmd, **kwargs):
         if LAUNCHER not in cmd:
             return await super().launch_kernel(cmd, **kwargs)
-        given = cmd[cmd.index(LAUNCHER) + 1 :], kwargs["env"], kwargs.get("cwd") or os.getcwd()
+        given = [*cmd[cmd.index(LAUNCHER) + 1 :], "--log-level=50"], kwargs["env"], kwargs.get("cwd") or os.getcwd()
         self.process = ForkedKernel(target=run_kernel, args=given, daemon=True)  # none outlives this process
         self.process.start()
         self.pid = self.pgid = self.process.pid
