@@ -277,9 +277,9 @@ def test_a_random_draw_follows_f_and_m(opened):
 @pytest.mark.slow
 def test_published_spoofs_are_judged_by_another_verifier(opened):
     panel = opened("09_results", "results")
-    answers_at_once(panel, "delta", "regime paper, δ × 1.26, Q = all, weights compared")
+    answers_at_once(panel, "delta", "replayed in bf16), δ × 1.26, Q = all, weights compared")
     first = panel.says()
-    panel.box.locator(".polkit-regime button").nth(1).press("Enter")
+    panel.box.locator(".polkit-chosen button").nth(1).press("Enter")
     panel.shows(panel.changed_from(first))
 
 
