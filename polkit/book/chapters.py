@@ -90,7 +90,7 @@ def typed(name: str, text: str, default: object) -> object:
 
 
 def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | None = None) -> int:
-    """Runs the chapters two at a time, one worker each; keeps executed copies, prints the summary; how many failed.
+    """Runs two chapters at a time, with a worker each (3: all); keeps copies, prints the summary; how many failed.
 
     out: folder of the copies
     only: parts of the names of chapters or appendices; without any, all are run
