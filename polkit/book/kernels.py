@@ -48,7 +48,7 @@ class Forking(LocalProvisioner):
     async def launch_kernel(self, cmd, **kwargs):
         if LAUNCHER not in cmd:
             return await super().launch_kernel(cmd, **kwargs)
-        given = [*cmd[cmd.index(LAUNCHER) + 1 :], "--log-level=50"], kwargs["env"], kwargs.get("cwd") or os.getcwd()
+        given = cmd[cmd.index(LAUNCHER) + 1 :], kwargs["env"], kwargs.get("cwd") or os.getcwd()
         self.process = ForkedKernel(target=run_kernel, args=given, daemon=True)  # none outlives this process
         self.process.start()
         self.pid = self.pgid = self.process.pid
@@ -80,7 +80,7 @@ def run_kernel(arguments: Sequence[str], environment: Mapping[str, str], folder:
     os.setsid()
     os.environ.update(environment)
     os.chdir(folder)
-    IPKernelApp.launch_instance([*arguments, f"--IPKernelApp.parent_handle={os.getppid()}"])
+    IPKernelApp.launch_instance([*arguments, f"--IPKernelApp.parent_handle={os.getppid()}"], log_level=50)  # no notes
     # Multiprocessing leaves out what is to be done at exit, as with temporary folders; closing channels may hang.
     atexit.unregister(IPKernelApp.instance().close)
     atexit._run_exitfuncs()
