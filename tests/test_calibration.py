@@ -51,9 +51,10 @@ def test_d_ref_is_the_distance_to_an_independent_training(small_task, small_proo
 
 
 @pytest.mark.slow  # the chapters prepare, too
-def test_preparing_is_proving_and_calibrating_side_by_side(small_task):
-    proof, calibration = pk.prepare(small_task, seed=4, progress=False)
-    again = pk.prove(small_task, 4, progress=False)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_preparing_is_proving_and_calibrating_side_by_side(small_task, workers):
+    proof, calibration = pk.prepare(small_task, seed=4 + workers, workers=workers, progress=False)
+    again = pk.prove(small_task, 4 + workers, progress=False)
     alone = pk.calibrate(again, workers=1, first_epochs=25, progress=False)
     assert (proof, calibration) == (again, alone)  # the second call reads what the first left
     out = again.folder.with_name("direct.json")

@@ -23,7 +23,7 @@ from polkit.proof.storage import require_writable
 KERNEL = {"kernel_name": "python3", "execution_timeout": 3600}  # seconds a cell may take
 KERNEL |= {"extra_arguments": ["--log-level=50"]}  # the kernel's notes on its transport are not the book's
 KERNEL |= {"progress_bar": False, "request_save_on_cell_execute": False}  # once at the end: figures are large
-TURNS = ("02", "03"), ("01",), ("05", "06", "10")
+TURNS = ("02", "03"), ("01",), ("05", "06"), ("07", "10")
 PLOTLY_TYPE = "application/vnd.plotly.v1+json"
 WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 
@@ -90,15 +90,14 @@ def typed(name: str, text: str, default: object) -> object:
 
 
 def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | None = None) -> int:
-    """Runs two chapters at a time, with a worker each (3: all); keeps copies, prints the summary; how many failed.
+    """Runs two chapters at a time, with a worker each; keeps copies, prints the summary; how many failed.
 
     out: folder of the copies
     only: parts of the names of chapters or appendices; without any, all are run
     given: name of a parameter -> its value as text
     """
     runs = checked_parameters(sorted(chosen(only), key=turn), given or {})
-    shared = [file for file in runs if len(runs) > 1 and file.stem[:2] != "03" and "workers" in parameter_texts(file)]
-    runs |= {file: {"workers": 1} | runs[file] for file in shared}
+    runs |= {file: {"workers": 1} | runs[file] for file in runs if len(runs) > 1 and "workers" in parameter_texts(file)}
     require_writable(out / "copy")
     executed, begun = [], time.perf_counter()
     side_by_side = Parallel(n_jobs=min(2, len(runs)), backend="threading", return_as="generator")
@@ -121,7 +120,7 @@ def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | Non
 
 
 def turn(file: Path) -> int:
-    """Chapters 2 and 3 make the proof and the δ that others read, and train d_ref's model meanwhile; 1 does without."""
+    """Chapters 2 and 3 make the proof and the δ that others read; 10 reads the spoof of 6, and 1 nothing."""
     return next((place for place, names in enumerate(TURNS) if file.stem[:2] in names), len(TURNS))
 
 
@@ -134,10 +133,9 @@ def execute_chapter(
     """
     start, problem = time.perf_counter(), None
     copy.unlink(missing_ok=True)
-    first = [f"--IPKernelApp.exec_lines={begin}"] if begin else []
-    kernel = KERNEL | {"extra_arguments": KERNEL["extra_arguments"] + first}
+    extra = KERNEL["extra_arguments"] + [f"--IPKernelApp.exec_lines={begin}"] * bool(begin)
     try:
-        papermill.execute_notebook(str(file), str(copy), dict(parameters), **kernel)
+        papermill.execute_notebook(str(file), str(copy), dict(parameters), **KERNEL | {"extra_arguments": extra})
         tidy(copy)
     except PapermillExecutionError as error:
         problem = f"{error.ename}: {error.evalue}"
