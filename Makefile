@@ -6,7 +6,7 @@ STAMP := .venv/installed
 PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --benchmark-disable
 
 # Each of these is a notebook in notebooks/experiments that measures something once, for data/results.
-EXPERIMENTS := cifar10 crossing exact forge_costs memorisation paths places snark stages
+EXPERIMENTS := cifar10 crossing exact forge_costs memorisation paths places snark stages trained_start
 
 .PHONY: install book test test-notebooks test-all test-ui test-lowest lint fuzz kills audit bench growth results paper examples \
 	reproducibility gpu $(EXPERIMENTS) lab app site film clean
@@ -106,7 +106,7 @@ examples: install
 
 # The notebook says what it measures; the executed copy goes to build/experiments, the tables to data/results, where
 # data/README.md lists them. P="-p task folder:PATH" sets parameters. Minutes each; `cifar10` needs the data and hours.
-crossing exact memorisation paths stages: OUT := digits
+crossing exact memorisation paths stages trained_start: OUT := digits
 snark: OUT := snark
 forge_costs: OUT := folder-32x32
 cifar10: OUT := cifar10

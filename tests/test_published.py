@@ -99,6 +99,7 @@ RUNS = {
     "places": (SMALL | {"batches": 1, "noise_weights": [0.0, 1.0]}, "fashion"),
     "snark": ({"sizes": [[16, 4]]}, "snark"),
     "stages": (SMALL | {"trainings": 1, "intervals": [4]}, "digits"),
+    "trained_start": (SMALL | {"trainings": 1, "spoof_steps": 20, "trained_steps": [0, 5]}, "digits"),
 }
 
 
@@ -172,6 +173,14 @@ def check_stages(tables):
     assert trials["floating_point_operations"].tolist() == [0.2] * 3  # 20 of 100 steps
 
 
+def check_trained_start(tables):
+    trials = tables["trained_start"]
+    assert (trials["accepted"] == (trials["ratio"] <= 1)).all()
+    operations = trials.pivot(index="attack", columns="trained_steps", values="floating_point_operations")
+    assert (operations.loc[["attack_2", "attack_3"], 5] < operations.loc[["attack_2", "attack_3"], 0]).all()
+    assert operations.loc["interpolation_only"].tolist() == [0.2, 0.2]  # 20 of 100 steps
+
+
 def check_places(tables):
     places = tables["places"]
     assert len(places) == 2 * 4 * 2  # kinds of W_0, places, noise weights, one batch each
@@ -226,4 +235,5 @@ CHECKS = {
     "places": check_places,
     "snark": check_snark,
     "stages": check_stages,
+    "trained_start": check_trained_start,
 }
