@@ -258,7 +258,7 @@ def test_a_batch_without_records_has_no_summary(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_real_experiments_leave_every_value_that_the_claims_and_figures_read(tmp_path, capsys):
-    settings = {"repeats": 1, "out": tmp_path, "workers": 2, "lengths": [10], "common": SMALL | {"regime": "strict"}}
+    settings = {"repeats": 1, "out": tmp_path, "workers": 2, "common": SMALL, "lengths": [10]}
     results = ["table-2", "table-3", "figure-5", "figure-8", "figure-10", "figure-11", "costs", "matrix", "presets"]
     assert reproduce(results, **settings) == 0
     summarise(tmp_path, tmp_path / "published")
@@ -277,6 +277,7 @@ def test_real_experiments_leave_every_value_that_the_claims_and_figures_read(tmp
     assert (tmp_path / "figures" / "conditions-digits.html").is_file()
     spoofs, honest = runs.set_index("attack"), runs[runs["experiment"] == "honest"]
     assert not spoofs.loc["attack_1", "accepted.all"].any()
+    assert (spoofs.loc["attack_1", "weights.all.l2"] > honest["threshold.weights.l2"].max()).all()
     assert spoofs.loc["attack_2", "share.stored_bytes"].max() < 1
     assert honest["accepted.most"].all()
     assert honest["steps"].tolist() == [100, 100]  # 640 images of either, in 10 batches, for 10 epochs
