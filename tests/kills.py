@@ -191,6 +191,7 @@ class Command:
             kept = self.finished(root)
             status = self.fork(lambda at=root: self.work(at), generator.uniform(self.earliest, self.seconds))
             self.kills += 1
+            assert self.kills < 10 * times, f"{self.name}: {self.landed} of {self.kills} were in time"
             self.landed += status == self.stopped
             if status not in (0, self.stopped):
                 self.lost.append(f"{self.name}: ended with {status}")
@@ -304,6 +305,8 @@ def batch_command() -> Command:
 
 def interrupts(place: Path) -> list[Command]:
     """Every command that takes long, as a process with a cache in its own folder; place: as in `commands`."""
+    # A shell starts what runs in its background with Ctrl-C ignored, and whatever that starts would ignore it too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     made = {command.name: command for command in [*commands(place), batch_command()]}
     honest, known = place / "honest", ["--calibration", place / "known.json"]
     few = ["--epochs", "2", "--checkpoint-interval", "11"]  # of digits: T = 44

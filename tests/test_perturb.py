@@ -182,24 +182,26 @@ def test_the_objective_is_the_mean_over_draws_of_the_augmentation(exact):
 
 
 @pytest.mark.parametrize(
-    ("misses", "retries", "chosen", "taken"),
+    ("misses", "settled", "retries", "chosen", "taken"),
     [
-        ([0.5], 3, 0, 1),
-        ([3.0, 2.0, 0.9, 0.1], 3, 2, 3),
-        ([3.0, 2.0, 5.0], 2, 1, 3),
-        ([3.0, 0.1], 0, 0, 1),
-        ([math.nan, 0.5], 3, 1, 2),
-        ([math.nan, 3.0], 1, 1, 2),
+        ([0.5], None, 3, 0, 1),
+        ([3.0, 2.0, 0.9, 0.1], None, 3, 2, 3),
+        ([3.0, 2.0, 5.0], None, 2, 1, 3),
+        ([3.0, 4.0, 2.0], 1, 2, 1, 2),
+        ([3.0, 0.1], None, 0, 0, 1),
+        ([math.nan, 0.5], None, 3, 1, 2),
+        ([math.nan, 3.0], None, 1, 1, 2),
     ],
 )
-def test_fresh_batches_are_tried_until_one_fits_and_the_best_is_kept(misses, retries, chosen, taken):
+def test_fresh_batches_are_tried_until_one_fits_and_the_best_is_kept(misses, settled, retries, chosen, taken):
     asked = []
 
     def optimise(attempt):
         asked.append(attempt)
-        return [attempt], Update(None, 0.0, 0.0, misses[attempt]), {"evaluations": 10}
+        row = {"evaluations": 10, "movement_over_limit": misses[attempt], "settled": attempt == settled}
+        return [attempt], Update(None, 0.0, 0.0, misses[attempt]), row
 
     batches, update, row = best_attempt(optimise, retries)
     assert (batches, update.over_limit) == ([chosen], misses[chosen])
     assert asked == list(range(taken))
-    assert row == {"evaluations": 10 * taken, "attempt": chosen}
+    assert (row["evaluations"], row["attempt"]) == (10 * taken, chosen)

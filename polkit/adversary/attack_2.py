@@ -6,7 +6,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from polkit.adversary.forge import Treated, along_path, forge, left_alone
+from polkit.adversary.forge import Treated, along_path, arrived, forge
 from polkit.adversary.perturb import Optimised, Passes, Perturbation, best_attempt, stepped, try_update
 from polkit.adversary.plan import Batch, Common, Pace, Plan, make_plan
 from polkit.proof import Proof
@@ -41,7 +41,7 @@ def attack_2(
     movement_limit: kγ as a share of δ, so that the k updates of an interval keep to it together
     iterations: N, the most L-BFGS iterations for a batch
     stopping_test: leave a batch as soon as its update moves at most γ in every distance (line 25)
-    leave_within: an interval whose own batches end within this share of δ of W_t is left as it is; 0 treats all
+    leave_within: an interval's batches are treated only until it ends within this share of δ of W_t; 0 treats all
     noise_weight: of ‖R‖² beside the squared gradient (line 28, where it is 1)
     weigh_linf: add the gradient's largest entry to the objective (line 28), as the δ of l2 and of l∞ compare
     draws: of the augmentation, over which the objective is averaged, where the verifier redraws it
@@ -65,11 +65,14 @@ def treat_each_batch(
     passes: Passes, plan: Plan, start: int, first: Checkpoint, *, leave_within: float, **budget
 ) -> Treated:
     """updateDataPoints(W_{t-k}, W_t), lines 20-34: a chain of updates W' that hardly leaves W_{t-k}."""
-    steps = range(start, start + plan.task.checkpoint_interval)
-    if ended := left_alone(passes.learner, plan, start, first, leave_within):
-        return plan.interval(start), ended.buffers, [{"step": step, "evaluations": 0} for step in steps]
     reached, published, trace = first, [], []
-    for step in steps:
+    own = plan.interval(start)
+    for step in range(start, start + len(own)):
+        left = own[step - start :]
+        if ended := arrived(passes.learner, plan, step, reached, left, leave_within):
+            treated = [row | {"settled": True} for row in trace]
+            untouched = [{"step": later, "evaluations": 0} for later in range(step, start + len(own))]
+            return published + left, ended.buffers, treated + untouched
         batches, update, row = settle_batch(passes, plan, step, reached, **budget)
         reached = update.reached
         published += batches

@@ -8,7 +8,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from polkit.adversary.forge import Treated, along_path, forge, left_alone, updated
+from polkit.adversary.forge import Treated, along_path, arrived, forge, updated
 from polkit.adversary.perturb import Optimised, Passes, Perturbation, Update, best_attempt, size, squared_norm
 from polkit.adversary.plan import Batch, Common, Pace, Plan, make_plan
 from polkit.proof import Proof
@@ -79,8 +79,11 @@ def treat_together(
     """
     learner, sizes = passes.learner, step_sizes(plan.task, start)
     several = at_once(len(sizes))
-    if ended := left_alone(learner, plan, start, first, leave_within):
+    if ended := arrived(learner, plan, start, first, plan.interval(start), leave_within):
         return plan.interval(start), ended.buffers, [{"step": start, "evaluations": 0}]
+
+    def enough(batches: list[Batch]) -> bool:
+        return arrived(learner, plan, start, first, batches, leave_within) is not None
 
     def over_limit(reached: dict[str, Tensor]) -> float:
         return plan.over_limit(reached, first.weights) / (1 - reserve)
@@ -102,7 +105,7 @@ def treat_together(
 
     def optimise(attempt: int) -> Optimised:
         batches = plan.interval(start, attempt)
-        return Perturbation(learner, first, batches, joint_update, squared_gradient, **budget).result()
+        return Perturbation(learner, first, batches, joint_update, squared_gradient, enough=enough, **budget).result()
 
     batches, _, row = best_attempt(optimise, retries)
     return batches, updated(learner, plan, start, first, batches).buffers, [{"step": start} | row]

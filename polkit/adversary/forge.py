@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from polkit.adversary.path import at_rest
-from polkit.adversary.perturb import Passes
+from polkit.adversary.perturb import Passes, will_do
 from polkit.adversary.plan import Batch, Plan
 from polkit.proof import Proof, cache_folder, fresh_folder, made_alone, open_proof, publish, seal, write_checkpoint
 from polkit.training import Checkpoint, Learner, Meter, Points, applied, buffer_decays, build_model, distances, reported
@@ -108,12 +108,14 @@ def updated(learner: Learner, plan: Plan, start: int, first: Checkpoint, batches
     return learner.snapshot()
 
 
-def left_alone(learner: Learner, plan: Plan, start: int, first: Checkpoint, within: float) -> Checkpoint | None:
-    """Where an interval's own batches end, if that is within this share of δ of W_t: it needs no treatment."""
+def arrived(
+    learner: Learner, plan: Plan, step: int, reached: Checkpoint, batches: Sequence[Batch], within: float
+) -> Checkpoint | None:
+    """Where the last batches of an interval end, if that is within this share of δ of W_t: it needs no more treatment."""
     if not within:
         return None
-    ended = updated(learner, plan, start, first, plan.interval(start))
-    apart = distances(ended.weights, plan.weights_at(start + plan.task.checkpoint_interval))
+    ended = updated(learner, plan, step, reached, batches)
+    apart = distances(ended.weights, plan.weights_at(step + len(batches)))
     return ended if all(apart[name] <= within * limit for name, limit in plan.thresholds.items()) else None
 
 
@@ -193,7 +195,7 @@ def chained_buffers(
 def movement_missed(trace: list[dict]) -> str:
     """How many updates of Attack II or III still move the weights by more than γ, or nothing."""
     trace = [row for row in trace if "movement_over_limit" in row]  # the others were left alone
-    over = [row for row in trace if not row["movement_over_limit"] <= 1]  # NaN is over
+    over = [row for row in trace if not will_do(row)]
     if not over:
         return ""
     worst = max(over, key=lambda row: (math.isnan(row["movement_over_limit"]), row["movement_over_limit"]))
