@@ -268,6 +268,7 @@ def test_a_spoof_that_fails_leaves_nothing(small_task, small_proof, tmp_path):
 def test_a_command_interrupted_at_any_moment_is_one_line_and_status_130(small_proof, tmp_path):
     command = [sys.executable, "-m", "polkit", "spoof", "--attack", "2", "--weights", str(small_proof.folder)]
     command += ["--spoof-steps", "2000", "--workers", "2", "--out", str(tmp_path / "forged")]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell's background starts ignores Ctrl-C
     for seconds in (0.5, *(random.uniform(1, 8) for _ in range(3))):
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
         time.sleep(seconds)
