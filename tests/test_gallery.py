@@ -1,21 +1,13 @@
 """The spoofs of the book and the table of what they cost: four meters, as spent and as shares of the proof's."""
 
 import inspect
+from pathlib import Path
 
-import pandas as pd
+import nbformat
 import pytest
 
 import polkit as pk
-from polkit.experiments.gallery import (
-    COLOUR,
-    DIGITS,
-    METERS,
-    TABLE,
-    costs_of_matrix,
-    forging_costs,
-    lengths,
-    shown_costs,
-)
+from polkit.experiments.gallery import TABLE, lengths
 from polkit.experiments.stages import staged_pace
 
 
@@ -35,34 +27,23 @@ def test_every_spoof_has_the_length_that_suits_it():
         assert {*taken, *settings} <= set(known)
 
 
-def test_a_matrixs_shares_times_the_mean_cost_of_its_proofs():
-    runs = pd.DataFrame(
-        {"experiment": ["honest", "honest", "spoof"], "task": "digits"}
-        | {f"cost.{meter}": [10.0, 30.0, 999.0] for meter in METERS}
-    )
-    costs = pd.DataFrame(
-        {"task": ["digits", "other"], "folder": ["Attack I", "x"], "steps": [40, 9]}
-        | {meter: [0.25, 1.0] for meter in METERS}
-    )
-    (row,) = costs_of_matrix(costs, runs).to_dict("records")
-    assert row == {"folder": "Attack I", "steps": 40} | dict.fromkeys(METERS, 5.0) | {
-        f"share.{meter}": 0.25 for meter in METERS
-    }
+@pytest.fixture(scope="module")
+def shown():
+    """What the cells of appendix E make of the published results."""
+    notebook = nbformat.read(Path(__file__).parents[1] / "notebooks/appendices/E_matrix.ipynb", as_version=4)
+    names = {}
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and "import" in cell.source:
+            exec(cell.source, names)
+    return names
 
 
-def test_the_published_costs_fit_what_an_attack_computes():
-    table = forging_costs().set_index(["data", "folder"])
-    assert not table.isna().any().any()
-    for data, steps in ((DIGITS, 4400), (COLOUR, 1000)):
+def test_the_published_costs_fit_what_an_attack_computes(shown):
+    table = shown["costs"].set_index(["data", "folder"])
+    assert not table[[*shown["meters"], *(f"share.{meter}" for meter in shown["meters"])]].isna().any().any()
+    for data, steps in (("8x8 digits", 4400), ("32x32 colour", 1000)):
         known = table.loc[data]
-        for attack in (
-            "Attack I",
-            "Attack II",
-            "Attack III",
-            "interpolation only",
-            "borrowed momentum",
-            "distillation",
-        ):
+        for attack in ("Attack I", "Attack II", "Attack III", "borrowed momentum", "distillation"):
             assert attack in known.index
         plain = known.loc["interpolation only"]  # one update a step, nothing else
         assert plain["share.gradient_evaluations"] == pytest.approx(plain["steps"] / steps, rel=1e-4)
@@ -72,21 +53,10 @@ def test_the_published_costs_fit_what_an_attack_computes():
         assert whole.max() == pytest.approx(whole.min(), rel=1e-4)
 
 
-def test_the_table_shows_value_and_share():
-    row = {
-        "data": DIGITS,
-        "folder": "Attack II",
-        "steps": 1400,
-        "gradient_evaluations": 927.0,
-        "floating_point_operations": 6.16e10,
-        "wall_seconds": 20.4,
-        "stored_bytes": 3_070_000,
-    }
-    shown = shown_costs(pd.DataFrame([row | {f"share.{meter}": 0.1944 for meter in METERS}]))
-    assert shown.loc[(DIGITS, "Attack II")].tolist() == [
-        "1,400",
-        "927 (0.194)",
-        "62 G (0.194)",
-        "20.4 s (0.194)",
-        "3.1 MB (0.194)",
-    ]
+def test_the_table_shows_value_and_share(shown):
+    costs = shown["costs"].set_index(["data", "folder"])
+    (spent,) = costs.loc[[("8x8 digits", "Attack II")]].to_dict("records")
+    told = [f"{spent['gradient_evaluations']:,.0f} ({spent['share.gradient_evaluations']:.3f})"]
+    told += [f"{spent['floating_point_operations'] / 1e9:,.0f} G ({spent['share.floating_point_operations']:.3f})"]
+    columns = shown["pd"].DataFrame(shown["columns"]).to_numpy().tolist()
+    assert columns[1][:3] == [f"{spent['steps']:,.0f}", *told]

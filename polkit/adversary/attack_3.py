@@ -79,11 +79,9 @@ def treat_together(
     """
     learner, sizes = passes.learner, step_sizes(plan.task, start)
     several = at_once(len(sizes))
-    if ended := arrived(learner, plan, start, first, plan.interval(start), leave_within):
+    enough = partial(arrived, learner, plan, start, first, within=leave_within)
+    if ended := enough(plan.interval(start)):
         return plan.interval(start), ended.buffers, [{"step": start, "evaluations": 0}]
-
-    def enough(batches: list[Batch]) -> bool:
-        return arrived(learner, plan, start, first, batches, leave_within) is not None
 
     def over_limit(reached: dict[str, Tensor]) -> float:
         return plan.over_limit(reached, first.weights) / (1 - reserve)
@@ -107,8 +105,9 @@ def treat_together(
         batches = plan.interval(start, attempt)
         return Perturbation(learner, first, batches, joint_update, squared_gradient, enough=enough, **budget).result()
 
-    batches, _, row = best_attempt(optimise, retries)
-    return batches, updated(learner, plan, start, first, batches).buffers, [{"step": start} | row]
+    batches, update, row = best_attempt(optimise, retries)
+    buffers = update.reached.buffers or updated(learner, plan, start, first, batches).buffers
+    return batches, buffers, [{"step": start} | row]
 
 
 def at_once(batches: int) -> int:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from polkit.adversary.path import at_rest
-from polkit.adversary.perturb import Passes, will_do
+from polkit.adversary.perturb import Passes
 from polkit.adversary.plan import Batch, Plan
 from polkit.proof import Proof, cache_folder, fresh_folder, made_alone, open_proof, publish, seal, write_checkpoint
 from polkit.training import Checkpoint, Learner, Meter, Points, applied, buffer_decays, build_model, distances, reported
@@ -111,7 +111,7 @@ def updated(learner: Learner, plan: Plan, start: int, first: Checkpoint, batches
 def arrived(
     learner: Learner, plan: Plan, step: int, reached: Checkpoint, batches: Sequence[Batch], within: float
 ) -> Checkpoint | None:
-    """Where the last batches of an interval end, if that is within this share of δ of W_t: it needs no more treatment."""
+    """Where the last batches of an interval end, if within this share of δ of W_t: then no more is to be treated."""
     if not within:
         return None
     ended = updated(learner, plan, step, reached, batches)
@@ -195,7 +195,7 @@ def chained_buffers(
 def movement_missed(trace: list[dict]) -> str:
     """How many updates of Attack II or III still move the weights by more than γ, or nothing."""
     trace = [row for row in trace if "movement_over_limit" in row]  # the others were left alone
-    over = [row for row in trace if not will_do(row)]
+    over = [row for row in trace if not row["settled"]]
     if not over:
         return ""
     worst = max(over, key=lambda row: (math.isnan(row["movement_over_limit"]), row["movement_over_limit"]))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -122,12 +122,14 @@ class Perturbation:
     stopping_test: bool  # stop as soon as the update fits; without it all N are taken, as the formula 31 T' assumes
     noise_weight: float = 1e-3  # of d(R, 0) = ‖R‖² in the objective
     draws: int = 1  # of the augmentation, over which the objective is averaged: a verifier may draw its own
-    enough: Callable[[list[Batch]], bool] = lambda batches: False  # asked after an iteration: whether X + R will do
+    # Asked from the second iteration on: where the batches end, if that is near enough for them to do as they are.
+    enough: Callable[[list[Batch]], Checkpoint | None] = lambda batches: None
 
     def start(self) -> None:
         """The update without noise, then R ← 0."""
-        self.batches, self.done, self.settled = self.originals, 0, False
+        self.batches, self.done = self.originals, 0
         self.untouched = self.update = self.try_batches(self.batches)
+        self.settled = self.stopping_test and self.update.over_limit <= 1
         self.pixels = torch.stack([self.learner.unit_pixels(batch.points.images) for batch in self.batches])
         self.noise = torch.zeros_like(self.pixels, requires_grad=True)
         once = {"max_iter": 1, "tolerance_grad": 0.0, "tolerance_change": 0.0}
@@ -144,15 +146,17 @@ class Perturbation:
         if seems_to_fit:
             with torch.no_grad():
                 self.noise.copy_(standing)
-        self.settled = self.enough(self.perturbed())
-        if self.settled or seems_to_fit or self.done == self.iterations:
+        arrived = self.enough(self.perturbed()) if self.done > 1 else None  # the first step is short
+        if arrived or seems_to_fit or self.done == self.iterations:
             self.batches = self.perturbed()
             self.update = self.try_batches(self.batches)
+            self.update = replace(self.update, reached=arrived) if arrived else self.update
+            self.settled = bool(arrived) or (self.stopping_test and self.update.over_limit <= 1)
 
     def result(self) -> Optimised:
         """Runs the loop."""
         self.start()
-        while self.done < self.iterations and not (self.settled or self.stopping_test and self.update.over_limit <= 1):
+        while self.done < self.iterations and not self.settled:
             self.improve()
         row = {
             "loss_before": self.untouched.loss,
@@ -162,7 +166,7 @@ class Perturbation:
             "iterations": self.done,
             "evaluations": self.done,
             "movement_over_limit": self.update.over_limit,
-            "settled": self.settled,
+            "settled": self.settled or self.update.over_limit <= 1,
         }
         return self.batches, self.update, row
 
@@ -188,20 +192,15 @@ class Perturbation:
         return sum(values) / self.draws + penalty.detach()
 
 
-def will_do(row: dict) -> bool:
-    """Whether an optimisation reached its aim, as its row of the trace tells."""
-    return row["settled"] or row["movement_over_limit"] <= 1  # NaN is over
-
-
 def best_attempt(optimise: Callable[[int], Optimised], retries: int) -> Optimised:
     """`optimise(attempt)` until an update will do, on fresh batches each time; the one that misses least if none does.
 
     The public code of Zhang et al. retries up to 30 times in place of the loop over γ.
     """
     tried: list[Optimised] = []
-    while not tried or (not will_do(tried[-1][2]) and len(tried) <= retries):
+    while not tried or (not tried[-1][2]["settled"] and len(tried) <= retries):
         tried.append(optimise(len(tried)))
-    misses = [(not will_do(row), math.isnan(update.over_limit), update.over_limit) for _, update, row in tried]
+    misses = [(not row["settled"], math.isnan(update.over_limit), update.over_limit) for _, update, row in tried]
     attempt = misses.index(min(misses))
     batches, update, row = tried[attempt]
     return batches, update, row | {"evaluations": sum(each["evaluations"] for *_, each in tried), "attempt": attempt}

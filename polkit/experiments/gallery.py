@@ -2,19 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import fields
 from itertools import pairwise
-
-import pandas as pd
 
 from polkit import adversary
 from polkit.experiments import evasion
 from polkit.experiments.momentum import borrowed_momentum
-from polkit.experiments.published import published
 from polkit.experiments.retraining import RETRAINING, distil, retrain
 from polkit.experiments.stages import staged_pace
 from polkit.proof import Proof
-from polkit.training import Checkpoint, Conditions, Cost, Task
+from polkit.training import Checkpoint, Conditions, Task
 from polkit.verifier import Calibration
 
 ZIGZAG = {"off_path": 0.6}  # such a way on `digits` is 0.18 straight, and an honest proof's 0.14
@@ -89,34 +85,3 @@ def lengths(task: Task, intervals: int, pace: Sequence[tuple[float, float]]) -> 
         "whole": crossing(task, task.steps) or crossing(task, task.steps - 3 * k),  # a verifier may ask for T' = T
         "hops": task.steps // k * k if 3 * k <= rate_drops <= task.steps - k else None,
     }
-
-
-METERS = tuple(meter.name for meter in fields(Cost))
-DIGITS, COLOUR = "8x8 digits", "32x32 colour"
-
-
-def costs_of_matrix(costs: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Of `digits`: `share.METER` as the matrix has it, and METER: that, times what the proofs cost in the mean."""
-    known = costs[costs["task"] == "digits"]
-    honest = runs[(runs["experiment"] == "honest") & (runs["task"] == "digits")]
-    spent = {meter: known[meter] * honest[f"cost.{meter}"].mean() for meter in METERS}
-    return known[["folder", "steps"]].assign(**spent, **{f"share.{meter}": known[meter] for meter in METERS})
-
-
-def forging_costs() -> pd.DataFrame:
-    """Both published scales in one table, `data` first, spoofs in the order of the book."""
-    small = costs_of_matrix(published("digits/matrix_costs"), published("digits/runs")).assign(data=DIGITS)
-    table = pd.concat([small, published("folder-32x32/forge_costs").assign(data=COLOUR)])
-    turn = {"data": (DIGITS, COLOUR).index, "folder": {name: number for number, name in enumerate(SPOOFS)}}
-    table = table.sort_values(["data", "folder"], key=lambda column: column.map(turn[column.name]), ignore_index=True)
-    return table[["data", "folder", "steps", *METERS, *(f"share.{meter}" for meter in METERS)]]
-
-
-def shown_costs(table: pd.DataFrame) -> pd.DataFrame:
-    """For a reader: each meter as `value (share of the proof's)`, a row per data set and spoof."""
-    units, forms = (1, 1e9, 1, 1e6), ("{:,.0f}", "{:,.0f} G", "{:,.1f} s", "{:,.1f} MB")
-    columns = {"T'": table["steps"].map("{:,.0f}".format)}
-    for meter, unit, form in zip(METERS, units, forms, strict=True):
-        shares = table[f"share.{meter}"].map(" ({:.3f})".format)
-        columns[meter.replace("_", " ")] = (table[meter] / unit).map(form.format) + shares
-    return pd.DataFrame(columns).set_axis(pd.MultiIndex.from_frame(table[["data", "folder"]]))

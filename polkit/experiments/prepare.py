@@ -1,10 +1,14 @@
 """What every chapter after the second starts from: an honest proof, and the thresholds that were calibrated on it."""
 
-from polkit.proof import Proof
+import json
+
+from polkit.proof import Proof, cache_folder, checkpoint_name, made_alone, read_checkpoint, write_checkpoint
+from polkit.proof.storage import write_text_whole
 from polkit.prover import cached_proof, prove
 from polkit.training import Conditions, Progress, Task, training_points
+from polkit.training.data import points_facts
 from polkit.verifier import STRICT, Calibration, Regime, calibrate
-from polkit.verifier.calibration import train_reference
+from polkit.verifier.calibration import Reference, train_reference
 
 
 def prepare(
@@ -23,14 +27,27 @@ def prepare(
     task, reference, draws = regime.task(task), None, 1
     if not cached_proof(task, seed, conditions, training_points(task)).exists():
         if workers == 1:  # first: another chapter may be making the proof meanwhile
-            reference = iter([train_reference(task, draws, conditions)])
+            reference = iter([kept_reference(task, draws, conditions)])
         else:
             import joblib  # here, for a fast start
 
             # A process, not a thread: the proof's own seconds must not be those of a shared interpreter.
             beside = joblib.Parallel(n_jobs=2, return_as="generator")
-            reference = beside([joblib.delayed(train_reference)(task, draws, conditions)])
+            reference = beside([joblib.delayed(kept_reference)(task, draws, conditions)])
     proof = prove(task, seed, conditions=conditions, progress=progress)
     settings = {"first_epochs": 25, "seed": draws, "workers": workers, "progress": progress}
     settings["replays"] = 4 if regime.augmentation == "redrawn" else 2  # without draws they are all the same
     return proof, calibrate(proof, regime=regime, conditions=conditions, reference=reference, **settings)
+
+
+def kept_reference(task: Task, seed: int, conditions: Conditions) -> Reference:
+    """`train_reference`, made once for all proofs of a task and these conditions, with the seconds that it took."""
+    facts = {"task": task.to_json(), "seed": seed, "conditions": conditions.to_json()}
+    folder = cache_folder("references", **facts, **points_facts(task, training_points(task)))
+    model, taken = folder / checkpoint_name(task.steps), folder / "seconds.json"
+    with made_alone(folder):
+        if not taken.exists():
+            final, seconds = train_reference(task, seed, conditions)
+            write_checkpoint(folder, task.steps, final)
+            write_text_whole(taken, json.dumps({"seconds": seconds}))
+    return read_checkpoint(model, task), json.loads(taken.read_text())["seconds"]

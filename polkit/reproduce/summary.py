@@ -120,7 +120,6 @@ def matrix_tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
 
 
 NUMBERS = ["operations", "seconds", "loose", "tight", "above_tight"]
-METERS = {"floating_point_operations": "operations", "wall_seconds": "seconds"}
 
 
 def presets_tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
@@ -130,7 +129,8 @@ def presets_tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
     values = measured_values(records).rename(columns={0: "conditions", 1: "verifier", 2: "name"}).dropna(subset="name")
     keys = ["task", "seed", "conditions", "verifier"]
     table = values.groupby([*keys, "name"], sort=False)["value"].first().unstack("name", sort=False)
-    table = table.rename(columns=METERS).reindex(columns=["accepted", *NUMBERS]).reset_index()
+    table = table.rename(columns={"floating_point_operations": "operations", "wall_seconds": "seconds"})
+    table = table.reindex(columns=["accepted", *NUMBERS]).reset_index()
     table = table.astype({"accepted": bool} | dict.fromkeys(NUMBERS, float))
     table = table.sort_values(["task", "seed"], kind="stable", ignore_index=True).rename_axis(columns=None)
     groups = table.assign(rejected=~table["accepted"]).groupby(["task", "conditions", "verifier"], sort=False)

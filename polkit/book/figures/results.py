@@ -8,15 +8,11 @@ import plotly.graph_objects as go
 
 from polkit.book.figures.drawing import Figure, drawable, logarithmic, spoken, styled
 from polkit.book.figures.look import BLACK, BLUE, COLOURS, DASHES, GREEN, GREY, LOOK, ORANGE, SHAPES
+from polkit.book.report import METERS
+from polkit.experiments.window import ATTACKS
 from polkit.training import DISTANCES
 
-NAMES = {
-    "attack_1": "Attack I",
-    "attack_2": "Attack II",
-    "attack_3": "Attack III",
-    "interpolation_only": "interpolation only",
-    "borrowed_momentum": "borrowed momentum",
-}
+NAMES = ATTACKS | {"attack_1": "Attack I", "borrowed_momentum": "borrowed momentum"}
 QS = {"one": "1", "most": "⌊S/k⌋"}
 SHOWN = {name: f"error in {name.replace('inf', '∞')} / d_ref" for name in DISTANCES}
 SHOWN |= {"wall_seconds": "seconds / the proof's", "stored_bytes": "bytes / the proof's"}
@@ -25,7 +21,6 @@ LINES = {  # of the attack, interpolation only, the proof and δ
     "line_dash_sequence": ("solid", "dot", "dash", "dash"),
     "symbol_sequence": ("circle", "diamond"),
 }
-COUNTED = {"floating_point_operations": "operations", "stored_bytes": "bytes", "wall_seconds": "seconds"}
 USUAL = {"off_path": 0.0, "pace": "", "stopping_test": True, "adversary_threads": 0}  # as the prover works
 USUAL |= {"adversary_half": "", "adversary_device": "", "adversary_precision": ""}
 
@@ -160,8 +155,8 @@ def scaling_figure(table: pd.DataFrame, slopes: pd.DataFrame, variable: str) -> 
     table, slopes: growth.csv and growth_slopes.csv. A party that stores nothing has no line there.
     """
     rows = table[table["variable"] == variable].sort_values("value", kind="stable").replace({"party": NAMES})
-    drawn = rows.rename(columns=COUNTED).melt(["party", "value"], list(COUNTED.values()), "meter", "cost")
-    fitted = slopes[slopes["variable"] == variable].replace({"party": NAMES, "meter": COUNTED})
+    drawn = rows.rename(columns=METERS).melt(["party", "value"], ["operations", "bytes", "seconds"], "meter", "cost")
+    fitted = slopes[slopes["variable"] == variable].replace({"party": NAMES, "meter": METERS})
     plot = curves(drawn.query("cost > 0"), "value", "cost", "party", facet_col="meter", facet_col_spacing=0.09)
     logarithmic(logarithmic(styled(plot, f"Growth with {variable}", variable, "")), "x")
     plot.update_yaxes(title_text=None, exponentformat="power", tickformat=None)
