@@ -21,7 +21,6 @@ from polkit.adversary import (
     attack_1,
     attack_2,
     attack_3,
-    infinitesimal_update,
     interpolation_only,
     on_the_path,
     original_batch,
@@ -30,7 +29,7 @@ from polkit.adversary import (
 from polkit.book.report import Claim, claims, outcomes
 from polkit.defences import accuracy
 from polkit.experiments.corollary import corollary_bound, corollary_table, measured_derivatives
-from polkit.experiments.evasion import blindfold_top_q
+from polkit.experiments.evasion import blindfold_top_q, infinitesimal_update
 from polkit.experiments.momentum import borrowed_momentum
 from polkit.experiments.prepare import prepare
 from polkit.experiments.retraining import distil, retrain

@@ -65,8 +65,7 @@ def treat_each_batch(
     passes: Passes, plan: Plan, start: int, first: Checkpoint, *, leave_within: float, **budget
 ) -> Treated:
     """updateDataPoints(W_{t-k}, W_t), lines 20-34: a chain of updates W' that hardly leaves W_{t-k}."""
-    reached, published, trace = first, [], []
-    own = plan.interval(start)
+    reached, published, trace, own = first, [], [], plan.interval(start)
     for step in range(start, start + len(own)):
         left = own[step - start :]
         if ended := arrived(passes.learner, plan, step, reached, left, leave_within):

@@ -1,6 +1,5 @@
 """Spoofs that need no adversarial example: what remains of an attack when its optimisation is taken out."""
 
-from dataclasses import replace
 from functools import partial
 from typing import Unpack
 
@@ -43,21 +42,6 @@ def leave_batches(passes: Passes, plan: Plan, start: int, first: Checkpoint, *, 
     if start >= replayed_until:
         return pass_batches(passes, plan, start, first)
     return [], updated(passes.learner, plan, start, first, plan.interval(start)).buffers, []
-
-
-def infinitesimal_update(
-    final: Checkpoint, task: Task, *, pace: Pace = (), workers: int = 1, **common: Unpack[Common]
-) -> Proof:
-    """Fang et al. 2023: the same straight path, and a claimed learning rate at which no batch moves the weights.
-
-    So nothing but the spacing of the path is left as an error, whatever the data. It stands only where the
-    prover decides the learning rate, as in the regime `paper`. They pay one forward pass for a checkpoint; we pay the
-    k forward passes that its normalisation buffers need, which their verifier does not compare.
-    """
-    plan = replace(make_plan(final, task, **common).paced(pace), task=task.replace(learning_rate=1e-9))
-    return forge(
-        plan, "infinitesimal-update", partial(along_path, treat=pass_batches, workers=workers), {"trained_steps": 0}
-    )
 
 
 def pass_batches(passes: Passes, plan: Plan, start: int, first: Checkpoint) -> Treated:

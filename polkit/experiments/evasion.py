@@ -5,14 +5,16 @@ They compute what is replayed, and make up the rest. A borrowed momentum carries
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from typing import Unpack
 
 import torch
 
-from polkit.adversary.forge import Made, as_recorded, forge, trained
+from polkit.adversary.forge import Made, along_path, as_recorded, forge, trained
+from polkit.adversary.interpolation import pass_batches
 from polkit.adversary.path import at_rest, on_the_path
-from polkit.adversary.plan import Common, Plan, make_plan
+from polkit.adversary.plan import Common, Pace, Plan, make_plan
 from polkit.experiments.momentum import plan_to_borrow, push, run_interval
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Task, distances
@@ -178,3 +180,17 @@ def half_trained(plan: Plan, *, not_a_number: bool) -> Iterator[Made]:
     for step in behind:
         yield Made(step, at_rest(nothing if not_a_number else final.weights, final.buffers))
     yield Made(len(plan.batches), at_rest(final.weights, final.buffers))
+
+
+def infinitesimal_update(
+    final: Checkpoint, task: Task, *, pace: Pace = (), workers: int = 1, **common: Unpack[Common]
+) -> Proof:
+    """Fang et al. 2023: the same straight path, and a claimed learning rate at which no batch moves the weights.
+
+    So nothing but the spacing of the path is left as an error, whatever the data. It stands only where the
+    prover decides the learning rate, as in the regime `paper`. They pay one forward pass for a checkpoint; we pay the
+    k forward passes that its normalisation buffers need, which their verifier does not compare.
+    """
+    plan = replace(make_plan(final, task, **common).paced(pace), task=task.replace(learning_rate=1e-9))
+    make = partial(along_path, treat=pass_batches, workers=workers)
+    return forge(plan, "infinitesimal-update", make, {"trained_steps": 0})

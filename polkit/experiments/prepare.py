@@ -4,9 +4,8 @@ import json
 
 from polkit.proof import Proof, cache_folder, checkpoint_name, made_alone, read_checkpoint, write_checkpoint
 from polkit.proof.storage import write_text_whole
-from polkit.prover import cached_proof, prove
+from polkit.prover import cached_proof, proof_facts, prove
 from polkit.training import Conditions, Progress, Task, training_points
-from polkit.training.data import points_facts
 from polkit.verifier import STRICT, Calibration, Regime, calibrate
 from polkit.verifier.calibration import Reference, train_reference
 
@@ -42,8 +41,7 @@ def prepare(
 
 def kept_reference(task: Task, seed: int, conditions: Conditions) -> Reference:
     """`train_reference`, made once for all proofs of a task and these conditions, with the seconds that it took."""
-    facts = {"task": task.to_json(), "seed": seed, "conditions": conditions.to_json()}
-    folder = cache_folder("references", **facts, **points_facts(task, training_points(task)))
+    folder = cache_folder("references", **proof_facts(task, seed, conditions, training_points(task)))
     model, taken = folder / checkpoint_name(task.steps), folder / "seconds.json"
     with made_alone(folder):
         if not taken.exists():

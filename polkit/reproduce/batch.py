@@ -5,11 +5,14 @@ import logging
 import math
 import os
 import shutil
+import signal
+import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import nbformat
@@ -91,7 +94,15 @@ def connected(scheduler: str | None, workers: int | None, on_gpu: bool) -> Clien
     # No memory limit: a worker over its share would be killed, and the notebook's kernel does not count in it anyway.
     # No logs: what becomes of a run stands in its record, and that a batch ends or is interrupted is no fault.
     how = {"threads_per_worker": 1, "dashboard_address": ":0", "memory_limit": 0, "silence_logs": logging.CRITICAL}
-    return Client(n_workers=count, **how)
+    if sys.platform == "win32":
+        return Client(n_workers=count, **how)
+    # The workers inherit the mask and never see a terminal's Ctrl-C. Here it waits meanwhile; this process ends them.
+    resource_tracker.ensure_running()  # first, since at its start it would let the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return Client(n_workers=count, **how)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _run_all(client: Client, runs: Sequence[Run], images: Mapping[str, str], out: Path, deadline: float) -> int:
