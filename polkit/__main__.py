@@ -80,7 +80,7 @@ OPTIONS = {  # what each means, and how it is read
     "spoof_steps": ("T', a multiple of k", WHOLE),
     "movement_limit": ("kγ (Attack 2) or γ (Attack 3) as a share of δ", NUMBER),
     "iterations": ("N, the most L-BFGS iterations (Attacks 1, 2, 3)", WHOLE),
-    "leave_within": ("leave intervals whose own batches end within this share of δ (Attacks 2, 3)", NUMBER),
+    "leave_within": ("treat an interval only until it ends within this share of δ (Attacks 2, 3)", NUMBER),
     "noise_weight": ("of ‖R‖² beside the squared gradient (Attacks 2, 3)", NUMBER),
     "weigh_linf": ("add the gradient's largest entry to the objective (Attacks 2, 3)", FLAG),
     "draws": ("of the augmentation, over which the objective is averaged (Attacks 2, 3)", WHOLE),

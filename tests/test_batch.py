@@ -278,6 +278,18 @@ def test_a_killed_worker_of_a_running_cluster_costs_only_the_run_it_had(cluster,
     assert all(record.finished for record in records.values())
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no masks of signals")
+def test_the_workers_of_this_machine_never_see_ctrl_c(monkeypatch):
+    ask = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+
+    def masked(**_):
+        return subprocess.check_output([sys.executable, "-c", ask], text=True)
+
+    monkeypatch.setattr(batches, "Client", masked)
+    assert batches.connected(None, 1, on_gpu=False) == "True\n"
+    assert masked() == "False\n"  # what is started later does
+
+
 def test_each_worker_of_this_machine_shows_its_runs_one_gpu(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")  # a scheduler has assigned one; and so that it is put back after
     monkeypatch.setattr(batches.torch.cuda, "device_count", lambda: 4)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import polkit as pk
+from polkit.experiments import prepare
 from polkit.prover import train
 from polkit.training import DISTANCES, PARTS, derive_seed
 from polkit.verifier import STRICT, load_calibration
@@ -48,6 +49,19 @@ def test_d_ref_is_the_distance_to_an_independent_training(small_task, small_proo
     assert pk.distances(own.buffers, second.buffers) == small_calibration.reference["buffers"]
     normalised = small_calibration.normalised(pk.distances(own.weights, second.weights))
     assert set(normalised.values()) == {1.0}
+
+
+def test_the_model_that_tells_d_ref_is_trained_once_for_all_proofs_of_a_task(small_task, tmp_path, monkeypatch):
+    monkeypatch.setenv("POLKIT_HOME", str(tmp_path))
+    trained, real = [], prepare.train_reference
+    monkeypatch.setattr(prepare, "train_reference", lambda *given: trained.append(given) or real(*given))
+    settings = {"workers": 1, "progress": False}
+    (_, first), (proof, second) = (pk.prepare(small_task, seed=seed, **settings) for seed in (4, 5))
+    assert len(trained) == 1
+    alone = pk.calibrate(proof, first_epochs=25, out=tmp_path / "alone.json", **settings)
+    assert first.reference != second.reference == alone.reference
+    assert second.thresholds == alone.thresholds
+    assert second.cost.gradient_evaluations == alone.cost.gradient_evaluations
 
 
 @pytest.mark.slow  # the chapters prepare, too

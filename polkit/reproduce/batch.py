@@ -96,7 +96,7 @@ def connected(scheduler: str | None, workers: int | None, on_gpu: bool) -> Clien
     how = {"threads_per_worker": 1, "dashboard_address": ":0", "memory_limit": 0, "silence_logs": logging.CRITICAL}
     if sys.platform == "win32":
         return Client(n_workers=count, **how)
-    # The workers inherit the mask and never see a terminal's Ctrl-C. Here it waits meanwhile; this process ends them.
+    # The workers inherit the mask and never see a terminal's Ctrl-C, at which each would print a traceback.
     resource_tracker.ensure_running()  # first, since at its start it would let the signal through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
