@@ -12,7 +12,7 @@ from polkit.book.report import METERS
 from polkit.experiments.window import ATTACKS
 from polkit.training import DISTANCES
 
-NAMES = ATTACKS | {"attack_1": "Attack I", "borrowed_momentum": "borrowed momentum"}
+NAMES = {"attack_1": "Attack I"} | ATTACKS | {"borrowed_momentum": "borrowed momentum"}
 QS = {"one": "1", "most": "⌊S/k⌋"}
 SHOWN = {name: f"error in {name.replace('inf', '∞')} / d_ref" for name in DISTANCES}
 SHOWN |= {"wall_seconds": "seconds / the proof's", "stored_bytes": "bytes / the proof's"}
