@@ -270,7 +270,7 @@ def test_the_results_panel_judges_published_spoofs_by_another_verifier():
         move(shown, chosen=chosen, threshold_scale=scale, replayed=replayed, parts=parts_named)
         figure = figures.examples_figure(spoof_rows(runs[chosen], replayed=how, parts=compared, threshold_scale=scale))
         rules = {
-            "where the examples decide": "augmentation none, proofs of k = 10, spoofs that claim η/14 and k = 10, "
+            "where the examples decide": "augmentation none, proofs of k = 10, spoofs that claim η/16 and k = 10, "
             "replayed in bf16",
             "strict": "augmentation redrawn, proofs of k = 10, spoofs that claim η and k = 10, "
             "replayed in the precision of the proof",
