@@ -77,8 +77,8 @@ def test_attack_1_misses_by_what_lies_between_its_last_update_and_w_t(
 
 def test_nan_counts_as_missed():
     rows = [
-        {"step": 0, "iterations": 3, "movement_over_limit": 0.5},
-        {"step": 1, "iterations": 3, "movement_over_limit": float(torch.nan)},
+        {"step": 0, "iterations": 3, "movement_over_limit": 0.5, "settled": True},
+        {"step": 1, "iterations": 3, "movement_over_limit": float(torch.nan), "settled": False},
     ]
     assert "1 of 2" in movement_missed(rows)
     assert "of step 1, moves the weights by nan γ" in movement_missed(rows)

@@ -87,7 +87,7 @@ def test_the_numbers_in_the_readmes_findings_are_those_of_the_published_runs():
     perturbed, plain = ("{} of {}".format(*counted.loc[name]) for name in ("Attack II", "interpolation only"))
     assert f"Attack II passes in {perturbed} spoofs and unmodified data in {plain}" in text
     cost = decided.loc[decided["attack"] == "Attack II", "cost"]
-    assert f"Such spoofs cost {cost.min():.1f} to {cost.max():.1f} of the proof's operations" in text
+    assert f"Such spoofs cost {cost.min():.2f} to {cost.max():.2f} of the proof's operations" in text
     plain, trained = (of_twenty("interpolation_only", steps) for steps in (0, 20))
     assert f"unmodified data pass in {plain['accepted'].sum()} of {len(plain)} trainings, and in" in text
     assert f"in {trained['accepted'].sum()} if the first 20 steps are really trained" in text
