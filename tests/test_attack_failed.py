@@ -81,5 +81,8 @@ def test_nan_counts_as_missed():
         {"step": 1, "iterations": 3, "movement_over_limit": float(torch.nan), "settled": False},
     ]
     assert "1 of 2" in movement_missed(rows)
+    assert "1 of 2" in movement_missed([*rows, {"step": 2, "evaluations": 0}])  # one that was left alone does not count
+    arrived = {"step": 3, "iterations": 2, "movement_over_limit": 5.0, "settled": True}  # in an interval that will do
+    assert "1 of 3 updates" in movement_missed([*rows, arrived])
     assert "of step 1, moves the weights by nan γ" in movement_missed(rows)
     assert movement_missed(rows[:1]) == movement_missed([]) == ""

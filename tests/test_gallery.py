@@ -8,6 +8,7 @@ import pytest
 
 import polkit as pk
 from polkit.experiments.gallery import TABLE, lengths
+from polkit.experiments.published import published
 from polkit.experiments.stages import staged_pace
 
 
@@ -58,5 +59,16 @@ def test_the_table_shows_value_and_share(shown):
     (spent,) = costs.loc[[("8x8 digits", "Attack II")]].to_dict("records")
     told = [f"{spent['gradient_evaluations']:,.0f} ({spent['share.gradient_evaluations']:.3f})"]
     told += [f"{spent['floating_point_operations'] / 1e9:,.0f} G ({spent['share.floating_point_operations']:.3f})"]
+    told += [f"{spent['wall_seconds']:,.1f} s ({spent['share.wall_seconds']:.3f})"]
+    told += [f"{spent['stored_bytes'] / 1e6:,.1f} MB ({spent['share.stored_bytes']:.3f})"]
     columns = shown["pd"].DataFrame(shown["columns"]).to_numpy().tolist()
-    assert columns[1][:3] == [f"{spent['steps']:,.0f}", *told]
+    assert columns[1] == [f"{spent['steps']:,.0f}", *told]
+
+
+def test_a_cost_on_digits_is_its_share_of_what_three_proofs_cost_in_the_mean(shown):
+    runs, shares = published("digits/runs"), published("digits/matrix_costs").set_index("folder")
+    proofs = runs[(runs["experiment"] == "honest") & (runs["task"] == "digits")]
+    costs = shown["costs"].set_index(["data", "folder"]).loc["8x8 digits"]
+    for meter in shown["meters"]:
+        expected = shares.loc["Attack III", meter] * proofs[f"cost.{meter}"].mean()
+        assert costs.loc["Attack III", meter] == pytest.approx(expected)

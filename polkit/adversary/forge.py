@@ -193,7 +193,7 @@ def chained_buffers(
 
 
 def movement_missed(trace: list[dict]) -> str:
-    """How many updates of Attack II or III still move the weights by more than γ, or nothing."""
+    """How many updates of Attack II or III move the weights by more than γ in an interval that has not `arrived`."""
     trace = [row for row in trace if "movement_over_limit" in row]  # the others were left alone
     over = [row for row in trace if not row["settled"]]
     if not over:

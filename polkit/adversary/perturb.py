@@ -137,7 +137,7 @@ class Perturbation:
 
     def improve(self) -> None:
         """One iteration: evaluate at X + R and move R, unless the gradient found there says that X + R will do. Only
-        then, and after the last iteration, is the update tried on the rounded images."""
+        then, where `enough` is content, and after the last iteration is the update tried on the rounded images."""
         self.learner.load(self.before)
         standing = self.noise.detach().clone()
         self._optimiser.step(self._evaluate)
