@@ -18,6 +18,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -50,15 +51,20 @@ def forked(work: Callable[[], object], seconds: float | None = None) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def running(group: int) -> bool:
+    """Whether a process of a group does; one that has ended is there until its parent, or init, asks for its status."""
+    listed = subprocess.run(["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
+    return any(int(own) == group and stat[0] != "Z" for own, stat in map(str.split, listed.splitlines()))
+
+
 def gone(group: int) -> bool:
     """Whether the last process of a group ends within ten seconds; those that do not are killed."""
-    try:
-        for _ in range(100):
-            os.killpg(group, 0)
-            time.sleep(0.1)
+    for _ in range(100):
+        if not running(group):
+            return True
+        time.sleep(0.1)
+    with suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        return True
     return False
 
 

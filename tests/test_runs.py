@@ -38,7 +38,7 @@ def test_all_results_together_repeat_no_run_and_each_ablation_goes_along():
     apart = {run.name for result in RESULTS for run in planned_runs([result], "digits", 1, common={})}
     assert {run.name for run in together} == apart
     papers = planned_runs(["all"], "digits", 1, common={})
-    together = planned_runs(["all", *set(APART) - {"paper-scale", "examples"}], "digits", 1, common={})
+    together = planned_runs(["all", *set(APART) - {"paper-scale", "examples", "learning-rates"}], "digits", 1, common={})
     assert {run.experiment for run in papers} == {"honest", "spoof"}
     assert {run.name for run in papers} == {run.name for run in together if run.experiment in ("honest", "spoof")}
     for figure in ("figure-2", "figure-5", "figure-8", "figure-9"):
@@ -119,6 +119,18 @@ def test_in_the_papers_regime_a_spoof_claims_its_own_rate_and_k():
     }
     lengths = {p["spoof_steps"] for p in spoofs.values() if p["regime"] == "paper" and p["attack"] == "attack_2"}
     assert lengths == {70, 120, 160, 250, 350, 520}  # as many intervals as in the paper
+
+
+def test_where_the_examples_decide_spoofs_are_tried_over_their_length_and_over_their_rate():
+    tried = {}
+    for result in ("examples", "learning-rates"):
+        runs = planned_runs([result], "digits", 1, common={"regime": "paper"})
+        spoofs = [run.parameters for run in runs if run.experiment == "spoof"]
+        tried[result] = {(each["spoof_steps"], round(0.05 / each["spoof_learning_rate"])) for each in spoofs}
+        assert len(spoofs) == 3 * len(tried[result])  # of each attack, and of unmodified data
+        assert all(("leave_within" in each) == (each["attack"] != "interpolation_only") for each in spoofs)
+    assert tried["examples"] == {(1000, 16), (1200, 16), (1400, 16)}
+    assert tried["learning-rates"] == {(1200, 8), (1200, 16), (1200, 24), (1200, 32)}
 
 
 def test_runs_use_parameters_that_the_experiments_have():

@@ -50,7 +50,8 @@ class Result:
     lengths: Callable[[Task, str], list[int]] = tried_lengths  # T' for a spoof's task in a regime
     variants: tuple[Mapping[str, object], ...] = ({},)  # parameters of the spoof besides attack and T'
     halves: tuple[str, ...] = ("",)  # of the task, that the prover trains on; of the paper's own tasks only the first
-    rate: int = 10  # a spoof of the regime paper claims the prover's η divided by this, as in the code of Zhang et al.
+    rates: tuple[int, ...] = (10,)  # in the regime paper a spoof claims η divided by it; 10 in the code of Zhang et al.
+    sparing: bool = False  # Attacks II and III treat only the intervals that need it
 
 
 CIFAR10, CIFAR100, IMAGENET10 = ("cifar10",), ("cifar100",), ("imagenet10",)
@@ -86,18 +87,21 @@ RESULTS = {
     "momentum": Result(CIFAR10, ("borrowed_momentum",), momentum_lengths),  # a spoof that the paper does not know
     "matrix": Result(CIFAR10),
     "presets": Result(CIFAR10),
-    # Not the paper's: where the adversarial examples decide. Attacks treat only the intervals that need it.
-    "examples": Result(CIFAR10, ALL_THREE, lambda *_: [1000, 1200, 1400], rate=16),
+    # Not the paper's: where the adversarial examples decide, over T' and over the claimed η.
+    "examples": Result(CIFAR10, ALL_THREE, lambda *_: [1000, 1200, 1400], rates=(16,), sparing=True),
+    "learning-rates": Result(CIFAR10, ALL_THREE, lambda *_: [1200], rates=(8, 16, 24, 32), sparing=True),
     "paper-scale": Result(CIFAR10, ALL_THREE, lambda *_: [500, 1000, 2500, 4000]),
 }
 # Not among `all`: every spoof against every defence, an honest proof before every verifier, both regimes on one GPU.
-APART = ("matrix", "presets", "examples", "paper-scale")
+APART = ("matrix", "presets", "examples", "learning-rates", "paper-scale")
 # Asked for in no other regime, unless by name. In the strict one η is the verifier's, whatever a spoof claims.
-ONE_REGIME = {"momentum": "strict", "matrix": "strict", "presets": "strict", "examples": "paper"}
+ONE_REGIME = dict.fromkeys(("momentum", "matrix", "presets"), "strict") | dict.fromkeys(
+    ("examples", "learning-rates"), "paper"
+)
 SIZES = ("epochs", "checkpoint_interval", "train_size")
 # Regime -> precision of a proof on a GPU. There a bf16 replay of bf16 steps on unaugmented images would err by nothing.
 ON_GPU = {"paper": "float32", "strict": "bf16"}
-SPARING = {"leave_within": 0.95, "weigh_linf": True, "iterations": 6}  # of Attacks II and III in `examples`
+SPARING = {"leave_within": 0.95, "weigh_linf": True, "iterations": 6}
 
 
 @dataclass(frozen=True)
@@ -176,21 +180,22 @@ def _runs_of(result: str, prover: Mapping[str, object], lengths: Sequence[int], 
     yield honest
     if result == "matrix":
         yield Run("matrix", prover, needs=honest.name)
-    own, regime, whole = {}, str(prover["regime"]), shown.lengths is whole_length
+    rates, regime, whole = [{}], str(prover["regime"]), shown.lengths is whole_length
     if regime == "paper":
-        own = {"spoof_learning_rate": chosen.learning_rate / shown.rate}
+        rates = [{"spoof_learning_rate": chosen.learning_rate / divisor} for divisor in shown.rates]
         if spoof_interval and not whole:
-            own, chosen = own | {"spoof_interval": spoof_interval}, chosen.replace(checkpoint_interval=spoof_interval)
+            rates = [rate | {"spoof_interval": spoof_interval} for rate in rates]
+            chosen = chosen.replace(checkpoint_interval=spoof_interval)
     tried = shown.lengths(chosen, regime) if whole or not lengths else lengths
-    for steps, attack, variant in product(tried, shown.attacks, shown.variants):
-        how = own | (SPARING if result == "examples" and attack != "interpolation_only" else {})
+    for steps, attack, rate, variant in product(tried, shown.attacks, rates, shown.variants):
+        how = rate | (SPARING if shown.sparing and attack != "interpolation_only" else {})
         yield Run("spoof", {**prover, "attack": attack, "spoof_steps": steps, **how, **variant}, needs=honest.name)
 
 
 def _both_regimes(chosen: Task, prover: Mapping[str, object], lengths: Sequence[int]) -> Iterator[Run]:
     """Proof and δ in both regimes, or the prover's; then cheap spoofs, verdicts on the proofs, and the other spoofs."""
     # A strict verifier decides the learning rate, and would refuse a spoof that claims a tenth of it.
-    tenth = {"spoof_learning_rate": chosen.learning_rate / RESULTS["paper-scale"].rate}
+    tenth = {"spoof_learning_rate": chosen.learning_rate / RESULTS["paper-scale"].rates[0]}
     rates = {"paper": (tenth, {}), "strict": ({},)}
     prepared, judged = None, []
     for regime in ON_GPU if "regime" not in prover else (prover["regime"],):
