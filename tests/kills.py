@@ -51,21 +51,22 @@ def forked(work: Callable[[], object], seconds: float | None = None) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def running(group: int) -> bool:
-    """Whether a process of a group does; one that has ended is there until its parent, or init, asks for its status."""
-    listed = subprocess.run(["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
-    return any(int(own) == group and stat[0] != "Z" for own, stat in map(str.split, listed.splitlines()))
+def running(group: int) -> list[str]:
+    """The processes of a group that run; one that has ended stays until its parent, or init, asks for its status."""
+    asked = ["ps", "-A", "-ww", "-o", "pgid=,stat=,etime=,args="]
+    listed = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line for line in listed if int(line.split()[0]) == group and line.split()[1][0] != "Z"]
 
 
-def gone(group: int) -> bool:
-    """Whether the last process of a group ends within ten seconds; those that do not are killed."""
+def left_of(group: int) -> list[str]:
+    """The processes of a group that still run after ten seconds, and are killed then."""
     for _ in range(100):
-        if not running(group):
-            return True
+        if not (left := running(group)):
+            return []
         time.sleep(0.1)
     with suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
-    return False
+    return left
 
 
 def started(arguments: Callable[[], list[str]], seconds: float | None = None) -> int:
@@ -86,7 +87,7 @@ def started(arguments: Callable[[], list[str]], seconds: float | None = None) ->
             status = process.wait(None if seconds is None else 120)
         except subprocess.TimeoutExpired:
             status = "nothing after two minutes"
-        left = "" if gone(process.pid) else " and left processes behind"
+        left = f" and left {there} behind" if (there := left_of(process.pid)) else ""
         told.seek(0)
         said = told.read()
     if left or (status == 130 and said != "polkit: interrupted\n") or status not in (0, 130):

@@ -133,7 +133,7 @@ def spoof_rows(
     # A δ that is ∞, as those of the buffers alone may be, is written as an empty cell.
     limits = made.reindex(columns=names).fillna({name: np.inf for name in names if ".buffers." in name})
     ratios = errors.to_numpy(float).T / limits.to_numpy(float).T / threshold_scale
-    rows = made[["attack", "seed", "spoof_steps"]].assign(
+    rows = made[["attack", "seed", "spoof_steps", "spoof_learning_rate"]].assign(
         attack=made["attack"].map(ATTACKS),
         steps=made["proof.steps"],
         ratio=ratios.max(axis=0),
@@ -144,7 +144,7 @@ def spoof_rows(
         seconds=made["share.wall_seconds"],
         **{f"threshold.{name}": made[f"proof.threshold.weights.{name}"] for name in DISTANCES},
     )
-    return rows.sort_values(["attack", "spoof_steps", "seed"], ignore_index=True)
+    return rows.sort_values(["attack", "spoof_steps", "spoof_learning_rate", "seed"], ignore_index=True)
 
 
 def over_threshold(spoofs: pd.DataFrame, paths: pd.DataFrame) -> pd.DataFrame:

@@ -83,26 +83,25 @@ def require_same_images(out: Path, images: Mapping[str, str]) -> None:
             raise ValueError(f"{out} has {name}, of other pictures of {shown}: give these an --out of their own")
 
 
-COMMON = {"epochs": 0, "checkpoint_interval": 0, "train_size": 0}
-COMMON |= {"device": "cpu", "precision": "float32", "threads": 1}
-ELSEWHERE = {"adversary_device": "", "adversary_precision": "", "adversary_threads": 0}  # the adversary's own machine
+COMMON = {"epochs": 0, "checkpoint_interval": 0, "train_size": 0, "device": "cpu", "precision": "float32", "threads": 1}
 PARAMETERS = COMMON | {
     "regime": "strict",
     "task": "digits",
     "seed": 0,
+    "adversary_half": "",
     "attack": "",
     "spoof_steps": 0,
     "spoof_learning_rate": 0.0,
     "spoof_interval": 0,
     "iterations": 0,
     "stopping_test": True,
+    "leave_within": 0.0,
+    "weigh_linf": False,
     "off_path": 0.0,
     "pace": "",
 }
-PARAMETERS |= {"adversary_half": "", **ELSEWHERE}
-SPOOF = ["attack", "spoof_steps", "spoof_learning_rate", "spoof_interval", "iterations", "stopping_test", "off_path"]
-SPOOF += ["pace"]
-SETTING = ["regime", "experiment", "task", "adversary_half", *SPOOF, *ELSEWHERE]
+PARAMETERS |= {"adversary_device": "", "adversary_precision": "", "adversary_threads": 0}  # their own machine
+SETTING = ["experiment", *(name for name in PARAMETERS if name not in ("seed", *COMMON))]
 SUFFIXES = {"strict": "", "paper": "_paper"}  # of the tables of runs and averages, by regime
 
 

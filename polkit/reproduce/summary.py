@@ -46,19 +46,15 @@ def summarise(out: Path, publish: Path | None = None) -> None:
             write([out, publish], tables, {f"made_on{suffix}": made_on(made)})
         elif publish and (publish / f"{name}.csv").exists():  # of an earlier batch
             mine = published(publish.absolute() / name)
-        spoofs = mine["experiment"] == "spoof"
-        comparable.append(
-            mine[~spoofs | (mine["spoof_learning_rate"] == mine.loc[spoofs, "spoof_learning_rate"].min())]
-        )
+        spoofs, rate = mine["experiment"] == "spoof", mine["spoof_learning_rate"]
+        comparable.append(mine[~spoofs | (rate == rate[spoofs].min())])
         draw(averaged(comparable[-1]), out / "figures", suffix)
     claims = judged_claims(pd.concat(comparable, ignore_index=True))
     write([out, publish], {"claims": claims}, {})
     for row in claims.itertuples():
         print(f"  {row.place}, {row.task}: {row.text}\n       paper: {row.paper}\n       rule: {row.rule}")
-        for regime, holds, here in (
-            ("paper", row.holds_paper, row.here_paper),
-            ("strict", row.holds_strict, row.here_strict),
-        ):
+        for regime in ("paper", "strict"):
+            holds, here = getattr(row, f"holds_{regime}"), getattr(row, f"here_{regime}")
             if holds is not None:
                 print(f"       regime {regime}: {'yes' if holds else 'NO'}, {here}")
     print(f"\ntables in {out}, figures in {out / 'figures'}")

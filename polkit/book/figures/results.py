@@ -87,17 +87,18 @@ def lengths_figure(averages: pd.DataFrame, attack: str, task: str, *, half: str 
     return Figure(logarithmic(plot), f"{NAMES[attack]} errs at most as much as the proof {told}.")
 
 
-def examples_figure(spoofs: pd.DataFrame) -> Figure:
-    """The largest error over δ of each attack over T', mean of the trainings; bars from the least to the most.
+def examples_figure(spoofs: pd.DataFrame, over: str = "spoof_steps") -> Figure:
+    """The largest error over δ of each attack over T' or η, mean of the trainings; bars from the least to the most.
 
-    spoofs: from `spoof_rows`, such as those of "examples/runs_paper"
+    spoofs: from `spoof_rows`, such as those of "examples/runs_paper"; over: or spoof_learning_rate
     """
-    ratio = spoofs.groupby(["attack", "spoof_steps"])["ratio"].agg(["mean", "min", "max"]).reset_index()
+    ratio = spoofs.groupby(["attack", over])["ratio"].agg(["mean", "min", "max"]).reset_index()
     ratio = ratio.assign(above=ratio["max"] - ratio["mean"], below=ratio["mean"] - ratio["min"])
-    plot = curves(ratio, "spoof_steps", "mean", "attack", error_y="above", error_y_minus="below")
+    plot = curves(ratio, over, "mean", "attack", error_y="above", error_y_minus="below")
     plot.add_hline(y=1, line={"color": GREY, "dash": "dash"}, annotation_text="δ")
-    plot.update_xaxes(tickvals=sorted(set(ratio["spoof_steps"])))
-    styled(plot, "Where the examples decide", "T', steps", "largest error / δ")
+    plot.update_xaxes(tickvals=sorted(set(ratio[over])))
+    named = {"spoof_steps": "T', steps", "spoof_learning_rate": "η that the spoof claims"}
+    styled(plot, "Where the examples decide", named[over], "largest error / δ")
     found = spoofs.groupby("attack")["accepted"].agg(["sum", "count"])
     said = [f"{row.Index} was accepted in {row.sum} of {row.count} spoofs" for row in found.itertuples()]
     return Figure(plot, "; ".join(said) + ".")
