@@ -744,8 +744,8 @@ def test_the_trace_shows_the_treated_batches_before_and_after():
         "over 3 treated batches the mean loss goes from 2 to 0.2, the mean squared gradient norm from 6 to 0.03."
     )
     assert figures.trace_figure(TRACE, "interval").summary.startswith("over 3 treated intervals the mean loss")
-    untouched = figures.trace_figure(TRACE.assign(evaluations=0))
-    assert "no batch needed treatment" in untouched.summary
+    for untouched in (TRACE.assign(evaluations=0), pd.DataFrame({"step": [0, 1], "evaluations": 0})):
+        assert "no batch needed treatment" in figures.trace_figure(untouched).summary
 
 
 def test_the_places_show_the_gradient_at_one_noise_weight_and_the_drop_at_all_of_them():

@@ -1,12 +1,13 @@
 """What a run leaves behind: the changes of a spoof's images."""
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 import polkit as pk
-from polkit.reproduce.measure import image_changes
+from polkit.reproduce.measure import image_changes, treatment
 
 
 def test_the_changes_of_a_spoofs_images_are_those_of_its_folder(small_proof, small_task, tmp_path):
@@ -50,3 +51,13 @@ def test_fresh_batches_are_compared_with_what_they_were(attack, small_proof, sma
     spoof = attack(final, small_task, **settings, **known, out=tmp_path / "spoof")
     assert spoof.trace()["attempt"].max() > 0  # no batch fits, and the best was not the first
     assert image_changes(spoof, 3) == {"grey_levels.mean": 0.0, "grey_levels.largest": 0.0, "psnr.mean": None}
+
+
+@pytest.mark.parametrize("attack", [pk.attack_2, pk.attack_3])
+def test_a_spoof_that_left_every_interval_as_it_was_is_measured(attack, small_proof, small_task, small_calibration):
+    loose = replace(small_calibration, thresholds={"weights": dict.fromkeys(pk.DISTANCES, 1e6)})
+    asked = {"spoof_steps": 8, "calibration": loose, "leave_within": 1.0, "progress": False}
+    values = treatment(attack(small_proof.final_weights(), small_task, **asked).trace())
+    assert values.pop("batches.all") > 0
+    assert values.pop("batches.treated") == values.pop("evaluations") == 0
+    assert set(values.values()) == {None}

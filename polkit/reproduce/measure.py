@@ -122,7 +122,7 @@ def treatment(trace: pd.DataFrame) -> Values:
     counted, treated, last = int(trace["evaluations"].sum()), trace[trace["evaluations"] > 0], trace["step"].max()
     values: Values = {"batches.treated": len(treated), "batches.all": len(trace), "evaluations": counted}
     for quantity, when in product(("loss", "gradient_squared"), ("before", "after")):
-        column = treated[f"{quantity}_{when}"]
+        column = treated.get(f"{quantity}_{when}", pd.Series(dtype=float))  # there is none if all was left as it is
         values[f"{quantity}.{when}"] = finite(column.mean())
         values[f"{quantity}.{when}.deviation"] = finite(column.std(ddof=0))
         values[f"{quantity}.{when}.middle"] = finite(column[treated["step"].between(0.3 * last, 0.5 * last)].mean())

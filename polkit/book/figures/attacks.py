@@ -55,9 +55,9 @@ def trace_figure(trace: pd.DataFrame, what: str = "batch") -> Figure:
     """
     treated, several = trace[trace["evaluations"] > 0], {"batch": "batches"}.get(what, f"{what}s")
     plot = make_subplots(rows=1, cols=2, subplot_titles=("loss", "squared norm of the gradient"))
-    for column, quantity in enumerate(("loss", "gradient_squared"), 1):
+    for column, quantity in enumerate(("loss", "gradient_squared"), 1):  # no columns where nothing was treated
         for when, colour, symbol in (("before", BLUE, "circle-open"), ("after", ORANGE, "x")):
-            values, place = drawable(treated[f"{quantity}_{when}"]), {"row": 1, "col": column}
+            values, place = drawable(treated.get(f"{quantity}_{when}", treated["step"])), {"row": 1, "col": column}
             points(plot, when, treated["step"], values, colour, symbol, showlegend=column == 1, **place)
     styled(plot, f"What the optimisation does to each {what} it treats", "step of the spoof", "loss")
     plot.update_yaxes(title_text="‖∇‖²", col=2)
