@@ -8,7 +8,7 @@ PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder 
 # Each of these is a notebook in notebooks/experiments that measures something once, for data/results.
 EXPERIMENTS := cifar10 crossing exact forge_costs memorisation paths places snark stages trained_start
 
-.PHONY: install book test test-notebooks test-all test-ui test-lowest lint fuzz kills audit bench growth results paper examples \
+.PHONY: install book test test-notebooks test-all test-ui test-lowest lint fuzz kills interrupts audit bench growth results paper examples \
 	reproducibility gpu $(EXPERIMENTS) lab app site film clean
 
 install: $(STAMP)
@@ -54,7 +54,7 @@ test-notebooks: install
 # Everything: the slow tests too, 10,000 mutated proofs, and 50 kills and 20 interrupts of each command.
 test-all: lint
 	$(PYTEST) -m "not benchmark" --ignore=tests/benchmarks
-	$(MAKE) fuzz kills
+	$(MAKE) --jobs 2 fuzz kills interrupts
 
 # The panels in JupyterLab, the app and the site, in a Chromium.
 test-ui: install
@@ -64,10 +64,12 @@ test-ui: install
 fuzz: install
 	$(BIN)/python -W error tests/fuzzing.py --mutations 10000 $(FUZZ)
 
-# 50 times SIGKILL for each of `prove`, `spoof`, `calibrate` and `reproduce`, and 20 times Ctrl-C for each of these,
-# `verify` and `book`: the last lines count what was lost.
+# 50 times SIGKILL for each of `prove`, `spoof`, `calibrate` and `reproduce`: the last line counts what was lost.
 kills: install
 	$(BIN)/python tests/kills.py 50
+
+# 20 times Ctrl-C for each of these, `verify` and `book`.
+interrupts: install
 	$(BIN)/python tests/kills.py 20 --interrupt
 
 # The installed packages: yanked, altered, outside their bounds, imported and not named, known to be vulnerable.

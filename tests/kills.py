@@ -1,9 +1,9 @@
 """Kills or interrupts commands at random moments, and looks at what is left each time.
 
-`python tests/kills.py 50` kills `prove`, `spoof`, `calibrate` and `reproduce` 50 times each, in processes forked from
-this one, which has imported torch and started no thread. `python tests/kills.py 20 --interrupt` sends 20 times Ctrl-C
-to each of these, `verify` and `book`, as a terminal does, from their start to their end. `make kills` does both; with
-names, `python tests/kills.py 50 prove spoof`, these alone are killed. tests/test_crash.py does a few.
+`python tests/kills.py 50` (`make kills`) kills `prove`, `spoof`, `calibrate` and `reproduce` 50 times each: processes
+that are forked from this one, which has imported torch and started no thread. `python tests/kills.py 20 --interrupt`
+(`make interrupts`) sends 20 times Ctrl-C to each of these, `verify` and `book`, as a terminal does, from their start to
+their end. With names, `python tests/kills.py 50 prove spoof`, these alone are killed. tests/test_crash.py does a few.
 """
 
 import argparse

@@ -96,7 +96,7 @@ def examples_figure(spoofs: pd.DataFrame, over: str = "spoof_steps") -> Figure:
     ratio = ratio.assign(above=ratio["max"] - ratio["mean"], below=ratio["mean"] - ratio["min"])
     plot = curves(ratio, over, "mean", "attack", error_y="above", error_y_minus="below")
     plot.add_hline(y=1, line={"color": GREY, "dash": "dash"}, annotation_text="δ")
-    plot.update_xaxes(tickvals=sorted(set(ratio[over])))
+    plot.update_xaxes(tickvals=sorted(set(ratio[over])), tickformat=".3~r")
     named = {"spoof_steps": "T', steps", "spoof_learning_rate": "η that the spoof claims"}
     styled(plot, "Where the examples decide", named[over], "largest error / δ")
     found = spoofs.groupby("attack")["accepted"].agg(["sum", "count"])
