@@ -22,7 +22,7 @@ from distributed import Client, as_completed, get_worker
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from polkit.book.chapters import drop_progress, shown_data
+from polkit.book.chapters import KERNEL, drop_progress, shown_data
 from polkit.experiments.published import find_notebooks
 from polkit.proof import made_alone, write_text_whole
 from polkit.proof.storage import UNFINISHED, kept_in, require_writable
@@ -169,7 +169,7 @@ def execute(run: Run, source: str, deadline: float = math.inf) -> tuple[Record, 
     with tempfile.TemporaryDirectory() as folder:
         given, executed = Path(folder, "given.ipynb"), Path(folder, "executed.ipynb")
         given.write_text(source, encoding="utf-8")
-        settings = {"kernel_name": "python3", "progress_bar": False, "extra_arguments": ["--log-level=40"]}
+        settings = KERNEL | {"execution_timeout": None}
         if deadline < math.inf:  # each cell may take what is left then; nbclient takes 0 for no limit at all
             settings["timeout_func"] = lambda _: max(1, math.ceil(deadline - time.time()))
         try:
