@@ -18,6 +18,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import torch
+from dask import config
 from distributed import Client, as_completed, get_worker
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
@@ -33,6 +34,8 @@ from polkit.training import Conditions
 from polkit.training.conditions import require_machine
 from polkit.training.jobs import checked_workers
 
+# Of dask, whose profiler and ticks would take from the runs what they may have: a quarter of a core, with two workers.
+QUIET = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "500ms"}
 LATE = "the time was over"  # no failure: no record is kept, and the next batch makes the run
 
 
@@ -82,7 +85,7 @@ def reproduce(
             left.unlink()
         if not todo:
             return 0
-        with connected(scheduler, workers, on_gpu=str(common.get("device")).startswith("cuda")) as client:
+        with config.set(QUIET), connected(scheduler, workers, str(common.get("device")).startswith("cuda")) as client:
             return _run_all(client, todo, images, out, time.time() + 60 * time_limit)
 
 
@@ -133,8 +136,8 @@ def _run_all(client: Client, runs: Sequence[Run], images: Mapping[str, str], out
             failed += 1
             print(f"    {run.experiment}.ipynb: {record.error}", flush=True)
     shutil.rmtree(kept_in("runs") / batch, ignore_errors=True)
-    print(f"{len(runs) - failed - late} of {len(runs)} runs in {spoken_time(time.perf_counter() - begun)}", end="")
-    print(f"; {LATE} for {late}, which the next batch makes" if late else "")
+    left = f"; {LATE} for {late}, which the next batch makes" if late else ""
+    print(f"{len(runs) - failed - late} of {len(runs)} runs in {spoken_time(time.perf_counter() - begun)}{left}")
     return failed
 
 

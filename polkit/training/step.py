@@ -128,9 +128,8 @@ class Learner:
 
     def unit_pixels(self, images: Tensor) -> Tensor:
         """uint8 images as floating-point ones in [0, 1], on the learner's device; others pass unchanged."""
-        if images.dtype == torch.uint8:
-            images = images.to(self.conditions.device, self.conditions.dtype) / 255
-        return images
+        stored = images.dtype == torch.uint8
+        return images.to(self.conditions.device, self.conditions.dtype) / 255 if stored else images
 
     def draw_shifts(self, count: int, *augmentation_seeds: int | None) -> Shifts | None:
         """What is drawn to augment `count` images, a batch of them for each seed, on the learner's device.

@@ -97,8 +97,7 @@ def examples_figure(spoofs: pd.DataFrame, over: str = "spoof_steps") -> Figure:
     plot = curves(ratio, over, "mean", "attack", error_y="above", error_y_minus="below")
     plot.add_hline(y=1, line={"color": GREY, "dash": "dash"}, annotation_text="δ")
     plot.update_xaxes(tickvals=sorted(set(ratio[over])), tickformat=".3~r")
-    named = {"spoof_steps": "T', steps", "spoof_learning_rate": "η that the spoof claims"}
-    styled(plot, "Where the examples decide", named[over], "largest error / δ")
+    styled(plot, "Where the examples decide", {"spoof_steps": "T', steps"}.get(over, "claimed η"), "largest error / δ")
     found = spoofs.groupby("attack")["accepted"].agg(["sum", "count"])
     said = [f"{row.Index} was accepted in {row.sum} of {row.count} spoofs" for row in found.itertuples()]
     return Figure(plot, "; ".join(said) + ".")
