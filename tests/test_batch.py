@@ -12,6 +12,7 @@ import time
 
 import nbformat
 import pytest
+from dask import config
 from nbformat.v4 import new_code_cell, new_notebook
 
 import polkit as pk
@@ -288,6 +289,14 @@ def test_the_workers_of_this_machine_never_see_ctrl_c(monkeypatch):
     monkeypatch.setattr(batches, "Client", masked)
     assert batches.connected(None, 1, on_gpu=False) == "True\n"
     assert masked() == "False\n"  # what is started later does
+
+
+def test_the_workers_of_this_machine_leave_their_core_to_the_runs():
+    """dask looks at its workers a hundred times a second, unless it is told not to."""
+    with batches.connected(None, 1, on_gpu=False) as client:
+        (asked,) = client.run(lambda: config.get("distributed.worker.profile.enabled")).values()
+    assert asked is False
+    assert config.get("distributed.worker.profile.enabled") is not False  # elsewhere it is as it was
 
 
 def test_each_worker_of_this_machine_shows_its_runs_one_gpu(monkeypatch):

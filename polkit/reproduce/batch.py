@@ -85,7 +85,7 @@ def reproduce(
             left.unlink()
         if not todo:
             return 0
-        with config.set(QUIET), connected(scheduler, workers, str(common.get("device")).startswith("cuda")) as client:
+        with connected(scheduler, workers, str(common.get("device")).startswith("cuda")) as client:
             return _run_all(client, todo, images, out, time.time() + 60 * time_limit)
 
 
@@ -97,15 +97,16 @@ def connected(scheduler: str | None, workers: int | None, on_gpu: bool) -> Clien
     # No memory limit: a worker over its share would be killed, and the notebook's kernel does not count in it anyway.
     # No logs: what becomes of a run stands in its record, and that a batch ends or is interrupted is no fault.
     how = {"threads_per_worker": 1, "dashboard_address": ":0", "memory_limit": 0, "silence_logs": logging.CRITICAL}
-    if sys.platform == "win32":
-        return Client(n_workers=count, **how)
-    # The workers inherit the mask and never see a terminal's Ctrl-C, at which each would print a traceback.
-    resource_tracker.ensure_running()  # first, since at its start it would let the signal through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        return Client(n_workers=count, **how)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with config.set(QUIET):
+        if sys.platform == "win32":
+            return Client(n_workers=count, **how)
+        # The workers inherit the mask and never see a terminal's Ctrl-C, at which each would print a traceback.
+        resource_tracker.ensure_running()  # first, since at its start it would let the signal through again
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return Client(n_workers=count, **how)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _run_all(client: Client, runs: Sequence[Run], images: Mapping[str, str], out: Path, deadline: float) -> int:
