@@ -27,6 +27,7 @@ TABLE = {  # name -> attack, which of `lengths`, what `every_spoof` is given tha
     "NaN checkpoints": (evasion.non_finite, "usual", (), {}),
     "distillation": (distil, "usual", (), {}),
     # Each of these answers a defence.
+    "interpolation only, trained start": (adversary.interpolation_only, "longer", ("workers", "trained_steps"), {}),
     "borrowed momentum, many intervals": (borrowed_momentum, "usual", (), {}),
     "borrowed momentum, zigzag": (borrowed_momentum, "usual", (), ZIGZAG),
     "borrowed momentum, fresh start": (borrowed_momentum, "usual", (), {"fresh_start": True}),
@@ -58,6 +59,7 @@ def every_spoof(
     """
     task, pace = calibration.task, staged_pace(*stages) if stages else ()
     given = {"calibration": calibration, "workers": workers, "pace": pace}
+    given |= {"trained_steps": 2 * task.checkpoint_interval}
     common = {"seed": seed, "conditions": conditions, "progress": False}
     steps, made = lengths(task, intervals, pace), {}
     for name, (attack, length, taken, settings) in TABLE.items():
@@ -77,6 +79,7 @@ def lengths(task: Task, intervals: int, pace: Sequence[tuple[float, float]]) -> 
     return {
         "short": 4 * k,
         "usual": intervals * k,
+        "longer": (intervals + 6) * k,  # beside two trained intervals, and fine enough for the buffers' δ
         "early": 40 * k,
         "staged": math.ceil(intervals * fastest) * k,  # so that no interval is longer than those of the even path
         "blindfold": evasion.shortest_blindfold(task),
