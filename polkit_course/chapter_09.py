@@ -43,5 +43,7 @@ def enough_for_all(answer: object, *, runs: pd.DataFrame) -> str:
         return spoof_rows(runs, parts=parts).query("attack == 'Attack II' and spoof_steps == 140")["ratio"]
 
     every = ratios(PARTS)
+    if answer == 1 < every.max():
+        return "At the calibrated δ itself one training still rejects it."
     traps = {ratios(("weights",)).max(): "That compares the weights alone; the buffers have a δ of their own."}
     return wrong_number(answer, every.max(), "times δ", within=0.05, traps=traps)

@@ -31,7 +31,7 @@ def cell(averages: pd.DataFrame, attack: str, length: int) -> str:
 
 def of_twenty(attack: str, trained_steps: int) -> pd.DataFrame:
     trials = published("digits/trained_start")
-    return trials[(trials["attack"] == attack) & (trials["trained_steps"] == trained_steps)]
+    return trials.query("attack == @attack and trained_steps == @trained_steps and resting_steps == 0")
 
 
 def cell_of(trials: pd.DataFrame) -> str:

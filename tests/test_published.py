@@ -99,7 +99,7 @@ RUNS = {
     "places": (SMALL | {"batches": 1, "noise_weights": [0.0, 1.0]}, "fashion"),
     "snark": ({"sizes": [[16, 4]]}, "snark"),
     "stages": (SMALL | {"trainings": 1, "intervals": [4]}, "digits"),
-    "trained_start": (SMALL | {"trainings": 1, "spoof_steps": 20, "trained_steps": [0, 5]}, "digits"),
+    "trained_start": (SMALL | {"trainings": 1, "ways": [[20, 0, 0], [20, 5, 0], [20, 5, 5]]}, "digits"),
 }
 
 
@@ -176,9 +176,11 @@ def check_stages(tables):
 def check_trained_start(tables):
     trials = tables["trained_start"]
     assert (trials["accepted"] == (trials["ratio"] <= 1)).all()
-    operations = trials.pivot(index="attack", columns="trained_steps", values="floating_point_operations")
-    assert (operations.loc[["attack_2", "attack_3"], 5] < operations.loc[["attack_2", "attack_3"], 0]).all()
-    assert operations.loc["interpolation_only"].tolist() == [0.2, 0.2]  # 20 of 100 steps
+    ways = ["trained_steps", "resting_steps"]
+    operations = trials.pivot(index="attack", columns=ways, values="floating_point_operations")
+    both = operations.loc[["attack_2", "attack_3"]]
+    assert (both[5, 0] < both[0, 0]).all()
+    assert operations.loc["interpolation_only"].tolist() == [0.2] * 3  # 20 of 100 steps
 
 
 def check_places(tables):

@@ -311,6 +311,7 @@ WRONG = {
             "the weights alone",
         ),
         ("0.1", "too small"),
+        ("1", "still rejects"),
     ],
     "10.1": [
         ("scales", "stages' pace"),
