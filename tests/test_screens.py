@@ -44,7 +44,7 @@ def test_the_published_window_follows_delta_t_attack_q_and_parts():
     def expect(attack, *, scale=1.0, steps=140, replayed="all", compared=PARTS):
         judged = spoof_rows(runs, replayed=replayed, parts=compared, threshold_scale=scale)
         judged = judged[judged["attack"] == attack]
-        even = (judged["spoof_steps"] / judged["cost"]).mean()
+        even = (judged["spoof_steps"] / judged["cost"]).groupby(judged["attack"]).mean()[attack]
         lengths = np.union1d(spoof_lengths(10, 4400, 120), [steps])
         table = closed_window(spoof_rows(runs), paths, lengths, break_even=even, threshold_scale=scale)
         figure = figures.judged_window_figure(table, judged, chosen=steps, attack=attack)

@@ -271,8 +271,8 @@ def test_a_path_is_the_spacing_of_the_spoof_that_was_made(small_task, small_proo
 
 
 RUNS = published("digits/runs")
-PLAIN = RUNS[(RUNS[["adversary_half", "adversary_device", "adversary_precision"]] == "").all(axis=1)]
-PLAIN = PLAIN[(PLAIN["off_path"] == 0) & (PLAIN["task"] == "digits")]
+PLAIN = RUNS[(RUNS[["adversary_half", "adversary_device", "adversary_precision", "pace"]] == "").all(axis=1)]
+PLAIN = PLAIN[(PLAIN["off_path"] == 0) & PLAIN["stopping_test"] & (PLAIN["task"] == "digits")]
 
 
 @pytest.fixture(scope="module")

@@ -173,7 +173,7 @@ def execute(run: Run, source: str, deadline: float = math.inf) -> tuple[Record, 
     with tempfile.TemporaryDirectory() as folder:
         given, executed = Path(folder, "given.ipynb"), Path(folder, "executed.ipynb")
         given.write_text(source, encoding="utf-8")
-        settings = KERNEL | {"execution_timeout": None}
+        settings = KERNEL | {"execution_timeout": None, "request_save_on_cell_execute": True}  # kernels may die
         if deadline < math.inf:  # each cell may take what is left then; nbclient takes 0 for no limit at all
             settings["timeout_func"] = lambda _: max(1, math.ceil(deadline - time.time()))
         try:
