@@ -59,11 +59,8 @@ def running(group: int) -> list[str]:
 
 
 def left_of(group: int) -> list[str]:
-    """The processes of a group that still run after a minute, and are killed then.
-
-    The server of `book` that forks its kernels ends by itself, but not before it has imported what they need.
-    """
-    for _ in range(600):
+    """The processes of a group that still run after ten seconds, and are killed then."""
+    for _ in range(100):
         if not (left := running(group)):
             return []
         time.sleep(0.1)

@@ -186,7 +186,7 @@ def test_tables_2_and_3_stand_beside_the_papers():
     assert not third.isna().any(axis=None)
     for task in ("digits (here)", "digits:first-half (here)"):
         spoof, proof = (float(third.loc["l2", (task, party)].split(" ± ")[0]) for party in ("spoof", "proof"))
-        assert spoof > 3 * proof  # from the sorted W_0; on CIFAR-10 it was 8 times
+        assert spoof > 5 * proof  # from the sorted W_0; on CIFAR-10 it was 8 times
     filled = filled_tables(averages)
     assert set(filled) >= {"table-2-digits-T40", "table-2-digits-T140", "table-3"}
     assert filled["table-2-digits-T140"].equals(second)
