@@ -301,3 +301,24 @@ def test_a_forked_kernel_ends_with_the_process_that_asked_for_it(tmp_path):
         time.sleep(0.1)
     os.kill(int(kernel.name), signal.SIGKILL)
     pytest.fail("the kernel goes on")
+
+
+INTERRUPTED = """
+import os
+from multiprocessing import forkserver
+from polkit.book.kernels import forked_kernels
+
+try:
+    with forked_kernels():
+        raise KeyboardInterrupt
+except KeyboardInterrupt:
+    _, status = os.waitpid(forkserver._forkserver._forkserver_pid, 0)
+    print(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux alone")
+def test_the_server_that_forks_kernels_does_not_outlive_an_interrupt():
+    command = [sys.executable, "-c", INTERRUPTED]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert (ended.stdout, ended.stderr) == (f"{-signal.SIGKILL}\n", "")

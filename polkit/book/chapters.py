@@ -108,12 +108,9 @@ def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | Non
         results = side_by_side(delayed(execute_chapter)(file, out / file.name, runs[file]) for file in runs)
         for file, (seconds, problem) in zip(runs, results, strict=True):
             copy = out / file.name
-            if problem:
-                seen = f" (see {copy})" if copy.exists() else ""
-                print(f"{file.stem:24} FAILED: {problem}{seen}", flush=True)
-                continue
-            executed.append(copy)
-            print(f"{file.stem:24} {seconds:6.1f} s", flush=True)
+            executed += [] if problem else [copy]
+            seen = f" (see {copy})" if copy.exists() else ""
+            print(f"{file.stem:24} " + (f"FAILED: {problem}{seen}" if problem else f"{seconds:6.1f} s"), flush=True)
     print_summary(sorted(executed, key=lambda file: (file.stem[0].isalpha(), file.stem)))
     print(f"\n{len(executed)} of {len(runs)} chapters in {time.perf_counter() - begun:.0f} s; copies in {out}")
     return len(runs) - len(executed)
@@ -192,11 +189,8 @@ def collected(files: Sequence[Path], kind: str) -> pd.DataFrame:
         for data in shown_data(nbformat.read(file, as_version=4)):
             report = data.get(REPORT_TYPE)
             if report and report["kind"] == kind:
-                columns = report["columns"]
-                rows += [
-                    {"chapter": file.stem.partition("_")[0]} | {name: row[name] for name in columns}
-                    for row in report["rows"]
-                ]
+                chapter = {"chapter": file.stem.partition("_")[0]}
+                rows += [chapter | {name: row[name] for name in report["columns"]} for row in report["rows"]]
     return pd.DataFrame(rows)
 
 

@@ -4,6 +4,7 @@ import atexit
 import gc
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint
@@ -31,10 +32,14 @@ def forked_kernels() -> Iterator[None]:
     factory.default_provisioner_name = NAME
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # the debugger's note on how it was started
     forkserver.set_forkserver_preload(IMPORTED)
-    with starting_workers():
-        forkserver.ensure_running()
     try:
+        with starting_workers():
+            forkserver.ensure_running()
         yield
+    except BaseException:  # the server asks who is left only after its imports, which take seconds
+        if server := forkserver._forkserver._forkserver_pid:
+            os.kill(server, signal.SIGKILL)
+        raise
     finally:
         factory.default_provisioner_name = usual
         for left in multiprocessing.active_children():
