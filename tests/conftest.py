@@ -3,14 +3,15 @@
 import os
 import re
 import shutil
-import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 
 import polkit as pk
+from polkit.book.chapters import fast_kernels
 from polkit.defences import set_standards
 from tests.pictures import draw_pictures
 
@@ -67,12 +68,8 @@ def pytest_collection_modifyitems(items):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session):
     """Notebooks run in the kernels of `polkit book`: none of them waits for its imports."""
-    if sys.platform == "linux" and any(item.path.suffix == ".ipynb" for item in session.items):
-        from polkit.book.kernels import forked_kernels
-
-        with forked_kernels():
-            return (yield)
-    return (yield)
+    with fast_kernels() if any(item.path.suffix == ".ipynb" for item in session.items) else nullcontext():
+        return (yield)
 
 
 @pytest.fixture

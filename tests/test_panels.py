@@ -1,6 +1,8 @@
 """Every panel: what it shows after a slider has moved is what the figure function gives, and nothing goes unsaid."""
 
+import importlib
 import json
+import pkgutil
 import threading
 import time
 from dataclasses import replace
@@ -11,6 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 import torch
+from ipywidgets import Widget
 from jupyter_client.jsonutil import json_default
 
 import polkit as pk
@@ -29,6 +32,14 @@ from tests.drawn import busy, check, keep, made_verdict, run, traces, until, wor
 
 GUESS = {"least": 0.0, "most": 100.0, "unit": "units"}
 COSTS = {"interpolation only": 1.0, "Attack II": 31.0}
+
+
+def test_no_widget_is_made_at_import():
+    """A process that forks kernels would close it at its exit, with a traceback."""
+    names = [f"polkit.book.panels.{module.name}" for module in pkgutil.iter_modules(panels.__path__)]
+    made = [value for name in names for value in vars(importlib.import_module(name)).values()]
+    assert len(names) > 5
+    assert not [value for value in made if isinstance(value, Widget)]
 
 
 @pytest.fixture(autouse=True)

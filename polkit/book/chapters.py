@@ -2,10 +2,11 @@
 
 import ast
 import difflib
+import multiprocessing
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import nbformat
@@ -101,10 +102,7 @@ def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | Non
     require_writable(out / "copy")
     executed, begun = [], time.perf_counter()
     side_by_side = Parallel(n_jobs=min(2, len(runs)), backend="threading", return_as="generator")
-    kernels = nullcontext
-    if sys.platform == "linux":
-        from polkit.book.kernels import forked_kernels as kernels
-    with kernels():
+    with fast_kernels():
         results = side_by_side(delayed(execute_chapter)(file, out / file.name, runs[file]) for file in runs)
         for file, (seconds, problem) in zip(runs, results, strict=True):
             copy = out / file.name
@@ -114,6 +112,15 @@ def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | Non
     print_summary(sorted(executed, key=lambda file: (file.stem[0].isalpha(), file.stem)))
     print(f"\n{len(executed)} of {len(runs)} chapters in {time.perf_counter() - begun:.0f} s; copies in {out}")
     return len(runs) - len(executed)
+
+
+def fast_kernels() -> AbstractContextManager:
+    """Has the kernels that start in the block find their imports done, where processes can be forked."""
+    if sys.platform != "linux" or multiprocessing.current_process().daemon:  # a daemon may have no processes
+        return nullcontext()
+    from polkit.book.kernels import forked_kernels
+
+    return forked_kernels()
 
 
 def turn(file: Path) -> int:

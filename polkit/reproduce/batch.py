@@ -5,14 +5,11 @@ import logging
 import math
 import os
 import shutil
-import signal
-import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from multiprocessing import resource_tracker
 from pathlib import Path
 
 import nbformat
@@ -23,7 +20,7 @@ from distributed import Client, as_completed, get_worker
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from polkit.book.chapters import KERNEL, drop_progress, shown_data
+from polkit.book.chapters import KERNEL, drop_progress, fast_kernels, shown_data
 from polkit.experiments.published import find_notebooks
 from polkit.proof import made_alone, write_text_whole
 from polkit.proof.storage import UNFINISHED, kept_in, require_writable
@@ -32,10 +29,12 @@ from polkit.reproduce.records import Record, images_of, read_record, require_sam
 from polkit.reproduce.runs import Run, planned_runs
 from polkit.training import Conditions
 from polkit.training.conditions import require_machine
-from polkit.training.jobs import checked_workers
+from polkit.training.jobs import checked_workers, starting_workers
 
 # Of dask, whose profiler and ticks would take from the runs what they may have: a quarter of a core, with two workers.
-QUIET = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "500ms"}
+# A daemon may have no processes, and a worker forks its kernels.
+SETTINGS = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "500ms"}
+SETTINGS |= {"distributed.worker.daemon": False}
 LATE = "the time was over"  # no failure: no record is kept, and the next batch makes the run
 
 
@@ -97,16 +96,8 @@ def connected(scheduler: str | None, workers: int | None, on_gpu: bool) -> Clien
     # No memory limit: a worker over its share would be killed, and the notebook's kernel does not count in it anyway.
     # No logs: what becomes of a run stands in its record, and that a batch ends or is interrupted is no fault.
     how = {"threads_per_worker": 1, "dashboard_address": ":0", "memory_limit": 0, "silence_logs": logging.CRITICAL}
-    with config.set(QUIET):
-        if sys.platform == "win32":
-            return Client(n_workers=count, **how)
-        # The workers inherit the mask and never see a terminal's Ctrl-C, at which each would print a traceback.
-        resource_tracker.ensure_running()  # first, since at its start it would let the signal through again
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            return Client(n_workers=count, **how)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with config.set(SETTINGS), starting_workers():
+        return Client(n_workers=count, **how)
 
 
 def _run_all(client: Client, runs: Sequence[Run], images: Mapping[str, str], out: Path, deadline: float) -> int:
@@ -170,7 +161,7 @@ def execute(run: Run, source: str, deadline: float = math.inf) -> tuple[Record, 
     """A notebook through papermill: its record (failed if a cell fails or kills its kernel) and its executed copy."""
     begun, error = time.perf_counter(), None
     show_own_gpu(run)
-    with tempfile.TemporaryDirectory() as folder:
+    with fast_kernels(), tempfile.TemporaryDirectory() as folder:
         given, executed = Path(folder, "given.ipynb"), Path(folder, "executed.ipynb")
         given.write_text(source, encoding="utf-8")
         settings = KERNEL | {"execution_timeout": None, "request_save_on_cell_execute": True}  # kernels may die

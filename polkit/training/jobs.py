@@ -1,12 +1,14 @@
 """Long computations: how far they are, how they are stopped from outside, and who shares their work."""
 
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from numbers import Integral
-from threading import Event, current_thread, local, main_thread
+from threading import Event, local
 
 from tqdm import tqdm
 
@@ -64,18 +66,19 @@ def in_background(work: Callable[..., None]) -> Iterator[Callable[..., None]]:
 
 @contextmanager
 def starting_workers() -> Iterator[None]:
-    """Has the processes that start in the block ignore Ctrl-C: this one ends them, and each would print a traceback.
+    """Hides a terminal's Ctrl-C from the processes that start in the block: each would print a traceback.
 
-    For that moment it is lost here, too. Only the main thread can do so.
+    This process ends them; it is told of a Ctrl-C where the block ends.
     """
-    if current_thread() is not main_thread():
+    if sys.platform == "win32":  # which has no such mask
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # first, since at its start it would let the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run_jobs(jobs: Sequence[tuple], workers: int, title: str, progress: Progress, *, threads: bool = False) -> Iterator:

@@ -17,7 +17,7 @@ from polkit.training.jobs import Cancelled
 
 TRACE = ("x", "y", "z", "text", "textposition", "customdata", "name")  # what a slider may change of a trace
 AXIS = ("dtick", "tickvals", "tickformat", "title", "type")  # what a slider may change of an axis
-NARROW = w.Layout(width="110px")
+NARROW = {"width": "110px"}  # no Layout: a widget made at import is closed at exit, with a traceback
 PATIENCE_SECONDS = 120  # a Run that would take longer is refused, with the reason
 SETTLING_SECONDS = 0.25  # a slider's value takes some hundredths of a second to the kernel, on a busy machine more
 

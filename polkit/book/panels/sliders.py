@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import ipywidgets as w
 
 LABEL = {"description_width": "90px"}
-WIDE = w.Layout(width="460px")
+WIDE = {"width": "460px"}
 
 
 def control(kind: type[w.Widget], name: str, label: str, tooltip: str | None = None, **settings) -> w.Widget:
