@@ -3,7 +3,7 @@
 `python tests/kills.py 50` (`make kills`) kills `prove`, `spoof`, `calibrate` and `reproduce` 50 times each: processes
 that are forked from this one, which has imported torch and started no thread. `python tests/kills.py 20 --interrupt`
 (`make interrupts`) sends 20 times Ctrl-C to each of these, `verify` and `book`, as a terminal does, from their start to
-their end. With names, `python tests/kills.py 50 prove spoof`, these alone are killed. tests/test_crash.py does a few.
+their end. With names, `python tests/kills.py 50 prove spoof`, these alone are killed.
 """
 
 import argparse
@@ -208,8 +208,8 @@ class Command:
                 shutil.rmtree(root)
                 root.mkdir()
 
-    def kill_at_boundaries(self, place: Path, most: int | None = None, generator: random.Random | None = None) -> int:
-        """Around every call that changes a name or waits for the disk, or around `most` of them; how many."""
+    def kill_at_boundaries(self, place: Path) -> int:
+        """Around every call that changes a name or waits for the disk; how many kills."""
         count, root = place / "calls", place / "boundary"
         root.mkdir()
 
@@ -219,9 +219,7 @@ class Command:
                 at_a_boundary(lambda: self.work(root), None)()
 
         assert forked(counted) == 0
-        moments = list(range(2 * int(count.read_text().split()[-1])))
-        if most is not None and most < len(moments):
-            moments = sorted(generator.sample(moments, most))
+        moments = range(2 * int(count.read_text().split()[-1]))
         for moment in moments:
             shutil.rmtree(root)
             root.mkdir()

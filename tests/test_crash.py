@@ -1,7 +1,6 @@
-"""Killed, starved of disk, forbidden to write, or two at once: what is left is whole, or is begun again."""
+"""Starved of disk, forbidden to write, or two at once: what is left is whole. kills.py has what is killed."""
 
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -11,9 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from kills import SMALL, batch_command, contents
 
-import polkit as pk
 from polkit.adversary.forge import Made, forge
 from polkit.adversary.plan import make_plan
 
@@ -27,53 +24,6 @@ def run(script: str, *arguments: object, through: tuple[str, ...] = ()) -> subpr
         capture_output=True,
         text=True,
     )
-
-
-KILLED = """
-import random, sys
-from pathlib import Path
-import kills
-
-place, generator, found = Path(sys.argv[1]), random.Random(), []
-for command in kills.commands(place):
-    first = place / f"first-{command.name}"
-    first.mkdir()
-    command.prepare(first)
-    command.kill(2, place, generator)
-    command.kill_at_boundaries(place, 5, generator)
-    found += command.lost + command.corrupted
-sys.exit("\\n".join(found) or 0)
-"""
-
-
-@pytest.mark.slow
-def test_prove_spoof_and_calibrate_killed_anywhere_lose_and_corrupt_nothing(tmp_path):
-    done = run(KILLED, tmp_path)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.slow
-def test_a_batch_killed_at_a_random_moment_goes_on_and_loses_no_record(tmp_path):
-    command, root = batch_command(), tmp_path / "batch"
-    root.mkdir()
-
-    def reproduce(_, seconds=None):
-        work = "import sys, kills; from pathlib import Path; kills.batch_command().work(Path(sys.argv[1]))"
-        process = subprocess.Popen([sys.executable, "-c", work, str(root)], cwd=Path(__file__).parent)
-        if seconds is not None:
-            time.sleep(seconds)
-            process.send_signal(signal.SIGKILL)
-        return process.wait()
-
-    assert reproduce(None, random.uniform(2, 8)) in (-signal.SIGKILL, 0)
-    command.check(root, {})
-    command.fork, command.outcome = reproduce, lambda _: None  # what it comes to is compared by `make kills`
-    command.complete(root)
-    assert command.lost == command.corrupted == []
-    assert len(command.finished(root)) == 2
-    honest = next((root / "home" / "proofs").glob("*/manifest.json")).parent
-    again = pk.prove(pk.task("digits", **SMALL), out=tmp_path / "again", progress=False)
-    assert contents(honest) == contents(again.folder)
 
 
 TWICE = """
@@ -262,20 +212,6 @@ def test_a_spoof_that_fails_leaves_nothing(small_task, small_proof, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         forge(plan, "none", fail, {})
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow
-def test_a_command_interrupted_at_any_moment_is_one_line_and_status_130(small_proof, tmp_path):
-    command = [sys.executable, "-m", "polkit", "spoof", "--attack", "2", "--weights", str(small_proof.folder)]
-    command += ["--spoof-steps", "2000", "--workers", "2", "--out", str(tmp_path / "forged")]
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell's background starts ignores Ctrl-C
-    for seconds in (0.5, *(random.uniform(1, 8) for _ in range(3))):
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
-        time.sleep(seconds)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate()
-        assert (process.returncode, said) == (130, "polkit: interrupted\n")
-        assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
-"""200 mutated proofs, 2,000 more if slow tests run: none raises, and none is accepted that a plain verifier rejects."""
+"""200 mutated proofs: none raises, and none is accepted that a plain verifier rejects. `make fuzz` has 10,000."""
 
 import pytest
 import torch
 from fuzzing import Fuzz, WrongAcceptance, harmless, make_base, run
-from mutations import DUMB, RESEALED, SMART, add_noise, rewrite_the_json
+from mutations import RESEALED, SMART, add_noise
 
 import polkit as pk
 
@@ -28,18 +28,14 @@ def test_the_base_is_accepted_by_both_verifiers(base):
     assert harmless(folder, calibration.task, calibration)
 
 
-MANY = [pytest.param(family, 1000, marks=pytest.mark.slow) for family in ("dumb", "smart")]
-
-
-@pytest.mark.parametrize(("family", "mutations"), [("smart", 200), *MANY])
-def test_no_mutation_raises_and_none_is_wrongly_accepted(base, tmp_path, family, mutations):
+def test_no_mutation_raises_and_none_is_wrongly_accepted(base, tmp_path):
     fuzz = Fuzz(*base, tmp_path)
-    run(fuzz, family, mutations, number=0)
-    assert fuzz.counts.total() >= mutations
+    run(fuzz, "smart", 200, number=0)
+    assert fuzz.counts.total() >= 200
     kinds = {kind for _, kind, _ in fuzz.counts}
-    assert kinds == {mutate.__name__ for mutate in (DUMB if family == "dumb" else SMART + RESEALED)}
+    assert kinds == {mutate.__name__ for mutate in SMART + RESEALED}
     harmless_kinds = {kind for _, kind, what in fuzz.counts if what == "harmless"}
-    assert (rewrite_the_json if family == "dumb" else add_noise).__name__ in harmless_kinds
+    assert add_noise.__name__ in harmless_kinds
 
 
 def test_a_wrong_acceptance_would_be_found(base, tmp_path):
