@@ -65,7 +65,7 @@ def which_meter(answer: object) -> str:
     return wrong_choice(answer, {"c"}, why_not)
 
 
-@exercise("7.4", 2, "The bound promises less than the attack does: the gap at k = 10 is below it, and below δ.")
+@exercise("7.4", 2, "The bound is not the gap: at k = 10 the gap is below it, and below δ.")
 def within_threshold(answer: object, *, bounds: pd.DataFrame, threshold: float, task: Task) -> str:
     if wrong := wrong_row(answer, 2, "a pair, such as (3, 'a'),"):
         return wrong

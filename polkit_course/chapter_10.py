@@ -37,7 +37,7 @@ def for_both(answer: object, *, judged: Mapping[str, Verdict], calibration: Cali
     return "" if above["even path"] else too_loose
 
 
-@exercise("10.2", 2, "m stages cost 0.9 m times the steps, and never more than m: the first keeps its share.")
+@exercise("10.2", 2, "m stages cost about 0.9 m times the steps, and never more than m.")
 def factor_of_stages(answer: object) -> str:
     return wrong_function(answer, "the number of stages", wrong_factor, ((1,), (2,), (3,), (8,), (40,)))
 

@@ -47,7 +47,7 @@ from polkit.training import (
 )
 from polkit.verifier import Reason, Recorded, recorded_data
 
-# How near to a middle a value is logged, in units of the grid: two machines of ours differ by up to 5e-4 in a step.
+# How near to a middle a value is logged, in units of the grid: two machines of ours differ by up to 1.1e-3 in a step.
 NEAR = 2.0**-9
 ALLOWED = 2 * NEAR  # a verifier finds a logged value elsewhere than the prover did, by what two machines differ
 FINEST = -44  # float32's grid, but nowhere finer than 2^-44: a value near zero is what larger ones left, and errs so
