@@ -51,7 +51,7 @@ TEXT, WHOLE, NUMBER, FLAG = {}, {"type": int}, {"type": float}, {"action": "stor
 WHOLE_OR_ALL = {"type": lambda text: int(text) if text.isdecimal() else text}
 OPTIONS = {  # what each means, and how it is read
     "proof": ("the folder of a proof", TEXT),
-    "results": ("table-2, …, figure-12, all (default); matrix, presets, examples, paper-scale", {"nargs": "*"}),
+    "results": ("table-2, …, all (default); matrix, presets, examples, learning-rates, paper-scale", {"nargs": "*"}),
     "task": ("digits, fashion, cifar10, cifar100, imagenet10, folder:PATH; :first-half, :second-half may follow", TEXT),
     "epochs": ("E, instead of the task's own", WHOLE),
     "checkpoint_interval": ("k, instead of the task's own", WHOLE),
@@ -167,14 +167,16 @@ def verify(proof: str, calibration: str, defences: str | None = None, json: bool
     """judge a proof from what is on disk (Algorithm 2)"""
     known, dispute = load_calibration(calibration), taken(options, DISPUTE)
     if defences is None:
+        if dispute:
+            raise ValueError(f"{spelled(next(iter(dispute)))} is a preset's: name the preset with --defences")
         options |= {name: REGIMES[chosen] for name, chosen in taken(options, "regime").items()}
         verdict = pk.verify(proof, known, progress=sys.stderr.isatty(), **options)
     else:
         seed, workers = options.pop("seed", 0), options.pop("workers", 1)
-        for name in options:
-            raise ValueError(f"{spelled(name)} is Algorithm 2's: --defences decides it by itself")
-        for name in [name for name in DISPUTE.split() if name not in dispute]:
-            raise ValueError(f"--defences {defences} needs {spelled(name)}, too")
+        if options:
+            raise ValueError(f"{spelled(next(iter(options)))} is Algorithm 2's: --defences decides it by itself")
+        if left := [name for name in DISPUTE.split() if name not in dispute]:
+            raise ValueError(f"--defences {defences} needs {spelled(left[0])}, too")
         standards, model = load_standards(dispute["standards"]), read_weights(dispute["model"], known.task)
         claims = Dispute(model, dispute["revealed_seed"], seed)
         verdict = presets.judge(defences, proof, known, standards, claims, workers=workers)
@@ -187,9 +189,9 @@ def spoof(attack: str, weights: str, seed: int = 1, **options) -> None:
     """forge a proof of a model that somebody else trained (Algorithms 3-5)"""
     task, conditions = chosen_task(options, weights), pk.Conditions(**taken(options, CONDITIONS))
     forge, special = ATTACKS[attack]
-    for name in options.keys() - {"spoof_steps", "out", *special.split()}:
-        users = ", ".join(other for other, (_, names) in ATTACKS.items() if name in names.split())
-        raise ValueError(f"{spelled(name)} belongs to the attacks {users}, not to {attack}")
+    if odd := sorted(options.keys() - {"spoof_steps", "out", *special.split()}):
+        users = ", ".join(other for other, (_, names) in ATTACKS.items() if odd[0] in names.split())
+        raise ValueError(f"{spelled(odd[0])} belongs to the attacks {users}, not to {attack}")
     if "keep_failed" in special:
         options.setdefault("keep_failed", False)
     options |= {name: load_calibration(file) for name, file in taken(options, "calibration").items()}
@@ -251,8 +253,8 @@ def main(arguments: list[str] | None = None, parser: Callable[[], ArgumentParser
             signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.stdout, sys.stderr = unhindered(sys.stdout), unhindered(sys.stderr)
         options = vars(parser().parse_args(arguments))
-        for name in [name for name in ("out", "standards", "publish") if options.get(name) == ""]:
-            raise ValueError(f"{spelled(name)} is empty: name a file or folder to write")
+        if empty := [name for name in ("out", "standards", "publish") if options.get(name) == ""]:
+            raise ValueError(f"{spelled(empty[0])} is empty: name a file or folder to write")
         return options.pop("run")(**options) or 0
     except KeyboardInterrupt:
         print("polkit: interrupted", file=sys.stderr, flush=True)

@@ -114,6 +114,8 @@ def test_a_preset_judges_in_place_of_algorithm_2(workplace, capsys):
     for arguments, message in refused.items():
         assert main([*judge, "--defences", *arguments]) == 2
         assert message in capsys.readouterr().err
+    assert main([*judge, *known]) == 2
+    assert "--standards is a preset's: name the preset with --defences" in capsys.readouterr().err
 
 
 WRITING = ["prove", "calibrate {}/honest", "spoof --attack nan --weights y --spoof-steps 9", "book", "reproduce"]

@@ -109,6 +109,17 @@ def test_at_the_papers_scale_one_regime_and_another_size_can_be_asked_for():
         assert {name: run.parameters[name] for name in common} == common
 
 
+def test_at_the_papers_scale_spoofs_of_the_papers_regime_may_have_their_own_k():
+    runs = planned_runs(["paper-scale"], "digits", 1, common={"workers": 1}, lengths=[10], spoof_interval=5)
+    own = {run.parameters["regime"]: run.parameters.get("spoof_interval") for run in runs if run.experiment == "spoof"}
+    assert own == {"paper": 5, "strict": None}
+
+
+def test_a_half_that_is_named_has_no_halves_of_its_own():
+    runs = planned_runs(["table-3", "figure-8"], "digits:first-half", 1, common={"workers": 1})
+    assert {run.parameters["task"] for run in runs} == {"digits:first-half"}
+
+
 def test_in_the_papers_regime_a_spoof_claims_its_own_rate_and_k():
     runs = planned_runs(["all"], "digits", 1, common={"checkpoint_interval": 100}, spoof_interval=10)
     spoofs = {run.name: run.parameters for run in runs if run.experiment == "spoof"}

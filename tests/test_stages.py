@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import polkit as pk
-from polkit.defences import cost_of_stages, stage_edges, stage_threshold
+from polkit.defences import cost_of_stages, stage_edges, stage_threshold, stages
 from polkit.experiments.published import published
 from polkit.experiments.stages import EVEN, SCHEDULED, STAGED, own_schedule, passing, staged_pace, staged_spoofs
 from polkit_course.chapter_10 import for_both
@@ -33,6 +33,14 @@ def test_a_staged_path_takes_the_same_multiple_of_every_stages_threshold(small_t
     # The longest interval is that of an even path of 8 / cost_of_stages intervals.
     assert lengths == pytest.approx([each * cost_of_stages(EDGES, SCALES) / 8 for each in allowed], rel=1e-3)
     assert sum(lengths) == pytest.approx(1, rel=1e-4)
+
+
+def test_an_interval_counts_for_the_stage_of_its_share_of_all_steps(monkeypatch):
+    """Also where the last one that was replayed does not end with the proof."""
+    replayed = pd.DataFrame({"start": [0, 49], "end": [10, 98], "ratio": [0.1, 0.4]})
+    monkeypatch.setattr(stages, "worst_ratios", lambda *_: replayed)
+    assert stages.stage_scales(None, None, (0.0, 0.5), margin=1.0, steps=100) == (0.4, 0.4)
+    assert stages.stage_scales(None, None, (0.0, 0.5), margin=1.0) == (0.1, 0.4)
 
 
 def test_one_stage_divides_the_way_evenly():

@@ -231,6 +231,19 @@ def test_regimes_and_claimed_rates_are_summarised_apart(tmp_path, capsys):
     assert json.loads((tmp_path / "published" / "made_on_paper.json").read_text())["runs"] == 3
 
 
+def test_figures_and_claims_are_of_the_lowest_rate_that_spoofs_of_each_task_claim(tmp_path, monkeypatch):
+    """Where 0 stands for the prover's own."""
+    drawn = []
+    monkeypatch.setattr(summary, "drawn_figures", lambda averages: drawn.append(averages) or {})
+    for task, rate in (("digits", 0.0), ("digits", 0.005), ("cifar10", 0.01)):
+        made = {"task": task, "seed": 0, "regime": "paper", "attack": "interpolation_only", "spoof_steps": 10}
+        made |= {"spoof_learning_rate": rate} if rate else {}
+        write_record(tmp_path, f"spoof {task} {rate}", record("spoof", made, {"weights.all.l2": 0.1}))
+    summarise(tmp_path)
+    seen = pd.concat(drawn).groupby("task")["spoof_learning_rate"].unique()
+    assert {task: rates.tolist() for task, rates in seen.items()} == {"digits": [0.005], "cifar10": [0.01]}
+
+
 def test_claims_are_judged_beside_what_another_batch_has_published(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(summary, "drawn_figures", lambda averages: {})  # sixteen and more, which test_claims.py draws
     runs = batch_of_runs()

@@ -127,8 +127,8 @@ THOROUGH = (
     *(each.over(RECORDED, thorough_intervals) for each in (DATA, state_chained)),
     mostly_tight.over(RECORDED, lambda seen: seen.random(MORE)),
 )
-# Each check that an honest proof passes, and so not the adaptive threshold on redrawn augmentation.
 CHEAP = (initial_values, path_not_straight, trend, nothing_perturbed)
+# What an honest proof passes, and so not the adaptive threshold on redrawn augmentation.
 EVERYTHING = (*PAPER, *RECOMMENDED, *CHEAP, as_published, rest_of_the_state, stretched_intervals, adaptive, relative)
 SAMPLES = {"recommended": recommended_intervals, "thorough": thorough_intervals}
 PRESETS = {"paper": PAPER, "recommended": RECOMMENDED, "thorough": THOROUGH, "all": EVERYTHING}

@@ -18,15 +18,15 @@ def stage_edges(task: Task) -> tuple[float, ...]:
 
 
 def stage_scales(
-    verdict: Verdict, calibration: Calibration, edges: Sequence[float], margin: float = 2.0
+    verdict: Verdict, calibration: Calibration, edges: Sequence[float], margin: float = 2.0, steps: int = 0
 ) -> tuple[float, ...]:
     """For each stage, `margin` times the largest error of the weights of an honest proof, as a multiple of δ.
 
     At most 1, and at least 1e-4: no multiple of an error of exactly 0 forgives anything. A stage in which nothing was
-    replayed has the multiple of the stage before it.
+    replayed has the multiple of the stage before it. steps: T of that proof; 0: where the last replayed interval ends
     """
     worst = worst_ratios(verdict, calibration, ("weights",))
-    shares = worst["start"] / worst["end"].max()
+    shares = worst["start"] / (steps or worst["end"].max())
     scales: list[float] = []
     for begin, end in pairwise([*edges, 1.1]):
         inside = worst.loc[(shares >= begin) & (shares < end), "ratio"]

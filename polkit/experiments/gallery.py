@@ -14,7 +14,7 @@ from polkit.training import Checkpoint, Conditions, Task
 from polkit.verifier import Calibration
 
 ZIGZAG = {"off_path": 0.6}  # such a way on `digits` is 0.18 straight, and an honest proof's 0.14
-EARLY = {"rest": 38, "corrections": 1}  # of 40 intervals one trains, one crosses, two let the buffers settle
+EARLY = {"rest": 38, "corrections": 1}  # of 40 intervals one trains, one crosses, 38 rest at W_T
 TABLE = {  # name -> attack, which of `lengths`, what `every_spoof` is given that it takes, settings of its own
     "Attack I": (adversary.attack_1, "usual", ("calibration",), {}),
     "Attack II": (adversary.attack_2, "usual", ("calibration", "workers"), {}),

@@ -21,15 +21,13 @@ COLUMNS += ["rule", "strict_besides"]
 # How the runs of each regime are read. The paper's verifier compares the weights at Q = ⌊S/k⌋, and costs are counted in
 # operations; the strict one compares every part of every interval, and costs are seconds. Errors beside the proof's are
 # those at Q = ⌊S/k⌋ of both. Name -> where runs have it.
+ERRORS = {f"error.{name}": f"weights.most.{name}" for name in DISTANCES}
+ERRORS |= {f"honest.{name}": f"proof.weights.most.{name}" for name in DISTANCES}
+PAPER = {"passed": "within.most", "passed_at_one": "within.one", "passed_at_most": "within.most"}
+STRICT = {"passed": "accepted.all", "passed_at_one": "accepted.one", "passed_at_most": "accepted.most"}
 READINGS = {
-    regime: {"passed": f"{verdict}.{q}", "share": f"share.{meter}"}
-    | {f"passed_at_{level}": f"{verdict}.{level}" for level in ("one", "most")}
-    | {f"error.{name}": f"weights.most.{name}" for name in DISTANCES}
-    | {f"honest.{name}": f"proof.weights.most.{name}" for name in DISTANCES}
-    for regime, verdict, q, meter in (
-        ("paper", "within", "most", "floating_point_operations"),
-        ("strict", "accepted", "all", "wall_seconds"),
-    )
+    "paper": {**PAPER, "share": "share.floating_point_operations", **ERRORS},
+    "strict": {**STRICT, "share": "share.wall_seconds", **ERRORS},
 }
 
 
@@ -169,12 +167,8 @@ def slower_hardware(spoofs: pd.DataFrame) -> Row:
     shown = [
         f"{NAMES[attack]}, {' '.join(filter(None, on))}: {1 / value:.1f}" for (attack, *on), value in share.items()
     ]
-    here = f"may be so many times slower: {'; '.join(shown)}"
-    return (
-        here,
-        (share < 1).all(),
-        "the slowdown that makes it as slow as the proof, 1 / its share of the seconds, above 1",
-    )
+    text = "the slowdown that makes it as slow as the proof, 1 / its share of the seconds, above 1"
+    return f"may be so many times slower: {'; '.join(shown)}", (share < 1).all(), text
 
 
 def changes_invisible(spoofs: pd.DataFrame) -> Row | None:
@@ -220,6 +214,7 @@ def spoken_lengths(good: pd.Series, spoofs: pd.DataFrame) -> str:
 FIRST, SECOND, THIRD = (f"attack == 'attack_{number}' and {OWN}" for number in (1, 2, 3))
 BOTH = "attack in ['attack_2', 'attack_3']"
 FULL = f"stopping_test == False and adversary_half == '' and {SAME_MACHINE}"  # all N iterations for every batch
+ALONG = f"{BOTH} and off_path == 0 and pace == '' and stopping_test == True and {SAME_MACHINE}"  # any half's images
 BESIDES = "the strict verifier compares the buffers too, replays every interval and decides η; cost is seconds"
 RULES: dict[str, tuple[str, Callable[[pd.DataFrame], Row | None], str]] = {
     "loss-falls": (f"attack == 'attack_2' and {FULL}", partial(falls, "loss"), ""),
@@ -233,7 +228,7 @@ RULES: dict[str, tuple[str, Callable[[pd.DataFrame], Row | None], str]] = {
     "attack-3-window": (THIRD, has_a_window, BESIDES),
     "attack-3-wider": (f"{BOTH} and {FULL}", third_is_quicker, ""),
     "size": (BOTH, always_smaller, ""),
-    "top-q": (BOTH, any_q, BESIDES),
+    "top-q": (ALONG, any_q, ""),
     "accuracy-trend": (f"attack == 'attack_3' and {PROVERS} and {SAME_MACHINE}", accuracies_follow, BESIDES),
     "halves": (f"{BOTH} and adversary_half != ''", halves_work, BESIDES),
     "hardware": (f"not ({SAME_MACHINE})", slower_hardware, ""),
@@ -246,8 +241,7 @@ RULES: dict[str, tuple[str, Callable[[pd.DataFrame], Row | None], str]] = {
 # (quantity, party) of data/paper/tables.csv -> where our averages keep the same
 QUANTITIES = {"loss": "loss", "squared gradient norm": "gradient_squared"}
 TABLE_2 = {(name, when): f"{value}.{when}" for name, value in QUANTITIES.items() for when in ("before", "after")}
-REPLAYED = {"spoof": "all", "proof": "most"}
-TABLE_3 = {(name, party): f"weights.{q}.{name}" for party, q in REPLAYED.items() for name in DISTANCES}
+TABLE_3 = {(name, party): f"weights.most.{name}" for party in ("spoof", "proof") for name in DISTANCES}
 TABLE_3 |= {("seconds", party): "cost.wall_seconds" for party in ("spoof", "proof")}
 
 

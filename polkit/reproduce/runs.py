@@ -10,7 +10,7 @@ from functools import partial
 from itertools import product
 
 from polkit.training import Task, shown_task
-from polkit.training.task import task
+from polkit.training.task import HALVES, task
 from polkit.verifier import REGIMES
 
 # The lengths tried, as T / T' and T' / k: on CIFAR-10 700 to 5,200 steps. 1,600 lies in the narrow window of Figure 3.
@@ -137,7 +137,7 @@ def planned_runs(
     results: names of RESULTS; `all`, or none, for those that are not APART
     task_name: one task for all, or `paper` for each result's own
     common, lengths: parameters of all runs (epochs, device, …; a regime, or both); T', instead of the task's own
-    spoof_interval: k of the spoofs of Attacks II and III in the regime paper; 0: the prover's
+    spoof_interval: k of the spoofs but Attack I's in the regime paper; 0: the prover's
     Raises ValueError for an unknown result or task.
     """
     unknown = sorted(set(results) - set(RESULTS) - {"all"})
@@ -152,7 +152,7 @@ def planned_runs(
     for seed, result, regime in product(range(repeats), wanted, regimes):
         if ONE_REGIME.get(result, regime) != regime and (every or len(regimes) > 1):
             continue
-        tasks, halves = [task_name], RESULTS[result].halves
+        tasks, halves = [task_name], ("",) if task_name.endswith(HALVES) else RESULTS[result].halves
         if task_name == "paper":
             tasks, halves = RESULTS[result].tasks, halves[:1]
         for name, half in product(tasks, halves):
@@ -174,7 +174,7 @@ def _runs_of(result: str, prover: Mapping[str, object], lengths: Sequence[int], 
         yield Run("presets", prover, needs=first.name if prover["seed"] else honest.name)
         return
     if result == "paper-scale":
-        yield from _both_regimes(chosen, prover, lengths or shown.lengths(chosen, "paper"))
+        yield from _both_regimes(chosen, prover, lengths or shown.lengths(chosen, "paper"), spoof_interval)
         return
     yield honest
     if result == "matrix":
@@ -191,19 +191,21 @@ def _runs_of(result: str, prover: Mapping[str, object], lengths: Sequence[int], 
         yield Run("spoof", {**prover, "attack": attack, "spoof_steps": steps, **how, **variant}, needs=honest.name)
 
 
-def _both_regimes(chosen: Task, prover: Mapping[str, object], lengths: Sequence[int]) -> Iterator[Run]:
+def _both_regimes(
+    chosen: Task, prover: Mapping[str, object], lengths: Sequence[int], spoof_interval: int
+) -> Iterator[Run]:
     """Proof and δ in both regimes, or the prover's; then cheap spoofs, verdicts on the proofs, and the other spoofs."""
     # A strict verifier decides the learning rate, and would refuse a spoof that claims a tenth of it.
     tenth = {"spoof_learning_rate": chosen.learning_rate / RESULTS["paper-scale"].rates[0]}
-    rates = {"paper": (tenth, {}), "strict": ({},)}
-    prepared, judged = None, []
+    own_k = {"spoof_interval": spoof_interval} if spoof_interval else {}
+    rates, proofs, verdicts, spoofs = {"paper": (tenth | own_k, own_k), "strict": ({},)}, [], [], []
     for regime in ON_GPU if "regime" not in prover else (prover["regime"],):
         own = {"precision": ON_GPU[regime], **prover, "regime": regime}
-        prepared = Run("prepare", {**own, "workers": 2}, after=prepared and prepared.name)  # the reference beside it
-        yield prepared
-        judged.append((True, 0, Run("honest", own, needs=prepared.name)))
+        proofs.append(Run("prepare", {**own, "workers": 2}, after=proofs[-1].name if proofs else None))
+        verdicts.append(Run("honest", own, needs=proofs[-1].name))  # `prepare` makes the reference beside the proof
         for steps, rate, attack in product(lengths, rates[regime], RESULTS["paper-scale"].attacks):
-            spoof = Run("spoof", {**own, "attack": attack, "spoof_steps": steps, **rate}, needs=prepared.name)
-            judged.append((attack != "interpolation_only", steps, spoof))
-    for _, _, run in sorted(judged, key=lambda turn: turn[:2]):
-        yield run
+            how = {"attack": attack, "spoof_steps": steps, **rate}
+            spoofs.append(Run("spoof", {**own, **how}, needs=proofs[-1].name))
+    spoofs.sort(key=lambda run: run.parameters["spoof_steps"])
+    cheap = [run for run in spoofs if run.parameters["attack"] == "interpolation_only"]
+    yield from (*proofs, *cheap, *verdicts, *(run for run in spoofs if run not in cheap))

@@ -1,6 +1,7 @@
 """From records to tables and figures: what a batch found, beside the paper."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,8 +19,9 @@ def summarise(out: Path, publish: Path | None = None) -> None:
     """Writes tables (see data/README.md) and figures of all finished records in `out`, and prints the claims.
 
     publish: a second folder for the tables alone; those of the paper's results only if the batch had a spoof of them
-    Each regime has its own tables. Where spoofs claim several rates, claims and figures are of the lowest.
-    Raises ValueError if a task was run with different E, k, …: an average over them would mean nothing.
+    Each regime has its own tables. Where spoofs of a task claim several rates, claims and figures are of the lowest
+    (0, the prover's own, is the highest). Raises ValueError if a task was run with different E, k, … (`matrix` and
+    `presets` are not looked at): an average over them would mean nothing.
     """
     records = {name: record for name, record in read_records(out).items() if record.finished}
     if not records:
@@ -45,8 +47,8 @@ def summarise(out: Path, publish: Path | None = None) -> None:
             write([out, publish], tables, {f"made_on{suffix}": made_on([records[name] for name in mine["name"]])})
         elif publish and (publish / f"{name}.csv").exists():  # of an earlier batch
             mine = published(publish.absolute() / name)
-        spoofs, rate = mine["experiment"] == "spoof", mine["spoof_learning_rate"]
-        comparable.append(mine[~spoofs | (rate == rate[spoofs].min())])
+        spoofs, rate = mine["experiment"] == "spoof", mine["spoof_learning_rate"].replace(0.0, math.inf)
+        comparable.append(mine[~spoofs | (rate == rate.where(spoofs).groupby(mine["task"]).transform("min"))])
         draw(averaged(comparable[-1]), out / "figures", suffix)
     claims = judged_claims(pd.concat(comparable, ignore_index=True))
     write([out, publish], {"claims": claims}, {})

@@ -95,13 +95,8 @@ def surface_figure(
     rings[0] |= {"name": "δ around each forged checkpoint", "showlegend": True}
     plot.update_layout(shapes=rings)
     plot.update_layout(yaxis={"scaleanchor": "x", "constrain": "domain"}, xaxis={"constrain": "domain"})
-    styled(
-        plot,
-        "A model with two weights: one proof, its replay, one forgery",
-        "second weight",
-        "first weight",
-        height=460,
-    )
+    title = "A model with two weights: one proof, its replay, one forgery"
+    styled(plot, title, "second weight", "first weight", height=460)
     honest = np.linalg.norm(replayed - recorded[1:], axis=1)
     above = int((honest > threshold).sum())
     found = f"{above} of {len(honest)} above" if above else "all within"

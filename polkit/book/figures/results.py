@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from polkit.book.figures.drawing import Figure, drawable, logarithmic, spoken, styled
 from polkit.book.figures.look import BLACK, BLUE, COLOURS, DASHES, GREEN, GREY, LOOK, ORANGE, SHAPES
 from polkit.book.report import METERS
-from polkit.experiments.window import ATTACKS
+from polkit.experiments.window import ATTACKS, PROVERS, SAME_MACHINE
 from polkit.training import DISTANCES
 
 NAMES = {"attack_1": "Attack I"} | ATTACKS | {"borrowed_momentum": "borrowed momentum"}
@@ -111,10 +111,8 @@ def accuracy_figure(averages: pd.DataFrame, task: str) -> Figure:
     rows = averages[averages["value"].str.startswith("accuracy.") & (averages["task"] == task)]
     rows = rows.assign(share=rows["value"].str.removeprefix("accuracy.").astype(float)).sort_values("share")
     proof = rows[rows["experiment"] == "honest"].assign(name="the proof")
-    usual = "attack == 'attack_3' and adversary_half == '' and adversary_precision == '' and stopping_test == True"
-    spoofs = rows.query(usual)
-    perturbed = spoofs.loc[(spoofs["off_path"] > 0) | (spoofs["pace"] != ""), "spoof_steps"]
-    length = perturbed.iloc[0] if len(perturbed) else spoofs["spoof_steps"].median()
+    spoofs = rows.query(f"attack == 'attack_3' and {PROVERS} and {SAME_MACHINE}")
+    length = spoofs.loc[(spoofs["off_path"] > 0) | (spoofs["pace"] != ""), "spoof_steps"].iloc[0]
     drawn, said = [proof], []
     for (off_path, pace), curve in spoofs[spoofs["spoof_steps"] == length].groupby(["off_path", "pace"]):
         name = "faster at first" if pace else f"perturbed by {off_path:.0%}" if off_path else "straight path"
@@ -168,7 +166,8 @@ def scaling_figure(table: pd.DataFrame, slopes: pd.DataFrame, variable: str) -> 
 
 
 def drawn_figures(averages: pd.DataFrame) -> dict[str, Figure]:
-    """Every figure that these averages have the runs for, by name."""
+    """Every figure that these averages have the runs for, by name; none of a task whose proof is not judged yet."""
+    averages = averages[averages["task"].isin(averages.loc[averages["experiment"] == "honest", "task"])]
     drawn: dict[str, Figure] = {}
     for task, mine in averages[averages["experiment"] == "spoof"].groupby("task", sort=False):
         for half, attack in itertools.product(mine["adversary_half"].unique(), ("attack_2", "attack_3")):

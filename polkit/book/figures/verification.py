@@ -9,7 +9,6 @@ import plotly.graph_objects as go
 from polkit.book.figures.drawing import Figure, drawable, level, line, logarithmic, mark, points, spoken, styled
 from polkit.book.figures.look import BLUE, GREY, ORANGE
 from polkit.defences import detection_probability
-from polkit.training import PARTS
 from polkit.verifier import Calibration, Verdict, worst_ratios
 
 FLOOR = 1e-6  # of δ: where an error of exactly 0 is drawn
@@ -21,16 +20,16 @@ def verdict_figure(
     *,
     threshold_scale: float = 1.0,
     top_q: int | str = "all",
-    parts: Sequence[str] = PARTS,
+    parts: Sequence[str] = (),
     guess: float | None = None,
 ) -> Figure:
     """Every interval's largest error over training, as a multiple of the calibrated δ.
 
     verdict: with every interval replayed
-    threshold_scale: what δ is multiplied with
+    threshold_scale: what δ is multiplied with; parts: that are drawn (default: those that the regime compares)
     guess: the reader's step, drawn as a line
     """
-    worst = worst_ratios(verdict, calibration, parts)
+    worst = worst_ratios(verdict, calibration, parts or calibration.regime.parts)
     replayed = worst["start"].isin(set(verdict.at(top_q).intervals["start"]))
     within = worst["ratio"] <= threshold_scale
     plot = go.Figure()

@@ -32,7 +32,8 @@ def window_figure(
     for made in attempts:
         if made.interval == calibration.task.checkpoint_interval:
             verdict = made.verdict.under(calibration.scaled(threshold_scale)).at(top_q)
-            ratio = worst_ratios(verdict, calibration)["ratio"].fillna(math.inf).max() / threshold_scale
+            errors = worst_ratios(verdict, calibration, calibration.regime.parts)["ratio"]
+            ratio = errors.fillna(math.inf).max() / threshold_scale
             rows.append((made.attack, made.spoof_steps, ratio, made.cost, verdict.accepted))
     judged = pd.DataFrame(rows, columns=["attack", "spoof_steps", "ratio", "cost", "accepted"])
     return judged_window_figure(table, judged, **marks)
