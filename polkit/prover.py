@@ -117,7 +117,7 @@ def prove(
     A proof of these images that is there already is returned; one that was interrupted goes on from its last
     checkpoint, and ends with the same bytes as if it had never stopped. The printed algorithm appends W_t after the
     update that made W_{t+1}; as the text says, we record W_0, W_k, W_2k, ….
-    Raises FileExistsError if `out` holds something else, FileNotFoundError if the data set is missing, Diverged.
+    Raises FileExistsError or ProofError if `out` holds anything else, FileNotFoundError without the data, Diverged.
     """
     seed, points = whole("the seed", seed), training_points(task)  # first: the name may stand for other images by now
     folder = Path(out) if out else cached_proof(task, seed, conditions, points)

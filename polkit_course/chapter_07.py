@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from polkit.adversary import attack_3
+from polkit.adversary.attack_3 import RESERVE
 from polkit.experiments.corollary import corollary_bound
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Task
@@ -90,7 +91,7 @@ def within_threshold(answer: object, *, bounds: pd.DataFrame, threshold: float, 
     return wrong_number(answer[0], right, "steps", traps=traps) or wrong_choice(answer[1], {"b"}, why_not)
 
 
-@exercise("7.5", 2, "The printed test asks for a much finer path than the verifier, and there l∞ decides, not cos.")
+@exercise("7.5", 2, "The printed test asks for a finer path than the verifier, and there l∞ decides, not cos.")
 def printed_line_23(answer: object, *, spoof: Proof, final: Checkpoint, calibration: Calibration) -> str:
     defaults = {name: value.default for name, value in inspect.signature(attack_3).parameters.items()}
     first, interval = spoof.checkpoint(0), calibration.task.checkpoint_interval
@@ -99,7 +100,7 @@ def printed_line_23(answer: object, *, spoof: Proof, final: Checkpoint, calibrat
         return interval * least_pieces(first, final, calibration.scaled(share).thresholds["weights"])
 
     limit = defaults["movement_limit"]
-    right = shortest(limit * (1 - defaults["reserve"]))
+    right = shortest(limit * (1 - RESERVE))
     traps = {
         shortest(1): "That path is fine enough for the verifier's δ; line 23 allows γ - σ.",
         shortest(limit): "That path is fine enough for γ; σ is kept back.",

@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import io
+import itertools
 import struct
 import time
 import zlib
@@ -281,6 +282,21 @@ def test_the_statistics_of_the_digits_are_measured_ones():
     shown = normalise(task, pk.training_points(task).images.double() / 255)
     assert abs(float(shown.mean())) < 0.005
     assert abs(float(shown.std()) - 1) < 0.005
+
+
+def test_halves_of_a_folder_are_disjoint_however_its_place_is_spelled(tmp_path, monkeypatch):
+    for part, name in itertools.product(("train", "test"), "ab"):
+        (tmp_path / "images" / part / name).mkdir(parents=True)
+        for number in range(20):
+            picture = Image.new("L", (8, 8), number + 100 * (name == "b"))
+            picture.save(tmp_path / "images" / part / name / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    for place, half in (("images", "first-half"), (tmp_path / "images", "second-half")):
+        points = pk.training_points(pk.task(f"folder:{place}:{half}"))
+        seen.append({int(image.max()) for image in points.images})
+    assert seen[0]
+    assert not seen[0] & seen[1]
 
 
 def test_halves_keep_each_label_with_its_image_and_are_always_the_same():

@@ -1,4 +1,4 @@
-"""CUDA graphs, and what only a GPU can show: without one all tests but the first are skipped."""
+"""CUDA graphs, and what only a GPU can show: without one all tests but the first ones are skipped."""
 
 import sys
 from types import SimpleNamespace
@@ -7,7 +7,10 @@ import pytest
 import torch
 
 import polkit as pk
+from polkit.adversary.attack_2 import settle_batch
+from polkit.adversary.attack_3 import treat_together
 from polkit.adversary.perturb import Passes
+from polkit.adversary.plan import make_plan
 from polkit.reproduce.batch import connected
 from polkit.training.conditions import PRECISIONS, applied
 from polkit.training.data import batch_order
@@ -21,11 +24,45 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CU
 class Played(Captured):
     """On the CPU: a graph whose replay calls the plain function, on the memory that a graph would read."""
 
-    recordings = 0
+    recordings, returned = 0, None
 
     def record(self):
         self.recordings += 1
-        self.graph = SimpleNamespace(replay=lambda: setattr(self, "returned", self.call()))
+        self.graph = SimpleNamespace(replay=self.play)
+
+    def play(self):
+        """Each call fills the memory that the first one returned."""
+        found = self.call()
+        if self.returned is None:
+            self.returned = found
+        elif isinstance(found, tuple):
+            for kept, value in zip(self.returned, found, strict=True):
+                kept.copy_(value)
+        else:
+            self.returned.copy_(found)
+
+
+class PlayedLearner(Learner):
+    """Its passes overwrite what they returned, as a GPU's do."""
+
+    def on_batches(self, function):
+        return super().on_batches(Played(self, function))
+
+
+@pytest.mark.parametrize("attack", ["II", "III"])
+def test_several_draws_are_averaged_although_each_pass_overwrites_the_last(small_task, small_proof, attack):
+    plan, treated = make_plan(small_proof.final_weights(), small_task, spoof_steps=4, seed=1).limited(None), []
+    budget = {"draws": 2, "iterations": 2, "stopping_test": False, "noise_weight": 1e-3, "retries": 0}
+    with applied(plan.conditions):
+        for kind in (Learner, PlayedLearner):
+            passes = Passes(kind(small_task, plan.conditions))
+            if attack == "II":
+                batches = settle_batch(passes, plan, 0, plan.first, **budget)[0]
+            else:
+                batches = treat_together(passes, plan, 0, plan.first, leave_within=0.0, **budget)[0]
+            treated.append(torch.stack([batch.points.images for batch in batches]))
+    assert not torch.equal(treated[0][0], plan.interval(0)[0].points.images)
+    assert torch.equal(*treated)
 
 
 def test_a_graph_is_recorded_for_each_learning_rate_and_fed_every_batch(small_task):

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from scipy import stats
 
 import polkit as pk
+from polkit.proof import ProofError
 from polkit.training import Checkpoint
 from polkit.verifier import OPTIMISER, inspect_proof
 from tests.pictures import litter
@@ -275,6 +276,20 @@ def test_a_verifier_who_replays_the_augmentation_needs_its_seeds(copied, small_c
     exact = dataclasses.replace(small_calibration, conditions=pk.Conditions())
     (reason,) = pk.verify(copied, exact).reasons
     assert str(reason).startswith("malformed: augmentation.npy is missing")
+
+
+def test_a_file_that_is_removed_after_its_digest_was_checked_is_missing(copied, small_task):
+    """It is not one that a proof may do without: its seeds, or its points, would be others'."""
+    seen = inspect_proof(copied, small_task).proof
+    (copied.folder / "augmentation.npy").unlink()
+    with pytest.raises(ProofError, match=r"augmentation\.npy"):
+        seen.augmentation_seeds()
+
+
+def test_a_batch_that_needs_many_times_the_verifiers_memory_is_refused(copied, small_task):
+    small = small_task.replace(batch_size=4)  # the proof's has 64
+    (reason,) = inspect_proof(copied, small, prover_decides=["batch_size"]).reasons
+    assert "batch_size 64: a verifier of this task has memory for 32" in reason.detail
 
 
 @pytest.mark.parametrize("change", [{"learning_rate": 0.01}, {"momentum": 0.0}, {"checkpoint_interval": 8}])

@@ -44,8 +44,6 @@ def test_other_mistakes_are_one_clear_sentence_too(small_task, final, small_cali
         attempt(attack=pk.borrowed_momentum, calibration=small_calibration)
     with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'spoof_steps'"):
         pk.attack_2(final, small_task)
-    with pytest.raises(ValueError, match="the reserve is a share of γ"):
-        attempt(reserve=1.0)
     with pytest.raises(ValueError, match="calibration is not for this task"):
         attempt(calibration=dataclasses.replace(small_calibration, task=pk.task("digits")))
     short = Checkpoint({**final.weights, "head.bias": torch.zeros(3)}, final.buffers, {})

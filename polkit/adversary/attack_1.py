@@ -41,7 +41,7 @@ def attack_1(
 
 
 def trained_to_land(plan: Plan, *, iterations: int) -> Iterator[Made]:
-    """Honest work up to W_{T'-1}, then updateDataPoints(W_{T'-1}, W_T), lines 18-30."""
+    """Honest work up to W_{T'-1}, then updateDataPoints(W_{T'-1}, W_T), lines 18-30: every iteration is taken."""
     learner, wanted, start, step = plan.learner(), plan.final, plan.starts[-1], len(plan.batches) - 1
     reached = yield from trained(learner, plan, start)
     *but_last, batch = plan.interval(start)
@@ -51,7 +51,7 @@ def trained_to_land(plan: Plan, *, iterations: int) -> Iterator[Made]:
     missing = [(value - wanted.weights[name]).to(plan.conditions.device) for name, value in ended.items()]
 
     def distance_left(images: Tensor, _: list[Batch]) -> tuple[Tensor, Tensor, float]:
-        """Line 25: d(W_{T'-1} + η∇, W_T)."""
+        """Line 25: the squared l2 of what the update, with momentum and decay, misses of W_T; ‖R‖² weighs 1e-3."""
         images.requires_grad_()
         points, rate = Points(images[0], batch.points.labels), plan.task.learning_rate_at(step)
         _, *gradient = weight_gradient(learner, points, batch.augmentation_seed)

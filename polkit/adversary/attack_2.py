@@ -38,10 +38,11 @@ def attack_2(
     final: the weights and buffers of W_T
     task: may differ from the prover's in what the verifier lets the prover decide, such as the learning rate
     calibration: tells δ; without one, the spacing of the path stands for it
-    movement_limit: kγ as a share of δ, so that the k updates of an interval keep to it together
+    movement_limit: kγ as a share of δ, so that the k updates of an interval keep to it together, but in cos
     iterations: N, the most L-BFGS iterations for a batch
     stopping_test: leave a batch as soon as its update moves at most γ in every distance (line 25)
-    leave_within: an interval's batches are treated only until it ends within this share of δ of W_t; 0 treats all
+    leave_within: an interval's batches are treated only until it ends within this share of δ of W_t; 0 treats all.
+        Asked before each batch, of all that are left: k²/2 updates an interval at most
     noise_weight: of ‖R‖² beside the squared gradient (line 28, where it is 1)
     weigh_linf: add the gradient's largest entry to the objective (line 28), as the δ of l2 and of l∞ compare
     draws: of the augmentation, over which the objective is averaged, where the verifier redraws it
@@ -95,7 +96,7 @@ def perturbing(passes: Passes, plan: Plan, step: int, before: Checkpoint, attemp
         value, slope, *gradient = passes.objective(points, [batch.augmentation_seed], alone)
         plan.meter.charge("objective")
         reached = stepped(plan.task, step, before, gradient)
-        return value, slope[None], plan.over_limit(reached, before.weights)
+        return value.clone(), slope[None].clone(), plan.over_limit(reached, before.weights)  # a GPU overwrites them
 
     tried = partial(try_update, learner, plan, step, before, before)
     return Perturbation(learner, before, [plan.batch(step, attempt)], tried, squared_gradient, **budget)

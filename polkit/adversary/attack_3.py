@@ -15,6 +15,7 @@ from polkit.proof import Proof
 from polkit.training import Checkpoint, Points, Task
 from polkit.verifier import Calibration
 
+RESERVE = 1 / 3  # σ as a share of γ, kept for the gap of Corollary 1
 # In memory together for a double backward. More of them are taken in pieces, which costs one more gradient each.
 BATCHES_AT_ONCE = 10
 
@@ -25,7 +26,6 @@ def attack_3(
     *,
     calibration: Calibration | None = None,
     movement_limit: float = 0.75,
-    reserve: float = 1 / 3,
     iterations: int = 6,
     stopping_test: bool = True,
     leave_within: float = 0.0,
@@ -46,31 +46,19 @@ def attack_3(
     on d(W'_t, W_{t-k}) ≤ γ - σ; the verifier's error is then at most d(W_{t-k}, W_t) + γ - σ + the gap of Corollary 1.
 
     movement_limit: γ as a share of δ; here it bounds the joint update of a whole interval
-    reserve: σ as a share of γ, kept for that gap
     off_path: how far the first checkpoints leave the straight path, as a share of the weights' size (Figure 10)
 
     The other arguments, and what is raised, are as in `attack_2`; for N, `iterations`, the paper has 10 here, too.
     """
-    if not 0 <= reserve < 1:
-        raise ValueError(f"σ = {reserve} · γ: the reserve is a share of γ from 0 up to, but not, 1")
     plan = make_plan(final, task, **common).paced(pace)
     plan = replace(plan.limited(calibration, movement_limit, weigh_linf=weigh_linf), off_path=off_path)
     settings = {"iterations": iterations, "stopping_test": stopping_test, "noise_weight": noise_weight}
     settings |= {"leave_within": leave_within, "draws": draws, "retries": retries, "trained_steps": trained_steps}
-    settings |= {"reserve": reserve}
     return forge(plan, "attack-3", partial(along_path, treat=treat_together, workers=workers), settings, keep_failed)
 
 
 def treat_together(
-    passes: Passes,
-    plan: Plan,
-    start: int,
-    first: Checkpoint,
-    *,
-    reserve: float,
-    leave_within: float,
-    retries: int,
-    **budget,
+    passes: Passes, plan: Plan, start: int, first: Checkpoint, *, leave_within: float, retries: int, **budget
 ) -> Treated:
     """updateDataPoints(W_{t-k}, W_t), lines 20-31: the joint update should move the weights by at most γ - σ.
 
@@ -84,7 +72,7 @@ def treat_together(
         return plan.interval(start), ended.buffers, [{"step": start, "evaluations": 0}]
 
     def over_limit(reached: dict[str, Tensor]) -> float:
-        return plan.over_limit(reached, first.weights) / (1 - reserve)
+        return plan.over_limit(reached, first.weights) / (1 - RESERVE)
 
     def joint_update(batches: list[Batch]) -> Update:
         learner.load(first)
@@ -166,7 +154,7 @@ def joint_objective(
     """
     if several == len(batches):
         value, slope, *mean = passes.objective(*next(pieces(images, batches, sizes, several)))
-        return value, slope.view_as(images), mean
+        return value.clone(), slope.view_as(images).clone(), mean  # a GPU overwrites them
     _, mean = mean_gradient(passes, images, batches, sizes, several)
     value = size([part.requires_grad_() for part in mean], passes.linf_weight)
     direction = torch.autograd.grad(value, mean)

@@ -33,8 +33,8 @@ class Made:
     checkpoint: Checkpoint  # W_t
     batches: Sequence[Batch] = ()  # the k perturbed batches of the interval that ends there; none leave the data alone
     trace: Sequence[dict] = ()  # a row per optimisation
-    missed: str = ""  # by how much the attack missed its aim, in a sentence
-    points: Points | None = None  # the data under other labels, which must then travel with the spoof
+    missed: str = ""  # of the last one: by how much the attack missed its aim, in a sentence
+    points: Points | None = None  # of the last one: the data under other labels, which then travel with the spoof
 
 
 def forge(
@@ -69,7 +69,7 @@ def forge(
 
 def _written(plan: Plan, attack: str, making: Iterator[Made], partial: Path) -> tuple[list[dict], str]:
     """Writes all that is made, and seals it. Returns the trace, and by how much the aim was missed."""
-    published, trace, relabelled = [], [], None
+    published, trace = [], []
     total = len(plan.batches) // plan.task.checkpoint_interval + 1
     counted = reported(making, total=total, title=attack, unit="checkpoint", progress=plan.progress)
     # Closed at once if a file cannot be written: its progress bar must be gone before anybody says so.
@@ -78,9 +78,8 @@ def _written(plan: Plan, attack: str, making: Iterator[Made], partial: Path) -> 
             write_checkpoint(partial, made.step, made.checkpoint)
             published += made.batches
             trace += made.trace
-            relabelled = made.points
-    points, batches = with_published(relabelled or plan.points, plan.batches, published)
-    altered = bool(published or relabelled)
+    points, batches = with_published(made.points or plan.points, plan.batches, published)
+    altered = bool(published or made.points)
     seal(partial, plan.task, points, batches, plan.seeds, seed=plan.seed, conditions=plan.conditions, altered=altered)
     return trace, made.missed
 

@@ -37,7 +37,7 @@ class Batch:
     """One batch as the adversary handles it: its points and the seed of their augmentation."""
 
     points: Points
-    augmentation_seed: int | None
+    augmentation_seed: int
 
     def redrawn(self, draw: int) -> "Batch":
         """The batch under another draw of its augmentation; draw 0 is its own."""
@@ -93,7 +93,7 @@ class Plan:
 
         weigh_linf: have l2 and l∞ of a gradient count in the objective as their δ compare
         The task may claim what the calibration's regime leaves to the prover, such as another learning rate.
-        Without a calibration the adversary takes for δ the spacing of the path, the least that could ever accept it.
+        Without a calibration the adversary takes for δ the spacing of the even path, the least that could accept it.
         Raises ValueError if no update can keep the limit, or the calibration is another task's.
         """
         if not 0 < share <= 1:

@@ -79,12 +79,12 @@ class Proof:
     def augmentation_seeds(self) -> np.ndarray | None:
         """int64 (T,), the seed of each step's augmentation, or None if they were not recorded."""
         name = "augmentation.npy"
-        return self._array(name, np.int64, (self.steps,)) if os.path.lexists(self.folder / name) else None
+        return self._array(name, np.int64, (self.steps,)) if self._has(name) else None
 
     def points(self) -> Points | None:
         """The data points that travel with the proof, or None: then they are the named data set's own."""
         name = "points.safetensors"
-        if not os.path.lexists(self.folder / name):
+        if not self._has(name):
             return None
         tensors = self.tensors(name, {"images": torch.uint8, "labels": torch.int64})
         images, labels = tensors["images"], tensors["labels"]
@@ -94,6 +94,10 @@ class Proof:
         if not 0 <= int(labels.min()) <= int(labels.max()) < self.task.classes:
             raise ProofError(f"{name}: a label lies outside 0 to {self.task.classes - 1}")
         return Points(images, labels)
+
+    def _has(self, name: str) -> bool:
+        """Once digests were checked, by the manifest: a file that is removed later is missing, not optional."""
+        return name in self.manifest["files"] if self.bound else os.path.lexists(self.folder / name)
 
     def tensors(self, name: str, dtypes: Mapping[str, torch.dtype]) -> dict[str, torch.Tensor]:
         """The tensors of a file of the proof, which must be these and of these types; of any shape."""

@@ -1,6 +1,6 @@
 """Training: tasks, data, models, distances, costs, the Conditions of a step, and the step itself."""
 
-from polkit.training.conditions import AUGMENTATIONS, PRECISIONS, Conditions, applied
+from polkit.training.conditions import PRECISIONS, Conditions, applied
 from polkit.training.cost import Cost, Meter, unit_costs
 from polkit.training.data import (
     Points,

@@ -26,10 +26,10 @@ class Conditions:
     """Where and how steps are computed: everything that moves a reproduction error away from zero."""
 
     device: str = "cpu"  # a torch device
-    precision: str = "float32"  # or bf16 (autocast over float32 weights), or float64
+    precision: str = "float32"  # (on CUDA convolutions in TF32), or bf16 (autocast over float32 weights), or float64
     threads: int = 1  # of the CPU, fixed so that a run can be repeated
     onednn: bool = True  # whether the oneDNN kernels are used
-    augmentation: str = "replay"  # of the seeds that a proof recorded; `redraw` draws fresh ones
+    augmentation: str = "replay"  # what a replay takes: the seeds that a proof recorded; `redraw`: fresh ones
     compiled: bool = False  # by torch.compile; on a CPU, and never an attack's steps: it cannot differentiate twice
 
     def __post_init__(self):

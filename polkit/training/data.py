@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polkit.training.task import HALVES, Task, class_folders, pictures, split_folder, whole
+from polkit.training.task import HALVES, Task, class_folders, pictures, shown_task, split_folder, whole
 
 # Mean and standard deviation of the pixels of each training set, in [0, 1], one per channel.
 PIXEL_STATISTICS = {
@@ -32,7 +32,7 @@ Shifts = tuple[Tensor, Tensor]
 class Points:
     """Data points."""
 
-    images: Tensor  # uint8 (n, channels, height, width)
+    images: Tensor  # uint8 (n, channels, height, width); floats in [0, 1] while an attack optimises them
     labels: Tensor  # int64 (n,)
 
     def __len__(self) -> int:
@@ -50,9 +50,10 @@ class Points:
 
 
 def moved(device: str | torch.device, *parts: Tensor) -> tuple[Tensor, ...]:
-    if torch.device(device).type == "cuda" and not parts[0].is_cuda:
+    to_gpu = torch.device(device).type == "cuda"  # a copy to the CPU would be read before it has arrived
+    if to_gpu and not parts[0].is_cuda:
         parts = [part.pin_memory() for part in parts]  # from pinned memory the copy runs while the CPU goes on
-    return tuple(part.to(device, non_blocking=True) for part in parts)
+    return tuple(part.to(device, non_blocking=to_gpu) for part in parts)
 
 
 def derive_seed(seed: int, *purpose) -> int:
@@ -83,7 +84,7 @@ def training_points(task: Task) -> Points:
     """The task's training set, or its half, cut to `train_size`. Raises FileNotFoundError if it is not at hand."""
     points = _load(task, train=True)
     if task.half:
-        shuffled = np.random.default_rng(derive_seed(0, "halves", task.data)).permutation(len(points))
+        shuffled = np.random.default_rng(derive_seed(0, "halves", shown_task(task.data))).permutation(len(points))
         half = np.split(shuffled, [len(points) // 2])[HALVES.index(task.half)]
         points = points.take(np.sort(half))
     if len(points) < task.train_size:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 DISTANCES = ("l1", "l2", "linf", "cos")
-AT_ONCE = 2**20  # elements that are compared at a time, so that a large model needs little memory beside its own
+AT_ONCE = 2**20  # elements that are compared at a time, so that only so many become float64
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from polkit.training.models import build_model, initial_buffers, together, weigh
 from polkit.training.task import Task
 
 PARTS = ("weights", "buffers")  # of a checkpoint, what a verifier compares
-ONE_AT_A_TIME = Lock()  # threads that replay intervals share the GPU
+ONE_AT_A_TIME = Lock()  # torch allows one capture at a time in a process
 WARM_UP_STEPS = 3  # what libraries make at their first calls must be there before a capture
 
 
@@ -70,16 +70,17 @@ class Captured:
 
     def record(self) -> None:
         """Makes `graph`, which fills `returned`; the learner's state is left as it was."""
-        found = self.learner.snapshot()
-        aside = torch.cuda.Stream(self.learner.conditions.device)
-        aside.wait_stream(torch.cuda.current_stream())
+        found, device = self.learner.snapshot(), self.learner.conditions.device
+        # Both of the learner's GPU, which need not be the current one: there a capture would record nothing.
+        aside, here = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+        aside.wait_stream(here)
         with torch.cuda.stream(aside):
             for _ in range(WARM_UP_STEPS):
                 self.call()
-        torch.cuda.current_stream().wait_stream(aside)
+        here.wait_stream(aside)
         self.learner.load(found)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self.graph, stream=aside, capture_error_mode="thread_local"):
             self.returned = self.call()
 
 

@@ -22,6 +22,7 @@ from polkit.verifier.regime import OPTIMISER
 LARGEST = torch.finfo(torch.float32).max  # of a number that torch takes for a step; at a larger one it raises
 MOST_MILESTONES = 1000  # each is looked at in each step
 NAMED_FILES = 20  # reasons of one kind that name a file; an adversary can add a million files
+WIDEST = 8  # batches of the verifier's own size, which must have memory for one that a prover chose
 MAGNITUDES = ["start", "end", "epoch", "magnitude"]
 
 
@@ -77,7 +78,10 @@ def inspect_proof(source: Proof | str | Path, task: Task, prover_decides: Iterab
 def replayed_task(proof: Proof, task: Task, prover_decides: Iterable[str]) -> Task:
     """The verifier's task with what the prover decides. Raises ProofError if no training of the task can have that."""
     try:
-        return task.replace(**{name: getattr(proof.task, name) for name in prover_decides})
+        chosen = task.replace(**{name: getattr(proof.task, name) for name in prover_decides})
+        if chosen.batch_size > (most := WIDEST * task.batch_size):
+            raise ValueError(f"batch_size {chosen.batch_size}: a verifier of this task has memory for {most}")
+        return chosen
     except ValueError as error:
         raise ProofError(f"manifest.json claims what no training can have ({error})") from error
 

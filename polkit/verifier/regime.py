@@ -21,7 +21,7 @@ class Regime:
     prover_decides: tuple[str, ...]  # of SETTINGS: those that the replay takes from the proof
     augmentation: str  # none: images as they are stored; recorded: the prover's draws; redrawn: the verifier's own
     parts: tuple[str, ...]  # of a checkpoint, that must stay within δ
-    precision: str  # of the verifier's steps: float32, bf16 or float64; "" for the prover's
+    precision: str  # of the verifier's steps: float32, bf16 or float64; "": that of the Conditions of `calibrate`
     top_q: int | str  # Q, how many of each epoch's largest updates are replayed, or "all"
 
     def __post_init__(self):

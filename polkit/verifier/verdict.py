@@ -98,12 +98,13 @@ def verify(
     proof: the folder itself may be a link; nothing inside may
     regime: what the prover decides and which parts must stay within δ (default: as the calibration)
     top_q: Q, how many of each epoch's largest updates are replayed, or "all" (default: the regime's)
-    seed: the verifier's own draws
+    seed: of the verifier's own draws; nobody may foresee it before the proof is handed in
     workers: threads or processes that share the replay
     remember: take the replay from the cache if these very files were replayed before with these Conditions and draws
 
     Every file's digest, every checkpoint and the signature of every batch are checked whatever Q is. The printed
     algorithm never replays the last epoch, and checks only the first signature of an interval; this one does both.
+    An interval that crosses the end of an epoch counts for the epoch in which it starts.
 
     Never raises on a bad proof. Raises ValueError on a caller's mistake, such as a regime that δ is not of,
     and FileNotFoundError without the claimed data.
