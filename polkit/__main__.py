@@ -76,7 +76,7 @@ OPTIONS = {  # what each means, and how it is read
     "revealed_seed": ("for a preset: the seed that the manifest commits to", WHOLE),
     "json": ("print the verdict as JSON", FLAG),
     "attack": (", ".join(ATTACKS), {"choices": list(ATTACKS), "metavar": "ATTACK"}),
-    "weights": ("a proof's folder, whose task is the default, or a safetensors file", TEXT),
+    "weights": ("a proof's folder, whose task is the default, or a safetensors file (the calibration's task)", TEXT),
     "spoof_steps": ("T', a multiple of k", WHOLE),
     "movement_limit": ("kγ (Attack 2) or γ (Attack 3) as a share of δ", NUMBER),
     "iterations": ("N, the most L-BFGS iterations (Attacks 1, 2, 3)", WHOLE),
@@ -121,11 +121,11 @@ def taken(options: dict, names: str) -> dict:
 
 
 def chosen_task(options: dict, weights: str | None = None) -> Task:
-    """weights: a file, or a proof's folder, whose task is taken if no other is named."""
-    named = taken(options, TASK)
-    if "task" in named or weights is None or not Path(weights).is_dir():
+    """weights: a proof's folder, whose task is taken if no other is named, or a file; then it is the calibration's."""
+    named, known = taken(options, TASK), options.get("calibration")
+    if "task" in named or weights is None or not (known or Path(weights).is_dir()):
         return pk.task(named.pop("task", "digits")).replace(**named)
-    task = pk.open_proof(weights).task
+    task = pk.open_proof(weights).task if Path(weights).is_dir() else load_calibration(known).task
     if task.data.startswith("folder:"):
         raise ValueError(f"{weights} says that its images are {task.data!r}, not where: give --task folder:PATH")
     return task.replace(**named)
@@ -187,11 +187,11 @@ def verify(proof: str, calibration: str, defences: str | None = None, json: bool
 @takes("attack weights spoof_steps out", f"seed {PERTURBED} {TASK} {CONDITIONS}")
 def spoof(attack: str, weights: str, seed: int = 1, **options) -> None:
     """forge a proof of a model that somebody else trained (Algorithms 3-5)"""
-    task, conditions = chosen_task(options, weights), pk.Conditions(**taken(options, CONDITIONS))
     forge, special = ATTACKS[attack]
-    if odd := sorted(options.keys() - {"spoof_steps", "out", *special.split()}):
+    if odd := sorted(options.keys() - {"spoof_steps", "out", *f"{special} {TASK} {CONDITIONS}".split()}):
         users = ", ".join(other for other, (_, names) in ATTACKS.items() if odd[0] in names.split())
         raise ValueError(f"{spelled(odd[0])} belongs to the attacks {users}, not to {attack}")
+    task, conditions = chosen_task(options, weights), pk.Conditions(**taken(options, CONDITIONS))
     if "keep_failed" in special:
         options.setdefault("keep_failed", False)
     options |= {name: load_calibration(file) for name, file in taken(options, "calibration").items()}

@@ -222,6 +222,8 @@ def cost_of(facts: dict) -> Cost:
 def instructions(challenge: Challenge) -> str:
     """README.md of the published folder, for students."""
     task, cost, name = challenge.calibration.task, challenge.honest_cost, challenge.folder.name
+    size = f"--epochs {task.epochs} --checkpoint-interval {task.checkpoint_interval}"
+    place = f" --task folder:PATH {size}" if task.data.startswith("folder:") else ""
     preset, by_q = f"the preset {challenge.defences}", f"Algorithm 2 at Q = {challenge.top_q}"
     verifier = by_q if challenge.defences == ALGORITHM_2 else preset
     return f"""# Spoof a training of {task.name}
@@ -231,9 +233,8 @@ that training cost: {cost.floating_point_operations:.3g} operations, {cost.wall_
 {cost.stored_bytes:,} bytes, with T = {task.steps}
 and k = {task.checkpoint_interval}. The verifier is {verifier}; the last checkpoint must be the model, to the last bit.
 
-    polkit spoof --attack 2 --task {task.name} --epochs {task.epochs} \\
-      --checkpoint-interval {task.checkpoint_interval} --spoof-steps {task.checkpoint_interval} --seed 1 \\
-      --weights {name}/model.safetensors --calibration {name}/calibration.json --keep-failed --out forged
+    polkit spoof --attack 2 --spoof-steps {task.checkpoint_interval} --seed 1 --weights {name}/model.safetensors \\
+      --calibration {name}/calibration.json{place} --keep-failed --out forged
     polkit verify forged --calibration {name}/calibration.json --top-q all
     polkit-challenge submit {name} forged --name TEAM --out submissions --seed 1
 

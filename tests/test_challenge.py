@@ -16,11 +16,13 @@ from mutations import reseal
 from safetensors.torch import load_file
 
 import polkit as pk
+from polkit.__main__ import main as polkit_main
 from polkit.__main__ import make_parser as polkits_parser
 from polkit.defences import ends_at, set_standards
 from polkit.proof import ProofError
 from polkit.proof.folder import seed_commitment
 from polkit.training import derive_seed
+from polkit.verifier import load_calibration
 from polkit_course import challenge as course
 from polkit_course.__main__ import main, make_parser
 from polkit_course.challenge import ACCEPTED, COLUMNS, REJECTED, UNUSABLE, hand_in, open_challenge, score
@@ -235,12 +237,15 @@ def test_help_and_errors_are_said_in_any_encoding(encoding):
     assert said.count("usage: polkit-challenge") == 4
 
 
-def test_students_are_told_commands_that_parse(place):
+def test_students_are_told_commands_that_work(place, tmp_path, monkeypatch):
     text = (place / "challenge" / "README.md").read_text().replace("\\\n", "")
     commands = [line.split() for line in text.splitlines() if line.startswith("    polkit")]
     parsers = {"polkit": polkits_parser(), "polkit-challenge": make_parser()}
-    spoof, verify, submit = (parsers[program].parse_args(arguments) for program, *arguments in commands)
-    assert (spoof.epochs, spoof.checkpoint_interval, spoof.weights) == (4, 4, "challenge/model.safetensors")
+    _, verify, submit = (parsers[program].parse_args(arguments) for program, *arguments in commands)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "challenge").symlink_to(place / "challenge")
+    assert polkit_main(commands[0][1:]) == 0
+    assert pk.open_proof("forged").task == load_calibration("challenge/calibration.json").task
     assert (verify.proof, submit.challenge, submit.proof, submit.name) == ("forged", "challenge", "forged", "TEAM")
 
 

@@ -94,6 +94,15 @@ def test_every_attack_has_its_command(workplace, attack, capsys):
     assert "exists already" in capsys.readouterr().err
 
 
+def test_weights_in_a_file_are_of_the_calibrations_task(workplace, tmp_path):
+    """As in a challenge; `digits` itself has other epochs and another k."""
+    last = sorted((workplace / "honest" / "checkpoints").iterdir())[-1]
+    spoof = ["spoof", "--attack", "2", "--weights", str(last), "--calibration", str(workplace / "calibration.json")]
+    spoof += ["--spoof-steps", "11", "--iterations", "1", "--keep-failed", "--out", str(tmp_path / "x")]
+    assert main(spoof) == 0
+    assert pk.open_proof(tmp_path / "x").task == load_calibration(workplace / "calibration.json").task
+
+
 def test_a_preset_judges_in_place_of_algorithm_2(workplace, capsys):
     honest = str(workplace / "honest")
     judge = ["verify", honest, "--calibration", str(workplace / "calibration.json")]
