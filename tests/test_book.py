@@ -69,6 +69,7 @@ def test_a_failed_chapter_is_reported_and_the_others_run(shelf, tmp_path, capsys
 @pytest.mark.filterwarnings("default")
 def test_forked_kernels_have_their_imports_and_share_nothing_else(shelf, tmp_path, capsys):
     looks = "import sys\nassert 'torch' in sys.modules and 'left' not in sys.modules\nsys.modules['left'] = None"
+    looks += "\nimport pandas\nassert pandas.get_option('display.max_columns') == 20"  # as in a kernel of its own
     asks = "import tempfile\nfolder = tempfile.TemporaryDirectory()\nprint(folder.name, workers)"
     for name, cells in {"01_sound": [looks, asks], "02_broken": [looks], "03_dead": ["import os\nos._exit(3)"]}.items():
         nbformat.write(notebook(*cells, parameters="workers = 2"), shelf / f"{name}.ipynb")

@@ -88,4 +88,4 @@ def test_a_module_names_nothing_that_only_unix_has(file):
     source = file.read_text(encoding="utf-8")
     imported = [node.module for node in ast.parse(source).body if isinstance(node, ast.ImportFrom)]
     assert FOR_LINUX not in imported
-    assert unix_only(source) == (["os.setsid"] if file.stem == FOR_LINUX.rpartition(".")[2] else [])
+    assert unix_only(source) == (["os.setsid", "signal.SIGKILL"] if file.stem == FOR_LINUX.rpartition(".")[2] else [])
