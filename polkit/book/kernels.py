@@ -81,9 +81,7 @@ def run_kernel(arguments: Sequence[str], environment: Mapping[str, str], folder:
     """What the forked process does, until the kernel is shut down or the process that asked for it is gone."""
     multiprocessing.current_process().daemon = False  # it may have processes of its own
     Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
-    pd.set_option(
-        "display.max_columns", 20
-    )  # as in a kernel; elsewhere, tables fit a terminal
+    pd.set_option("display.max_columns", 20)  # as in a kernel; elsewhere, tables fit a terminal
     gc.freeze()  # what was imported stays: no collection needs to look at it
     tqdm.set_lock(RLock())  # its own is a semaphore, which a killed process leaves behind
     os.setsid()
