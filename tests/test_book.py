@@ -91,6 +91,17 @@ def test_parameters_are_checked_before_anything_runs(shelf):
     assert [file.stem for file in book.chosen(["broken"])] == ["02_broken"]
 
 
+def test_an_interrupt_leaves_no_copy_that_is_half_written(shelf, tmp_path, monkeypatch):
+    def interrupted(file, copy, *arguments, **settings):
+        Path(copy).write_text('{"cells": [')
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(book.papermill, "execute_notebook", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        book.execute_chapter(shelf / "01_sound.ipynb", tmp_path / "copy.ipynb", {})
+    assert not (tmp_path / "copy.ipynb").exists()
+
+
 @pytest.mark.parametrize(
     "error", [DeadKernelError("Kernel died"), NoSuchKernel("python3"), RuntimeError("no reply"), TimeoutError("60 s")]
 )

@@ -4,6 +4,7 @@ import ast
 import difflib
 import multiprocessing
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -138,13 +139,17 @@ def execute_chapter(
     start, problem = time.perf_counter(), None
     copy.unlink(missing_ok=True)
     extra = KERNEL["extra_arguments"] + [f"--IPKernelApp.exec_lines={begin}"] * bool(begin)
-    try:
-        papermill.execute_notebook(str(file), str(copy), dict(parameters), **KERNEL | {"extra_arguments": extra})
-        tidy(copy)
-    except PapermillExecutionError as error:
-        problem = f"{error.ename}: {error.evalue}"
-    except Exception as error:  # a kernel that is missing, dies or does not answer; the other chapters go on
-        problem = f"{type(error).__name__}: {error}"
+    with tempfile.TemporaryDirectory() as folder:  # what papermill writes, an interrupt could leave half written
+        made = Path(folder, copy.name)
+        try:
+            papermill.execute_notebook(str(file), str(made), dict(parameters), **KERNEL | {"extra_arguments": extra})
+            tidy(made)
+        except PapermillExecutionError as error:
+            problem = f"{error.ename}: {error.evalue}"
+        except Exception as error:  # a kernel that is missing, dies or does not answer; the other chapters go on
+            problem = f"{type(error).__name__}: {error}"
+        if made.exists():
+            write_text_whole(copy, made.read_text(encoding="utf-8"))
     return time.perf_counter() - start, problem
 
 
