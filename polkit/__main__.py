@@ -121,13 +121,17 @@ def taken(options: dict, names: str) -> dict:
 
 
 def chosen_task(options: dict, weights: str | None = None) -> Task:
-    """weights: a proof's folder, whose task is taken if no other is named, or a file; then it is the calibration's."""
+    """weights: a proof's folder, whose task is taken if no other is named, or a file; then it is the calibration's.
+    Neither knows where a folder of images lies: `--task folder:PATH` says it, and changes nothing else."""
     named, known = taken(options, TASK), options.get("calibration")
-    if "task" in named or weights is None or not (known or Path(weights).is_dir()):
-        return pk.task(named.pop("task", "digits")).replace(**named)
-    task = pk.open_proof(weights).task if Path(weights).is_dir() else load_calibration(known).task
-    if task.data.startswith("folder:"):
-        raise ValueError(f"{weights} says that its images are {task.data!r}, not where: give --task folder:PATH")
+    name = named.pop("task", None)
+    task = pk.task(name or "digits")
+    if weights and (known or Path(weights).is_dir()) and (name is None or name.startswith("folder:")):
+        own = (pk.open_proof(weights) if Path(weights).is_dir() else load_calibration(known)).task
+        if name is None and own.data.startswith("folder:"):
+            raise ValueError(f"{weights} is of {own.data!r}: say where its images are with --task folder:PATH")
+        placed = {"data": task.data, "half": task.half or own.half, "train_size": min(task.train_size, own.train_size)}
+        task = own if name is None else own.replace(**placed)
     return task.replace(**named)
 
 

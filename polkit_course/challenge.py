@@ -222,8 +222,7 @@ def cost_of(facts: dict) -> Cost:
 def instructions(challenge: Challenge) -> str:
     """README.md of the published folder, for students."""
     task, cost, name = challenge.calibration.task, challenge.honest_cost, challenge.folder.name
-    size = f"--epochs {task.epochs} --checkpoint-interval {task.checkpoint_interval}"
-    place = f" --task folder:PATH {size}" if task.data.startswith("folder:") else ""
+    place = " --task folder:PATH" if task.data.startswith("folder:") else ""
     preset, by_q = f"the preset {challenge.defences}", f"Algorithm 2 at Q = {challenge.top_q}"
     verifier = by_q if challenge.defences == ALGORITHM_2 else preset
     return f"""# Spoof a training of {task.name}

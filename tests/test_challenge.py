@@ -16,6 +16,7 @@ from mutations import reseal
 from safetensors.torch import load_file
 
 import polkit as pk
+from polkit.__main__ import chosen_task
 from polkit.__main__ import main as polkit_main
 from polkit.__main__ import make_parser as polkits_parser
 from polkit.defences import ends_at, set_standards
@@ -25,8 +26,8 @@ from polkit.training import derive_seed
 from polkit.verifier import load_calibration
 from polkit_course import challenge as course
 from polkit_course.__main__ import main, make_parser
-from polkit_course.challenge import ACCEPTED, COLUMNS, REJECTED, UNUSABLE, hand_in, open_challenge, score
-from tests.pictures import litter
+from polkit_course.challenge import ACCEPTED, COLUMNS, REJECTED, UNUSABLE, hand_in, instructions, open_challenge, score
+from tests.pictures import draw_pictures, litter
 
 MIDDLE = "checkpoints/00000004.safetensors"
 PASSING = 3.0  # times δ: of a training of 16 steps, a straight path of 8 errs by 92 δ
@@ -247,6 +248,25 @@ def test_students_are_told_commands_that_work(place, tmp_path, monkeypatch):
     assert polkit_main(commands[0][1:]) == 0
     assert pk.open_proof("forged").task == load_calibration("challenge/calibration.json").task
     assert (verify.proof, submit.challenge, submit.proof, submit.name) == ("forged", "challenge", "forged", "TEAM")
+
+
+def test_where_a_folder_lies_is_all_that_students_must_say(challenge, small_calibration, tmp_path):
+    draw_pictures(images := tmp_path / "images", count=128)
+    place = f"folder:{images}"
+    task = pk.task(place).replace(epochs=3, learning_rate=0.02, shift=0, flip=False, checkpoint_interval=1)
+    replace(small_calibration, task=task.without_place()).save(tmp_path / "calibration.json")
+    text = instructions(replace(challenge, calibration=load_calibration(tmp_path / "calibration.json")))
+    assert f"{challenge.folder.name}/calibration.json --task folder:PATH --keep-failed" in text
+
+    def chosen(**named):
+        return chosen_task({"calibration": tmp_path / "calibration.json"} | named, "model.safetensors")
+
+    assert chosen(task=place) == task
+    assert chosen(task=f"{place}:first-half") == task.replace(half="first-half", train_size=128)
+    assert chosen(task=place, learning_rate=0.01) == task.replace(learning_rate=0.01)
+    assert chosen(task="digits") == pk.task("digits")
+    with pytest.raises(ValueError, match="is of 'folder:images': say where its images are with --task folder:PATH"):
+        chosen()
 
 
 @pytest.mark.parametrize("name", ["", "-rf", "a.b", "=cmd()", "a b", "é", "a\n", "x" * 41, "\x1b[2J"])

@@ -71,7 +71,7 @@ def test_cosine_of_zero_vectors():
 def test_other_names_or_shapes_are_refused():
     with pytest.raises(ValueError, match="name different tensors: b"):
         pk.distances({"a": torch.ones(2)}, {"a": torch.ones(2), "b": torch.ones(1)})
-    with pytest.raises(ValueError, match=r"a has shape \(2,\) in one set, \(3,\) in the other"):
+    with pytest.raises(ValueError, match=r"a has shape \(2,\) in one, \(3,\) in the other"):
         pk.distances({"a": torch.ones(2)}, {"a": torch.ones(3)})
 
 

@@ -148,9 +148,20 @@ def test_images_that_will_do_stay_as_they_were_evaluated(exact):
     standing = loop.perturbed()[0].points.images
     told.over_limit = 0.5
     loop.improve()
-    assert torch.equal(loop.perturbed()[0].points.images, standing)
     assert torch.equal(loop.batches[0].points.images, standing)
-    assert (len(told.tried), loop.done) == (2, 2)
+    assert (len(told.tried), loop.done, loop.settled) == (2, 2, True)
+
+
+def test_where_only_the_estimate_fits_the_loop_goes_on(exact):
+    plan, learner, batches = exact
+    told = Told(learner, batches[0])
+    loop = told.loop(plan, iterations=4, stopping_test=True)
+    loop.start()
+    told.over_limit, loop.try_batches = 0.5, lambda rounded: Update(None, 0.0, 0.0, 2.0)
+    for done in range(4):
+        loop.improve()
+        assert torch.equal(loop.batches[0].points.images, plain_images(learner, batches[0], done))
+    assert not loop.settled
 
 
 def test_an_update_that_fits_needs_no_noise_unless_all_iterations_are_asked_for(exact):

@@ -92,7 +92,7 @@ def test_a_folder_of_images_makes_the_same_proof_wherever_it_lies(two_places, tm
         )
         == 2
     )
-    assert "says that its images are 'folder:images', not where: give --task folder:PATH" in capsys.readouterr().err
+    assert "is of 'folder:images': say where its images are with --task folder:PATH" in capsys.readouterr().err
 
 
 def test_what_must_not_matter_did_not_where_it_was_measured():

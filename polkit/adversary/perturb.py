@@ -136,20 +136,17 @@ class Perturbation:
         self._optimiser = torch.optim.LBFGS([self.noise], history_size=10, **once)
 
     def improve(self) -> None:
-        """One iteration: evaluate at X + R and move R, unless the gradient found there says that X + R will do. Only
-        then, where `enough` is content, and after the last iteration is the update tried on the rounded images."""
+        """One iteration: evaluate at X + R and move R. The update is tried on rounded images where the gradient found
+        at X + R says that X + R will do, where `enough` is content, and after the last iteration."""
         self.learner.load(self.before)
-        standing = self.noise.detach().clone()
+        evaluated = self.perturbed()
         self._optimiser.step(self._evaluate)
         self.done += 1
         seems_to_fit = self.stopping_test and self._over_limit <= 1
-        if seems_to_fit:
-            with torch.no_grad():
-                self.noise.copy_(standing)
-        arrived = self.enough(self.perturbed()) if self.done > 1 else None  # the first step is short
+        batches = evaluated if seems_to_fit else self.perturbed()
+        arrived = self.enough(batches) if self.done > 1 else None  # the first step is short
         if arrived or seems_to_fit or self.done == self.iterations:
-            self.batches = self.perturbed()
-            self.update = self.try_batches(self.batches)
+            self.batches, self.update = batches, self.try_batches(batches)
             self.update = replace(self.update, reached=arrived) if arrived else self.update
             self.settled = bool(arrived) or (self.stopping_test and self.update.over_limit <= 1)
 

@@ -101,8 +101,8 @@ def replay(miniature: Miniature, path: np.ndarray, seed_of_batches: int, seed_of
 
 def replay_errors(miniature: Miniature, path: np.ndarray, seed_of_batches: int, seed_of_noise: int) -> np.ndarray:
     """ε_repr: (T/k,), the l2 distance from each W'_t to the recorded W_t (Algorithm 2, line 30)."""
-    recorded = path[miniature.checkpoint_interval :: miniature.checkpoint_interval]
-    return np.linalg.norm(replay(miniature, path, seed_of_batches, seed_of_noise) - recorded, axis=-1)
+    ends, k = replay(miniature, path, seed_of_batches, seed_of_noise), miniature.checkpoint_interval
+    return np.linalg.norm(ends - path[k::k], axis=-1)
 
 
 def delta(miniature: Miniature, path: np.ndarray, seed_of_batches: int, seed_of_noise: int) -> float:

@@ -23,8 +23,7 @@ def distances(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> dict[s
         raise ValueError(f"the two weight sets name different tensors: {', '.join(odd[:3])}")
     for name, value in left.items():
         if value.shape != right[name].shape:
-            shapes = f"{tuple(value.shape)} in one set, {tuple(right[name].shape)} in the other"
-            raise ValueError(f"{name} has shape {shapes}")
+            raise ValueError(f"{name} has shape {tuple(value.shape)} in one, {tuple(right[name].shape)} in the other")
     if not left:
         return dict.fromkeys(DISTANCES, 0.0)
     first = torch.cat([value.flatten() for value in left.values()])
