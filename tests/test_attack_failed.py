@@ -63,7 +63,7 @@ def test_attack_1_misses_by_what_lies_between_its_last_update_and_w_t(
     small_task, small_proof, small_calibration, tmp_path
 ):
     given = {"spoof_steps": 8, "calibration": small_calibration, "iterations": 2, "progress": False}
-    with pytest.raises(AttackFailed, match=r"does not end within δ of W_T after 2 iterations: it misses by"):
+    with pytest.raises(AttackFailed, match=r"does not end within δ of W_T after 2 iterations: the largest error is"):
         pk.attack_1(small_proof.final_weights(), small_task, out=tmp_path / "spoof", keep_failed=False, **given)
     spoof = pk.attack_1(small_proof.final_weights(), small_task, out=tmp_path / "spoof", **given)
     row, delta = spoof.trace().iloc[0], small_calibration.thresholds["weights"]

@@ -19,6 +19,7 @@ SETTINGS = {
     "language": "en",
     "extensions": ["myst_nb", "sphinxcontrib.bibtex", "notebooks.site.extension"],
     "nb_execution_mode": "off",
+    "nb_merge_streams": True,  # what one cell prints is one box
     "suppress_warnings": ["mystnb.unknown_mime_type"],  # an output's other forms, for a kernel or for `polkit book`
     "myst_enable_extensions": ["dollarmath"],
     "bibtex_bibfiles": [BIBLIOGRAPHY.name],

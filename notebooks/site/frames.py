@@ -15,8 +15,10 @@ import numpy as np
 from polkit.book.panels.parts import Panel
 from polkit.book.panels.still import first_frame, plain
 
-MOST_FRAMES = 500  # of a panel: they travel in its page
+MOST_FRAMES = 1000  # of a panel: they travel in its page
 MOST_VALUES, MOST_RUNS = 26, 4  # of a slider: that answers at once; whose values must be run
+# First digits of the whole numbers that a long scale keeps, finer first.
+ROUND = ((1, 1.2, 1.5, 1.8, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 5, 8), (1, 2, 5), (1, 3))
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,17 @@ class Control:
         return replace(self, values=values, words=words, first=kept.index(self.first))
 
     def thinned(self, most: int) -> "Control":
-        """With at most `most` values and the first: both ends stay; a long scale of even steps is finer below."""
+        """With at most `most` values and the first: both ends stay; a long scale of whole numbers keeps round ones."""
         places = len(self.values)
         if places <= most or self.buttons:
             return self
-        integers = isinstance(self.values[0], int)
-        stepped = integers and self.values[1] - self.values[0] == self.values[-1] - self.values[-2]
-        kept = np.geomspace(1, places, most) - 1 if stepped else np.linspace(0, places - 1, most)
-        return self.only(kept.round().astype(int).tolist())
+        if isinstance(self.values[0], int) and self.values[1] - self.values[0] == self.values[-1] - self.values[-2]:
+            for digits in ROUND:
+                round_ones = {round(digit * 10**power, 6) for digit in digits for power in range(7)}
+                kept = {0, places - 1} | {place for place in range(places) if self.values[place] in round_ones}
+                if len(kept) <= most:
+                    return self.only(kept)
+        return self.only(np.linspace(0, places - 1, most).round().astype(int).tolist())
 
 
 def control_of(widget: w.Widget) -> Control:

@@ -23,10 +23,11 @@ def dressed(html: str) -> str:
             box_table(page, table)
         join_heads(table)
         head_cells(table)
-        for text in table.find_all(string=SYMBOL.search):
-            text.replace_with(BeautifulSoup(SYMBOL.sub(r"\1<sub>\2</sub>", escape(text)), "html.parser"))
         for cell in table.find_all("td", string=NUMBER.fullmatch):
             cell["class"] = [*cell.get("class", []), "number"]
+    for place in page.select("table, .cell_output em, .polkit-says"):
+        for text in place.find_all(string=SYMBOL.search):
+            text.replace_with(BeautifulSoup(SYMBOL.sub(r"\1<sub>\2</sub>", escape(text)), "html.parser"))
     return str(page)
 
 

@@ -21,7 +21,9 @@ Sections, algorithms, tables and figures that a chapter cites without a name are
 """
 # Above the first panel of the book on the front page.
 INVITATION = """A model with two weights is trained (blue), and a proof of it is forged (orange). Move **T'/k** until
-every forged step ends within its circle of δ: then the verifier accepts."""
+every forged piece is shorter than δ, the radius of the circles: then the verifier accepts."""
+# On the page of a notebook that is kept without its outputs.
+NOT_RUN = "*This page shows the notebook as it is kept: not run. The tables that it makes stand in* `data/results`."
 HELD = "print(found.held())"  # the claims once more, for the tests
 # The page's own order is by author and year.
 ENTRY = """
@@ -110,7 +112,10 @@ def lay_out(folder: Path) -> None:
         chapter.cells = [cell for cell in chapter.cells if cell.source != HELD]
         nbformat.write(chapter, folder / f"{page_of(file)}.ipynb")
     for file in experiments:
-        shutil.copy(file, folder / "experiments")
+        experiment = nbformat.read(file, as_version=4)
+        if not any(cell.get("outputs") for cell in experiment.cells):
+            experiment.cells.insert(1, nbformat.v4.new_markdown_cell(NOT_RUN))
+        nbformat.write(experiment, folder / f"experiments/{file.name}")
     (folder / "references.md").write_text(references(book), encoding="utf-8")
     shutil.copy(BIBLIOGRAPHY, folder)
 

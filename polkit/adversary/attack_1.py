@@ -71,8 +71,8 @@ def trained_to_land(plan: Plan, *, iterations: int) -> Iterator[Made]:
         "missed_over_threshold": update.over_limit,
     }
     missed = (
-        f"the last update does not end within δ of W_T after {iterations} iterations: it misses by "
-        f"{update.over_limit:.3g} δ (in l2 by {row['missed_after']:.3g}, before them by {row['missed_before']:.3g})"
+        f"the last update does not end within δ of W_T after {iterations} iterations: the largest error is "
+        f"{update.over_limit:.3g} δ; in l2 it is {row['missed_after']:.4g}, before them {row['missed_before']:.4g}"
     )
     claimed = Checkpoint(wanted.weights, wanted.buffers, update.reached.momentum)
     yield Made(len(plan.batches), claimed, batches, [row], "" if update.over_limit <= 1 else missed)

@@ -13,8 +13,7 @@ from polkit.verifier.replay import compared, looked_up
 
 def stage_edges(task: Task) -> tuple[float, ...]:
     """Where each stage begins, as a share of the training: at 0, and wherever the learning rate drops."""
-    drops = sorted({milestone / task.epochs for milestone in task.milestones if 0 < milestone < task.epochs})
-    return (0.0, *drops)
+    return (0.0, *sorted({drop / task.epochs for drop in task.milestones if 0 < drop < task.epochs}))
 
 
 def stage_scales(

@@ -38,8 +38,7 @@ def judged_claims(runs: pd.DataFrame) -> pd.DataFrame:
     strict_besides: what the strict regime asks for besides, where it alone says no
     """
     spoofs, rows = beside_proofs(runs), []
-    family = spoofs["task"].str.replace(":first-half", "")
-    for task, of_task in spoofs.groupby(family, sort=False):
+    for task, of_task in spoofs.groupby(spoofs["task"].str.replace(":first-half", ""), sort=False):
         seen = {}
         for regime, by in READINGS.items():
             mine = of_task[of_task["regime"] == regime]
@@ -200,8 +199,7 @@ def gradients(divide_by_k: bool, spoofs: pd.DataFrame) -> Row:
 
 def succeeds(spoofs: pd.DataFrame) -> pd.Series:
     """T' -> whether every repeat passed for less than its proof cost."""
-    won = spoofs["passed"].astype(bool) & (spoofs["share"] < 1)
-    return won.groupby(spoofs["spoof_steps"]).all()
+    return (spoofs["passed"].astype(bool) & (spoofs["share"] < 1)).groupby(spoofs["spoof_steps"]).all()
 
 
 def spoken_lengths(good: pd.Series, spoofs: pd.DataFrame) -> str:

@@ -149,7 +149,8 @@ def test_the_window_follows_the_keyboard(panel):
         table = closed_window(spoofs, paths, spoof_lengths(10, 4400, 120), break_even=even, threshold_scale=scale)
         left, right = window_edges(table)
         accepted, counts = int(judged["accepted"].sum()), judged.groupby("spoof_steps")["accepted"].sum()
-        start = f"{attack}, δ × {scale:.2f}: spoofing passes and pays for T' from {left} to {right}: "
+        start = f"{attack}, δ × {scale:.2f}: by the closed form "
+        start += f"spoofing passes and pays for T' from {left} to {right}: "
         end = "of 3 trainings: " + ", ".join(f"{n} at T' = {t}" for t, n in counts.items()) + "."
 
         def said():

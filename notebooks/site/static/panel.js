@@ -2,6 +2,7 @@
 // site's own folder, and only when a reader is about to touch the first panel: before that, each shows its picture.
 const PLOTLY = new URL("plotly.min.js", document.currentScript.src).href;
 const NARROW = 600; // pixels
+const SYMBOL = /\b(W|d)_(0|T|t|ref)\b/g; // as in `pages.py`
 const kept = new Map(); // question -> a reader's prediction
 let asked;
 
@@ -69,6 +70,7 @@ function start(panel) {
     title.hidden = false;
     title.innerHTML = layout.title.text; // the book's own, with its indices
     says.textContent = all[at].says + (guess === undefined ? "" : ` Your prediction: ${guess}.`);
+    says.innerHTML = says.innerHTML.replace(SYMBOL, "$1<sub>$2</sub>");
     const room = plot.clientWidth, wide = fitted(data, layout);
     const drawn = room < NARROW ? narrowed(wide, room) : wide;
     await drawer.react(plot, ...drawn, {displayModeBar: false, responsive: true});

@@ -26,7 +26,8 @@ def images_figure(originals: Tensor, forged: Tensor) -> Figure:
     change = after - before
     largest = int(np.abs(change).max())
     magnify = 127 / largest if largest else 1.0
-    rows = {"original": before, "perturbed": after, f"difference × {magnify:.3g}": 127 + change * magnify}
+    word = "×" if magnify >= 1 else "shrunk to"
+    rows = {"original": before, "perturbed": after, f"difference {word} {magnify:.3g}": 127 + change * magnify}
     plot = make_subplots(rows=3, cols=1, vertical_spacing=0.06, subplot_titles=list(rows))
     for number, pictures in enumerate(rows.values(), 1):
         plot.add_trace(go.Image(z=_strip(pictures), hoverinfo="skip"), row=number, col=1)
@@ -91,11 +92,11 @@ def places_figure(places: pd.DataFrame, noise_weight: float) -> Figure:
         changed = rows.dropna(subset="psnr")
         line(plot, f"at {place:g} of the path", changed["psnr"], changed["drop"], *look, row=1, col=2)
         own = rows.loc[(place, noise_weight)]
-        said.append(f"{spoken(own['drop'])} times at {place:g} of the path with {spoken(own['psnr'])} dB")
+        said.append(f"{spoken(own['drop'])}-fold at {place:g} of the path ({spoken(own['psnr'])} dB)")
     title = "What the optimisation does to a batch, by its place on the path"
     styled(plot, title, "share of the path", "squared norm of the gradient", height=430)
     plot.update_xaxes(title_text="PSNR of the images, dB", col=2)
-    plot.update_yaxes(title_text="times smaller", col=2)
+    plot.update_yaxes(title_text="squared norm, times smaller", col=2)
     summary = f"at noise weight {noise_weight:g} the mean squared gradient falls {', '.join(said)}."
     return Figure(logarithmic(plot), summary)
 
@@ -161,6 +162,6 @@ def order_figure(first: Tensor, fresh: Tensor, final: Tensor, tensor: str) -> Fi
         values = start.flatten().numpy()
         points(plot, f"{name} draw", target[chosen], values[chosen], colour, symbol, 6)
         correlation[name] = float(np.corrcoef(target, values)[0, 1])
-    styled(plot, f"{tensor}: the same kind of draw, dealt out in another order", "value in W_T", "value in W_0")
+    styled(plot, f"{tensor}: one draw in two orders", "value in W<sub>T</sub>", "value in W<sub>0</sub>")
     said = f"is {correlation['sorted']:.2f} for the sorted draw and {correlation['fresh']:.2f} for a fresh one"
     return Figure(plot, f"the correlation with W_T {said}, although both hold values from the same distribution.")

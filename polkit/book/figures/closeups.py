@@ -29,7 +29,7 @@ def interval_figure(rows: pd.DataFrame, *, threshold: float, update: int) -> Fig
     for name, here, colour, symbol in (("within δ", within, GREEN, "diamond"), ("above δ", not within, ORANGE, "x")):
         points(plot, name, [now["along"]] * here, [now["beside"]] * here, colour, symbol, 11)
     points(plot, "to come", rows["along"], rows["beside"], GREY, "line-ns-open", **HIDDEN)
-    styled(plot, "One interval, update by update", "along the move, share of d_ref", "away from it", height=440)
+    styled(plot, "One interval, update by update", "along the move / d<sub>ref</sub>", "away from it", height=440)
     plot.update_layout(yaxis={"scaleanchor": "x", "constrain": "domain"}, xaxis={"constrain": "domain"})
     ratio = f" ({spoken(error / threshold)} δ)" if threshold else ""
     where = f"steps {now['start']:.0f} to {now['end']:.0f}, after {len(shown) - 1} of {len(rows) - 1} updates"
@@ -58,7 +58,7 @@ def batch_figure(images: Tensor, trace: pd.DataFrame, *, iterations: int, share:
     rows = {"X": before, "X + R": after, "4 R": (127 + 4 * (after - before)).clip(0, 255)}
     strips = [np.hstack(np.pad(row, ((0, 0), (0, 1), (0, 1)), constant_values=255)) for row in rows.values()]
     shown, look = np.vstack(strips).round().astype(int), {"colorscale": "gray", "showscale": False, "hoverinfo": "skip"}
-    logarithmic(styled(plot, "A batch under attack", "evaluations", "update, γ", height=520))
+    logarithmic(styled(plot, "A batch under attack", "evaluations", "update / γ", height=520))
     plot.add_heatmap(z=shown, zmin=0, zmax=255, **look)
     labels = {"tickvals": [len(shown) * (2 * row + 1) / 6 - 1 for row in range(3)], "ticktext": list(rows)}
     plot.update_layout(

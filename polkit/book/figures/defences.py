@@ -34,7 +34,7 @@ def matrix_figure(counts: pd.DataFrame, repeats: int) -> Figure:
     hover = f"%{{y}}, %{{x}}: accepted in %{{text}} of {repeats}<extra></extra>"
     text = counts.astype(str).replace("0", "–")
     plot.update_traces(text=text, texttemplate="%{text}", xgap=2, ygap=2, hovertemplate=hover)
-    key = f"blue: an honest training, orange: a spoof; the number: accepted in so many of {repeats} trainings"
+    key = f"blue: an honest training, orange: a spoof; in so many of {repeats} trainings it was accepted (–: in none)"
     place = {"x": 0, "xref": "paper", "xanchor": "left", "y": 0, "yref": "paper", "yanchor": "top", "yshift": -6}
     plot.add_annotation(text=key, showarrow=False, **place)
     size = {"height": 190 + 28 * len(counts), "margin": {"l": 260, "r": 70, "t": 150, "b": 40}}
@@ -60,7 +60,7 @@ def standing_figure(counts: pd.Series, repeats: int, shares: pd.Series) -> Figur
     plot = go.Figure(go.Bar(x=counts.to_list(), y=names, orientation="h", text=text, hovertemplate=hover))
     plot.update_traces(marker_color=[BLUE, *[ORANGE] * len(spoofs)], textposition="outside", cliponaxis=False)
     across = "accepted in so many trainings<br>(in brackets: operations / the proof's)"
-    styled(plot, "Who is accepted by all that are on", across, "", height=200 + 24 * len(counts))
+    styled(plot, "Who passes every check that is switched on", across, "", height=200 + 24 * len(counts))
     plot.update_layout(margin={"l": 110, "t": 50, "b": 80, "r": 60}, showlegend=False)
     plot.update_xaxes(range=[0, repeats], dtick=1)
     plot.update_yaxes(autorange="reversed", title_text=None, automargin="left")  # the longest name is 40 letters long
@@ -133,8 +133,7 @@ def _draw_errors(
         if worst.empty:
             caught.append(f"{name}: not replayed, since {verdict.reasons[0].detail}")
             continue
-        share = worst["start"] / max(worst["end"])
-        points(plot, name, share, drawable(worst["ratio"], FLOOR), colour, symbol, 7)
+        points(plot, name, worst["start"] / max(worst["end"]), drawable(worst["ratio"], FLOOR), colour, symbol, 7)
         above = len(rejected_at(verdict, calibration, edges, scales))
         caught.append(f"{name}: {above} of {len(worst)} intervals above their stage's δ")
     line(plot, "δ of the stage", *_staircase(edges, scales), BLACK, line_width=2)

@@ -88,13 +88,14 @@ def mark(plot: go.Figure, value: float, text: str, *, guess: bool = False, log: 
 
 
 def logarithmic(plot: go.Figure, axis: str = "y") -> go.Figure:
-    """Logarithmic axes, with labels at powers of ten; where the values span less than two of them, at more digits."""
+    """Logarithmic axes, with labels at powers of ten; where the values span less than three of them, at more digits."""
     for at in {trace[axis + "axis"] or axis for trace in plot.data}:
         here = [trace[axis] for trace in plot.data if (trace[axis + "axis"] or axis) == at]
+        here.append([shape.y0 for shape in plot.layout.shapes if shape.yref == at])  # of `level`
         values = np.concatenate([np.ravel(np.asarray(drawn, float)) for drawn in here])
         values = values[values > 0]
         ratio = values.max() / values.min() if values.size else math.inf
-        step = 1 if ratio >= 100 else "D2" if ratio >= 4 else "D1"
+        step = 1 if ratio >= 1000 else "D2" if ratio >= 2.5 else "D1"
         style = {"type": "log", "exponentformat": "power", "dtick": step, "tickformat": None if step == 1 else "~g"}
         plot.layout[at.replace(axis, axis + "axis")].update(style)
     return plot

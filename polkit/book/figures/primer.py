@@ -100,11 +100,11 @@ def surface_figure(
     honest = np.linalg.norm(replayed - recorded[1:], axis=1)
     above = int((honest > threshold).sum())
     found = f"{above} of {len(honest)} above" if above else "all within"
-    word = f"{missed} of {len(forged_errors)} exceed δ" if missed else "every forged step stays within δ"
+    word = f"{missed} of {len(forged_errors)} exceed δ" if missed else "every piece stays within δ"
     summary = (
         f"training bends its way down from its own start; its replays end up to {spoken(honest.max())} from the "
         f"recorded checkpoints, {found} δ = {spoken(threshold)}; the forged path is a straight line of "
-        f"{len(forged) - 1} steps to the same end, and {word}."
+        f"{len(forged_errors)} piece{'s' * (len(forged_errors) > 1)} to the same end, and {word}."
     )
     return Figure(plot, summary)
 
@@ -133,11 +133,11 @@ def growth_figure(
     if (table == 0).all(axis=1).any():
         place = {"x": 1, "xref": "paper", "xanchor": "right", "y": np.log10(drawable([0.0])[0]), "yanchor": "bottom"}
         plot.add_annotation(text="exactly 0, drawn at the bottom", showarrow=False, **place)
-    styled(plot, "Reproduction error (l2) after k replayed steps", "k, steps", "error, share of d_ref")
+    styled(plot, "Reproduction error (l2) after k replayed steps", "k, steps", "error, share of d<sub>ref</sub>")
     plot.update_xaxes(type="log", tickvals=list(table.columns))
     logarithmic(plot)
     told = [f"{source} {spoken(error) if error else 'exactly 0'}" for source, error in table[marked].items()]
-    return Figure(plot, f"after {marked} steps the largest errors in l2 (share of d_ref) are: {', '.join(told)}.")
+    return Figure(plot, f"the largest errors in l2 (share of d_ref) at k = {marked} are: {', '.join(told)}.")
 
 
 def size_figure(
@@ -158,7 +158,7 @@ def size_figure(
         mark(plot, chosen, f"k = {chosen}")
     if guess is not None:
         level(plot, guess, "your prediction", guess=True)
-    styled(plot, "What a proof weighs", "k, steps between checkpoints", "size, MB")
+    styled(plot, "What a proof weighs", "k, steps between checkpoints", "size, MB").update_layout(showlegend=True)
     plot.update_xaxes(type="log", tickvals=list(intervals))
     logarithmic(plot)
     ends = [f"{megabytes.iloc[end]:.3g} MB at k = {intervals.iloc[end]}" for end in (0, -1)]

@@ -79,7 +79,7 @@ def lengths_figure(averages: pd.DataFrame, attack: str, task: str, *, half: str 
         if accepted:
             run = list(neighbours)
             plot.add_vrect(x0=run[0] / 1.03, x1=run[-1] * 1.03, **look)
-    title += "; shaded: always accepted (Q = all)" if passed else ""
+    title += "; shaded: it is always accepted (Q = all)" if passed else ""
     styled(plot, title, "", "", height=820)
     plot.update_xaxes(type="log", tickvals=lengths, tickangle=0, showticklabels=True)
     plot.update_xaxes(title_text="T', steps", row=1)  # counted from below
@@ -96,7 +96,7 @@ def examples_figure(spoofs: pd.DataFrame, over: str = "spoof_steps") -> Figure:
     ratio = ratio.assign(above=ratio["max"] - ratio["mean"], below=ratio["mean"] - ratio["min"])
     plot = curves(ratio, over, "mean", "attack", error_y="above", error_y_minus="below")
     plot.add_hline(y=1, line={"color": GREY, "dash": "dash"}, annotation_text="δ")
-    plot.update_xaxes(tickvals=sorted(set(ratio[over])), tickformat=".3~r")
+    plot.update_xaxes(tickvals=sorted(set(ratio[over])), tickformat=".3~r", type="log")
     styled(plot, "Where the examples decide", {"spoof_steps": "T', steps"}.get(over, "claimed η"), "largest error / δ")
     found = spoofs.groupby("attack")["accepted"].agg(["sum", "count"])
     said = [f"{row.Index} was accepted in {row.sum} of {row.count} spoofs" for row in found.itertuples()]
@@ -157,7 +157,7 @@ def scaling_figure(table: pd.DataFrame, slopes: pd.DataFrame, variable: str) -> 
     fitted = slopes[slopes["variable"] == variable].replace({"party": NAMES, "meter": METERS})
     plot = curves(drawn.query("cost > 0"), "value", "cost", "party", facet_col="meter", facet_col_spacing=0.09)
     logarithmic(logarithmic(styled(plot, f"Growth with {variable}", variable, "")), "x")
-    plot.update_yaxes(title_text=None, exponentformat="power", tickformat=None)
+    plot.update_yaxes(title_text=None, dtick=1, exponentformat="power", tickformat=None)
     said = [
         f"{party}: " + ", ".join(f"{row.meter} {row.slope:.2f}" for row in found.itertuples())
         for party, found in fitted.groupby("party", sort=False)

@@ -45,7 +45,7 @@ def verdict_figure(
     level(plot, threshold_scale, f"δ × {threshold_scale:.2f}")
     if guess is not None:
         mark(plot, guess, "your prediction", guess=True, log=False)
-    styled(plot, "Every interval against δ", "first step of the interval", "error / δ as calibrated")
+    styled(plot, "Intervals against δ", "first step of the interval", "error / δ as calibrated")
     logarithmic(plot)
     others = sorted({reason.kind for reason in verdict.reasons if reason.kind != "error"})
     return Figure(plot, _in_words(worst[replayed], threshold_scale, len(worst), others))
@@ -60,8 +60,9 @@ def _in_words(replayed: pd.DataFrame, threshold_scale: float, intervals: int, ot
     word = "rejected" if others or len(above) else "accepted"
     top = replayed.loc[replayed["ratio"].fillna(math.inf).idxmax()]
     ends = f"the last, steps {above['start'].iloc[-1]} to {above['end'].iloc[-1]}; " if len(above) > 1 else ""
+    known = f" (of {intervals})" if intervals > len(replayed) else ""
     return (
-        f"{word}{found}: {len(above)} of the {len(replayed)} replayed intervals (of {intervals}) lie above δ; {ends}"
+        f"{word}{found}: {len(above)} of the {len(replayed)} replayed intervals{known} lie above δ; {ends}"
         f"the largest error is {spoken(top['ratio'] / threshold_scale)} δ, in {top['distance']} of the {top['part']}, "
         f"steps {top['start']} to {top['end']}."
     )
@@ -78,13 +79,14 @@ def draws_figure(intervals: int, *, made_up: int, drawn: int, guess: float | Non
     counts = range(intervals + 1)
     found = [detection_probability(intervals, made_up, count) for count in counts]
     plot = go.Figure()
-    line(plot, "found", list(counts), found, BLUE)
+    line(plot, "found", list(counts), found, BLUE, line_simplify=False)
     points(plot, f"m = {drawn}", [drawn], [found[drawn]], ORANGE, "circle", 11)
     if guess is not None:
         mark(plot, guess, "your prediction", guess=True, log=False)
     styled(plot, "A random draw", "m, intervals drawn", "probability to find one")
     plot.update_yaxes(range=[0, 1.03])
     least = next((count for count in counts if found[count] >= 0.95), None)
-    enough = f"{least} are needed for a probability of 0.95" if least is not None else "no number is enough"
-    told = f"{drawn} of {intervals} intervals find one of {made_up} made-up ones with probability {found[drawn]:.3f}"
+    enough = f"a probability of 0.95 needs {least}" if least is not None else "no number is enough"
+    one = "the one made-up one" if made_up == 1 else f"one of {made_up} made-up ones"
+    told = f"{drawn} of {intervals} intervals find {one} with probability {found[drawn]:.3f}"
     return Figure(plot, f"{told}; {enough}.")

@@ -88,7 +88,7 @@ def _window_in_words(table: pd.DataFrame, edges: tuple[int, int] | None) -> str:
     lower = f"fine enough for δ from T' = {fine.min()}" if len(fine) else "never fine enough for δ here"
     upper = f"cheaper than the proof up to T' = {cheap.max()}" if len(cheap) else "never cheaper here"
     which = f"spoofing passes and pays for T' from {edges[0]} to {edges[1]}" if edges else "the window is shut"
-    return f"{which}: the path is {lower}, and {upper}."
+    return f"by the closed form {which}: the path is {lower}, and {upper}."
 
 
 def map_figure(
@@ -105,7 +105,7 @@ def map_figure(
     line(plot, "least δ that accepts the path", table["spoof_steps"], least, BLUE)
     ends = [min(least.min(), threshold_scale) / 2, max(least.max(), threshold_scale) * 2]
     for (attack, length), colour, dash in zip(break_even.items(), (ORANGE, GREEN, PURPLE), DASHES[1:], strict=False):
-        line(plot, f"{attack} costs the proof", [length, length], ends, colour, dash)
+        line(plot, f"{attack} costs as much as the proof", [length, length], ends, colour, dash)
     star(plot, spoof_steps, threshold_scale, "the chosen point", BLACK)
     styled(plot, "Where spoofing passes and pays", "T', steps of the spoof", "δ (× the calibrated one)", height=480)
     logarithmic(logarithmic(plot, "x"))
@@ -119,7 +119,7 @@ def map_figure(
     fits = table.loc[table["error_over_threshold"] <= threshold_scale, "spoof_steps"]
     open_to = [attack for attack, length in break_even.items() if len(fits) and fits.min() < length]
     shortest = f"from T' = {fits.min()}" if len(fits) else "at no length shown"
-    said += [f"at this δ a path passes {shortest}", f"some such length pays for {', '.join(open_to) or 'nobody'}"]
+    said += [f"at this δ a path passes {shortest}", f"the window is open for {', '.join(open_to) or 'nobody'}"]
     return Figure(plot, f"{'; '.join(said)}.")
 
 
@@ -145,11 +145,11 @@ def grid_figure(grid: pd.DataFrame, boundary: pd.Series, break_even: pd.DataFram
         line(plot, "closed form", boundary.index, boundary, BLACK, line_width=2, **place)
         lengths, ends = break_even.loc[attack], [cells["scale"].min(), cells["scale"].max()]
         for (meter, length), dash in zip(lengths.items(), DASHES[1:], strict=False):
-            line(plot, f"costs the proof: {meter}", [length, length], ends, GREEN, dash, **place)
+            line(plot, f"costs as much: {meter}", [length, length], ends, GREEN, dash, **place)
         passing = cells.loc[every, "scale"]
         least = f"from δ × {spoken(passing.min())}" if len(passing) else "at no δ shown"
         costs = ", ".join(f"{meter} {length:,.0f}" for meter, length in lengths.items())
-        said.append(f"{attack}: accepted in every training {least}; it costs the proof at T' = {costs}")
+        said.append(f"{attack}: some length passes in every training {least}; it costs as much at T' = {costs}")
     styled(plot, "Closed form and measurement", "T', steps of the spoof", "", height=480)
     plot.update_yaxes(title_text="δ (× the calibrated one)", row=1, col=1)
     logarithmic(logarithmic(plot, "x"))
