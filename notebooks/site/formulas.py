@@ -16,7 +16,7 @@ def mathml(latex: str, as_block: bool = False) -> str:
     """A formula as a `<math>` element. Raises docutils' MathError for LaTeX that it does not know."""
     known = re.sub(r"\\[A-Za-z]+", lambda found: SYNONYMS.get(found[0], found[0]), latex)
     beside = re.sub(r"(\\hat\s*[A-Za-z])_", r"\1{}_", known)  # docutils would put the index below the letter
-    beside = re.sub(r"([A-Za-z])'_", r"\1^{\\prime}_", beside)  # … and below the prime
+    beside = re.sub(r"((?:\\hat )?[A-Za-z]')_", r"{\1}_", beside)  # an index of W', not of its prime
     beside = re.sub(r"_\{([a-z]{3,})\}", r"_{\\mathrm{\1}}", beside)  # a word is no product of its letters
     return tex2mathml(beside, as_block=as_block)
 

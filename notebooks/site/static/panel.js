@@ -1,5 +1,6 @@
 // Panels without a kernel: a slider calls up a figure that was drawn when the chapter was stored. plotly comes from the
-// site's own folder, and only when a reader is about to touch the first panel: before that, each shows its picture.
+// site's own folder, and only when a reader is about to touch the first panel, or sees it on a phone: before that, each
+// shows its picture.
 const PLOTLY = new URL("plotly.min.js", document.currentScript.src).href;
 const NARROW = 600; // pixels
 const SYMBOL = /\b(W|d)_(0|T|t|ref)\b/g; // as in `pages.py`
@@ -79,6 +80,14 @@ function start(panel) {
     panel.dataset.shown = chosen.join();
   }
 
+  if (plot.clientWidth < NARROW) { // where the picture's letters are too small
+    new IntersectionObserver(([seen], watch) => {
+      if (seen.isIntersecting) {
+        watch.disconnect();
+        show();
+      }
+    }).observe(panel);
+  }
   panel.addEventListener("pointerover", load, {once: true});
   form.addEventListener("focusin", load, {once: true});
   form.addEventListener("input", show);
