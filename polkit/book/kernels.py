@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from importlib.metadata import EntryPoint
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
+from multiprocessing.util import Finalize
 from threading import RLock, Thread
 
 import pandas as pd
@@ -33,14 +34,13 @@ def forked_kernels() -> Iterator[None]:
     factory.default_provisioner_name = NAME
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # the debugger's note on how it was started
     forkserver.set_forkserver_preload(IMPORTED)
+    # The server asks who is left only after its imports, which take seconds: whoever ends before that, ends it.
+    server = forkserver._forkserver
+    Finalize(None, lambda: server._forkserver_pid and os.kill(server._forkserver_pid, signal.SIGKILL), exitpriority=0)
     try:
         with starting_workers():
             forkserver.ensure_running()
         yield
-    except BaseException:  # the server asks who is left only after its imports, which take seconds
-        if server := forkserver._forkserver._forkserver_pid:
-            os.kill(server, signal.SIGKILL)
-        raise
     finally:
         factory.default_provisioner_name = usual
         for left in multiprocessing.active_children():
