@@ -23,7 +23,7 @@ Sections, algorithms, tables and figures that a chapter cites without a name are
 INVITATION = """A model with two weights is trained (blue), and a proof of it is forged (orange). Move **T'/k** until
 every forged piece is shorter than δ, the radius of the circles: then the verifier accepts."""
 # On the page of a notebook that is kept without its outputs.
-NOT_RUN = "*This page shows the notebook as it is kept: not run. The tables that it makes stand in* `data/results`."
+NOT_RUN = "*This page shows the notebook as it is kept: not run. Where it makes tables, they are in* `data/results`."
 HELD = "print(found.held())"  # the claims once more, for the tests
 # The page's own order is by author and year.
 ENTRY = """
