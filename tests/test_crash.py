@@ -268,6 +268,7 @@ ENDS = {  # of the process: after an interrupt within the block; while a thread 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux alone")
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ENDS)
 def test_the_server_that_forks_kernels_ends_with_its_process_and_not_after_its_imports(end, tmp_path):
     # No pipes: the server would hold them open, and whoever reads them would wait for it.
