@@ -13,8 +13,7 @@ from polkit.terminal import IS_COMMAND as _IS_COMMAND
 if _IS_COMMAND:
     signal.signal(signal.SIGINT, lambda *_: (os.write(2, b"polkit: interrupted\n"), os._exit(130)))
 
-# Read as torch is imported. By default a thread that waits for another spins: where two trainings share the cores, each
-# step of two threads takes five times as long.
+# Read as torch is imported. By default a thread that waits for another spins, and keeps the core from other trainings.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from polkit.adversary import (

@@ -76,7 +76,7 @@ def train(
     """
     k, final = task.checkpoint_interval, task.steps
     known, losses = state or initial_checkpoint(task, seed), []  # line 2
-    batches, seeds = batch_order(task, seed), augmentation_order(task, seed, final).tolist()  # lines 3-4
+    batches, seeds = batch_order(task, seed), augmentation_order(seed, final).tolist()  # lines 3-4
     # All indices at once: a copy at every step would make a GPU wait for the CPU.
     points, batches = points.to(conditions.device), torch.from_numpy(batches).to(conditions.device)
     steps = reported(range(start, final), initial=start, total=final, title="training", unit="step", progress=progress)
@@ -155,7 +155,7 @@ def _made(folder: Path, task: Task, seed: int, conditions: Conditions, points: P
     state = read_checkpoint(partial / checkpoint_name(start), task)
     with in_background(record) as recorded:
         train(task, seed, conditions, points, start=start, state=state, record=recorded, progress=progress)
-    batches, seeds = batch_order(task, seed), augmentation_order(task, seed, task.steps)
+    batches, seeds = batch_order(task, seed), augmentation_order(seed, task.steps)
     seal(partial, task, points, batches, seeds, seed=seed, conditions=conditions)
     meter.charge("update", task.steps)
     publish(partial, folder, meter.cost() + Cost(wall_seconds=seconds_before), meter.counts, trace=[])

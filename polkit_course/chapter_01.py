@@ -26,7 +26,7 @@ COSTS = (  # operations of the proof, of the verifier, of spoofs and whether eac
 )
 
 
-@exercise("1.1", 1, "Half the δ costs Bob twice as many pieces. He only has to cut more finely.")
+@exercise("1.1", 1, "Half the δ costs Bob twice as many pieces. It only takes cutting more finely.")
 def needed_pieces(answer: object, *, training: Callable, forgery: Callable) -> str:
     """training(k) -> path, replayed ends, δ; forgery(pieces) -> checkpoints, errors: both as the chapter has them."""
     path, replayed, calibrated = training(40)
@@ -109,7 +109,7 @@ def twice_as_far(
     errors, reference = largest_errors(growth), calibration.reference["weights"]["l2"]
     first, last = int(errors.index[0]), int(errors.index[-1])
     source = {SOURCE: noise_sources(conditions)[SOURCE]}
-    measured = float(largest_errors(error_growth(proof, source, steps=[2 * last], remember=True)).iloc[0])
+    measured = float(largest_errors(error_growth(proof, source, steps=[2 * last])).iloc[0])
     predicted = errors.iloc[-1] * (errors.iloc[-1] / errors.iloc[0]) ** (last / (last - first))
     traps = {
         predicted / reference: "That is the prediction; no two models of this task are so far apart. Measure it.",

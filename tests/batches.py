@@ -90,6 +90,8 @@ def batch_of_runs(**changes):
                     "slow": {"task": "digits", "adversary_precision": "float64"},
                     "full": {"task": "digits", "stopping_test": False},
                 }
+            if attack == "attack_3":
+                variants["paced"] = {"task": "digits", "pace": [[0, 0], [0.1, 0.15], [1, 1]]}
             for (name, variant), regime in product(variants.items(), REGIMES):
                 changed = values | {key: v for key, v in changes.items() if key in values}
                 made = plain | variant | {"regime": regime}

@@ -2,8 +2,9 @@
 
 `python tests/kills.py 50` (`make kills`) kills `prove`, `spoof`, `calibrate` and `reproduce` 50 times each: processes
 that are forked from this one, which has imported torch and started no thread. `python tests/kills.py 20 --interrupt`
-(`make interrupts`) sends 20 times Ctrl-C to each of these, `verify` and `book`, as a terminal does, from their start to
-their end. With names, `python tests/kills.py 50 prove spoof`, these alone are killed.
+(`make interrupts`) sends 20 times Ctrl-C to each of these, `verify`, `book`, and `new` and `score` of
+`polkit-challenge`, as a terminal does, from their start to their end. With names, `python tests/kills.py 50 prove
+spoof`, these alone are killed.
 """
 
 import argparse
@@ -70,13 +71,13 @@ def left_of(group: int) -> list[str]:
 
 
 def started(arguments: Callable[[], list[str]], seconds: float | None = None) -> int:
-    """Exit status of `polkit` with these arguments; after `seconds` its processes get what Ctrl-C in a terminal sends.
+    """Exit status of `python -m …`; after `seconds` its processes get what Ctrl-C in a terminal sends.
 
     No arguments: there is nothing to do. 130 is answered only of a process that says in one line that it was
     interrupted, ends within two minutes and leaves no other behind.
     """
-    command = [sys.executable, "-m", "polkit", *arguments()]
-    if len(command) == 3:
+    command = [sys.executable, "-m", *arguments()]
+    if len(command) == 2:
         return 0
     with tempfile.TemporaryFile("w+") as told:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=told, start_new_session=True)
@@ -325,6 +326,14 @@ def interrupts(place: Path) -> list[Command]:
     def spoof_of(root: Path) -> list:  # one that is there is not made again
         return [] if (root / "forged").exists() else [*spoof, "--workers", "2", "--out", root / "forged"]
 
+    challenge, handed_in = place / "challenge", place / "submissions"
+    new, submit = ["new", honest, *known, "--out"], ["submit", challenge, honest, "--name", "team", "--out", handed_in]
+    for first in ([*new, challenge], submit):
+        assert started(lambda: ["polkit_course", *map(str, first)]) == 0  # noqa: B023
+
+    def new_challenge(root: Path) -> list:
+        return [] if (root / "new").exists() else [*new, root / "new"]
+
     works = {
         "prove": lambda root: ["prove", *few, "--out", root / "proof"],
         "verify": lambda root: ["verify", honest, *known, "--top-q", "all", "--workers", "2"],
@@ -333,17 +342,26 @@ def interrupts(place: Path) -> list[Command]:
         "reproduce": lambda root: [*batch, root / "out"],
         "book": lambda root: ["book", "--only", "01_", "--only", "A_", "-p", "epochs", "2", "--out", root / "book"],
     }
+    of_challenge = {
+        "new": new_challenge,
+        "score": lambda root: ["score", challenge, handed_in, "--out", root / "scores.csv"],
+    }
+    made["new"] = Command("new", new_challenge, lambda root: sorted(contents(root / "new")), {"new"})
+    made["score"] = Command("score", of_challenge["score"], lambda root: None, {"scores.csv"})
     made["verify"] = Command("verify", works["verify"], lambda root: None, set())  # whose status is all it leaves
     made["book"] = Command("book", works["book"], copies, {"book"})
 
-    def within(root: Path, work: Callable[[Path], list]) -> list[str]:
+    def within(root: Path, module: str, work: Callable[[Path], list]) -> list[str]:
         os.environ["POLKIT_HOME"] = str(root / "home")
-        return [str(argument) for argument in work(root)]
+        return [module, *map(str, asked)] if (asked := work(root)) else []
 
     process = {"fork": started, "stopped": 130, "earliest": 0.5}  # Python itself is starting before that
     return [
-        replace(made[name], work=partial(within, work=work), names=made[name].names | {"home"}, **process)
-        for name, work in works.items()
+        replace(
+            made[name], work=partial(within, module=module, work=work), names=made[name].names | {"home"}, **process
+        )
+        for module, those in (("polkit", works), ("polkit_course", of_challenge))
+        for name, work in those.items()
     ]
 
 

@@ -36,7 +36,7 @@ CONTRARY = {
     "attack-3-window": {"share.floating_point_operations": 1.2, "share.wall_seconds": 1.2},
     "attack-3-wider": {"share.wall_seconds": 0.3},
     "size": {"share.stored_bytes": 1.5},
-    "top-q": {"within.most": False, "accepted.most": False},
+    "top-q": {"within.all": False, "accepted.all": False},
     "accuracy-trend": {f"accuracy.{number / 10:.1f}": 0.1 for number in range(11)},
     "halves": {"within.most": False, "accepted.all": False},
     "hardware": {"share.wall_seconds": 1.5},
@@ -116,7 +116,7 @@ def test_figures_draw_the_averages_and_say_where_the_spoof_errs_less():
     drawn = drawn_figures(averaged(runs))
     plain, halves = {"attack_2-digits", "attack_3-digits"}, {f"attack_{n}-digits:first-half-halves" for n in (2, 3)}
     lengths = plain | halves
-    assert set(drawn) == lengths | {f"{name}-q1" for name in lengths} | {"conditions-digits"}
+    assert set(drawn) == lengths | {f"{name}-q1" for name in lengths} | {"conditions-digits", "accuracy-digits"}
     figure = drawn["attack_2-digits"]
     traces = [trace for trace in figure.plot.data if trace.name == "Attack II"]
     assert [list(trace.x) for trace in traces] == [[50, 100]] * 6

@@ -146,3 +146,20 @@ def test_a_spoof_in_the_cache_is_not_made_again_and_progress_counts_checkpoints(
     assert first.folder.parent == home / "spoofs"
     assert first.trace()["step"].tolist() == [0, 4, 8]
     assert told[:4] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "least"),
+    [
+        ("iterations", -1, 0),
+        ("iterations", 2.5, 0),
+        ("iterations", True, 0),
+        ("draws", 0, 1),
+        ("draws", "2", 1),
+        ("retries", -1, 0),
+    ],
+)
+def test_how_often_an_attack_tries_is_a_whole_number_before_anything_is_tried(name, wrong, least, small_task, final):
+    for attack in (pk.attack_2, pk.attack_3):
+        with pytest.raises(ValueError, match=f"{name} must be a whole number from {least} up, not {wrong!r}"):
+            attack(final, small_task, spoof_steps=16, progress=False, **{name: wrong})

@@ -149,3 +149,9 @@ def test_the_readmes_python_and_its_commands_run_as_they_stand(tmp_path, monkeyp
     assert {file.name for file in tmp_path.iterdir()} == {
         f"{name}{end}" for name in folders for end in ("", ".record.json")
     } | {"calibration.json"}
+
+
+def test_the_readme_shows_a_picture_before_its_third_sentence_ends():
+    before, picture, _ = README.partition("![")
+    assert picture
+    assert len(re.findall(r"[.!?](?:\s|$)", before)) <= 3

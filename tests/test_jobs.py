@@ -216,7 +216,7 @@ def test_workers_are_a_whole_number_from_1_up_wherever_they_are_given(
         ),
         *([lambda: reproduce(["table-2"], workers=workers, out=tmp_path, dry_run=True)] if workers is not None else []),
     ):
-        with pytest.raises(ValueError, match=f"workers is {workers!r}: it must be a whole number from 1 up"):
+        with pytest.raises(ValueError, match=f"workers must be a whole number from 1 up, not {workers!r}"):
             begin()
 
 

@@ -104,11 +104,11 @@ def test_the_growth_is_looked_at_after_k_steps_and_up_to_fifty(small_proof, step
 
 
 def test_the_growth_is_remembered_with_the_steps_that_it_looks_at_by_itself(small_proof, monkeypatch):
-    found = error_growth(small_proof, {"nothing": OWN}, remember=True)
+    found = error_growth(small_proof, {"nothing": OWN})
     assert set(found["start"]) == {0, 4}
     assert set(found["steps"]) == {1, 2, 4}
     monkeypatch.setattr(noise, "reached_after", None)  # nothing is replayed again
-    pd.testing.assert_frame_equal(error_growth(small_proof, {"nothing": OWN}, remember=True), found)
+    pd.testing.assert_frame_equal(error_growth(small_proof, {"nothing": OWN}), found)
 
 
 def plain_replay(proof, conditions, start, end, seed):

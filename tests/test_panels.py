@@ -231,12 +231,14 @@ def test_the_growth_panel_reads_the_errors_at_its_k(growth, guess):
     assert "at k = 8 are" in words(shown.says)
 
 
-def test_the_draws_panel_follows_f_and_m(guess):
+def test_the_draws_panel_follows_n_f_and_m(guess):
     shown = panels.draws_panel(100, made_up=5, drawn=20, prediction=guess)
     check(shown, figures.draws_figure(100, made_up=5, drawn=20))
     move(shown, made_up=1, drawn=50)
     check(shown, figures.draws_figure(100, made_up=1, drawn=50))
     assert "50 of 100 intervals find the one made-up one with probability 0.500" in words(shown.says)
+    move(shown, intervals=50)
+    check(shown, figures.draws_figure(50, made_up=1, drawn=50))
 
 
 def test_the_interval_panel_follows_delta_the_interval_the_updates_and_the_proof(
@@ -320,7 +322,7 @@ def test_the_sorting_panel_fails_a_wrong_distribution_and_no_order(small_proof, 
 
 
 def test_the_path_panel_shades_by_delta_and_shows_the_quantity_chosen(judged, small_calibration):
-    models = models_on_the_path(judged.spoof, small_calibration.conditions, batches=2)
+    models = models_on_the_path(judged.spoof, small_calibration.conditions)
     treated = replace(judged.verdict, intervals=judged.verdict.intervals.assign(error=0.0))
     shown = panels.path_panel(models, judged.verdict, treated, small_calibration)
     rows = judged.verdict.intervals
@@ -447,7 +449,7 @@ def test_the_window_panel_forges_one_more_spoof_when_run(judged, guess, small_pr
         table = window(errors, known, proof_steps=16, cost_per_step=COSTS[attack], threshold_scale=scale)
         settings = {"threshold_scale": scale, "top_q": 1, "chosen": chosen, "guess": guessed, "attack": attack}
         figure = figures.window_figure(table, known, attempts=made, **settings)
-        check(shown, figure, f"{attack}, k = {k}, δ × {scale:.2f}, Q = 1: ")
+        check(shown, figure, f"{attack}, T' = {chosen}, k = {k}, δ × {scale:.2f}, Q = 1: ")
 
     expect("interpolation only", small_calibration, 1, 56)
     move(shown, attack="Attack II", threshold_scale=2.0)
@@ -685,3 +687,35 @@ def test_a_view_without_a_kernel_gets_words_and_every_control_a_name_and_a_toolt
     assert all(slider.description and slider.tooltip for slider in shown.sliders.values())
     assert shown.children[-2:] == (shown.plot, shown.says)
     assert {"polkit-panel", "polkit-panel-any"} <= set(shown._dom_classes)
+
+
+def test_every_slider_of_the_panels_of_single_things_is_answered_in_a_tenth_of_a_second(
+    small_proof, judged, small_calibration, capsys
+):
+    final, conditions = small_proof.final_weights(), small_calibration.conditions
+    replays = replayed_steps({"honest": small_proof, "spoof": judged.spoof}, small_calibration, [0])
+    looked_at = {
+        "interval": panels.interval_panel(replays, small_calibration),
+        "batch": panels.batch_panel(final, small_calibration, seed=2),
+        "sorting": panels.sorting_panel(small_calibration, final, seed=3),
+        "path": panels.path_panel(
+            models_on_the_path(judged.spoof, conditions), judged.verdict, judged.verdict, small_calibration
+        ),
+        "momentum": panels.momentum_panel(0.9, 10),
+    }
+    answers = {}
+    for name, shown in looked_at.items():
+        seconds = []
+        for key, slider in shown.sliders.items():
+            if key in shown.on_run:
+                continue
+            several = [each[-1] if isinstance(each, tuple) else each for each in getattr(slider, "options", ())]
+            for value in (several[-1], several[0]) if several else (slider.max, slider.min):
+                begun = time.process_time()  # beside other work, seconds on the wall tell about that
+                slider.value = value
+                seconds.append(time.process_time() - begun)
+        assert words(shown.error) == ""
+        answers[name] = median(seconds)
+    with capsys.disabled():
+        print("\n" + ", ".join(f"{name} {1000 * value:.0f} ms" for name, value in answers.items()))
+    assert max(answers.values()) < 0.1

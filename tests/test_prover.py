@@ -229,7 +229,7 @@ def test_a_huge_learning_rate_stops_the_proof_with_its_step(small_task, tmp_path
     with applied(pk.Conditions()):
         for first in range(task.steps):
             loss = learner.update(
-                points.take(batches[first]), step=first, augmentation_seed=int(seeds(task, 0, task.steps)[first])
+                points.take(batches[first]), step=first, augmentation_seed=int(seeds(0, task.steps)[first])
             )
             state = [*learner.model.parameters(), *learner.model.buffers()]
             due = (first + 1) % task.checkpoint_interval == 0

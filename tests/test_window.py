@@ -34,7 +34,7 @@ from polkit.training import PARTS, Checkpoint, derive_seed
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """`path_errors` of 93 lengths takes 6.6 s with two threads and 0.3 s with one while another process has a core."""
+    """Two threads would wait for each other while another process has a core."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

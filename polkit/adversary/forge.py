@@ -18,7 +18,8 @@ from polkit.adversary.perturb import Passes
 from polkit.adversary.plan import Batch, Plan
 from polkit.proof import Proof, cache_folder, fresh_folder, made_alone, open_proof, publish, seal, write_checkpoint
 from polkit.training import Checkpoint, Learner, Meter, Points, applied, buffer_decays, build_model, distances, reported
-from polkit.training.jobs import checked_workers, run_jobs
+from polkit.training.jobs import run_jobs
+from polkit.training.task import whole
 
 
 class AttackFailed(ArithmeticError):
@@ -45,8 +46,10 @@ def forge(
     attack, settings: tell this spoof from others in the cache
     keep_failed: write a spoof that missed its aim, for the verifier to judge; otherwise AttackFailed is raised
 
-    Raises FileExistsError if `plan.out` exists.
+    Raises FileExistsError if `plan.out` exists, ValueError for a setting that is no such number.
     """
+    for name, least in {"iterations": 0, "draws": 1, "retries": 0}.items():
+        whole(name, settings.get(name, least), least)
     folder = plan.out or cache_folder("spoofs", attack=attack, **plan.facts(), **settings)
     if plan.out or not folder.exists():
         with made_alone(folder):
@@ -149,7 +152,7 @@ def along_path(
     trained_steps: how many of the first steps are trained; the straight path begins where they end
     """
     k, decays = plan.task.checkpoint_interval, buffer_decays(build_model(plan.task))
-    checked_workers(workers)
+    whole("workers", workers, 1)
     if trained_steps % k or not 0 <= trained_steps < len(plan.batches):
         wanted = f"one or more intervals of k = {k}, and fewer than T' = {len(plan.batches)}"
         raise ValueError(f"{trained_steps} trained steps are not {wanted}")

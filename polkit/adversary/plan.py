@@ -182,7 +182,7 @@ def make_plan(
         final=final,
         points=training_points(task),
         batches=original_batches(task, spoof_steps, seed),
-        seeds=augmentation_order(task, own, spoof_steps),
+        seeds=augmentation_order(own, spoof_steps),
         out=Path(out) if out else None,
         progress=progress,
     )

@@ -133,7 +133,7 @@ def prove_exactly(task: Task, seed: int = 0, *, conditions: Conditions = Conditi
         if folder.exists():
             return open_proof(folder)
         meter, learner = Meter(unit_costs(task, ["update"])), Learner(task, conditions)
-        batches, seeds = batch_order(task, seed), augmentation_order(task, seed, task.steps)
+        batches, seeds = batch_order(task, seed), augmentation_order(seed, task.steps)
         data = Recorded(points.to(conditions.device), batches, seeds)
         partial, log, state = fresh_folder(folder), [], initial_checkpoint(task, seed)
         for step in range(task.steps):

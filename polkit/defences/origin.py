@@ -38,7 +38,7 @@ def derived_start(proof: Proof, seed: int) -> list[Reason]:
     if len(other):
         found.append(Reason("start", f"{len(other)} batches from step {other[0]} on are not those of its seed"))
     recorded = proof.augmentation_seeds()
-    if recorded is not None and not np.array_equal(recorded, augmentation_order(task, seed, steps)):
+    if recorded is not None and not np.array_equal(recorded, augmentation_order(seed, steps)):
         found.append(Reason("start", "the augmentation is not that of its seed"))
     return found
 

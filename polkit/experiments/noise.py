@@ -35,16 +35,13 @@ def growth_steps(proof: Proof) -> list[int]:
     return sorted({k, *(count for count in (1, 2, 5, 10, 20, 50) if count <= max(k, proof.steps // 4))})
 
 
-def error_growth(
-    proof: Proof, sources: Mapping[str, Conditions], steps: Sequence[int] | None = None, remember: bool = False
-) -> pd.DataFrame:
+def error_growth(proof: Proof, sources: Mapping[str, Conditions], steps: Sequence[int] | None = None) -> pd.DataFrame:
     """d(W_{t+i}, W'_{t+i}) for every source: a row per source, start t, number of steps i, part and distance.
 
     The starts are W_0 and the checkpoint at a quarter of the training, where errors are largest. The honest W_{t+i}
     between checkpoints are made again under the proof's own Conditions, with the augmentation it recorded; on the
-    prover's machine that is exact.
+    prover's machine that is exact. Kept in the cache.
     steps: i (default: `growth_steps`)
-    remember: as in `verify`
     Raises ValueError if there are not so many steps after the second start.
     """
     steps = list(steps or growth_steps(proof))
@@ -65,7 +62,7 @@ def error_growth(
 
     named = {name: conditions.to_json() for name, conditions in sources.items()}
     facts = {"proof": proof.digest, "sources": named, "starts": starts, "steps": steps}
-    return remembered(compute, "growth", **facts) if remember else compute()
+    return remembered(compute, "growth", **facts)
 
 
 def _chain(proof: Proof, conditions: Conditions, start: int, steps: Sequence[int]) -> dict[int, Mapping[str, Mapping]]:

@@ -41,10 +41,10 @@ def spread_starts(calibration: Calibration, final: Checkpoint, spreads: Sequence
     return pd.DataFrame(rows)
 
 
-def models_on_the_path(spoof: Proof, conditions: Conditions, batches: int = 8) -> pd.DataFrame:
+def models_on_the_path(spoof: Proof, conditions: Conditions) -> pd.DataFrame:
     """Each checkpoint of a spoof by its place on the path: accuracy on test images, loss and ‖∇‖².
 
-    Loss and ‖∇‖² are means over the first so many batches of the spoof, the same at every place."""
+    Loss and ‖∇‖² are means over the first eight batches of the spoof, the same at every place."""
     points, order, seeds, rows = proof_points(spoof), spoof.batches(), spoof.augmentation_seeds(), []
     learner, tests = Learner(spoof.task, conditions.replace(compiled=False)), test_points(spoof.task)
     for step in spoof.checkpoint_steps:
@@ -52,7 +52,7 @@ def models_on_the_path(spoof: Proof, conditions: Conditions, batches: int = 8) -
         row = {"place": step / spoof.steps, "accuracy": accuracy(spoof.task, now, tests, conditions)}
         with applied(conditions):
             learner.load(now)
-            for t in range(min(batches, spoof.steps)):
+            for t in range(min(8, spoof.steps)):
                 loss, *gradient = weight_gradient(learner, points.take(order[t]), int(seeds[t]))
                 rows.append(row | {"loss": float(loss), "gradient_squared": float(squared_norm(gradient).detach())})
     return pd.DataFrame(rows).groupby("place", as_index=False).mean()

@@ -29,7 +29,8 @@ from polkit.reproduce.records import Record, images_of, read_record, require_sam
 from polkit.reproduce.runs import Run, planned_runs
 from polkit.training import Conditions
 from polkit.training.conditions import require_machine
-from polkit.training.jobs import checked_workers, starting_workers
+from polkit.training.jobs import starting_workers
+from polkit.training.task import whole
 
 # Of dask, whose profiler and ticks would take from the runs what they may have: a quarter of a core, with two workers.
 # A daemon may have no processes, and a worker forks its kernels.
@@ -63,7 +64,7 @@ def reproduce(
     Raises BlockingIOError if another batch is writing to `out`.
     """
     if workers is not None:
-        checked_workers(workers)
+        whole("workers", workers, 1)
     common = {**(common or {}), "workers": 1}  # a run has its core to itself
     runs = planned_runs(results, task, repeats, common=common, lengths=lengths, spoof_interval=spoof_interval)
     images = {name: images_of(name) for name in sorted({str(run.parameters["task"]) for run in runs})}

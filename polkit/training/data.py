@@ -225,7 +225,7 @@ def batch_order(task: Task, seed: int, steps: int | None = None) -> np.ndarray:
     return np.concatenate([epoch_batches(task, seed, epoch) for epoch in range(epochs)])[:steps]
 
 
-def augmentation_order(task: Task, seed: int, steps: int) -> np.ndarray:
+def augmentation_order(seed: int, steps: int) -> np.ndarray:
     """int64 (steps,): the seed of each step, from which that batch's shifts and flips are drawn."""
     return np.array([derive_seed(seed, "augmentation", step) for step in range(steps)], dtype=np.int64)
 

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
-from numbers import Integral
 from threading import Event, local
 
 from tqdm import tqdm
+
+from polkit.training.task import whole
 
 # True: a bar on stderr. False: nothing. A function: told (done, total) before each item and after the last.
 Progress = bool | Callable[[int, int], None]
@@ -88,7 +89,7 @@ def run_jobs(jobs: Sequence[tuple], workers: int, title: str, progress: Progress
     workers: threads if jobs are few, since processes take seconds to start; otherwise processes, which share nothing
     threads: never start processes, as for jobs whose results are large
     """
-    checked_workers(workers)
+    whole("workers", workers, 1)
     if workers == 1 or len(jobs) < 2:
         results = (function(*arguments) for function, arguments in jobs)
     elif threads or len(jobs) < JOBS_FOR_PROCESSES:
@@ -118,10 +119,3 @@ def _in_threads(jobs: Sequence[tuple], workers: int) -> Iterator:
         finally:
             left.set()
             pool.shutdown(cancel_futures=True)
-
-
-def checked_workers(workers: int) -> int:
-    """How many share the work, as it was given; ValueError if that is no whole number from 1 up."""
-    if not isinstance(workers, Integral) or isinstance(workers, bool) or workers < 1:
-        raise ValueError(f"workers is {workers!r}: it must be a whole number from 1 up")
-    return workers

@@ -1,5 +1,6 @@
 """What is trained, and how: the auxiliary information 𝔸 of a proof (Definition 1, Section IV-A)."""
 
+import math
 import os
 import sys
 from dataclasses import asdict, dataclass, fields, replace
@@ -11,10 +12,11 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tif
 DEBRIS = ("thumbs.db", "desktop.ini", "__macosx")  # and what begins with a dot
 
 
-def whole(name: str, value: object) -> int:
-    """A whole number, numpy's own too, as Python's; ValueError for anything else, such as 1.0, "7" and True."""
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise ValueError(f"{name} must be a whole number, not {value!r}")
+def whole(name: str, value: object, least: float = -math.inf) -> int:
+    """A whole number from `least` up, numpy's own too, as Python's; ValueError for others: 1.0, "7" and True."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        wanted = "a whole number" if least == -math.inf else f"a whole number from {least} up"
+        raise ValueError(f"{name} must be {wanted}, not {value!r}")
     return int(value)
 
 

@@ -21,7 +21,7 @@ from polkit.training import DISTANCES, PARTS, Checkpoint, Conditions, Points, Ta
 from polkit.training.conditions import require_machine
 from polkit.training.cost import Cost, Meter, unit_costs
 from polkit.training.data import derive_seed
-from polkit.training.jobs import Progress, checked_workers, run_jobs
+from polkit.training.jobs import Progress, run_jobs
 from polkit.training.task import whole
 from polkit.verifier.regime import STRICT, Regime
 from polkit.verifier.replay import Table, compared, interval_jobs, looked_up
@@ -156,12 +156,11 @@ def calibrate(
         raise ValueError(f"{replays} replay cannot show a false rejection: use at least 2")
     if margin <= 1:
         raise ValueError(f"the margin is {margin}: δ lies above honest errors only if greater than 1")
-    if first_epochs is not None and whole("first_epochs", first_epochs) < 1:
-        raise ValueError(f"first_epochs is {first_epochs}: the intervals of at least one epoch must be replayed")
+    whole("first_epochs", 1 if first_epochs is None else first_epochs, 1)
     if regime.task(proof.task) != proof.task:
         raise ValueError(f"the regime {regime.name!r} has no augmentation: prove regime.task(task)")
     own, conditions, seed = conditions, regime.conditions(conditions), whole("the seed", seed)
-    workers = checked_workers(max(1, (os.cpu_count() or 1) // own.threads) if workers is None else workers)
+    workers = max(1, (os.cpu_count() or 1) // own.threads) if workers is None else whole("workers", workers, 1)
     facts = {"replays": replays, "first_epochs": first_epochs, "margin": margin, "seed": seed}
     facts |= {"regime": regime.to_json(), "proof": proof.digest, "conditions": conditions.to_json()}
     facts |= {} if own.precision == conditions.precision else {"reference_precision": own.precision}

@@ -28,7 +28,7 @@ def bare_loop(
     points: on the device. Its augmentation is `augment`, vectorised; torchvision's, image by image, would only make it
     slower.
     """
-    batches, seeds = batch_order(task, seed), augmentation_order(task, seed, task.steps)
+    batches, seeds = batch_order(task, seed), augmentation_order(seed, task.steps)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     model = build_model(task)

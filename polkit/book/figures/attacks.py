@@ -149,7 +149,8 @@ def corollary_figure(
     summary = (
         f"at k = {here['k']:.0f} the measured gap is {spoken(here['measured_gap'])}, the corrected bound "
         f"{spoken(here['bound'])}, the printed one {spoken(here['bound_as_printed'])}; the gap exceeds the printed "
-        f"bound at k = {', '.join(map(str, above)) or 'none of these'}."
+        f"bound at k = {', '.join(map(str, above)) or 'none of these'}; "
+        f"the gap is {'within' if here['measured_gap'] <= threshold else 'above'} δ, which is {spoken(threshold)}."
     )
     return Figure(plot, summary)
 

@@ -34,7 +34,7 @@ def matrix_figure(counts: pd.DataFrame, repeats: int) -> Figure:
     hover = f"%{{y}}, %{{x}}: accepted in %{{text}} of {repeats}<extra></extra>"
     text = counts.astype(str).replace("0", "–")
     plot.update_traces(text=text, texttemplate="%{text}", xgap=2, ygap=2, hovertemplate=hover)
-    key = f"blue: an honest training, orange: a spoof; in so many of {repeats} trainings it was accepted (–: in none)"
+    key = f"blue: honest, orange: a spoof; the number: trainings of {repeats} in which it was accepted (–: none)"
     place = {"x": 0, "xref": "paper", "xanchor": "left", "y": 0, "yref": "paper", "yanchor": "top", "yshift": -6}
     plot.add_annotation(text=key, showarrow=False, **place)
     size = {"height": 190 + 28 * len(counts), "margin": {"l": 260, "r": 70, "t": 150, "b": 40}}

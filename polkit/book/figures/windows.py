@@ -79,7 +79,13 @@ def judged_window_figure(
     logarithmic(plot)
     plot.update_yaxes(title_text="error / δ", **above)
     plot.update_yaxes(title_text="cost / the proof's", **below)
-    return Figure(plot, _window_in_words(table, edges))
+    said = _window_in_words(table, edges)
+    for row in judged[(judged["attack"] == attack) & (judged["spoof_steps"] == chosen)].tail(1).itertuples():
+        word = "accepted" if row.accepted else "rejected"
+        said += (
+            f" The spoof of T' = {chosen} is {word}: its error is {spoken(row.ratio)} δ, its cost {spoken(row.cost)}."
+        )
+    return Figure(plot, said)
 
 
 def _window_in_words(table: pd.DataFrame, edges: tuple[int, int] | None) -> str:

@@ -11,7 +11,7 @@ from polkit.book.figures.drawing import Figure, spoken
 from polkit.book.figures.primer import growth_figure, size_figure, surface_figure
 from polkit.book.figures.verification import draws_figure
 from polkit.book.panels.parts import Panel, Prediction
-from polkit.book.panels.sliders import count_slider, delta_slider, interval_slider, steps_slider
+from polkit.book.panels.sliders import choice_slider, count_slider, delta_slider, interval_slider, steps_slider
 from polkit.training import Progress
 
 
@@ -110,17 +110,18 @@ def corollary_panel(
 
 
 def draws_panel(intervals: int, *, made_up: int, drawn: int, prediction: Prediction) -> Panel:
-    """How likely a random draw finds a made-up interval: f and m at once.
+    """How likely a random draw finds a made-up interval: n, f and m at once.
 
-    intervals: n
-    made_up, drawn: f and m at first
+    intervals, made_up, drawn: n, f and m at first; f and m are at most n
     """
 
-    def draw(_: None, *, guess: float | None, **chosen: int) -> Figure:
-        return draws_figure(intervals, guess=guess, **chosen)
+    def draw(_: None, *, guess: float | None, intervals: int, made_up: int, drawn: int) -> Figure:
+        return draws_figure(intervals, made_up=min(made_up, intervals), drawn=min(drawn, intervals), guess=guess)
 
+    few, many = intervals // 2, 2 * intervals
     sliders = {
-        "made_up": count_slider(made_up, intervals, "made up (f)", "made-up"),
-        "drawn": count_slider(drawn, intervals, "drawn (m)", "drawn"),
+        "intervals": choice_slider(intervals, (few, many), "intervals (n)", "intervals", "intervals of the proof"),
+        "made_up": count_slider(made_up, many, "made up (f)", "made-up"),
+        "drawn": count_slider(drawn, many, "drawn (m)", "drawn"),
     }
     return Panel("draws", sliders, draw, prediction=prediction)

@@ -76,8 +76,8 @@ def window_panel(
         table = window(tried.errors, known, proof_steps=task.steps, cost_per_step=cost, **scale)
         marks = {"attack": attack, "chosen": spoof_steps, "guess": guess}
         figure = window_figure(table, known, attempts=tried.attempts, top_q=top_q, **scale, **marks)
-        where = f"{attack}, k = {known.task.checkpoint_interval}, δ × {threshold_scale:.2f}, Q = {top_q}"
-        return replace(figure, summary=f"{where}: {figure.summary}")
+        where = f"{attack}, T' = {spoof_steps}, k = {known.task.checkpoint_interval}, δ × {threshold_scale:.2f}"
+        return replace(figure, summary=f"{where}, Q = {top_q}: {figure.summary}")
 
     run = {"compute": compute, "cannot_run": cannot_run, "on_run": ("interval",)}
     return Panel("window", sliders, draw, data=first, prediction=prediction, **run)
