@@ -30,10 +30,11 @@ def styled(plot: go.Figure, title: str, x: str, y: str, height: int = 380) -> go
     """The shared look; x and y carry the units. The legend stands 60 pixels below, titles of single plots above."""
     titled = any(each.yref == "paper" for each in plot.layout.annotations)
     margin, height = {"l": 80, "r": 20, "t": 90 if titled else 50, "b": 90}, height + 40 if titled else height
-    place = {"title_y": 1 - 15 / height, "title_yanchor": "top", "legend_y": -60 / (height - margin["t"] - margin["b"])}
-    plot.update_layout(template=LOOK, title_text=title, height=height, margin=margin, legend_title_text=None, **place)
-    plot.update_xaxes(title_text=x)
-    plot.update_yaxes(title_text=y)
+    above = {"text": title, "y": 1 - 15 / height, "yanchor": "top"}
+    legend = {"title": {"text": None}, "y": -60 / (height - margin["t"] - margin["b"])}
+    plot.update_layout(template=LOOK, title=above, height=height, margin=margin, legend=legend)
+    plot.update_xaxes(title={"text": x})
+    plot.update_yaxes(title={"text": y})
     return plot
 
 
@@ -51,10 +52,8 @@ def enlarged(plot: go.Figure) -> go.Figure:
 
 def line(plot: go.Figure, name: str, x, y, colour: str, dash: str = "solid", symbol: str = "", **more) -> None:
     """Adds a line to the plot, with points of this symbol if one is named. more: what go.Scatter takes."""
-    more = {"line_color": colour, "line_dash": dash, "mode": "lines+markers" if symbol else "lines"} | more
-    if symbol:
-        more = {"marker_symbol": symbol, "marker_size": 8} | more
-    plot.add_scatter(name=name, x=x, y=y, **more)
+    look = {"mode": "lines+markers", "marker": {"symbol": symbol, "size": 8}} if symbol else {"mode": "lines"}
+    plot.add_scatter(name=name, x=x, y=y, **look | {"line": {"color": colour, "dash": dash}} | more)
 
 
 def points(plot: go.Figure, name: str, x, y, colour: str, symbol: str, size: int = 8, **more) -> None:
