@@ -805,10 +805,11 @@ def test_the_corollary_shows_the_gap_and_both_bounds():
     assert ("y", 0.3) in lines_of(figure)
     assert figure.summary == (
         "at k = 10 the measured gap is 0.6, the corrected bound 5, the printed one 0.5; the gap exceeds the printed "
-        "bound at k = 2, 10."
+        "bound at k = 2, 10; the gap is above δ, which is 0.3."
     )
     chosen = figures.corollary_figure(COROLLARY, threshold=0.3, chosen=5)
     assert chosen.summary.startswith("at k = 5 the measured gap is 0.2, the corrected bound 1, the printed one 0.3;")
+    assert chosen.summary.endswith("the gap is within δ, which is 0.3.")
     assert ("x", 5) in lines_of(chosen)
     unknown = figures.corollary_figure(COROLLARY, threshold=0.3, chosen=7)
     assert unknown.plot == figures.corollary_figure(COROLLARY, threshold=0.3).plot

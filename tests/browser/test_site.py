@@ -231,8 +231,8 @@ def by_mouse(page, panel, control):
 
 def state(panel):
     """What a reader sees of a panel: its figure, its sentence."""
-    plot = panel.locator(".polkit-plot")
-    return plot.evaluate(DRAWN), panel.locator(".polkit-says").inner_text()
+    plot, title = panel.locator(".polkit-plot"), panel.locator(".polkit-title").inner_text()
+    return (title, plot.evaluate(DRAWN)), panel.locator(".polkit-says").inner_text()
 
 
 def test_every_slider_of_every_panel_moves_by_keyboard_and_by_mouse(site, pages, page, asked):
@@ -252,6 +252,11 @@ def test_every_slider_of_every_panel_moves_by_keyboard_and_by_mouse(site, pages,
                     before = state(panel)
                     slow.append(move(page, panel, control))
                     seen.append(state(panel) != before)
+                for end in ("Home", "End"):  # from one to the other the figure changes, and the sentence, too
+                    control.press(end)
+                    page.wait_for_function(SHOWN, arg=panel.element_handle())
+                    seen.append(state(panel))
+                seen[2:] = [first != last for first, last in zip(*seen[2:], strict=True)]
                 stuck += [(name, control.get_attribute("id"), seen)] if not all(seen) else []
                 moved += 1
             for group in panel.locator("fieldset").all():

@@ -32,11 +32,12 @@ def window_figure(
     for made in attempts:
         if made.interval == calibration.task.checkpoint_interval:
             verdict = made.verdict.under(calibration.scaled(threshold_scale)).at(top_q)
-            errors = worst_ratios(verdict, calibration, calibration.regime.parts)["ratio"]
-            ratio = errors.fillna(math.inf).max() / threshold_scale
-            rows.append((made.attack, made.spoof_steps, ratio, made.cost, verdict.accepted))
+            over = worst_ratios(verdict, calibration, calibration.regime.parts)["ratio"].fillna(math.inf).max()
+            rows.append((made.attack, made.spoof_steps, over / threshold_scale, made.cost, verdict.accepted))
     judged = pd.DataFrame(rows, columns=["attack", "spoof_steps", "ratio", "cost", "accepted"])
-    return judged_window_figure(table, judged, **marks)
+    figure = judged_window_figure(table, judged, **marks)
+    figure.plot.layout.title.text += f" at Q = {top_q}"
+    return figure
 
 
 def judged_window_figure(
