@@ -9,11 +9,11 @@ import textwrap
 
 
 def _is_command() -> bool:
-    """Whether this process was started as `polkit` or `polkit-challenge`, or by `python -m`, and is no worker."""
+    """Whether this process was started as `polkit`, `python -m polkit` or `polkit-challenge`, and is no worker."""
     # While Python looks for a module, its name stands in the original arguments alone.
     started = [name if name != "-m" else sys.orig_argv[-len(sys.argv)].removeprefix("-m") for name in sys.argv[:1]]
     named = [os.path.basename(name) for name in started]
-    return named in (["polkit"], ["polkit-challenge"], ["polkit_course"]) and "multiprocessing" not in sys.modules
+    return named in (["polkit"], ["polkit-challenge"]) and "multiprocessing" not in sys.modules
 
 
 # Asked as polkit is imported. Whoever starts a command without Ctrl-C, as `nohup` does, keeps it so.

@@ -71,13 +71,12 @@ def left_of(group: int) -> list[str]:
 
 
 def started(arguments: Callable[[], list[str]], seconds: float | None = None) -> int:
-    """Exit status of `python -m …`; after `seconds` its processes get what Ctrl-C in a terminal sends.
+    """Exit status of a command; after `seconds` its processes get what Ctrl-C in a terminal sends.
 
     No arguments: there is nothing to do. 130 is answered only of a process that says in one line that it was
     interrupted, ends within two minutes and leaves no other behind.
     """
-    command = [sys.executable, "-m", *arguments()]
-    if len(command) == 2:
+    if not (command := arguments()):
         return 0
     with tempfile.TemporaryFile("w+") as told:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=told, start_new_session=True)
@@ -326,10 +325,11 @@ def interrupts(place: Path) -> list[Command]:
     def spoof_of(root: Path) -> list:  # one that is there is not made again
         return [] if (root / "forged").exists() else [*spoof, "--workers", "2", "--out", root / "forged"]
 
+    course = [str(Path(sys.executable).with_name("polkit-challenge"))]
     challenge, handed_in = place / "challenge", place / "submissions"
     new, submit = ["new", honest, *known, "--out"], ["submit", challenge, honest, "--name", "team", "--out", handed_in]
     for first in ([*new, challenge], submit):
-        assert started(lambda: ["polkit_course", *map(str, first)]) == 0  # noqa: B023
+        assert started(lambda: [*course, *map(str, first)]) == 0  # noqa: B023
 
     def new_challenge(root: Path) -> list:
         return [] if (root / "new").exists() else [*new, root / "new"]
@@ -351,16 +351,16 @@ def interrupts(place: Path) -> list[Command]:
     made["verify"] = Command("verify", works["verify"], lambda root: None, set())  # whose status is all it leaves
     made["book"] = Command("book", works["book"], copies, {"book"})
 
-    def within(root: Path, module: str, work: Callable[[Path], list]) -> list[str]:
+    def within(root: Path, command: list[str], work: Callable[[Path], list]) -> list[str]:
         os.environ["POLKIT_HOME"] = str(root / "home")
-        return [module, *map(str, asked)] if (asked := work(root)) else []
+        return [*command, *map(str, asked)] if (asked := work(root)) else []
 
     process = {"fork": started, "stopped": 130, "earliest": 0.5}  # Python itself is starting before that
     return [
         replace(
-            made[name], work=partial(within, module=module, work=work), names=made[name].names | {"home"}, **process
+            made[name], work=partial(within, command=command, work=work), names=made[name].names | {"home"}, **process
         )
-        for module, those in (("polkit", works), ("polkit_course", of_challenge))
+        for command, those in (([sys.executable, "-m", "polkit"], works), (course, of_challenge))
         for name, work in those.items()
     ]
 
