@@ -237,6 +237,15 @@ def test_every_chapter_takes_every_task(tmp_path, monkeypatch, kind, chapter):
         assert judged == {"Attack II": 1, "interpolation only": 1}
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_the_chapter_on_results_says_whose_runs_it_shows_where_a_task_has_not_all(tmp_path):
+    assert book.run_book(tmp_path, ["09_results"], given={"task": "fashion"}) == 0
+    stored = nbformat.read(tmp_path / "09_results.ipynb", as_version=4)
+    streams = "".join(output.text for cell in stored.cells for output in cell.get("outputs", []) if "text" in output)
+    assert "no runs of fashion in both regimes are published: this chapter shows those of digits" in streams
+
+
 @pytest.mark.parametrize("file", PAGES, ids=lambda file: file.stem)
 def test_a_stored_notebook_is_clean(file):
     stored = nbformat.read(file, as_version=4)

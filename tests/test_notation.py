@@ -7,7 +7,17 @@ import pytest
 
 from polkit.book.chapters import appendices, chapters
 
-GREEK = {"δ": "delta", "η": "eta", "ζ": "zeta", "μ": "mu", "γ": "gamma", "σ": "sigma", "α": "alpha", "β": "beta"}
+GREEK = {
+    "δ": "delta",
+    "η": "eta",
+    "ζ": "zeta",
+    "μ": "mu",
+    "γ": "gamma",
+    "σ": "sigma",
+    "α": "alpha",
+    "β": "beta",
+    "λ": "lambda",
+}
 
 
 def prose(file):
