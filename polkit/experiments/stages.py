@@ -6,7 +6,7 @@ import pandas as pd
 
 from polkit.adversary import interpolation_only
 from polkit.proof import Proof
-from polkit.training import Conditions
+from polkit.training import Conditions, Task
 from polkit.verifier import Calibration, Verdict, verify
 
 EVEN, STAGED, SCHEDULED = "evenly divided", "at the stages' pace", "the same, with a schedule of its own"
@@ -22,6 +22,11 @@ def staged_pace(edges: Sequence[float], scales: Sequence[float]) -> tuple[tuple[
         gone += (end - begin) * scale
         knots.append((end, gone))
     return (*((at, share / gone) for at, share in knots[:-1]), (1.0, 1.0))
+
+
+def own_schedule(task: Task, spoof_steps: int) -> Task:
+    """The task with its learning rate dropping at the same shares of T' as of T, in whole epochs."""
+    return task.replace(milestones=task.replace(epochs=max(1, spoof_steps // task.steps_per_epoch)).milestones)
 
 
 def staged_spoofs(
@@ -40,12 +45,10 @@ def staged_spoofs(
     edges, scales: of the stages, from `stage_edges` and `stage_scales`
     """
     task, pace = calibration.task, staged_pace(edges, scales)
-    # Its learning rate drops at the same shares of T' as of T, in whole epochs.
-    own = task.replace(milestones=task.replace(epochs=max(1, spoof_steps // task.steps_per_epoch)).milestones)
     for name, walked, claimed, decided in (
         (EVEN, (), task, ()),
         (STAGED, pace, task, ()),
-        (SCHEDULED, pace, own, ("milestones",)),
+        (SCHEDULED, pace, own_schedule(task, spoof_steps), ("milestones",)),
     ):
         budget = {"spoof_steps": spoof_steps, "seed": 1, "conditions": conditions, "workers": workers}
         spoof = interpolation_only(proof.final_weights(), claimed, pace=walked, progress=False, **budget)

@@ -27,10 +27,9 @@ from polkit.proof.storage import UNFINISHED, kept_in, require_writable
 from polkit.reproduce.measure import MEASUREMENT_TYPE
 from polkit.reproduce.records import Record, images_of, read_record, require_same_images, write_record
 from polkit.reproduce.runs import Run, planned_runs
-from polkit.training import Conditions
+from polkit.training import Conditions, whole
 from polkit.training.conditions import require_machine
 from polkit.training.jobs import starting_workers
-from polkit.training.task import whole
 
 # Of dask, whose profiler and ticks would take from the runs what they may have: a quarter of a core, with two workers.
 # A daemon may have no processes, and a worker forks its kernels.
@@ -63,8 +62,7 @@ def reproduce(
     force, dry_run: make runs again that have a finished record; only print what would be done
     Raises BlockingIOError if another batch is writing to `out`.
     """
-    if workers is not None:
-        whole("workers", workers, 1)
+    whole("workers", 1 if workers is None else workers, 1)
     common = {**(common or {}), "workers": 1}  # a run has its core to itself
     runs = planned_runs(results, task, repeats, common=common, lengths=lengths, spoof_interval=spoof_interval)
     images = {name: images_of(name) for name in sorted({str(run.parameters["task"]) for run in runs})}

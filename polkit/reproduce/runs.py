@@ -80,7 +80,6 @@ RESULTS = {
     "figure-12": Result(PAPER, ("attack_3",), usual_length),
     # What the cost formulas of Section III count: N = 10 iterations for every batch, none of which is left early.
     "costs": Result(CIFAR10, ("attack_2", "attack_3"), short_lengths, ({"stopping_test": False, "iterations": 10},)),
-    # A spoof that the paper does not know: four intervals will do.
     "momentum": Result(
         CIFAR10, ("borrowed_momentum",), lambda t, by: [4 * t.checkpoint_interval, *usual_length(t, by)]
     ),

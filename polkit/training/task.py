@@ -15,8 +15,8 @@ DEBRIS = ("thumbs.db", "desktop.ini", "__macosx")  # and what begins with a dot
 def whole(name: str, value: object, least: float = -math.inf) -> int:
     """A whole number from `least` up, numpy's own too, as Python's; ValueError for others: 1.0, "7" and True."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        wanted = "a whole number" if least == -math.inf else f"a whole number from {least} up"
-        raise ValueError(f"{name} must be {wanted}, not {value!r}")
+        up = f" from {least} up" if least > -math.inf else ""
+        raise ValueError(f"{name} must be a whole number{up}, not {value!r}")
     return int(value)
 
 
