@@ -60,32 +60,52 @@ def harmless(folder, task, calibration):
     assert interval == 2
     assert 1 <= steps <= 4
     ends = [*range(0, steps, interval), steps]
-    names = {f"checkpoints/{step:08d}.safetensors" for step in ends} | set(ARRAYS)
-    points = pk.training_points(task)
-    images, labels = points.images, points.labels
-    if (folder / "points.safetensors").exists():
-        names |= {"points.safetensors"}
-        points = load_file(folder / "points.safetensors")
-        images, labels = points["images"], points["labels"]
-    else:
-        assert manifest["task"]["data"] == task.data
-    assert {file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir()} == names | {
-        "manifest.json"
-    }
-    for name in names:
-        raw = (folder / name).read_bytes()
-        assert manifest["files"][name] == {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
-    batches = np.load(folder / "batches.npy")
-    seeds, signatures = np.load(folder / "augmentation.npy"), np.load(folder / "signatures.npy")
+    images, labels = _images_and_labels(folder, manifest, task)
+    _check_files(folder, manifest, ends)
+    batches, seeds = np.load(folder / "batches.npy"), np.load(folder / "augmentation.npy")
     assert batches.shape == (steps, 2)
-    for row, signed in zip(batches, signatures, strict=True):
+    for row, signed in zip(batches, np.load(folder / "signatures.npy"), strict=True):
         raw = b"".join(images[int(i)].numpy().tobytes() for i in row)
         raw += b"".join(struct.pack("<q", int(labels[int(i)])) for i in row)
         assert hashlib.sha256(raw).digest() == signed.tobytes()
     states = [load_file(folder / f"checkpoints/{step:08d}.safetensors") for step in ends]
     model = build_model(task)
+    _check_initial_state(model, states[0])
+    for number, (begin, end) in enumerate(itertools.pairwise(ends)):
+        state = {name: value.float().clone() for name, value in states[number].items()}
+        for step in range(begin, end):
+            chosen = torch.from_numpy(batches[step].astype(np.int64))
+            _step_by_hand(task, model, state, images[chosen], labels[chosen], int(seeds[step]))
+        for part in ("weights", "buffers"):
+            for name, value in _distances_by_hand(states[number + 1], state, part).items():
+                assert value <= 1.01 * calibration.thresholds[part][name] + 1e-6, (begin, part, name, value)
+    return True
+
+
+def _images_and_labels(folder, manifest, task):
+    """The proof's own, if they travel with it; the task's otherwise."""
+    if (folder / "points.safetensors").exists():
+        points = load_file(folder / "points.safetensors")
+        return points["images"], points["labels"]
+    assert manifest["task"]["data"] == task.data
+    points = pk.training_points(task)
+    return points.images, points.labels
+
+
+def _check_files(folder, manifest, ends):
+    names = {f"checkpoints/{step:08d}.safetensors" for step in ends} | set(ARRAYS)
+    if (folder / "points.safetensors").exists():
+        names |= {"points.safetensors"}
+    there = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir()}
+    assert there == names | {"manifest.json"}
+    for name in names:
+        raw = (folder / name).read_bytes()
+        assert manifest["files"][name] == {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+
+
+def _check_initial_state(model, state):
     for name, required in weight_distributions(model).items():
-        value = states[0][f"weights.{name}"].double().numpy().ravel()
+        value = state[f"weights.{name}"].double().numpy().ravel()
         if required.kind == "constant":
             assert (value == required.scale).all()
         else:
@@ -94,28 +114,22 @@ def harmless(folder, task, calibration):
                 "uniform": stats.uniform(-required.scale, 2 * required.scale),
             }[required.kind]
             assert stats.kstest(value, drawn_from.cdf).pvalue > 1e-5
-    for name, value in states[0].items():
+    for name, value in state.items():
         if name.startswith("momentum.") or name.endswith("running_mean"):
             assert (value == 0).all()
         if name.endswith("running_var"):
             assert (value == 1).all()
-    for number, (begin, end) in enumerate(itertools.pairwise(ends)):
-        state = {name: value.float().clone() for name, value in states[number].items()}
-        for step in range(begin, end):
-            chosen = torch.from_numpy(batches[step].astype(np.int64))
-            _step_by_hand(task, model, state, images[chosen], labels[chosen], int(seeds[step]))
-        for part in ("weights", "buffers"):
-            claimed, reached = (
-                np.concatenate([s[n].double().numpy().ravel() for n in sorted(s) if n.startswith(part)])
-                for s in (states[number + 1], state)
-            )
-            assert np.isfinite(claimed).all()
-            error = np.abs(claimed - reached)
-            cosine = 1 - claimed @ reached / (np.linalg.norm(claimed) * np.linalg.norm(reached))
-            found = {"l1": error.sum(), "l2": np.sqrt((error**2).sum()), "linf": error.max(), "cos": cosine}
-            for name, value in found.items():
-                assert value <= 1.01 * calibration.thresholds[part][name] + 1e-6, (begin, part, name, value)
-    return True
+
+
+def _distances_by_hand(recorded, replayed, part):
+    claimed, reached = (
+        np.concatenate([s[n].double().numpy().ravel() for n in sorted(s) if n.startswith(part)])
+        for s in (recorded, replayed)
+    )
+    assert np.isfinite(claimed).all()
+    error = np.abs(claimed - reached)
+    cosine = 1 - claimed @ reached / (np.linalg.norm(claimed) * np.linalg.norm(reached))
+    return {"l1": error.sum(), "l2": np.sqrt((error**2).sum()), "linf": error.max(), "cos": cosine}
 
 
 def _step_by_hand(task, model, state, images, labels, augmentation_seed):

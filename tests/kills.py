@@ -21,7 +21,6 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -325,15 +324,6 @@ def interrupts(place: Path) -> list[Command]:
     def spoof_of(root: Path) -> list:  # one that is there is not made again
         return [] if (root / "forged").exists() else [*spoof, "--workers", "2", "--out", root / "forged"]
 
-    course = [str(Path(sys.executable).with_name("polkit-challenge"))]
-    challenge, handed_in = place / "challenge", place / "submissions"
-    new, submit = ["new", honest, *known, "--out"], ["submit", challenge, honest, "--name", "team", "--out", handed_in]
-    for first in ([*new, challenge], submit):
-        assert started(lambda: [*course, *map(str, first)]) == 0  # noqa: B023
-
-    def new_challenge(root: Path) -> list:
-        return [] if (root / "new").exists() else [*new, root / "new"]
-
     works = {
         "prove": lambda root: ["prove", *few, "--out", root / "proof"],
         "verify": lambda root: ["verify", honest, *known, "--top-q", "all", "--workers", "2"],
@@ -342,27 +332,43 @@ def interrupts(place: Path) -> list[Command]:
         "reproduce": lambda root: [*batch, root / "out"],
         "book": lambda root: ["book", "--only", "01_", "--only", "A_", "-p", "epochs", "2", "--out", root / "book"],
     }
-    of_challenge = {
-        "new": new_challenge,
-        "score": lambda root: ["score", challenge, handed_in, "--out", root / "scores.csv"],
-    }
-    made["new"] = Command("new", new_challenge, lambda root: sorted(contents(root / "new")), {"new"})
-    made["score"] = Command("score", of_challenge["score"], lambda root: None, {"scores.csv"})
     made["verify"] = Command("verify", works["verify"], lambda root: None, set())  # whose status is all it leaves
     made["book"] = Command("book", works["book"], copies, {"book"})
+    polkit = [sys.executable, "-m", "polkit"]
+    return [as_process(replace(made[name], work=work), polkit) for name, work in works.items()] + challenge(place)
 
-    def within(root: Path, command: list[str], work: Callable[[Path], list]) -> list[str]:
-        os.environ["POLKIT_HOME"] = str(root / "home")
-        return [*command, *map(str, asked)] if (asked := work(root)) else []
 
-    process = {"fork": started, "stopped": 130, "earliest": 0.5}  # Python itself is starting before that
-    return [
-        replace(
-            made[name], work=partial(within, command=command, work=work), names=made[name].names | {"home"}, **process
-        )
-        for command, those in (([sys.executable, "-m", "polkit"], works), (course, of_challenge))
-        for name, work in those.items()
+def challenge(place: Path) -> list[Command]:
+    """`polkit-challenge new` and `score`, with a challenge and a submission to it; place: as in `commands`."""
+    command = [str(Path(sys.executable).with_name("polkit-challenge"))]
+    honest, published, handed_in = place / "honest", place / "challenge", place / "submissions"
+    new = ["new", honest, "--calibration", place / "known.json", "--out"]
+    submit = ["submit", published, honest, "--name", "team", "--out", handed_in]
+    for first in ([*new, published], submit):
+        assert started(lambda: [*command, *map(str, first)]) == 0  # noqa: B023
+
+    def again(root: Path) -> list:  # one that is there is not made again
+        return [] if (root / "new").exists() else [*new, root / "new"]
+
+    def score(root: Path) -> list:
+        return ["score", published, handed_in, "--out", root / "scores.csv"]
+
+    made = [
+        Command("new", again, lambda root: sorted(contents(root / "new")), {"new"}),
+        Command("score", score, lambda root: None, {"scores.csv"}),
     ]
+    return [as_process(each, command) for each in made]
+
+
+def as_process(made: Command, command: list[str]) -> Command:
+    """The same with its own process and its own cache; made.work: gives the command's arguments, or nothing to do."""
+
+    def work(root: Path) -> list[str]:
+        os.environ["POLKIT_HOME"] = str(root / "home")
+        return [*command, *map(str, asked)] if (asked := made.work(root)) else []
+
+    earliest = 0.5  # seconds: Python itself is starting before that
+    return replace(made, work=work, names=made.names | {"home"}, fork=started, stopped=130, earliest=earliest)
 
 
 def main(times: int, names: list[str], interrupt: bool = False) -> int:

@@ -28,50 +28,57 @@ def in_turn(name: str, stages: Sequence[Stage]) -> View:
     """Works through the stages in the background, and shows what comes of each as soon as it is there.
 
     If one goes wrong, that is said in place, what the earlier ones gave stays, and the later ones are not begun.
-    Widgets are made by the event loop of the caller alone: a page that has just been opened asks the kernel for all
-    widgets at once, and a thread that made another one meanwhile would break that answer. So the caller must run in an
-    event loop, as every cell of a notebook does. Raises RuntimeError otherwise.
+    Raises RuntimeError outside an event loop; every cell of a notebook runs in one.
     """
-    loop = asyncio.get_running_loop()
-    shown, status, error = w.VBox([]), w.HTML(), w.HTML()
-    row, instead = Meter("done"), "A panel stands here that computes for a while: run the notebook to see it."
-    box = View("waiting", [shown, error, status, row, Named()], instead)
-    for widget, part in ((status, "status"), (error, "error"), (row, "row"), (box, f"waiting-{name}"), (box, "busy")):
-        widget.add_class(f"polkit-{part}")
+    work = _Work(name, stages)
+    work.begin(0)
+    return work.box
 
-    def begin(number: int) -> None:
-        stage = stages[number]
-        count = f" ({number + 1} of {len(stages)})" if len(stages) > 1 else ""
-        status.value = f"<div role='status'>Being made: {html.escape(stage.what)}{count} …</div>"
-        row.restart()
-        threading.Thread(target=work, args=(number,), daemon=True).start()
 
-    def work(number: int) -> None:
+class _Work:
+    """Stages that run in a thread each. Widgets are made by the caller's event loop alone: a page that has just been
+    opened asks the kernel for all widgets at once, and a thread that made one meanwhile would break that answer.
+    """
+
+    def __init__(self, name: str, stages: Sequence[Stage]) -> None:
+        self.loop, self.stages = asyncio.get_running_loop(), stages
+        self.shown, self.status, self.error, self.row = w.VBox([]), w.HTML(), w.HTML(), Meter("done")
+        instead = "A panel stands here that computes for a while: run the notebook to see it."
+        self.box = View("waiting", [self.shown, self.error, self.status, self.row, Named()], instead)
+        parts = {"status": self.status, "error": self.error, "row": self.row, f"waiting-{name}": self.box}
+        for part, widget in (*parts.items(), ("busy", self.box)):
+            widget.add_class(f"polkit-{part}")
+
+    def begin(self, number: int) -> None:
+        count = f" ({number + 1} of {len(self.stages)})" if len(self.stages) > 1 else ""
+        what = html.escape(self.stages[number].what)
+        self.status.value = f"<div role='status'>Being made: {what}{count} …</div>"
+        self.row.restart()
+        threading.Thread(target=self.work, args=(number,), daemon=True).start()
+
+    def work(self, number: int) -> None:
         try:
-            result = stages[number].compute(row.tell)
+            result = self.stages[number].compute(self.row.tell)
         except Exception as problem:  # in a thread, nobody else would say it
-            loop.call_soon_threadsafe(end, stages[number].what, problem)
+            self.loop.call_soon_threadsafe(self.end, self.stages[number].what, problem)
         else:
-            loop.call_soon_threadsafe(arrive, number, result)
+            self.loop.call_soon_threadsafe(self.arrive, number, result)
 
-    def arrive(number: int, result: Any) -> None:
+    def arrive(self, number: int, result: Any) -> None:
         try:
-            if found := stages[number].ready(result):
-                shown.children = [found]
+            if found := self.stages[number].ready(result):
+                self.shown.children = [found]
         except Exception as problem:  # in a callback, nobody else would say it
-            end(stages[number].what, problem)
+            self.end(self.stages[number].what, problem)
             return
-        if number + 1 < len(stages):
-            begin(number + 1)
+        if number + 1 < len(self.stages):
+            self.begin(number + 1)
         else:
-            end()
+            self.end()
 
-    def end(what: str = "", problem: Exception | None = None) -> None:
+    def end(self, what: str = "", problem: Exception | None = None) -> None:
         if problem:
-            error.value = said_wrong(problem, f"{what}: ")
-        status.value = ""
-        row.layout.display = "none"
-        box.remove_class("polkit-busy")
-
-    begin(0)
-    return box
+            self.error.value = said_wrong(problem, f"{what}: ")
+        self.status.value = ""
+        self.row.layout.display = "none"
+        self.box.remove_class("polkit-busy")

@@ -53,14 +53,11 @@ class Calibration:
 
     def scaled(self, factor: float) -> "Calibration":
         """The same calibration with every δ multiplied by `factor`."""
-        scaled = {
-            part: {name: each * factor for name, each in table.items()} for part, table in self.thresholds.items()
-        }
+        scaled = {part: {name: each * factor for name, each in own.items()} for part, own in self.thresholds.items()}
         return replace(self, thresholds=scaled)
 
     def save(self, file: str | Path) -> None:
-        values = {name: getattr(self, name).to_json() for name in ("task", "regime", "conditions")}
-        values = asdict(self) | values
+        values = asdict(self) | {name: getattr(self, name).to_json() for name in ("task", "regime", "conditions")}
         buffers = values["thresholds"]["buffers"]
         buffers |= {name: None for name, value in buffers.items() if math.isinf(value)}  # JSON has no ∞
         save_settings(file, values)
@@ -152,13 +149,7 @@ def calibrate(
 
     Raises ValueError if replays < 2, first_epochs < 1, margin <= 1, or some δ of the weights would not be below d_ref.
     """
-    if replays < 2:
-        raise ValueError(f"{replays} replay cannot show a false rejection: use at least 2")
-    if margin <= 1:
-        raise ValueError(f"the margin is {margin}: δ lies above honest errors only if greater than 1")
-    whole("first_epochs", 1 if first_epochs is None else first_epochs, 1)
-    if regime.task(proof.task) != proof.task:
-        raise ValueError(f"the regime {regime.name!r} has no augmentation: prove regime.task(task)")
+    _require(proof, regime, replays, first_epochs, margin)
     own, conditions, seed = conditions, regime.conditions(conditions), whole("the seed", seed)
     workers = max(1, (os.cpu_count() or 1) // own.threads) if workers is None else whole("workers", workers, 1)
     facts = {"replays": replays, "first_epochs": first_epochs, "margin": margin, "seed": seed}
@@ -184,14 +175,23 @@ def calibrate(
         errors["replay"] = np.arange(replays).repeat(len(errors) // replays)
         replayed = sum(min(start + proof.checkpoint_interval, proof.steps) - start for start in starts)
         meter.charge("update", replays * replayed + task.steps)
-        first, other = proof.checkpoint(proof.steps).parts(), second.parts()
         with applied(conditions):  # with more threads, the sums of a distance are rounded in another order
+            first, other = proof.checkpoint(proof.steps).parts(), second.parts()
             apart = {part: distances(first[part], other[part]) for part in PARTS}
-        limits = thresholds_of(errors, apart, margin)
-        cost = meter.cost() + Cost(wall_seconds=seconds)
+        limits, cost = thresholds_of(errors, apart, margin), meter.cost() + Cost(wall_seconds=seconds)
         calibration = Calibration(task, regime, conditions, margin=margin, cost=cost, **limits)
         calibration.save(file)
         return calibration
+
+
+def _require(proof: Proof, regime: Regime, replays: int, first_epochs: int | None, margin: float) -> None:
+    if replays < 2:
+        raise ValueError(f"{replays} replay cannot show a false rejection: use at least 2")
+    if margin <= 1:
+        raise ValueError(f"the margin is {margin}: δ lies above honest errors only if greater than 1")
+    whole("first_epochs", 1 if first_epochs is None else first_epochs, 1)
+    if regime.task(proof.task) != proof.task:
+        raise ValueError(f"the regime {regime.name!r} has no augmentation: prove regime.task(task)")
 
 
 def train_reference(task: Task, seed: int, conditions: Conditions, points: Points | None = None) -> Reference:

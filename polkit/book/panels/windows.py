@@ -71,9 +71,8 @@ def window_panel(
     def draw(
         tried: Tried, *, guess: float | None, threshold_scale: float, top_q: int, attack: str, spoof_steps: int, **_
     ) -> Figure:
-        scale = {"threshold_scale": threshold_scale}
-        known, cost = tried.calibration, costs[attack]
-        table = window(tried.errors, known, proof_steps=task.steps, cost_per_step=cost, **scale)
+        known, scale = tried.calibration, {"threshold_scale": threshold_scale}
+        table = window(tried.errors, known, proof_steps=task.steps, cost_per_step=costs[attack], **scale)
         marks = {"attack": attack, "chosen": spoof_steps, "guess": guess}
         figure = window_figure(table, known, attempts=tried.attempts, top_q=top_q, **scale, **marks)
         where = f"{attack}, T' = {spoof_steps}, k = {known.task.checkpoint_interval}, δ × {threshold_scale:.2f}"
