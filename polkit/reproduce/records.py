@@ -100,7 +100,7 @@ PARAMETERS = COMMON | {
     "off_path": 0.0,
     "pace": "",
 }
-PARAMETERS |= {"adversary_device": "", "adversary_precision": "", "adversary_threads": 0}  # their own machine
+PARAMETERS |= {"trained_steps": 0, "adversary_device": "", "adversary_precision": "", "adversary_threads": 0}
 SETTING = ["experiment", *(name for name in PARAMETERS if name not in ("seed", *COMMON))]
 SUFFIXES = {"strict": "", "paper": "_paper"}  # of the tables of runs and averages, by regime
 
