@@ -7,17 +7,8 @@ from torch import Tensor
 from polkit.defences.commitment import Commitment, seed_of
 from polkit.proof import Proof, proof_points
 from polkit.proof.folder import seed_commitment
-from polkit.training import (
-    Conditions,
-    Learner,
-    Points,
-    Task,
-    applied,
-    augmentation_order,
-    batch_order,
-    distances,
-    normalise,
-)
+from polkit.training import Conditions, Learner, Points, Task, applied, augmentation_order, batch_order, distances
+from polkit.training.data import normalise
 from polkit.training.step import PARTS, Checkpoint, initial_checkpoint
 from polkit.verifier import Reason, test_initialisation
 
@@ -97,17 +88,20 @@ def accuracy(task: Task, checkpoint: Checkpoint, points: Points, conditions: Con
 
 
 def perturbed_points(proof: Proof, committed: Points) -> list[Reason]:
-    """Data perturbation (Section IV-B): no point may lie suspiciously near to a committed one without being that one.
+    """Data perturbation (Section IV-B): no point may lie beside a committed one without being that one."""
+    near = points_beside(proof, committed)
+    return [Reason("perturbed", f"{near.sum()} of {len(near)} points lie beside a committed one")] if near.any() else []
+
+
+def points_beside(proof: Proof, committed: Points) -> np.ndarray:
+    """For each distinct point of a proof, whether it lies suspiciously near to a committed one without being that one.
 
     Near is nearer than half of the way from that committed image to its own nearest neighbour, in l2 over pixels.
     """
     used = proof_points(proof).take(np.unique(proof.batches()))
     own, _ = _nearest(committed.images, committed.images, least=1)  # another image is a grey level away or more
     gaps, nearest = _nearest(used.images, committed.images)
-    near = (gaps > 0) & (gaps < 0.5 * own[nearest])
-    if not near.any():
-        return []
-    return [Reason("perturbed", f"{int(near.sum())} of {len(used)} points lie beside a committed one")]
+    return ((gaps > 0) & (gaps < 0.5 * own[nearest])).numpy()
 
 
 def _nearest(images: Tensor, known: Tensor, least: float = 0.0) -> tuple[Tensor, Tensor]:

@@ -104,15 +104,16 @@ def places_figure(places: pd.DataFrame, noise_weight: float) -> Figure:
 def cost_figure(costs: Mapping[str, Cost], proof: Cost) -> Figure:
     """The four meters of each spoof, as a share of the honest proof's."""
     plot, said = go.Figure(), []
-    for (name, cost), colour, pattern in zip(costs.items(), COLOURS, ("", "/", "x", ".", "-", "+"), strict=False):
+    for (name, cost), colour, symbol in zip(costs.items(), COLOURS, SHAPES, strict=False):
         shares = cost.relative_to(proof)
-        look = {"marker_color": colour, "marker_pattern_shape": pattern, "texttemplate": "%{y:.3g}"}
-        look |= {"textposition": "outside", "cliponaxis": False}  # on hatching no number can be read
-        plot.add_bar(x=list(WORDS.values()), y=[shares[meter] for meter in WORDS], name=name, **look)
+        look = {"mode": "markers+text", "texttemplate": "%{y:.3g}", "textposition": "middle right", "cliponaxis": False}
+        look |= {"marker_color": colour, "marker_symbol": symbol, "marker_size": 11}
+        plot.add_scatter(x=list(WORDS.values()), y=[shares[meter] for meter in WORDS], name=name, **look)
         told = [f"{spoken(shares[meter])} of the {meter.replace('_', ' ')}" for meter in asdict(cost)]
         said.append(f"{name} {', '.join(told)}")
-    level(plot, 1, "the honest proof")
-    styled(plot, "What forging costs, in four meters", "meter", "share of the proof's")
+    plot.update_layout(scattermode="group")
+    level(plot, 1, "")
+    styled(plot, "What forging costs, in four meters", "meter", "share of the honest proof's")
     logarithmic(plot)
     return Figure(plot, "; ".join(said) + ".")
 
