@@ -11,46 +11,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from polkit.proof import (
-    Proof,
-    cache_folder,
-    checkpoint_name,
-    checkpoint_steps,
-    fresh_folder,
-    made_alone,
-    open_proof,
-    publish,
-    read_checkpoint,
-    seal,
-    versions,
-    write_checkpoint,
-    write_text_whole,
-)
-from polkit.proof.folder import file_digest, seed_commitment
-from polkit.proof.storage import journal_path, partial_path
-from polkit.training import (
-    Checkpoint,
-    Conditions,
-    Cost,
-    Learner,
-    Meter,
-    Points,
-    Progress,
-    Task,
-    applied,
-    augmentation_order,
-    batch_order,
-    initial_checkpoint,
-    points_facts,
-    reported,
-    shown_task,
-    signature,
-    signatures_of,
-    training_points,
-    unit_costs,
-    whole,
-)
-from polkit.training.jobs import in_background
+from polkit.proof import Proof, open_proof, seal, versions, write_text_whole
+from polkit.proof.checkpoints import checkpoint_name, checkpoint_steps, read_checkpoint, write_checkpoint
+from polkit.proof.folder import file_digest, publish, seed_commitment
+from polkit.proof.storage import cache_folder, fresh_folder, journal_path, made_alone, partial_path
+from polkit.training import Points, augmentation_order, batch_order, signature, training_points
+from polkit.training.conditions import Conditions, applied
+from polkit.training.cost import Cost, Meter, unit_costs
+from polkit.training.data import points_facts, signatures_of
+from polkit.training.jobs import Progress, in_background, reported
+from polkit.training.step import Checkpoint, Learner, initial_checkpoint
+from polkit.training.task import Task, shown_task, whole
 
 
 class Diverged(ArithmeticError):

@@ -244,15 +244,23 @@ def test_the_draws_panel_follows_n_f_and_m(guess):
 def test_the_interval_panel_follows_delta_the_interval_the_updates_and_the_proof(
     small_proof, judged, small_calibration
 ):
-    table = replayed_steps({"honest": small_proof, "spoof": judged.spoof}, small_calibration, [4, 0])
-    shown, delta = panels.interval_panel(table, small_calibration), small_calibration.thresholds["weights"]["l2"]
+    proofs, delta = {"honest": small_proof, "spoof": judged.spoof}, small_calibration.thresholds["weights"]["l2"]
+    shown = panels.interval_panel(proofs, small_calibration, [4, 0])
     assert [value for _, value in shown.sliders["start"].options] == [0, 4]
-    for scale, start, update, proof in ((1.0, 4, 4, "honest"), (0.1, 0, 3, "spoof"), (2.0, 4, 0, "spoof")):
+
+    def expect(table, again, *, scale, start, update, proof):
         move(shown, threshold_scale=scale, start=start, update=update, proof=proof)
         rows = table[(table["proof"] == proof) & (table["start"] == start)]
         threshold = scale * delta / small_calibration.reference["weights"]["l2"]
         figure = figures.interval_figure(rows, threshold=threshold, update=update)
-        check(shown, figure, f"{proof}, δ × {scale:.2f}, ")
+        check(shown, figure, f"{again}{proof}, δ × {scale:.2f}, ")
+
+    first, second = (replayed_steps(proofs, small_calibration, [0, 4], seed) for seed in (0, 1))
+    for scale, start, update, proof in ((1.0, 4, 4, "honest"), (0.1, 0, 3, "spoof"), (2.0, 4, 0, "spoof")):
+        expect(first, "", scale=scale, start=start, update=update, proof=proof)
+    run(shown)
+    assert not first.equals(second)
+    expect(second, "replay 2, ", scale=1.0, start=0, update=4, proof="honest")
 
 
 def test_the_batch_panel_follows_n_and_gamma_at_once_and_its_place_when_run(small_proof, small_calibration):
@@ -295,9 +303,12 @@ def test_the_results_panel_judges_published_spoofs_by_another_verifier():
 def test_the_sorting_panel_fails_a_wrong_distribution_and_no_order(small_proof, small_task, small_calibration):
     final, seed = small_proof.final_weights(), 3
     shown = panels.sorting_panel(small_calibration, final, seed=seed)
-    drawn = pk.initial_checkpoint(small_task, seed)
     tensor = max(final.weights, key=lambda name: final.weights[name].numel())
-    for order, spread in (("as drawn", 1.0), ("sorted", 1.0), ("sorted", 2.0), ("as drawn", 0.5)):
+    chosen = (("as drawn", 1.0), ("sorted", 1.0), ("sorted", 2.0), ("as drawn", 0.5))
+    for again, (order, spread) in ((again, each) for again in (0, 1) for each in chosen):
+        if again and (order, spread) == chosen[0]:
+            run(shown)
+        drawn = pk.initial_checkpoint(small_task, seed + again)
         move(shown, order=order, spread=spread)
         weights = {}
         for name, value in drawn.weights.items():
@@ -313,7 +324,7 @@ def test_the_sorting_panel_fails_a_wrong_distribution_and_no_order(small_proof, 
         assert (rejected == 0) == (spread == 1)
         said = f"rejects {rejected} of its tensors." if rejected else "passes it."
         where = f"{order}, with {spread:g} times the right spread, W_0 is {distance:.2f} d_ref (l2) from W_T"
-        assert words(shown.says) == f"{where}; the initialisation test {said}"
+        assert words(shown.says) == f"{'draw 2: ' * again}{where}; the initialisation test {said}"
         (mark,) = [trace for trace in shown.plot.data if trace.name == "shown"]
         assert (mark.x[0], mark.y[0]) == pytest.approx((spread, distance), rel=1e-5)
         edges, shares = next((trace.x, trace.y) for trace in shown.plot.data if trace.name == "W<sub>0</sub>")
@@ -694,9 +705,8 @@ def test_every_slider_of_the_panels_of_single_things_is_answered_at_once(
 ):
     """In 0.1 s of a core, and in 0.3 s of one that is shared with other work."""
     final, conditions = small_proof.final_weights(), small_calibration.conditions
-    replays = replayed_steps({"honest": small_proof, "spoof": judged.spoof}, small_calibration, [0])
     looked_at = {
-        "interval": panels.interval_panel(replays, small_calibration),
+        "interval": panels.interval_panel({"honest": small_proof, "spoof": judged.spoof}, small_calibration, [0]),
         "batch": panels.batch_panel(final, small_calibration, seed=2),
         "sorting": panels.sorting_panel(small_calibration, final, seed=3),
         "path": panels.path_panel(

@@ -17,11 +17,13 @@ from polkit.verifier import Calibration, recorded_data
 from polkit.verifier.replay import reached_after
 
 
-def replayed_steps(proofs: Mapping[str, Proof], calibration: Calibration, starts: Sequence[int]) -> pd.DataFrame:
+def replayed_steps(
+    proofs: Mapping[str, Proof], calibration: Calibration, starts: Sequence[int], seed: int = 0
+) -> pd.DataFrame:
     """Where the replay of the intervals from `starts` is after each update, in l2 of the weights, as shares of d_ref.
 
     `along`: the component of W'_{t+i} - W_t along the recorded move W_{t+k} - W_t; `beside`: the norm of the rest;
-    `moved`: the length of that move; `error`: the distance from W_{t+k}
+    `moved`: the length of that move; `error`: the distance from W_{t+k}; seed: of the verifier's draws
     """
     rows, reference, conditions = [], calibration.reference["weights"]["l2"], calibration.conditions
     with applied(conditions):
@@ -29,7 +31,7 @@ def replayed_steps(proofs: Mapping[str, Proof], calibration: Calibration, starts
         for (name, proof), start in product(proofs.items(), starts):
             end = min(start + proof.checkpoint_interval, proof.steps)
             first, data, steps = proof.checkpoint(start), recorded_data(proof, conditions), range(1, end - start + 1)
-            reached = reached_after(learner, first, data, start, steps, seed=0)
+            reached = reached_after(learner, first, data, start, steps, seed)
             taken = [first, *reached.values(), proof.checkpoint(end)]
             *gone, move = (
                 torch.cat([(one.weights[w] - first.weights[w]).flatten() for w in one.weights]) for one in taken

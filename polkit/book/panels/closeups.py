@@ -1,37 +1,48 @@
 """Panels that look closely: the replay of one interval, update by update, and the attack on one batch."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import ipywidgets as w
-import pandas as pd
 
 from polkit.book.figures.closeups import batch_figure, interval_figure
 from polkit.book.figures.drawing import Figure
 from polkit.book.panels.parts import Panel
 from polkit.book.panels.sliders import choice_slider, chooser, control, delta_slider
-from polkit.experiments.closeups import attacked_batch
+from polkit.experiments.closeups import attacked_batch, replayed_steps
 from polkit.experiments.places import NOISE_WEIGHTS, PLACES
+from polkit.proof import Proof
 from polkit.training import Checkpoint, Progress
 from polkit.verifier import Calibration
 
 
-def interval_panel(table: pd.DataFrame, calibration: Calibration) -> Panel:
-    """The replay of an interval after each update, with δ around the recorded end; table: from `replayed_steps`."""
-    threshold = calibration.normalised(calibration.thresholds["weights"])["l2"]
-    most, starts = int(table["update"].max()), sorted(set(table["start"]))
+def interval_panel(proofs: Mapping[str, Proof], calibration: Calibration, starts: Sequence[int]) -> Panel:
+    """The replay of an interval after each update, with δ around the recorded end; Run replays with other draws.
+
+    starts: first steps of the intervals
+    """
+    threshold, starts = calibration.normalised(calibration.thresholds["weights"])["l2"], sorted(starts)
+
+    def compute(before: tuple, *_, **__) -> tuple:
+        seed = before[-1] + 1
+        return replayed_steps(proofs, calibration, starts, seed), seed
+
+    def draw(replayed: tuple, *, threshold_scale: float, start: int, update: int, proof: str) -> Figure:
+        table, seed = replayed
+        rows = table[(table["proof"] == proof) & (table["start"] == start)]
+        figure = interval_figure(rows, threshold=threshold * threshold_scale, update=update)
+        again = f"replay {seed + 1}, " if seed else ""
+        return replace(figure, summary=f"{again}{proof}, δ × {threshold_scale:.2f}, {figure.summary}")
+
+    first = compute((-1,))
+    most = int(first[0]["update"].max())
     sliders = {
         "threshold_scale": delta_slider(),
         "start": choice_slider(starts[0], starts, "from step", "start", "first step of the interval"),
         "update": control(w.IntSlider, "update", "update", "how many are shown", value=most, min=0, max=most),
-        "proof": chooser("proof", table["proof"].unique()),
+        "proof": chooser("proof", list(proofs)),
     }
-
-    def draw(_: None, *, threshold_scale: float, start: int, update: int, proof: str) -> Figure:
-        rows = table[(table["proof"] == proof) & (table["start"] == start)]
-        figure = interval_figure(rows, threshold=threshold * threshold_scale, update=update)
-        return replace(figure, summary=f"{proof}, δ × {threshold_scale:.2f}, {figure.summary}")
-
-    return Panel("interval", sliders, draw)
+    return Panel("interval", sliders, draw, data=first, compute=compute)
 
 
 def batch_panel(final: Checkpoint, calibration: Calibration, **common) -> Panel:

@@ -1,8 +1,11 @@
 """Panels of the straight path from W_0 to W_T: a sorted start, the models on the way, momentum that covers it."""
 
+from dataclasses import replace
+
 import ipywidgets as w
 import pandas as pd
 
+from polkit.book.figures.drawing import Figure
 from polkit.book.figures.paths import QUANTITIES, momentum_figure, path_figure, sorting_figure
 from polkit.book.panels.parts import Panel
 from polkit.book.panels.sliders import chooser, control, delta_slider, interval_slider
@@ -14,16 +17,25 @@ SPREADS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.4, 1.6, 1.8, 2.
 
 
 def sorting_panel(calibration: Calibration, final: Checkpoint, *, seed: int) -> Panel:
-    """The largest tensor of a W_0, as it is drawn or sorted, of several spreads; seed: of the draw."""
+    """The largest tensor of a W_0, as drawn or sorted, of several spreads; Run draws another. seed: of the first."""
     tensor = max(final.weights, key=lambda name: final.weights[name].numel())
-    drawn = initial_checkpoint(calibration.task, seed).weights[tensor]
-    starts = spread_starts(calibration, final, SPREADS, seed)
     what, shown = "spread of the distribution: × the right one", [(f"{spread:g}", spread) for spread in SPREADS]
     sliders = {
         "order": chooser("order", ("as drawn", "sorted")),
         "spread": control(w.SelectionSlider, "spread", "spread (×)", what, value=1.0, options=shown),
     }
-    return Panel("sorting", sliders, lambda _, **chosen: sorting_figure(drawn, final.weights[tensor], starts, **chosen))
+
+    def compute(before: tuple, *_, **__) -> tuple:
+        own = before[-1] + 1
+        drawn = initial_checkpoint(calibration.task, own).weights[tensor]
+        return drawn, spread_starts(calibration, final, SPREADS, own), own
+
+    def draw(start: tuple, **chosen) -> Figure:
+        drawn, starts, own = start
+        figure = sorting_figure(drawn, final.weights[tensor], starts, **chosen)
+        return figure if own == seed else replace(figure, summary=f"draw {own - seed + 1}: {figure.summary}")
+
+    return Panel("sorting", sliders, draw, data=compute((seed - 1,)), compute=compute)
 
 
 def path_panel(models: pd.DataFrame, plain: Verdict, treated: Verdict, calibration: Calibration) -> Panel:
