@@ -6,6 +6,7 @@ from polkit.proof import Proof, cache_folder, checkpoint_name, made_alone, read_
 from polkit.proof.storage import write_text_whole
 from polkit.prover import cached_proof, proof_facts, prove
 from polkit.training import Conditions, Progress, Task, training_points
+from polkit.training.jobs import in_processes
 from polkit.verifier import STRICT, Calibration, Regime, calibrate
 from polkit.verifier.calibration import Reference, train_reference
 
@@ -28,11 +29,8 @@ def prepare(
         if workers == 1:  # first: another chapter may be making the proof meanwhile
             reference = iter([kept_reference(task, draws, conditions)])
         else:
-            import joblib  # here, for a fast start
-
             # A process, not a thread: the proof's own seconds must not be those of a shared interpreter.
-            beside = joblib.Parallel(n_jobs=2, return_as="generator")
-            reference = beside([joblib.delayed(kept_reference)(task, draws, conditions)])
+            reference = in_processes([(kept_reference, (task, draws, conditions))], 2)
     proof = prove(task, seed, conditions=conditions, progress=progress)
     settings = {"first_epochs": 25, "seed": draws, "workers": workers, "progress": progress}
     settings["replays"] = 4 if regime.augmentation == "redrawn" else 2  # without draws they are all the same

@@ -15,7 +15,7 @@ from polkit.training.task import whole
 
 # True: a bar on stderr. False: nothing. A function: told (done, total) before each item and after the last.
 Progress = bool | Callable[[int, int], None]
-JOBS_FOR_PROCESSES = 30  # fewer are done by threads before processes have imported torch, which takes each core seconds
+JOBS_FOR_PROCESSES = 12  # fewer are done by threads before processes have imported torch, which takes each core seconds
 
 
 class Cancelled(Exception):
@@ -95,14 +95,19 @@ def run_jobs(jobs: Sequence[tuple], workers: int, title: str, progress: Progress
     elif threads or len(jobs) < JOBS_FOR_PROCESSES:
         results = _in_threads(jobs, workers)
     else:
-        import joblib  # only here: not every run has workers
-
-        # The setting is also theirs: one that began in another thread than the main one would not inherit it.
-        ignoring = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
-        parallel = joblib.Parallel(min(workers, len(jobs)), backend="loky", return_as="generator", **ignoring)
-        with starting_workers():
-            results = parallel(joblib.delayed(function)(*arguments) for function, arguments in jobs)
+        results = in_processes(jobs, min(workers, len(jobs)))
     yield from reported(results, total=len(jobs), title=title, progress=progress)
+
+
+def in_processes(jobs: Sequence[tuple], workers: int) -> Iterator:
+    """The jobs begin at once. The processes wait some minutes for more, which then find their imports done."""
+    import joblib  # only here: not every run has workers
+
+    # The setting is also theirs: one that began in another thread than the main one would not inherit it.
+    ignoring = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+    parallel = joblib.Parallel(workers, backend="loky", return_as="generator", **ignoring)
+    with starting_workers():
+        return parallel(joblib.delayed(function)(*arguments) for function, arguments in jobs)
 
 
 def _in_threads(jobs: Sequence[tuple], workers: int) -> Iterator:
