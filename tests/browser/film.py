@@ -1,4 +1,4 @@
-"""`python -m tests.browser.film SITE`: films the front page's panel for the README, into notebooks/panel.webp.
+"""`python -m tests.browser.film SITE`: films the front page's panel for the README, into data/panel.webp.
 
 SITE: folder of the built site (`make site`)
 """
@@ -13,7 +13,7 @@ from playwright.sync_api import sync_playwright
 from notebooks.site.store import find_browser
 
 WIDTH = 1200  # pixels
-FILM = Path(__file__).resolve().parents[2] / "notebooks" / "panel.webp"
+FILM = Path(__file__).resolve().parents[2] / "data" / "panel.webp"
 SHOWN = "panel => panel.dataset.shown?.split(',').at(-1) === panel.querySelectorAll('input')[2].value"
 
 
