@@ -51,7 +51,7 @@ TEXT, WHOLE, NUMBER, FLAG = {}, {"type": int}, {"type": float}, {"action": "stor
 WHOLE_OR_ALL = {"type": lambda text: int(text) if text.isdecimal() else text}
 OPTIONS = {  # what each means, and how it is read
     "proof": ("the folder of a proof", TEXT),
-    "results": ("table-2, …, all (default); matrix, presets, examples, examples-fashion, learning-rates, paper-scale", {"nargs": "*"}),
+    "results": ("table-2, …, all (default); matrix, presets, examples, examples-fashion, …", {"nargs": "*"}),
     "task": ("digits, fashion, cifar10, cifar100, imagenet10, folder:PATH; :first-half, :second-half may follow", TEXT),
     "epochs": ("E, instead of the task's own", WHOLE),
     "checkpoint_interval": ("k, instead of the task's own", WHOLE),
