@@ -10,7 +10,7 @@ import polkit as pk
 from polkit.experiments import prepare
 from polkit.prover import train
 from polkit.training import DISTANCES, PARTS, derive_seed
-from polkit.verifier import STRICT, load_calibration
+from polkit.verifier import PAPER, STRICT, load_calibration
 from polkit.verifier.replay import replay
 
 
@@ -74,6 +74,18 @@ def test_preparing_is_proving_and_calibrating_side_by_side(small_task, workers):
     out = again.folder.with_name("direct.json")
     direct = pk.calibrate(again, workers=1, first_epochs=25, progress=False, out=out)
     assert (calibration.thresholds, calibration.reference) == (direct.thresholds, direct.reference)
+
+
+def test_where_nothing_is_drawn_one_replay_stands_for_all(small_task, tmp_path):
+    task, settings = PAPER.task(small_task), {"regime": PAPER, "workers": 1, "progress": False}
+    proof = pk.prove(task, seed=4, progress=False)
+    twice, often = (pk.calibrate(proof, replays=count, out=tmp_path / f"{count}.json", **settings) for count in (2, 5))
+    assert twice.cost.gradient_evaluations == often.cost.gradient_evaluations == 2 * task.steps  # and d_ref's model
+    assert twice.thresholds == often.thresholds
+    rows = replay(proof, task, PAPER.conditions(pk.Conditions()), seed=9)
+    largest = rows[rows["part"] == "weights"].groupby("distance")["error"].max()
+    assert twice.honest_maximum["weights"] == largest.to_dict()
+    assert (often.replays, often.false_rejection_rate) == (5, 0)
 
 
 def test_only_the_first_epochs_are_replayed_if_asked(small_task, small_proof, small_calibration, tmp_path):

@@ -140,7 +140,7 @@ def calibrate(
 
     regime: decides the augmentation of the replays, and their precision
     conditions: of the verifier's machine in all else
-    replays: of each interval, with independent draws
+    replays: of each interval, with independent draws; where nothing is drawn, one stands for all
     first_epochs: replay the intervals of these alone, where errors are largest
     seed: of the draws and of the second model
     workers: threads or processes to spread the work over (default: one per core)
@@ -166,15 +166,16 @@ def calibrate(
         last = task.steps if first_epochs is None else first_epochs * task.steps_per_epoch
         starts = [start for start in proof.checkpoint_steps[:-1] if start < last]
         jobs = [] if reference else [(train_reference, (task, seed, own, proof.points()))]
-        for number in range(replays):
+        different = replays if regime.augmentation == "redrawn" else 1
+        for number in range(different):
             jobs += interval_jobs(proof, task, conditions, starts, derive_seed(seed, "replay", number))
         with applied(conditions):
             found = list(run_jobs(jobs, workers, "calibrating", progress))
         second, seconds = next(reference) if reference else (found.pop(0)[0], 0.0)
-        errors = pd.DataFrame([row for rows in found for row in rows])
+        errors = pd.DataFrame([row for rows in found * (replays // different) for row in rows])
         errors["replay"] = np.arange(replays).repeat(len(errors) // replays)
         replayed = sum(min(start + proof.checkpoint_interval, proof.steps) - start for start in starts)
-        meter.charge("update", replays * replayed + task.steps)
+        meter.charge("update", different * replayed + task.steps)
         with applied(conditions):  # with more threads, the sums of a distance are rounded in another order
             first, other = proof.checkpoint(proof.steps).parts(), second.parts()
             apart = {part: distances(first[part], other[part]) for part in PARTS}
