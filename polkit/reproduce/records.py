@@ -94,6 +94,7 @@ PARAMETERS = COMMON | {
     "spoof_learning_rate": 0.0,
     "spoof_interval": 0,
     "iterations": 0,
+    "movement_limit": 0.0,
     "stopping_test": True,
     "leave_within": 0.0,
     "weigh_linf": False,
