@@ -152,7 +152,7 @@ def test_where_the_examples_decide_spoofs_are_tried_over_their_length_and_over_t
     assert {
         (each["spoof_steps"], each["spoof_interval"], each["spoof_learning_rate"], each["trained_steps"])
         for each in spoofs
-    } == {(600, 2, 0.05, 10)}
+    } == {(600, 2, 0.025, 10), (600, 2, 0.05, 10)}
 
 
 def test_runs_use_parameters_that_the_experiments_have():
