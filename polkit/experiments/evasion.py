@@ -106,10 +106,10 @@ def hidden_crossing(final: Checkpoint, task: Task, **common: Unpack[Common]) -> 
     return forge(plan, "hidden-crossing", trained_to_cross, {"hops": 1, "settle": 1})
 
 
-def crossing_in_hops(final: Checkpoint, task: Task, *, hops: int = 14, **common: Unpack[Common]) -> Proof:
+def crossing_in_hops(final: Checkpoint, task: Task, *, hops: int = 16, **common: Unpack[Common]) -> Proof:
     """Hops below a speed limit, then real training from W_T on: costs more than a training, and claims another's model.
 
-    hops: at most; on `digits` 14 stay below twice the speed of an honest training
+    hops: at most; on `digits` 16 stay below twice the speed of an honest training
 
     Raises ValueError if there is no room for a hop before the rate drops and an interval after it, or no momentum.
     """
