@@ -88,6 +88,7 @@ def test_the_numbers_in_the_readmes_findings_are_those_of_the_published_runs():
     assert f"Attack II passes in {perturbed} trainings and unmodified data in {plain}" in text
     cost = decided.loc[decided["attack"] == "Attack II", "cost"]
     assert f"Such spoofs cost {cost.min():.2f} to {cost.max():.2f} of the proof's operations" in text
+    assert f"(on `fashion` up to {where_they_decide_on_fashion()['cost'].max():.2f})" in text
     plain, trained = (of_twenty("interpolation_only", steps) for steps in (0, 20))
     assert f"unmodified data pass in {plain['accepted'].sum()} of {len(plain)} trainings, and in" in text
     assert f"in {trained['accepted'].sum()} if the first 20 steps are trained" in text
@@ -102,6 +103,23 @@ def test_where_the_examples_decide_they_do_in_eighteen_of_twenty_trainings():
     passed = made[made["accepted"] & (made["cost"] <= 0.5)].groupby("attack").size()
     assert min(passed["Attack II"], passed["Attack III"]) >= 18
     assert passed.get("interpolation only", 0) <= 2
+
+
+def where_they_decide_on_fashion():
+    """Of each training Attack II's cheapest spoof that passes at a rate at which unmodified data do not."""
+    made = spoof_rows(published("examples-fashion/runs_paper"), task="fashion")
+    rows = {attack: mine.set_index(["seed", "spoof_learning_rate"]) for attack, mine in made.groupby("attack")}
+    found = rows["Attack II"][rows["Attack II"]["accepted"] & ~rows["interpolation only"]["accepted"]]
+    return found.sort_values("cost").groupby("seed").first()
+
+
+def test_on_fashion_they_decide_in_every_training_at_one_of_two_rates():
+    made = spoof_rows(published("examples-fashion/runs_paper"), task="fashion")
+    assert (made.groupby(["attack", "spoof_learning_rate"])["seed"].nunique() == 5).all()
+    passed = made.groupby(["spoof_learning_rate", "attack"])["accepted"].sum()
+    assert passed[0.05, "interpolation only"] == 0
+    assert passed[0.025, "Attack II"] == passed[0.025, "Attack III"] == 5
+    assert len(where_they_decide_on_fashion()) == 5
 
 
 def test_the_readmes_table_stands_between_its_marks(tmp_path):
