@@ -115,7 +115,7 @@ examples: install
 		--publish data/results/learning-rates
 	$(BIN)/polkit reproduce examples-fashion --task fashion --regime paper --spoof-interval 2 --repeats 5 \
 		--out build/examples-fashion --publish data/results/examples-fashion
-	for each in examples examples-fashion learning-rates; do rm data/results/$$each/claims.csv; done # not judged there
+	rm $(patsubst %,data/results/%/claims.csv,examples examples-fashion learning-rates) # claims are not judged there
 
 # The notebook says what it measures; the executed copy goes to build/experiments, the tables to data/results, where
 # data/README.md lists them. P="-p task folder:PATH" sets parameters. Minutes each; `cifar10` needs the data and hours.

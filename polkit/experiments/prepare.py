@@ -33,7 +33,6 @@ def prepare(
             reference = in_processes([(kept_reference, (task, draws, conditions))], 2)
     proof = prove(task, seed, conditions=conditions, progress=progress)
     settings = {"first_epochs": 25, "seed": draws, "workers": workers, "progress": progress}
-    settings["replays"] = 4 if regime.augmentation == "redrawn" else 2  # without draws they are all the same
     return proof, calibrate(proof, regime=regime, conditions=conditions, reference=reference, **settings)
 
 
