@@ -9,10 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from joblib.externals.loky import get_reusable_executor
+from tqdm import tqdm
 
 import polkit as pk
 from polkit.reproduce import reproduce
-from polkit.training.jobs import JOBS_FOR_PROCESSES, Cancelled, in_background, reported, run_jobs, stop_if_left
+from polkit.training.jobs import (
+    JOBS_FOR_PROCESSES,
+    Cancelled,
+    in_background,
+    in_processes,
+    reported,
+    run_jobs,
+    stop_if_left,
+)
 
 
 def test_a_function_is_told_before_the_first_item_and_after_the_last():
@@ -220,6 +229,16 @@ def test_workers_are_a_whole_number_from_1_up_wherever_they_are_given(
     ):
         with pytest.raises(ValueError, match=f"workers must be a whole number from 1 up, not {workers!r}"):
             begin()
+
+
+def kind_of_lock(_):
+    return type(tqdm.get_lock())
+
+
+def test_a_process_that_is_killed_leaves_no_semaphore_behind():
+    """Python would count it on stderr where the book ends: tqdm's own lock is one, whether a bar is shown or not."""
+    get_reusable_executor().shutdown(wait=True)
+    assert set(in_processes([(kind_of_lock, (0,))], 2)) == {type(threading.RLock())}
 
 
 def test_ctrl_c_never_ends_the_processes_of_workers_by_itself():

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
-from threading import Event, local
+from threading import Event, RLock, local
 
 from tqdm import tqdm
 
@@ -103,11 +103,14 @@ def in_processes(jobs: Sequence[tuple], workers: int) -> Iterator:
     """The jobs begin at once. The processes wait some minutes for more, which then find their imports done."""
     import joblib  # only here: not every run has workers
 
-    # The setting is also theirs: one that began in another thread than the main one would not inherit it.
-    ignoring = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
-    parallel = joblib.Parallel(workers, backend="loky", return_as="generator", **ignoring)
+    parallel = joblib.Parallel(workers, backend="loky", return_as="generator", initializer=_begin)
     with starting_workers():
         return parallel(joblib.delayed(function)(*arguments) for function, arguments in jobs)
+
+
+def _begin() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited only by a process that the main thread starts
+    tqdm.set_lock(RLock())  # its own is a semaphore, which a killed process leaves behind
 
 
 def _in_threads(jobs: Sequence[tuple], workers: int) -> Iterator:
