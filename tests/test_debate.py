@@ -7,7 +7,7 @@ import pytest
 
 from polkit.book import panels
 from polkit.book.panels.debate import DATED, SWITCHES, verifiers_of
-from polkit.experiments.matrix import COLUMNS, PUBLISHED
+from polkit.experiments.matrix import COLUMNS, CORRECTED
 from tests.drawn import words
 
 FIRST = {switch.name: next(iter(switch.options)) for switch in SWITCHES}
@@ -22,7 +22,7 @@ def shown():
     """Two trainings: II falls to the root alone, III to every interval in one and to the buffers in the other."""
     cells = []
     for seed, folder, verifier in itertools.product(
-        (0, 1), ("honest proof", "Attack II", "Attack III"), (PUBLISHED, *COLUMNS)
+        (0, 1), ("honest proof", "Attack II", "Attack III"), (CORRECTED, *COLUMNS)
     ):
         falls = (folder, verifier) == ("Attack II", "data committed") or (folder, verifier, seed) in {
             ("Attack III", "every interval", 0),
@@ -37,13 +37,13 @@ def shown():
 def test_every_answer_names_verifiers_that_the_matrix_has():
     for switch in SWITCHES:
         for answer in switch.options:
-            assert set(verifiers_of(FIRST | {switch.name: answer})) <= {PUBLISHED, *COLUMNS}
-    assert verifiers_of(FIRST) == [PUBLISHED]
+            assert set(verifiers_of(FIRST | {switch.name: answer})) <= {CORRECTED, *COLUMNS}
+    assert verifiers_of(FIRST) == [CORRECTED]
 
 
 def test_with_recorded_augmentation_the_momentum_is_held_to_the_small_threshold():
     chosen = verifiers_of(FIRST | {"augmentation": "recorded", "state": "and momentum"})
-    assert chosen == [PUBLISHED, "augmentation recorded", "recorded, state chained"]
+    assert chosen == [CORRECTED, "augmentation recorded", "recorded, state chained"]
 
 
 def test_a_spoof_stands_only_in_trainings_where_every_verifier_accepts_it(shown):

@@ -50,10 +50,17 @@ def test_a_stretched_replay_does_not_look_at_the_checkpoints_between(seen, small
     assert moved == pytest.approx(pk.distances(last.weights, first.weights)["l2"], rel=1e-9)
 
 
-def test_the_redrawn_replay_is_that_of_verify(seen, small_proof, small_calibration):
-    mine = seen.replays[REDRAWN].query("part != 'momentum'").reset_index(drop=True)
-    verdict = pk.verify(small_proof, small_calibration, top_q="all")
-    assert (mine["error"] == verdict.intervals["error"]).all()
+def test_the_redrawn_replay_is_that_of_verify_with_the_verifiers_seed(seen, small_proof, small_calibration):
+    """With a constant one an adversary could foresee every draw."""
+    found = []
+    for seed in (0, 5):
+        dispute = replace(seen.dispute, verifier_seed=seed)
+        check = looking(REDRAWN, small_proof.checkpoint_steps[:-1])
+        mine = gather(small_proof, [check], small_calibration, seen.standards, dispute).replays[REDRAWN]
+        found.append(mine.query("part != 'momentum'")["error"].tolist())
+        verdict = pk.verify(small_proof, small_calibration, top_q="all", seed=seed)
+        assert found[-1] == verdict.intervals["error"].tolist()
+    assert found[0] != found[1]
 
 
 def test_random_and_largest_intervals_are_what_they_say(seen):

@@ -14,7 +14,7 @@ from polkit.defences.standards import LOOSE
 from polkit.experiments.evasion import crossing_in_hops
 from polkit.experiments.matrix import (
     COLUMNS,
-    PUBLISHED,
+    CORRECTED,
     acceptance,
     defence_matrix,
     errors_against,
@@ -57,12 +57,12 @@ def test_the_matrix_is_what_its_checks_say(small_task, small_proof, small_calibr
     judged = defence_matrix(small_proof, spoofs, generous, standards)
     table = judged.accepted
     assert table.index.tolist() == ["honest proof", *spoofs]
-    assert table["as published"].all()  # with a δ a hundred times too large
+    assert table["Algorithm 2, corrected"].all()  # with a δ a hundred times too large
     assert table["η decided by the verifier"].tolist() == [True, True, False]
     assert table["path not straight"].tolist()[1:] == [False, False]
     assert table.loc["honest proof", "augmentation recorded"]
     assert not table.loc["interpolation only", "augmentation recorded"]
-    assert table.columns.tolist() == [PUBLISHED, *COLUMNS]
+    assert table.columns.tolist() == [CORRECTED, *COLUMNS]
     # These are 16 steps.
     needs_a_real_training = ["adaptive threshold", "accuracy trend", "memorised", "path not straight", "all"]
     assert table.loc["honest proof"].drop(needs_a_real_training).all()
@@ -133,7 +133,9 @@ def test_honest_verdicts_name_every_verifier_and_every_machine(small_proof, smal
     assert table.loc["recommended", "other kernels"] == table.loc["recommended", "own limits"] == True  # noqa: E712
     assert table.loc["recommended", "bf16"] == False  # noqa: E712 (it computes in three digits)
     costs = found[found["conditions"] == "other kernels"].set_index("verifier")["operations"]
-    assert costs["as published"] == small_proof.cost().floating_point_operations  # an interval is an epoch here
+    assert (
+        costs["Algorithm 2, corrected"] == small_proof.cost().floating_point_operations
+    )  # an interval is an epoch here
     assert costs["all"] > costs["recommended"]
     assert np.isfinite(found.loc[found["verifier"] == "recommended", "loose"]).all()
     other = replace(small_calibration, task=small_calibration.task.replace(momentum=0.5))

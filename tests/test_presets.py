@@ -84,6 +84,7 @@ def test_a_file_that_changes_while_it_is_judged_is_a_reason(copied, judged, monk
     verdict = judged("paper", copied)
     assert (verdict.accepted, verdict.usable, kinds(verdict)) == (False, True, {"malformed"})
     assert str(verdict).startswith("rejected (paper: 0% of the training replayed)")
+    assert json.loads(json.dumps(verdict.to_json()))["replayed_intervals"] == 0
 
 
 def test_without_recorded_augmentation_only_the_paper_can_judge(copied, judged):

@@ -12,8 +12,8 @@ from polkit.defences import PRESETS
 from polkit.experiments.gallery import SPOOFS
 from polkit.experiments.matrix import (
     COLUMNS,
+    CORRECTED,
     HONEST,
-    PUBLISHED,
     RECOMMENDED,
     VERIFIERS,
     accepted_by_all,
@@ -137,7 +137,7 @@ def test_the_matrix_counts_in_how_many_repeats_a_folder_was_accepted(tmp_path):
     accepted = {
         f"accepted.{folder}.{defence}": True
         for folder in ("honest proof", "Attack II")
-        for defence in (PUBLISHED, *COLUMNS)
+        for defence in (CORRECTED, *COLUMNS)
     }
     costs = {"steps.Attack II": 140, "share.Attack II.floating_point_operations": 0.1, "errors.Attack II.tight": 500.0}
     second = accepted | {"accepted.Attack II.every interval": False, "accepted.Attack II.recommended": False}
@@ -161,7 +161,7 @@ def test_the_matrix_counts_in_how_many_repeats_a_folder_was_accepted(tmp_path):
     assert counts.index.tolist() == ["honest proof", "Attack II"]
     assert counts["every interval"].tolist() == [3, 2]
     assert counts["recommended"].tolist() == [3, 0]
-    assert counts.columns.tolist() == [PUBLISHED, *COLUMNS]
+    assert counts.columns.tolist() == [CORRECTED, *COLUMNS]
     assert repeats_of(cells) == 3
     with pytest.raises(ValueError, match=r"counts over \[3, 4\] repeats"):
         repeats_of(pd.concat([cells, cells.assign(repeats=4)]))
@@ -169,7 +169,8 @@ def test_the_matrix_counts_in_how_many_repeats_a_folder_was_accepted(tmp_path):
     # The honest row is on the blue side of the scale, below 0.
     assert figure.plot.data[0].z.tolist() == (counts.to_numpy() / 3 * [[-1], [1]]).tolist()
     assert figure.summary == (
-        "Of 1 spoofs, 1 pass the verifier “as published” in one of 3 trainings or more; none passes “recommended”."
+        "Of 1 spoofs, 1 pass the verifier “Algorithm 2, corrected” in one of 3 trainings or more; "
+        "none passes “recommended”."
     )
     assert always(cells, "honest proof", "recommended")
     assert never(cells, "Attack II", "recommended")
@@ -178,7 +179,7 @@ def test_the_matrix_counts_in_how_many_repeats_a_folder_was_accepted(tmp_path):
     assert spoof_names(cells) == ["Attack II"]
     trainings = found["matrix_trainings"]
     assert trainings.groupby(["folder", "defence"])["accepted"].sum()["Attack II", "every interval"] == 2
-    assert accepted_by_all(trainings, [PUBLISHED]).to_dict() == {"honest proof": 3, "Attack II": 3}
+    assert accepted_by_all(trainings, [CORRECTED]).to_dict() == {"honest proof": 3, "Attack II": 3}
     both = accepted_by_all(trainings, ["every interval", "recommended"])
     assert both.to_dict() == {"honest proof": 3, "Attack II": 0}, "accepted by one or the other in each, never by both"
     with pytest.raises(KeyError, match="the matrix has no verifier 'a crystal ball'"):
@@ -271,7 +272,7 @@ def test_figures_and_claims_are_of_the_lowest_rate_that_spoofs_of_each_task_clai
     assert {task: rates.tolist() for task, rates in seen.items()} == {"digits": [0.005], "cifar10": [0.01]}
 
 
-def test_claims_are_judged_beside_what_another_batch_has_published(tmp_path, capsys, monkeypatch):
+def test_claims_are_judged_beside_what_another_batch_halgorithm_2(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(summary, "drawn_figures", lambda averages: {})  # sixteen and more, which test_claims.py draws
     runs = batch_of_runs()
     (tmp_path / "published").mkdir()

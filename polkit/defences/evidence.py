@@ -18,7 +18,7 @@ from polkit.verifier import STATE, Calibration, Inspection, Reason, Verdict, ins
 from polkit.verifier.replay import COLUMNS, looked_up, replay
 
 REDRAWN, RECORDED, STRETCHED = "redrawn", "recorded", "stretched"  # the three ways to replay
-NOTHING = pd.DataFrame(columns=["replay", *COLUMNS])
+NOTHING = pd.DataFrame(columns=["replay", *COLUMNS, "normalised_error"])
 
 
 @dataclass(frozen=True)
@@ -136,5 +136,7 @@ def gather(
         ways[RECORDED] = (found.proof, standards.conditions)
     for way, (folder, conditions) in ways.items():
         starts = sorted({start for each in checks if each.replay == way for start in each.starts(seen)})
-        replays[way] = replay(folder, found.task, conditions, starts, parts=STATE, workers=workers)
+        replays[way] = replay(
+            folder, found.task, conditions, starts, dispute.verifier_seed, parts=STATE, workers=workers
+        )
     return replace(seen, replays=replays)

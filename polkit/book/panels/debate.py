@@ -9,7 +9,7 @@ from polkit.book.figures.defences import standing_figure
 from polkit.book.figures.drawing import Figure
 from polkit.book.panels.parts import Panel
 from polkit.book.panels.sliders import chooser
-from polkit.experiments.matrix import PUBLISHED, accepted_by_all
+from polkit.experiments.matrix import CORRECTED, accepted_by_all
 
 DATED = "before the model"
 
@@ -45,7 +45,7 @@ SWITCHES = (
 
 def verifiers_of(answers: Mapping[str, str]) -> list[str]:
     """The verifiers of the matrix that these answers (name of a switch -> answer) put in force together."""
-    chosen = [PUBLISHED]
+    chosen = [CORRECTED]
     for switch in SWITCHES:
         chosen += switch.options[answers[switch.name]]
     if "augmentation recorded" in chosen and "momentum chained" in chosen:
