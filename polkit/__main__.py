@@ -3,11 +3,13 @@
 import atexit
 import math
 import os
+import secrets
 import signal
 import sys
 import traceback
 from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from json import dumps
 from pathlib import Path
@@ -20,8 +22,9 @@ from polkit.proof import Proof, read_weights
 from polkit.proof.storage import require_writable
 from polkit.prover import Diverged
 from polkit.terminal import IS_COMMAND, unhindered
-from polkit.training import PARTS, PRECISIONS, Task
+from polkit.training import PARTS, PRECISIONS, Task, training_points
 from polkit.verifier import REGIMES, load_calibration
+from polkit.verifier.inspection import check_files
 
 EXAMPLES = """examples:
   polkit prove --task digits --seed 0 --out honest
@@ -57,7 +60,7 @@ OPTIONS = {  # what each means, and how it is read
     "checkpoint_interval": ("k, instead of the task's own", WHOLE),
     "learning_rate": ("η, instead of the task's own; in the regime `paper` a spoof may claim another", NUMBER),
     "train_size": ("training images, instead of the task's own", WHOLE),
-    "seed": ("of all that the command draws", WHOLE),
+    "seed": ("of all that the command draws (of verify a secret one, unless given)", WHOLE),
     "out": ("the folder or file to write", TEXT),
     "device": ("cpu, cuda, cuda:1, … (default cpu)", TEXT),
     "precision": ("of a step (default float32)", {"choices": PRECISIONS}),
@@ -95,7 +98,6 @@ OPTIONS = {  # what each means, and how it is read
     "scheduler": ("of a dask cluster (default: one is started here)", {"metavar": "ADDRESS"}),
     "time_limit": ("minutes, after which runs are stopped; the next batch makes those that are left", NUMBER),
     "publish": ("a second folder for the tables alone", {"metavar": "DIR"}),
-    "force": ("make finished runs again (proofs and spoofs still come from $POLKIT_HOME if they lie there)", FLAG),
     "dry_run": ("only say which runs there are, and which are finished", FLAG),
 }
 ARGUMENTS = ("proof", "results", "challenge", "submissions")  # without dashes; the last two are of polkit-challenge
@@ -125,7 +127,7 @@ def chosen_task(options: dict, weights: str | None = None) -> Task:
     Neither knows where a folder of images lies: `--task folder:PATH` says it, and changes nothing else."""
     named, known = taken(options, TASK), options.get("calibration")
     name = named.pop("task", None)
-    task = pk.task(name or "digits")
+    task = pk.task("digits" if name is None else name)
     if weights and (known or Path(weights).is_dir()) and (name is None or name.startswith("folder:")):
         own = (pk.open_proof(weights) if Path(weights).is_dir() else load_calibration(known)).task
         if name is None and own.data.startswith("folder:"):
@@ -152,10 +154,15 @@ def calibrate(proof: str, seed: int = 1, standards: str = "", **options) -> None
     """find the threshold δ for the task of an honest proof"""
     conditions = pk.Conditions(**taken(options, CONDITIONS))
     if standards:
+        if Path(standards).resolve() == Path(options["out"]).resolve():
+            raise ValueError(f"{standards} is named for δ and for the standards: give each a file of its own")
         require_writable(Path(standards), file=True)
+        training_points(pk.open_proof(proof).task)  # they are needed, and a folder of images may lie elsewhere
     options |= {name: REGIMES[chosen] for name, chosen in taken(options, "regime").items()}
     options |= {"conditions": conditions, "seed": seed, "progress": sys.stderr.isatty()}
-    found = pk.calibrate(pk.open_proof(proof), **options)
+    if wrong := check_files(opened := pk.open_proof(proof), opened.task):
+        raise ValueError(f"{proof} is no whole proof to calibrate on: {wrong[0]}")
+    found = pk.calibrate(opened, **options)
     for part in PARTS:
         deltas = found.normalised(found.thresholds[part], part).items()
         shown = [f"{name} {value:.4f}" if value < math.inf else f"{name} none" for name, value in deltas]
@@ -170,13 +177,14 @@ def calibrate(proof: str, seed: int = 1, standards: str = "", **options) -> None
 def verify(proof: str, calibration: str, defences: str | None = None, json: bool = False, **options) -> int:
     """judge a proof from what is on disk (Algorithm 2)"""
     known, dispute = load_calibration(calibration), taken(options, DISPUTE)
+    seed = options.pop("seed", secrets.randbits(48))  # nobody may foresee it
     if defences is None:
         if dispute:
             raise ValueError(f"{spelled(next(iter(dispute)))} is a preset's: name the preset with --defences")
         options |= {name: REGIMES[chosen] for name, chosen in taken(options, "regime").items()}
-        verdict = pk.verify(proof, known, progress=sys.stderr.isatty(), **options)
+        verdict = pk.verify(proof, known, seed=seed, progress=sys.stderr.isatty(), **options)
     else:
-        seed, workers = options.pop("seed", 0), options.pop("workers", 1)
+        workers = options.pop("workers", 1)
         if options:
             raise ValueError(f"{spelled(next(iter(options)))} is Algorithm 2's: --defences decides it by itself")
         if left := [name for name in DISPUTE.split() if name not in dispute]:
@@ -184,7 +192,8 @@ def verify(proof: str, calibration: str, defences: str | None = None, json: bool
         standards, model = load_standards(dispute["standards"]), read_weights(dispute["model"], known.task)
         claims = Dispute(model, dispute["revealed_seed"], seed)
         verdict = presets.judge(defences, proof, known, standards, claims, workers=workers)
-    print(dumps(verdict.to_json(), indent=1) if json else verdict)
+    told = verdict.to_json() | {"seed": seed}
+    print(dumps(told, indent=1) if json else f"{verdict}\n  the verifier's draws: --seed {seed}")
     return 0 if verdict.accepted else 1 if verdict.usable else 2
 
 
@@ -216,7 +225,7 @@ def book(out: str = "build/book", p: tuple = (), **options) -> int:
     return 1 if run_book(Path(out), given=dict(p), **options) else 0
 
 
-@takes("", f"results task repeats lengths spoof_interval {RUNS} scheduler workers time_limit out publish force dry_run")
+@takes("", f"results task repeats lengths spoof_interval {RUNS} scheduler workers time_limit out publish dry_run")
 def reproduce(results: list | None = None, out: str = "build/reproduce", publish: str = "", **options) -> int:
     """rebuild the tables and figures of the paper, on this machine or a cluster"""
     from polkit.reproduce import reproduce, summarise
@@ -268,7 +277,8 @@ def main(arguments: list[str] | None = None, parser: Callable[[], ArgumentParser
             os._exit(130)
         return 130
     except (AttackFailed, Diverged, ValueError, OSError) as error:
-        print(f"polkit: {error}", file=sys.stderr)
+        with suppress(OSError):  # of a full disk
+            print(f"polkit: {error}", file=sys.stderr, flush=True)
         return 1 if isinstance(error, AttackFailed | Diverged) else 2
     except Exception:  # a fault of polkit's own
         traceback.print_exc()

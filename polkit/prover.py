@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from polkit.proof import Proof, open_proof, seal, versions, write_text_whole
+from polkit.proof import Proof, open_proof, seal, versions, write_whole
 from polkit.proof.checkpoints import checkpoint_name, checkpoint_steps, read_checkpoint, write_checkpoint
 from polkit.proof.folder import file_digest, publish, seed_commitment
 from polkit.proof.storage import cache_folder, fresh_folder, journal_path, made_alone, partial_path
@@ -167,7 +167,7 @@ class Journal:
     def begin(self) -> None:
         self.file.unlink(missing_ok=True)  # of a folder that was removed, or of one whose first checkpoint is lost
         fresh_folder(self.folder)
-        write_text_whole(self.file, json.dumps(self.identity) + "\n")
+        write_whole(self.file, json.dumps(self.identity) + "\n")
 
     def note(self, step: int, digest: dict, wall_seconds: float) -> None:
         with self.file.open("a") as opened:
@@ -196,5 +196,5 @@ class Journal:
         for file in self.partial.rglob("*"):
             if file.is_file() and file not in kept:
                 file.unlink()
-        write_text_whole(self.file, "".join(json.dumps(line) + "\n" for line in [self.identity, *kept.values()]))
+        write_whole(self.file, "".join(json.dumps(line) + "\n" for line in [self.identity, *kept.values()]))
         return steps[len(kept) - 1], lines[len(kept)]["wall_seconds"]

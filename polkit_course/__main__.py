@@ -9,7 +9,7 @@ import polkit as pk
 from polkit import __main__ as commands
 from polkit.__main__ import TEXT, taken, takes
 from polkit.defences import load_standards
-from polkit.proof import write_text_whole
+from polkit.proof import write_whole
 from polkit.proof.storage import require_writable
 from polkit.verifier import load_calibration
 from polkit_course import challenge as rules
@@ -37,6 +37,7 @@ def new(proof: str, calibration: str, out: str, **options) -> None:
 @takes("challenge proof name out", "seed")
 def submit(challenge: str, proof: str, name: str, out: str, seed: int | None = None) -> None:
     """hand in a proof folder; with the seed that it was made with, if a preset judges"""
+    rules.check_team(name)
     rules.hand_in(rules.open_challenge(challenge), pk.open_proof(proof), Path(out, name), seed=seed)
     print(f"{Path(out, name)}: to be handed in")
 
@@ -47,7 +48,7 @@ def score(challenge: str, submissions: str, out: str = "scores.csv", **options) 
     require_writable(Path(out), file=True)
     options |= {name: load_standards(file) for name, file in taken(options, "standards").items()}
     table = rules.score(rules.open_challenge(challenge), Path(submissions), sys.stderr.isatty(), **options)
-    write_text_whole(Path(out), table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC, float_format="%.6g"))
+    write_whole(Path(out), table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC, float_format="%.6g"))
     print(rules.scores_text(table))
 
 

@@ -25,7 +25,7 @@ from polkit.proof.storage import write_whole
 from polkit.proof.untrusted import parse_facts, read_plain
 from polkit.training import PARTS, Checkpoint, Cost, Progress, derive_seed, is_debris, reported
 from polkit.verifier import Calibration, Verdict, load_calibration, verify
-from polkit.verifier.inspection import check_claims, check_files
+from polkit.verifier.inspection import check_claims, check_files, replayed_task
 
 ALGORITHM_2 = "algorithm-2"  # who judges, if no preset does
 ACCEPTED, REJECTED, UNUSABLE = VERDICTS = ("accepted", "rejected", "not usable")
@@ -134,7 +134,9 @@ def hand_in(challenge: Challenge, proof: Proof, place: Path, *, seed: int | None
     check_team(place.name)
     if os.path.lexists(place):
         raise FileExistsError(f"{place} exists already: take another name, or remove what was handed in before")
-    task, model = challenge.calibration.task, challenge.model
+    known, model = challenge.calibration, challenge.model
+    decided = known.regime.prover_decides if challenge.defences == ALGORITHM_2 else ()
+    task = replayed_task(proof, known.task, decided)
     if wrong := check_claims(proof, task) or check_files(proof, task) or ends_at(proof, model):
         raise ProofError(f"{proof.folder} cannot be handed in: {wrong[0]}")
     tried = [] if seed is None else [seed, derive_seed(seed, "adversary")]  # `polkit spoof` draws one of its own

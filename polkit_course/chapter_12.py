@@ -40,7 +40,7 @@ def fewest_defences(answer: object, *, trainings: pd.DataFrame) -> str:
         return f"The answer must be a set of names of verifiers, not {type(answer).__name__}."
     table = trainings.query("task == 'digits'").pivot_table("accepted", ["folder", "seed"], "defence")
     if others := sorted(set(chosen) - set(ON_TOP)):
-        return f"{others[0]!r} is not one of the defences with one check more than the verifier “Algorithm 2, corrected”."
+        return f"{others[0]!r} is not one of the defences with one check more than “Algorithm 2, corrected”."
     sound = [defence for defence in ON_TOP if table.loc[HONEST, defence].all()]
     if unsound := [defence for defence in chosen if defence not in sound]:
         return f"{unsound[0]!r} rejects the honest proof, too."

@@ -326,7 +326,7 @@ def interrupts(place: Path) -> list[Command]:
 
     works = {
         "prove": lambda root: ["prove", *few, "--out", root / "proof"],
-        "verify": lambda root: ["verify", honest, *known, "--top-q", "all", "--workers", "2"],
+        "verify": lambda root: ["verify", honest, *known, "--top-q", "all", "--workers", "2", "--seed", "0"],
         "spoof": spoof_of,
         "calibrate": lambda root: ["calibrate", honest, "--replays", "2", "--out", root / "calibration.json"],
         "reproduce": lambda root: [*batch, root / "out"],

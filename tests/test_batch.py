@@ -114,7 +114,7 @@ def wait_for(found, seconds=60):
     raise AssertionError("it did not come")
 
 
-def test_a_batch_runs_once_resumes_and_is_forced(cluster, tmp_path, capsys):
+def test_a_batch_runs_once_and_resumes(cluster, tmp_path, capsys):
     stand_ins, where, _ = cluster
     settings = {"repeats": 2, "out": tmp_path} | where
     assert reproduce(["table-2"], dry_run=True, **settings) == 0
@@ -141,8 +141,6 @@ def test_a_batch_runs_once_resumes_and_is_forced(cluster, tmp_path, capsys):
     (tmp_path / "records" / f"{lost}.json").unlink()  # as if the batch had been killed before this one
     assert reproduce(["table-2"], **settings) == 0
     assert stand_ins.started() == sorted([*every, "attack_2-140-1"])
-    assert reproduce(["table-2"], force=True, **settings) == 0
-    assert stand_ins.started() == sorted([*every, *every, "attack_2-140-1"])
 
 
 @pytest.mark.parametrize("part", ["train", pytest.param("test", marks=pytest.mark.slow)])
@@ -157,7 +155,7 @@ def test_records_of_other_pictures_are_not_taken_for_those_of_these(cluster, tmp
         assert len(stand_ins.started()) == 2
     capsys.readouterr()
     shutil.copy(pets / "train" / "ant" / "0.png", pets / part / "bee" / "0.png")
-    for more in ({}, {"dry_run": True}, {"force": True}):
+    for more in ({}, {"dry_run": True}):
         with pytest.raises(ValueError, match="out has folder-pets-.*, of other pictures of folder:pets: give these an"):
             reproduce(["momentum"], lengths=[4], **settings | more)
     assert capsys.readouterr().out == ""

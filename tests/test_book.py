@@ -81,6 +81,14 @@ def test_forked_kernels_have_their_imports_and_share_nothing_else(shelf, tmp_pat
     assert workers == "1"  # of two chapters side by side each has one core
 
 
+def test_copies_do_not_take_the_place_of_the_chapters(shelf):
+    """A copy is removed before its chapter runs: that would be the chapter itself."""
+    before = {file.name: file.read_bytes() for file in shelf.iterdir()}
+    with pytest.raises(ValueError, match="holds the chapters themselves: choose another folder for the copies"):
+        book.run_book(shelf / ".." / shelf.name)
+    assert {file.name: file.read_bytes() for file in shelf.iterdir()} == before
+
+
 def test_parameters_are_checked_before_anything_runs(shelf):
     files = book.chapters()
     assert book.checked_parameters(files, {"rate": "2"}) == {files[0]: {}, files[1]: {"rate": 2.0}}

@@ -2,8 +2,10 @@
 
 import json
 import math
+from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import polkit as pk
@@ -11,6 +13,7 @@ from polkit.experiments import prepare
 from polkit.prover import train
 from polkit.training import DISTANCES, PARTS, derive_seed
 from polkit.verifier import PAPER, STRICT, load_calibration
+from polkit.verifier.calibration import thresholds_of
 from polkit.verifier.replay import replay
 
 
@@ -128,6 +131,15 @@ def test_where_no_threshold_exists_that_is_said(small_proof, tmp_path):
     with pytest.raises(ValueError, match=r"no threshold exists for the weights in l1: .* not below d_ref"):
         pk.calibrate(small_proof, replays=2, margin=1e6, workers=1, out=tmp_path / "c.json", progress=False)
     assert not (tmp_path / "c.json").exists()
+
+
+def test_an_honest_error_that_is_no_number_gives_no_delta(small_calibration):
+    """The largest of the others would be a δ that the honest proof does not pass."""
+    rows = product((0, 1), PARTS, DISTANCES, (0, 4))
+    errors = pd.DataFrame(rows, columns=["replay", "part", "distance", "start"]).assign(error=0.0)
+    errors.loc[0, "error"] = math.nan
+    with pytest.raises(ValueError, match="no threshold exists for the weights in l1: the honest errors reach nan"):
+        thresholds_of(errors, small_calibration.reference, 1.5)
 
 
 def test_a_distance_of_the_buffers_without_a_delta_decides_nothing(small_proof, small_calibration, tmp_path):

@@ -23,7 +23,7 @@ from polkit.defences import ends_at, set_standards
 from polkit.proof import ProofError
 from polkit.proof.folder import seed_commitment
 from polkit.training import derive_seed
-from polkit.verifier import load_calibration
+from polkit.verifier import PAPER, load_calibration
 from polkit_course import challenge as course
 from polkit_course.__main__ import main, make_parser
 from polkit_course.challenge import ACCEPTED, COLUMNS, REJECTED, UNUSABLE, hand_in, instructions, open_challenge, score
@@ -144,6 +144,27 @@ def test_an_honest_training_of_another_model_is_no_proof_of_this_one(challenge, 
     assert str(course.judge(challenge, other.folder, None).reasons[0]).startswith("model: the weights end up to ")
     with pytest.raises(ProofError, match="cannot be handed in: model: the weights end up to "):
         hand_in(challenge, other, tmp_path / "in" / "us")
+
+
+def test_what_the_regime_leaves_to_the_prover_can_be_handed_in(small_task, tmp_path):
+    """In the regime `paper` a spoof may claim a rate of its own: what `judge` takes, `submit` takes."""
+    task, quiet = PAPER.task(small_task), {"progress": False}
+    proof = pk.prove(task, seed=0, out=tmp_path / "proof", **quiet)
+    calibration = pk.calibrate(proof, regime=PAPER, replays=2, workers=1, out=tmp_path / "c.json", **quiet)
+    asked = {"defences": course.ALGORITHM_2, "top_q": "all", "honest_cost": proof.cost()}
+    challenge = course.Challenge(tmp_path, calibration=calibration, model=proof.final_weights(), **asked)
+    own = task.replace(learning_rate=task.learning_rate / 16)
+    spoof = pk.interpolation_only(proof.final_weights(), own, spoof_steps=16, seed=1, out=tmp_path / "spoof", **quiet)
+    hand_in(challenge, spoof, tmp_path / "in" / "us")
+    assert "task" not in {reason.kind for reason in course.judge(challenge, spoof.folder, None).reasons}
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ""])
+def test_a_teams_name_leads_nowhere_else(name, place, small_proof, tmp_path, capsys):
+    given = ["--name", name, "--out", str(tmp_path / "in")]
+    assert main(["submit", str(place / "challenge"), str(small_proof.folder), *given]) == 2
+    assert f"{name!r} is no team's name" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_new_refuses_what_would_be_no_challenge(place, small_proof, small_calibration, small_task, tmp_path, capsys):

@@ -64,6 +64,8 @@ def test_nan_is_within_no_limit_and_an_honest_zero_within_all():
     assert limits["weights"] == dict.fromkeys(pk.DISTANCES, 0.0)
     assert not within_limits(honest, limits)
     broken = seen((0, "weights", "l2", math.nan, math.nan, math.nan))
+    with pytest.raises(ValueError, match="no finite number: no limit can be set by it"):
+        limits_of(pd.concat([honest, broken]), margin=1.5)
     assert len(within_limits(broken, limits)) == len(adaptive_threshold(broken)) == len(relative_error(broken, 9)) == 1
 
 

@@ -1,6 +1,7 @@
 """The step as a circuit: against autograd, what it refuses, and that ezkl rounds as it does."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,8 +57,11 @@ def test_what_is_no_step_of_the_circuit_is_refused():
         step(SMALL, FIRST[:, :9], BATCH)
     with pytest.raises(ValueError, match="int64, with the shapes of Circuit"):
         step(SMALL, FIRST / 1.0, BATCH)
-    with pytest.raises(ValueError, match=f"a weight is {LARGEST_WEIGHT}"):
-        step(SMALL, FIRST + LARGEST_WEIGHT - FIRST.max(), BATCH)
+    ranges = rf"weights below {LARGEST_WEIGHT}, pixels 0 to 16, labels 0 to 9"
+    beyond = replace(BATCH, images=BATCH.images + 16), replace(BATCH, labels=BATCH.labels - 10)
+    for weights, batch in ((FIRST + LARGEST_WEIGHT - FIRST.max(), BATCH), *((FIRST, batch) for batch in beyond)):
+        with pytest.raises(ValueError, match=ranges):
+            step(SMALL, weights, batch)
 
 
 def test_without_ezkl_one_sentence_says_what_to_install(monkeypatch):

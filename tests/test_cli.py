@@ -1,15 +1,18 @@
 """The command line: what it answers, and with which exit status; and the names that `import polkit` gives."""
 
 import fcntl
+import io
 import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import polkit as pk
@@ -19,6 +22,14 @@ from polkit.verifier import load_calibration
 
 SMALL = ["--epochs", "1", "--checkpoint-interval", "11"]  # of digits: S = 22, T = 22
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def drawn(monkeypatch):
+    """What `verify` draws without --seed, the first first: some draws would reject so short a training."""
+    seeds = []
+    monkeypatch.setattr("secrets.randbits", lambda _: seeds.pop(0) if seeds else 0)
+    return seeds
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +67,42 @@ def test_prove_calibrate_spoof_verify(workplace, capsys):
     assert {reason["kind"] for reason in verdict["reasons"]} == {"error"}
     assert main(["verify", str(workplace), *calibration]) == 2
     assert "it has no manifest.json" in capsys.readouterr().out
+
+
+def test_without_a_seed_the_verifiers_draws_are_secret_until_it_has_judged(workplace, capsys, drawn):
+    judge = ["verify", str(workplace / "honest"), "--calibration", str(workplace / "calibration.json")]
+    drawn += [2**40, 5]
+    for given, used in ([], 2**40), ([], 5), (["--seed", "7"], 7):
+        main([*judge, *given])
+        assert f"\n  the verifier's draws: --seed {used}\n" in capsys.readouterr().out
+    drawn += [9]
+    main([*judge, "--json"])
+    assert json.loads(capsys.readouterr().out)["seed"] == 9
+
+
+def test_no_delta_is_set_on_a_proof_whose_files_were_changed(workplace, tmp_path, capsys):
+    changed = shutil.copytree(workplace / "honest", tmp_path / "changed")
+    np.save(changed / "batches.npy", np.load(changed / "batches.npy")[::-1])
+    assert main(["calibrate", str(changed), "--out", str(tmp_path / "c.json")]) == 2
+    assert "batches.npy is not the file that manifest.json names" in capsys.readouterr().err
+    assert not (tmp_path / "c.json").exists()
+
+
+def test_what_is_empty_or_named_twice_is_refused(workplace, tmp_path, capsys):
+    same = ["--out", str(tmp_path / "c.json"), "--standards", str(tmp_path / "c.json")]
+    assert main(["calibrate", str(workplace / "honest"), *same]) == 2
+    assert "give each a file of its own" in capsys.readouterr().err
+    assert main(["prove", "--task", "", "--out", str(tmp_path / "proof")]) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_that_nothing_can_be_told_of_is_no_rejection(tmp_path, monkeypatch):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert main(["verify", str(tmp_path), "--calibration", str(tmp_path / "none.json")]) == 2
 
 
 def test_in_the_papers_regime_a_spoof_claims_its_own_learning_rate(tmp_path, capsys):

@@ -33,7 +33,8 @@ def test_applied_takes_its_settings_back_after_an_error():
     [
         ({"precision": "fp8"}, "one of float32, bf16, float64"),
         ({"augmentation": "off"}, "one of replay, redraw"),
-        ({"threads": 0}, "at least 1"),
+        ({"threads": 0}, "threads must be a whole number from 1 up, not 0"),
+        ({"threads": 2.0}, "threads must be a whole number from 1 up, not 2.0"),
         ({"device": "abacus"}, "there is no device 'abacus'"),
         ({"device": "cuda", "compiled": True}, "compiled for the device cpu only, not for 'cuda'"),
     ],

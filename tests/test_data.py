@@ -75,6 +75,13 @@ def test_the_whole_of_fashion_mnist_is_taken_where_it_is_at_hand(monkeypatch, tm
     assert points.labels.tolist() == list(range(64))
     with pytest.raises(ValueError, match="asks for 6400 training images, it has 70"):
         pk.training_points(pk.task("fashion"))
+    labels = tmp_path / "fashion" / "train-labels-idx1-ubyte.gz"
+    labels.write_bytes(gzip.compress(bytes([0, 0, 8, 1]) + np.array([69], ">i4").tobytes() + bytes(69)))
+    with pytest.raises(ValueError, match="has 70 images, and train-labels-idx1-ubyte.gz 69 labels"):
+        pk.training_points(pk.task("fashion", train_size=64))
+    labels.write_bytes(b"cut off")
+    with pytest.raises(ValueError, match="train-labels-idx1-ubyte.gz cannot be read as an IDX file"):
+        pk.training_points(pk.task("fashion", train_size=64))
 
 
 def test_without_fashion_it_is_said_where_it_is_to_be_had(monkeypatch, tmp_path):
@@ -551,6 +558,6 @@ def test_a_damaged_file_of_fashion_is_named(tmp_path, monkeypatch, damage):
     for name in ("images-idx3", "labels-idx1"):
         raw = gzip.compress(b"\0\0\x08\x01" + (6400).to_bytes(4, "big") + bytes(6400))
         (tmp_path / "fashion" / f"train-{name}-ubyte.gz").write_bytes(damage(raw))
-    with pytest.raises(ValueError, match="images-idx3-ubyte.gz cannot be read as a picture") as said:
+    with pytest.raises(ValueError, match="images-idx3-ubyte.gz cannot be read as an IDX file") as said:
         pk.training_points(pk.task("fashion"))
     assert "\n" not in str(said.value)

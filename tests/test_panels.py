@@ -197,6 +197,7 @@ def test_without_other_k_an_attack_panel_has_none_and_refuses_what_takes_too_lon
 def test_what_takes_more_than_two_minutes_is_too_long(monkeypatch, seconds, steps, said):
     monkeypatch.setattr(parts, "PATIENCE_SECONDS", 120)
     assert parts.too_long(seconds, steps, 4) == said
+    assert parts.too_long(1.0, 10, 1000)  # a whole interval is made
 
 
 def test_the_stages_panel_moves_each_stage(made, guess, small_calibration):

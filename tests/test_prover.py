@@ -337,6 +337,19 @@ def test_a_resumed_proof_counts_no_second_twice(small_task, tmp_path, monkeypatc
     assert proof.cost().gradient_evaluations == small_task.steps
 
 
+def test_a_folder_that_only_looks_like_an_unfinished_proof_is_not_removed(small_task, small_proof, tmp_path):
+    thesis = tmp_path / "precious.partial" / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("mine")
+    how = {"out": tmp_path / "precious", "progress": False}
+    refused = "unfinished proof or other files: choose another folder"
+    with pytest.raises(FileExistsError, match=refused):
+        pk.prove(small_task, seed=0, **how)
+    with pytest.raises(FileExistsError, match=refused):
+        pk.interpolation_only(small_proof.final_weights(), small_task, spoof_steps=4, **how)
+    assert thesis.read_text() == "mine"
+
+
 def test_a_spoof_does_not_remove_an_unfinished_proof(small_task, small_proof, tmp_path, monkeypatch):
     unfinished(small_task, tmp_path / "proof", monkeypatch)
     before = contents(tmp_path)

@@ -98,7 +98,7 @@ RUNS = {
     "paths": (SMALL | {"trainings": 1}, "digits"),
     "places": (SMALL | {"batches": 1, "noise_weights": [0.0, 1.0]}, "fashion"),
     "snark": ({"sizes": [[16, 4]]}, "snark"),
-    "stages": (SMALL | {"trainings": 1, "intervals": [4]}, "digits"),
+    "stages": (SMALL | {"trainings": 1, "intervals": [4], "attacked_intervals": 4, "honest_proofs": 2}, "digits"),
     "trained_start": (SMALL | {"trainings": 1, "ways": [[20, 0, 0], [20, 5, 0], [20, 5, 5]]}, "digits"),
 }
 
@@ -169,9 +169,12 @@ def check_memorisation(tables):
 
 def check_stages(tables):
     trials = tables["stages"]
-    assert trials["path"].tolist() == [EVEN, STAGED, SCHEDULED]
-    assert trials["intervals"].tolist() == [4, 4, 4]
-    assert trials["floating_point_operations"].tolist() == [0.2] * 3  # 20 of 100 steps
+    assert trials["path"].tolist() == [EVEN, STAGED, SCHEDULED, f"Attack II {STAGED}"]
+    assert trials["intervals"].tolist() == [4] * 4
+    assert trials["floating_point_operations"].tolist()[:3] == [0.2] * 3  # 20 of 100 steps
+    honest = tables["stages_honest"].pivot(index="seed", columns="margin", values="above_stage")
+    assert (honest.loc[0] == 0).all()  # the proof that the thresholds were set on
+    assert (honest[4.0] <= honest[2.0]).all()
 
 
 def check_trained_start(tables):

@@ -153,6 +153,11 @@ def test_where_the_examples_decide_spoofs_are_tried_over_their_length_and_over_t
         (each["spoof_steps"], each["spoof_interval"], each["spoof_learning_rate"], each["trained_steps"])
         for each in spoofs
     } == {(600, 2, 0.025, 10), (600, 2, 0.05, 10)}
+    runs = planned_runs(["k-100"], "digits", 1, common={"regime": "paper", "checkpoint_interval": 100})
+    spoofs = [run.parameters for run in runs if run.experiment == "spoof"]
+    tried = {(each["attack"], each.get("trained_steps", 0)) for each in spoofs}
+    assert tried == set(product(("attack_3", "interpolation_only"), (0, 100)))
+    assert {each.get("spoof_interval", 0) for each in spoofs} == {0}  # as the prover's
 
 
 def test_runs_use_parameters_that_the_experiments_have():

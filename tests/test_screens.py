@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from screens import add_folder, closed_window, explorer_panel, window_panel
+from screens import add_folder, closed_window, enlarged, explorer_panel, window_panel
 
 from polkit.book import figures, panels
-from polkit.book.figures.drawing import enlarged, spoken
+from polkit.book.figures.drawing import spoken
 from polkit.experiments.published import published
 from polkit.experiments.window import boundary, spoof_lengths, spoof_rows
 from polkit.training import PARTS

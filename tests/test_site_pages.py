@@ -62,6 +62,11 @@ def test_the_names_of_an_index_stand_in_the_row_of_the_columns():
     made = soup(dressed("<h2>Errors</h2>" + pd.DataFrame({"l1": [1], "from W_T": [2]}, index=index).to_html()))
     assert [cell.get_text() for cell in made.select("thead th")] == ["attack", "l1", "from WT"]
     assert made.select_one("thead sub").get_text() == "T"
+    both = pd.DataFrame({"l1": [1]}, index=index).rename_axis(columns="T'")
+    assert [cell.get_text() for cell in soup(dressed("<h2>Errors</h2>" + both.to_html())).select("thead th")] == [
+        "attack",
+        "l1",
+    ]
     two = pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_product([["l1"], ["least", "most"]]))
     assert len(soup(dressed("<h2>Errors</h2>" + two.to_html())).select("thead tr")) == 2  # these are no names
 

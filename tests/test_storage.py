@@ -17,7 +17,7 @@ import pytest
 import polkit as pk
 from polkit.proof import storage
 from polkit.proof.folder import record_path
-from polkit.proof.storage import journal_path, made_alone, remembered, require_writable, write_text_whole, write_whole
+from polkit.proof.storage import journal_path, made_alone, remembered, require_writable, write_whole
 from polkit.prover import cached_proof
 
 
@@ -26,10 +26,10 @@ def test_a_write_that_fails_names_the_file_and_leaves_the_old_one(tmp_path, monk
         raise OSError(ENOSPC, "No space left on device")
 
     file = tmp_path / "note.json"
-    write_text_whole(file, "old")
+    write_whole(file, "old")
     monkeypatch.setattr("polkit.proof.storage.os.fsync", full)
     with pytest.raises(OSError, match=r"No space left on device: '.*note.json'"):
-        write_text_whole(file, "new")
+        write_whole(file, "new")
     assert [file.name for file in tmp_path.iterdir()] == ["note.json"]
     assert file.read_text() == "old"
 

@@ -75,6 +75,17 @@ def test_a_short_training_begins_at_its_full_rate(name):
         assert min(task.milestones) >= 1
 
 
+@pytest.mark.parametrize(("name", "wrong"), [("learning_rate", "0.1"), ("momentum", None), ("weight_decay", True)])
+def test_what_must_be_a_number_is_one(name, wrong):
+    with pytest.raises(ValueError, match=f"{name} must be a number, not {wrong!r}"):
+        pk.task("digits").replace(**{name: wrong})
+
+
+def test_a_shift_is_no_negative_number_of_pixels():
+    with pytest.raises(ValueError, match="shift must be a whole number from 0 up, not -1"):
+        pk.task("digits").replace(shift=-1)
+
+
 @pytest.mark.parametrize("name", ["epochs", "checkpoint_interval", "train_size", "batch_size", "classes"])
 def test_whole_numbers_of_numpy_are_taken_and_no_others(name):
     task = pk.task("digits")

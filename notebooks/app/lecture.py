@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from screens import add_folder, explorer_panel, window_panel
+from screens import add_folder, enlarged, explorer_panel, window_panel
 from waiting import Stage, in_turn
 
 import polkit as pk
@@ -32,7 +32,7 @@ def window_screen() -> Panel:
 
 def debate_screen() -> Panel:
     """The published matrix of spoofs and defences as switches."""
-    return debate_panel(published("digits/matrix_trainings"), published("digits/matrix_costs"), large=True)
+    return debate_panel(published("digits/matrix_trainings"), published("digits/matrix_costs"), enlarged=enlarged)
 
 
 def explorer_screen(task: Task | None = None, workers: int = 2) -> View:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 from scipy.interpolate import make_interp_spline
 
 from polkit.book.figures.drawing import Figure, spoken
@@ -19,6 +20,18 @@ from polkit.training import DISTANCES, PARTS
 SHOWN = ("interpolation only", "Attack II", "Attack III")
 COMPARED = {"weights": ("weights",), "and buffers": PARTS}
 REPLAYED = {"Q = 1": "one", "⌊S/k⌋": "most", "all": "all"}
+
+
+def enlarged(plot: go.Figure) -> go.Figure:
+    """The same figure for the back row of a hall, as wide as there is room: on a screen of 1080 lines it leaves 300."""
+    for trace in plot.select_traces({"type": "scatter"}):
+        trace.update(line_width=4, marker_size=1.6 * (trace.marker.size or 6))
+    old = plot.layout.margin
+    margin = {"l": 110, "r": 1.2 * old.r, "t": max(1.2 * old.t, 40), "b": 1.5 * old.b}
+    plot.update_layout(height=780, autosize=True, font_size=19, title_font_size=23, legend_y=-0.14, margin=margin)
+    if plot.layout.showlegend is None:
+        plot.layout.showlegend = True  # where the only trace with points may be joined by others
+    return plot
 
 
 def window_panel(runs: pd.DataFrame, paths: pd.DataFrame, *, interval: int) -> Panel:
@@ -57,7 +70,7 @@ def window_panel(runs: pd.DataFrame, paths: pd.DataFrame, *, interval: int) -> P
             f"Made and accepted, of {repeats} trainings: {found}.",
         )
 
-    return Panel("published-window", sliders, draw, large=True)
+    return Panel("published-window", sliders, draw, enlarged=enlarged)
 
 
 def closed_window(
@@ -91,7 +104,7 @@ def explorer_panel(folders: Mapping[str, Judged]) -> Panel:
         where = f"{folder}, {one.spoof.steps} steps, δ × {threshold_scale:.2f}, Q = {top_q}"
         return replace(figure, summary=f"{where}: {figure.summary}")
 
-    return Panel("explorer", sliders, draw, data=dict(folders), large=True)
+    return Panel("explorer", sliders, draw, data=dict(folders), enlarged=enlarged)
 
 
 def add_folder(explorer: Panel, name: str, judged: Judged) -> None:

@@ -69,6 +69,8 @@ def build(out: Path) -> int:
                 warningiserror=True,
             )
             app.build()
+        if app.statuscode:
+            return app.statuscode
         (site / "_static/plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
         for file in chapters() + appendices():  # what a reader takes along is the notebook itself
             shutil.copy(file, site / f"_sources/{page_of(file)}.ipynb")

@@ -5,7 +5,7 @@ from html import escape
 
 from bs4 import BeautifulSoup, Tag
 
-SYMBOL = re.compile(r"\b(W|d|ε)_(0|T|t|ref|repr)\b")
+SYMBOL = re.compile(r"\b(W|d|ε)_(0|T|t\+k|t|ref|repr)\b")
 NUMBER = re.compile(r"\s*[-+]?[\d.,]+(e[-+]?\d+)?\s*%?\s*")
 IN_WORDS = "In words: "
 
@@ -25,7 +25,7 @@ def dressed(html: str) -> str:
         head_cells(table)
         for cell in table.find_all("td", string=NUMBER.fullmatch):
             cell["class"] = [*cell.get("class", []), "number"]
-    for place in page.select("table, .cell_output em, .polkit-says"):
+    for place in page.select("table, .cell_output em, .cell_output p, .polkit-prediction"):
         for text in place.find_all(string=SYMBOL.search):
             text.replace_with(BeautifulSoup(SYMBOL.sub(r"\1<sub>\2</sub>", escape(text)), "html.parser"))
     return str(page)
@@ -48,8 +48,8 @@ def join_heads(table: Tag) -> None:
         return
     upper, lower = (row.find_all(["th", "td"]) for row in rows)
     pairs = list(zip(upper, lower, strict=False))
-    if len(upper) == len(lower) and not any(a.get_text(strip=True) and b.get_text(strip=True) for a, b in pairs):
-        for above, below in pairs:
+    if len(upper) == len(lower) and not any(a.get_text(strip=True) and b.get_text(strip=True) for a, b in pairs[1:]):
+        for above, below in pairs:  # of the index in the first column, its own name says more than that of the columns
             if name := below.get_text(strip=True):
                 above.string = name
         rows[1].decompose()

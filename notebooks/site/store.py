@@ -18,7 +18,7 @@ import plotly.io as pio
 from PIL import Image
 
 from polkit.book.chapters import chosen, execute_chapter, plot_in, shown_data
-from polkit.proof import write_text_whole
+from polkit.proof import write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 # The first line of each kernel.
@@ -45,7 +45,7 @@ def store(file: Path) -> str:
         notes.pop("papermill", None)
         notes.pop("execution", None)
     add_pictures([data for data in shown_data(notebook) if plot_in(data)])
-    write_text_whole(file, nbformat.writes(notebook) + "\n")
+    write_whole(file, nbformat.writes(notebook) + "\n")
     print(f"{file.stem:24} {seconds:6.1f} s", flush=True)
     return ""
 
@@ -75,6 +75,9 @@ def find_browser() -> str | None:
 
 def main(names: Sequence[str]) -> int:
     """How many of the chapters whose name contains one of these failed; they are left as they were."""
+    if not find_browser():
+        print("no Chrome or Chromium is found, without which the chapters would lose their pictures", file=sys.stderr)
+        return 1
     failed = {file.stem: problem for file in chosen(names) if (problem := store(file))}
     for name, problem in failed.items():
         print(f"{name:24} FAILED: {problem}", file=sys.stderr)

@@ -19,7 +19,7 @@ from papermill.exceptions import PapermillExecutionError
 from polkit.book.panels.still import STILL_TYPE
 from polkit.book.report import REPORT_TYPE, in_parts, shown
 from polkit.experiments.published import GUIDE, find_notebooks
-from polkit.proof import write_text_whole
+from polkit.proof import write_whole
 from polkit.proof.storage import require_writable
 
 KERNEL = {"kernel_name": "python3", "execution_timeout": 3600}  # seconds a cell may take
@@ -100,6 +100,8 @@ def run_book(out: Path, only: Sequence[str] = (), given: Mapping[str, str] | Non
     """
     runs = checked_parameters(sorted(chosen(only), key=turn), given or {})
     runs |= {file: {"workers": 1} | runs[file] for file in runs if len(runs) > 1 and "workers" in parameter_texts(file)}
+    if out.resolve() in {file.parent.resolve() for file in runs}:
+        raise ValueError(f"{out} holds the chapters themselves: choose another folder for the copies")
     require_writable(out / "copy")
     executed, begun = [], time.perf_counter()
     side_by_side = Parallel(n_jobs=min(2, len(runs)), backend="threading", return_as="generator")
@@ -149,7 +151,7 @@ def execute_chapter(
         except Exception as error:  # a kernel that is missing, dies or does not answer; the other chapters go on
             problem = f"{type(error).__name__}: {error}"
         if made.exists():
-            write_text_whole(copy, made.read_text(encoding="utf-8"))
+            write_whole(copy, made.read_text(encoding="utf-8"))
     return time.perf_counter() - start, problem
 
 
@@ -161,7 +163,7 @@ def tidy(copy: Path) -> None:
     for cell in notebook.cells:
         if "outputs" in cell:
             cell.outputs = [each for output in cell.outputs for each in without_kernel(output)]
-    write_text_whole(copy, nbformat.writes(notebook) + "\n")
+    write_whole(copy, nbformat.writes(notebook) + "\n")
 
 
 def without_kernel(output: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:

@@ -19,8 +19,10 @@ from polkit.verifier.replay import Table, compared, looked_up
 def limits_of(rows: pd.DataFrame, margin: float, quantile: float = 1.0) -> Table:
     """A δ for every part and distance: `margin` times the largest error of an honest proof, or a quantile of them.
 
-    The margin counts squared for cos, which grows with the square of a small difference.
+    The margin counts squared for cos, which grows with the square of a small difference. Raises ValueError for a NaN.
     """
+    if not np.isfinite(rows["error"]).all():
+        raise ValueError("an error of the honest proof is no finite number: no limit can be set by it")
     found = rows.groupby(["part", "distance"])["error"].quantile(quantile)
     margins = {name: margin**2 if name == "cos" else margin for name in DISTANCES}
     return {

@@ -47,10 +47,13 @@ class Circuit:
         return 4 * self.batch_size * self.features * CLASSES
 
     def fits(self, weights: np.ndarray, batch: "Batch") -> bool:
-        """Whether these are whole numbers of the circuit's shapes."""
-        found = [(part.dtype, part.shape) for part in (weights, batch.images, batch.labels)]
+        """Whether these are whole numbers of the circuit's shapes and ranges."""
+        parts = weights, batch.images, batch.labels
         shapes = (self.features, CLASSES), (self.batch_size, self.features), (self.batch_size,)
-        return found == [(np.int64, shape) for shape in shapes]
+        if [(part.dtype, part.shape) for part in parts] != [(np.int64, shape) for shape in shapes]:
+            return False
+        ranges = (1 - LARGEST_WEIGHT, LARGEST_WEIGHT), (0, 2**PIXEL_BITS + 1), (0, CLASSES)
+        return all(low <= part.min() and part.max() < high for part, (low, high) in zip(parts, ranges, strict=True))
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,8 @@ def first_step(circuit: Circuit, seed: int = 0) -> tuple[np.ndarray, Batch]:
 def step(circuit: Circuit, weights: np.ndarray, batch: Batch) -> np.ndarray:
     """W -> W', int64 (features, classes): the circuit's step, without a proof. Raises ValueError outside its range."""
     if not circuit.fits(weights, batch):
-        raise ValueError(f"weights and batch must be int64, with the shapes of {circuit}")
-    if np.abs(weights).max() >= LARGEST_WEIGHT:
-        raise ValueError(f"a weight is {np.abs(weights).max()}, the circuit holds for less than {LARGEST_WEIGHT}")
+        ranges = f"weights below {LARGEST_WEIGHT}, pixels 0 to {2**PIXEL_BITS}, labels 0 to {CLASSES - 1}"
+        raise ValueError(f"weights and batch must be int64, with the shapes of {circuit} and {ranges}")
     gradient = batch.images.T @ (batch.images @ weights - batch.targets)
     moved = (weights << circuit.shift) - gradient
     rounded = (np.abs(moved) + (1 << (circuit.shift - 1))) >> circuit.shift  # halves away from zero

@@ -125,7 +125,7 @@ def gather(
 
     prover_decides: as in `verify`. Raises ProofError if a file changes after it was inspected.
     """
-    own = calibration.conditions
+    own, seed = calibration.conditions, dispute.verifier_seed
     with applied(own):
         found = inspect_proof(proof, calibration.task, prover_decides)
     seen, replays = Evidence(found, calibration, standards, dispute), {}
@@ -136,7 +136,5 @@ def gather(
         ways[RECORDED] = (found.proof, standards.conditions)
     for way, (folder, conditions) in ways.items():
         starts = sorted({start for each in checks if each.replay == way for start in each.starts(seen)})
-        replays[way] = replay(
-            folder, found.task, conditions, starts, dispute.verifier_seed, parts=STATE, workers=workers
-        )
+        replays[way] = replay(folder, found.task, conditions, starts, seed, parts=STATE, workers=workers)
     return replace(seen, replays=replays)

@@ -30,7 +30,7 @@ def stage_scales(
     for begin, end in pairwise([*edges, 1.1]):
         inside = worst.loc[(shares >= begin) & (shares < end), "ratio"]
         before = scales[-1] if scales else 1.0
-        scales.append(float(min(1.0, max(1e-4, margin * inside.max()))) if len(inside) else before)
+        scales.append(float(min(1.0, max(1e-4, margin * inside.max(skipna=False)))) if len(inside) else before)
     return tuple(scales)
 
 

@@ -17,7 +17,7 @@ from polkit.verifier.replay import Table, replay
 LOOSE = 16.0  # times the largest of 94 honest errors, 28 of them from the first eighth of the training
 TIGHT = {"quantile": 0.9, "margin": 50.0}  # of the honest errors of 60 random intervals
 STRETCH = 4  # j: a verifier with a k of its own replays over j intervals as recorded
-STAGES, REDRAWN = 4.0, 3.0  # with 2.0, 7 honest trainings of 20 were rejected in their second stage
+STAGES, REDRAWN = 4.0, 3.0  # of the largest interval of each epoch alone; chapter 10 takes 2.0 of every interval
 MARGIN = 2.0  # of what has no other
 
 

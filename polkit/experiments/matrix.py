@@ -125,7 +125,8 @@ def errors_against(seen: Evidence) -> dict[str, float]:
     """
     loose = _largest_ratios(seen.rows(presets.state_chained), seen.standards.loose)
     tight = _largest_ratios(seen.rows(presets.mostly_tight), seen.standards.tight)
-    return {"loose": float(loose.max()), "tight": float(tight.median()), "above_tight": float((~(tight <= 1)).mean())}
+    above = float((~(tight <= 1)).mean())
+    return {"loose": float(loose.max(skipna=False)), "tight": float(tight.median()), "above_tight": above}
 
 
 def acceptance(seen: Evidence, sample: presets.Sample, draws: int = 2000) -> dict[str, float]:

@@ -7,9 +7,10 @@ import pandas as pd
 import torch
 
 from polkit.proof import Proof, remembered
-from polkit.training import PARTS, Conditions, Learner, Meter, Progress, applied, distances, reported, unit_costs
+from polkit.training import DISTANCES, PARTS, Conditions, Cost, Learner, Progress, applied, distances, unit_costs
 from polkit.verifier import Calibration, Verdict, recorded_data
-from polkit.verifier.replay import interval_errors, reached_after
+from polkit.verifier.replay import reached_after, replay
+from polkit.verifier.verdict import beside_delta
 
 STEPS_REPLAYED = 400  # by `verdict_at_interval`, about
 
@@ -87,15 +88,13 @@ def verdict_at_interval(
     starts = wider.checkpoint_steps[:-1]
     count = min(len(starts), max(2, STEPS_REPLAYED // interval))
     chosen = sorted({starts[number * len(starts) // count] for number in range(count)})
-    rows, meter = [], Meter(unit_costs(task, ["update"]))
-    with applied(calibration.conditions):
-        for start in reported(chosen, total=len(chosen), title="replaying", progress=progress):
-            end = min(start + interval, proof.steps)
-            moved = distances(proof.checkpoint(end).weights, proof.checkpoint(start).weights)["l2"]
-            found = {"epoch": start // task.steps_per_epoch, "magnitude": moved, "threshold": 0.0, "passed": False}
-            rows += [row | found for row in interval_errors(wider, task, calibration.conditions, [start], seed=0)]
-            meter.charge("update", end - start)
-    return replace(verdict, intervals=pd.DataFrame(rows), cost=meter.cost()).under(calibration)
+    rows = replay(wider, task, calibration.conditions, chosen, progress=progress)
+    steps = int((rows["end"] - rows["start"]).sum()) // (len(PARTS) * len(DISTANCES))
+    moved = rows.query("part == 'weights' and distance == 'l2'").set_index("start")["moved"]
+    rows = rows.assign(epoch=rows["start"] // task.steps_per_epoch, magnitude=rows["start"].map(moved))
+    cost = Cost(steps, steps * unit_costs(task, ["update"])["update"].floating_point_operations)
+    found = replace(verdict, intervals=beside_delta(rows, calibration), cost=cost, replayed=steps / task.steps)
+    return found.under(calibration)
 
 
 def calibration_for_interval(calibration: Calibration, growth: pd.DataFrame, interval: int) -> Calibration:

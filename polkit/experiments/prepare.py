@@ -3,7 +3,7 @@
 import json
 
 from polkit.proof import Proof, cache_folder, checkpoint_name, made_alone, read_checkpoint, write_checkpoint
-from polkit.proof.storage import write_text_whole
+from polkit.proof.storage import write_whole
 from polkit.prover import cached_proof, proof_facts, prove
 from polkit.training import Conditions, Progress, Task, training_points
 from polkit.training.jobs import in_processes
@@ -45,5 +45,5 @@ def kept_reference(task: Task, seed: int, conditions: Conditions) -> Reference:
             if not taken.exists():
                 final, seconds = train_reference(task, seed, conditions)
                 write_checkpoint(folder, task.steps, final)
-                write_text_whole(taken, json.dumps({"seconds": seconds}))
+                write_whole(taken, json.dumps({"seconds": seconds}))
     return read_checkpoint(model, task), json.loads(taken.read_text())["seconds"]

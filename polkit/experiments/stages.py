@@ -62,5 +62,5 @@ def passing(trials: pd.DataFrame) -> pd.DataFrame:
     trials: the published "digits/stages"
     """
     passed = trials.assign(passed=trials["accepted"] & (trials["above_stage"] == 0))
-    table = passed.pivot_table(index="path", columns="spoof_steps", values="passed", aggfunc="sum").astype(int)
-    return table.reindex([name for name in (EVEN, STAGED, SCHEDULED) if name in table.index])
+    table = passed.pivot_table(index="path", columns="spoof_steps", values="passed", aggfunc="sum")
+    return table.reindex([name for name in (EVEN, STAGED, SCHEDULED) if name in table.index]).astype(int)

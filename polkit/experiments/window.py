@@ -30,11 +30,6 @@ def attempt(attack: str, spoof: Proof, verdict: Verdict, proof: Proof) -> Attemp
     return Attempt(attack, spoof.steps, spoof.checkpoint_interval, verdict, share)
 
 
-def measured_costs(attempts: Mapping[str, Attempt], proof_steps: int) -> dict[str, float]:
-    """c of each attempt as it was measured: operations per step of the spoof, in updates."""
-    return {name: made.cost * proof_steps / made.spoof_steps for name, made in attempts.items()}
-
-
 def steps_per_update(task: Task) -> dict[str, float]:
     """c: what one step of a spoof costs, in updates of the prover, by counted floating-point operations.
 
@@ -124,16 +119,15 @@ def spoof_rows(
     threshold.…: the calibrated δ as a share of d_ref
     """
     made = beside_proofs(runs[runs["task"] == task])
-    own = made.filter(regex="^(attack|off_path|pace|stopping_test|adversary_)").query(
-        f"attack in {list(ATTACKS)} and {OWN}"
-    )
-    made = made.loc[own.index]
+    settings = made.filter(regex="^(attack|off_path|pace|stopping_test|adversary_)")
+    made = made.loc[settings.query(f"attack in {list(ATTACKS)} and {OWN}").index]
     errors = made[[f"{part}.{replayed}.{name}" for part in parts for name in DISTANCES]]
     names = [f"proof.threshold.{part}.{name}" for part in parts for name in DISTANCES]
     # A δ that is ∞, as those of the buffers alone may be, is written as an empty cell.
     limits = made.reindex(columns=names).fillna({name: np.inf for name in names if ".buffers." in name})
     ratios = errors.to_numpy(float).T / limits.to_numpy(float).T / threshold_scale
-    rows = made[["attack", "seed", "spoof_steps", "spoof_learning_rate"]].assign(
+    known = ["attack", "seed", "spoof_steps", "spoof_learning_rate", "trained_steps"]
+    rows = made.reindex(columns=known, fill_value=0).assign(
         attack=made["attack"].map(ATTACKS),
         steps=made["proof.steps"],
         ratio=ratios.max(axis=0),
@@ -187,15 +181,11 @@ def above_the_path(spoofs: pd.DataFrame, paths: pd.DataFrame) -> pd.DataFrame:
     return known.pivot_table(index="attack", columns="spoof_steps", values="factor")
 
 
-def break_even(spoofs: pd.DataFrame, counted: Mapping[str, float], interval: int) -> pd.DataFrame:
-    """The T' at which each attack costs what the proof costs, T / c: a row per attack, a column per way to count.
-
-    paper: c = 31, or 31 / k for Attack III; counted: c of `steps_per_update`; operations, seconds: means of the runs
-    """
+def break_even(spoofs: pd.DataFrame, interval: int) -> pd.DataFrame:
+    """The T' at which each attack costs what the proof costs, T / c: a row per attack, a column per way to count c. The
+    paper has c = 31, or 31 / k for Attack III; operations are means of the runs."""
     attack = spoofs["attack"].rename(None)
     steps = spoofs["steps"].groupby(attack).first()
-    paper = {"interpolation only": 1.0, "Attack II": 31.0, "Attack III": 31.0 / interval}
-    table = pd.DataFrame({"paper": steps / steps.index.map(paper), "counted": steps / steps.index.map(counted)})
-    for name, share in (("operations", "cost"), ("seconds", "seconds")):
-        table[name] = (spoofs["spoof_steps"] / spoofs[share]).groupby(attack).mean()
-    return table
+    paper = steps / steps.index.map({"interpolation only": 1.0, "Attack II": 31.0, "Attack III": 31.0 / interval})
+    measured = (spoofs["spoof_steps"] / spoofs["cost"]).groupby(attack).mean()
+    return pd.DataFrame({"as the paper counts": paper, "in measured operations": measured})

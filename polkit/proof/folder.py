@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save
 
 from polkit.proof.checkpoints import checkpoint_bytes, checkpoint_name, checkpoint_steps, parse_checkpoint, parse_model
-from polkit.proof.storage import FORMAT_VERSION, beside, sync, versions, write_text_whole, write_whole
+from polkit.proof.storage import FORMAT_VERSION, beside, sync, versions, write_whole
 from polkit.proof.untrusted import (
     ARRAY_HEADER_BYTES,
     HEADER_BYTES,
@@ -234,7 +234,7 @@ def write_manifest(folder: Path, facts: dict) -> None:
     files = {file.relative_to(folder): file for file in sorted(folder.rglob("*")) if file.is_file()}
     named = [inside for inside in files if inside.name != "manifest.json" and not is_debris(inside)]
     digests = {inside.as_posix(): file_digest(files[inside]) for inside in named}
-    write_text_whole(folder / "manifest.json", json.dumps(facts | {"files": digests}, indent=1))
+    write_whole(folder / "manifest.json", json.dumps(facts | {"files": digests}, indent=1))
 
 
 def publish(
@@ -243,7 +243,7 @@ def publish(
     """Moves a sealed proof into place, after its maker's own note of the expense: with the proof there is its note."""
     stored = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file())
     note = {"cost": asdict(cost + Cost(stored_bytes=stored)), "counts": counts, "trace": trace, "missed": missed}
-    write_text_whole(record_path(folder), json.dumps(note))
+    write_whole(record_path(folder), json.dumps(note))
     os.replace(partial, folder)
     sync(folder.parent)
     return open_proof(folder)

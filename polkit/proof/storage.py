@@ -22,10 +22,11 @@ from filelock import FileLock, Timeout
 from polkit.training import polkit_home
 
 UNFINISHED = ".unfinished"
+FILES = ("checkpoints", "batches.npy", "signatures.npy", "augmentation.npy", "points.safetensors", "manifest.json")
 FORMAT_VERSION = 1  # of a proof; another one makes nothing of what the cache holds
 
 
-def write_whole(file: Path, data: bytes | memoryview, durable: bool = True) -> None:
+def write_whole(file: Path, data: bytes | memoryview | str, durable: bool = True) -> None:
     """Replaces a file at once: a reader sees the old bytes or the new, never a part, whenever the writer is killed.
 
     durable: whether it is on the disk before this returns, for a loss of power
@@ -34,7 +35,7 @@ def write_whole(file: Path, data: bytes | memoryview, durable: bool = True) -> N
     unfinished = file.with_name(f"{file.name}.{uuid.uuid4().hex[:12]}{UNFINISHED}")
     try:
         with unfinished.open("xb") as opened:
-            opened.write(data)
+            opened.write(data.encode() if isinstance(data, str) else data)
             if durable:
                 opened.flush()
                 os.fsync(opened.fileno())
@@ -45,10 +46,6 @@ def write_whole(file: Path, data: bytes | memoryview, durable: bool = True) -> N
         unfinished.unlink(missing_ok=True)
     if durable:
         sync(file.parent)
-
-
-def write_text_whole(file: Path, text: str) -> None:
-    write_whole(file, text.encode())
 
 
 def sync(path: Path) -> None:
@@ -147,7 +144,7 @@ def remembered(compute: Callable[[], pd.DataFrame], kind: str, **facts) -> pd.Da
             if not file.exists():  # another process may have made it meanwhile
                 table = compute()
                 rows = {"data": table.to_numpy(dtype=object).tolist(), "columns": table.columns.tolist()}
-                write_text_whole(file, json.dumps(rows))
+                write_whole(file, json.dumps(rows).encode())
     return pd.DataFrame(**json.loads(file.read_text()))
 
 
@@ -168,10 +165,11 @@ def journal_path(folder: Path) -> Path:
 
 
 def fresh_folder(folder: Path) -> Path:
-    """An empty folder to put a proof together in. Raises FileExistsError rather than remove a proof that can go on."""
+    """An empty folder to put a proof together in. FileExistsError rather than remove what can go on, or is no proof."""
     partial = partial_path(folder)
-    if partial.exists() and journal_path(folder).exists():
-        raise FileExistsError(f"{partial} holds an unfinished proof: choose another folder, or remove it")
+    strange = partial.exists() and [name for name in os.listdir(partial) if not name.startswith(FILES)]
+    if strange or (partial.exists() and journal_path(folder).exists()):
+        raise FileExistsError(f"{partial} holds an unfinished proof or other files: choose another folder or remove it")
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(parents=True)

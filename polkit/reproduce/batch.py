@@ -22,7 +22,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from polkit.book.chapters import KERNEL, drop_progress, fast_kernels, shown_data
 from polkit.experiments.published import find_notebooks
-from polkit.proof import made_alone, write_text_whole
+from polkit.proof import made_alone, write_whole
 from polkit.proof.storage import UNFINISHED, kept_in, require_writable
 from polkit.reproduce.measure import MEASUREMENT_TYPE
 from polkit.reproduce.records import Record, images_of, read_record, require_same_images, write_record
@@ -50,7 +50,6 @@ def reproduce(
     scheduler: str | None = None,
     workers: int | None = None,
     time_limit: float = math.inf,
-    force: bool = False,
     dry_run: bool = False,
 ) -> int:
     """Makes the runs behind these results that have no finished record in `out` yet; returns how many have failed.
@@ -59,7 +58,7 @@ def reproduce(
     scheduler: the address of a running dask cluster, whose workers need polkit and one `$POLKIT_HOME` in common
     workers: processes of a cluster of this machine, where there is no scheduler (default: one per core, or per GPU)
     time_limit: minutes, after which no run is begun and those that go on are stopped; the next batch makes them
-    force, dry_run: make runs again that have a finished record; only print what would be done
+    dry_run: only print what would be done
     Raises BlockingIOError if another batch is writing to `out`.
     """
     whole("workers", 1 if workers is None else workers, 1)
@@ -67,7 +66,7 @@ def reproduce(
     runs = planned_runs(results, task, repeats, common=common, lengths=lengths, spoof_interval=spoof_interval)
     images = {name: images_of(name) for name in sorted({str(run.parameters["task"]) for run in runs})}
     require_same_images(out, images)
-    records = {} if force else {run.name: read_record(out, run.name) for run in runs}
+    records = {run.name: read_record(out, run.name) for run in runs}
     finished = {name for name, record in records.items() if record and record.finished}
     print(f"{len(runs)} runs, {len(finished)} of them finished before; records in {out}")
     if dry_run:
@@ -79,8 +78,9 @@ def reproduce(
         require_machine(Conditions(**{name: common[name] for name in ("device", "threads") if name in common}))
     require_writable(out / "records")
     with made_alone(out, wait=False):
-        for left in out.rglob(f"*{UNFINISHED}"):  # of writers that were killed
-            left.unlink()
+        for place in (out, out / "records", out / "notebooks"):
+            for left in place.glob(f"*{UNFINISHED}"):  # of writers that were killed
+                left.unlink()
         if not todo:
             return 0
         with connected(scheduler, workers, str(common.get("device")).startswith("cuda")) as client:
@@ -119,7 +119,7 @@ def _run_all(client: Client, runs: Sequence[Run], images: Mapping[str, str], out
         write_record(out, run.name, replace(record, images=images[str(run.parameters["task"])]))
         if executed:
             (out / "notebooks").mkdir(exist_ok=True)
-            write_text_whole(out / "notebooks" / f"{run.name}.ipynb", executed)
+            write_whole(out / "notebooks" / f"{run.name}.ipynb", executed)
         left = (time.perf_counter() - begun) / number * (len(runs) - number)
         word = f"{record.run_seconds:.1f} s" if record.finished else "FAILED"
         print(f"[{number}/{len(runs)}] {run.name}: {word}; about {spoken_time(left)} left", flush=True)
@@ -151,7 +151,7 @@ def execute_once(run: Run, source: str, batch: str, deadline: float, needed=None
     if not kept.exists():
         record, executed = execute(run, source, deadline)
         kept.parent.mkdir(parents=True, exist_ok=True)
-        write_text_whole(kept, json.dumps([asdict(record), executed]))
+        write_whole(kept, json.dumps([asdict(record), executed]))
     record, executed = json.loads(kept.read_text(encoding="utf-8"))
     return Record(**record), executed
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from polkit.proof import versions, write_text_whole
+from polkit.proof import versions, write_whole
 from polkit.training import is_debris, shown_task, signature, test_points, training_points
 from polkit.training.task import task
 
@@ -59,7 +59,7 @@ def read_record(out: Path, name: str) -> Record | None:
 
 def write_record(out: Path, name: str, record: Record) -> None:
     (out / "records").mkdir(parents=True, exist_ok=True)
-    write_text_whole(out / "records" / f"{name}.json", json.dumps(asdict(record), indent=1, ensure_ascii=False))
+    write_whole(out / "records" / f"{name}.json", json.dumps(asdict(record), indent=1, ensure_ascii=False))
 
 
 def read_records(out: Path) -> dict[str, Record]:

@@ -10,9 +10,10 @@ import pandas as pd
 from polkit.book.figures.results import drawn_figures
 from polkit.defences import PRESETS
 from polkit.experiments.published import published
-from polkit.proof import write_text_whole
+from polkit.proof import write_whole
 from polkit.reproduce.claims import filled_tables, judged_claims
 from polkit.reproduce.records import COMMON, SUFFIXES, Record, averaged, read_records, tidy_runs
+from polkit.training import shown_task
 
 
 def summarise(out: Path, publish: Path | None = None) -> None:
@@ -74,9 +75,9 @@ def write(folders: Sequence[Path | None], tables: Mapping[str, pd.DataFrame], no
     for folder in filter(None, folders):
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in tables.items():
-            write_text_whole(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+            write_whole(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
         for name, note in notes.items():
-            write_text_whole(folder / f"{name}.json", json.dumps(note, indent=1, ensure_ascii=False) + "\n")
+            write_whole(folder / f"{name}.json", json.dumps(note, indent=1, ensure_ascii=False) + "\n")
 
 
 def made_on(records: Sequence[Record]) -> dict:
@@ -94,7 +95,7 @@ def measured_values(records: Iterable[Record]) -> pd.DataFrame:
     """A row per record and value: task, seed, value, and the parts of its dotted name as 0, 1, 2."""
     rows = []
     for record in records:
-        run = {"task": record.parameters["task"], "seed": record.parameters.get("seed", 0)}
+        run = {"task": shown_task(str(record.parameters["task"])), "seed": record.parameters.get("seed", 0)}
         rows += [run | {"value": value} | dict(enumerate(name.split("."))) for name, value in record.values.items()]
     return pd.DataFrame(rows)
 

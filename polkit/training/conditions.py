@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+from polkit.training.task import whole
+
 PRECISIONS = ("float32", "bf16", "float64")
 AUGMENTATIONS = ("replay", "redraw")
 THREADS_PER_CORE = 16  # more than anybody wants; a few thousand would exhaust the system
@@ -40,8 +42,7 @@ class Conditions:
             torch.device(self.device)
         except (RuntimeError, TypeError) as error:
             raise ValueError(f"there is no device {self.device!r}; cpu, cuda or cuda:1 would be one") from error
-        if self.threads < 1:
-            raise ValueError(f"the number of threads is {self.threads}, it must be at least 1")
+        object.__setattr__(self, "threads", whole("threads", self.threads, 1))
         if self.compiled and self.device != "cpu":
             raise ValueError(f"steps are compiled for the device cpu only, not for {self.device!r}")
 

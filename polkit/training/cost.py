@@ -52,10 +52,7 @@ class Meter:
         self._spent += Cost(unit.gradient_evaluations * times, unit.floating_point_operations * times * batches)
 
     def collect(self, made: Iterable[tuple[Any, Cost, Counter[str]]]) -> Iterator[Any]:
-        """What workers made, one by one, while what each of them spent and counted is charged here.
-
-        Their own seconds count in place of the wait for them: two workers are no cheaper than one.
-        """
+        """What workers made, one by one; what each spent is charged here, its seconds in place of the wait for it."""
         asked = self.elapsed()
         for result, spent, counts in made:
             self._spent += spent + Cost(wall_seconds=asked - self.elapsed())

@@ -145,6 +145,8 @@ def _fashion(split: str) -> Points:
         if place.is_dir():
             files = [place / f"{split}-{name}-ubyte.gz" for name in ("images-idx3", "labels-idx1")]
             images, labels = (_idx(file, file.stat().st_mtime_ns) for file in files)
+            if len(images) != len(labels):
+                raise ValueError(f"{files[0]} has {len(images)} images, and {files[1].name} {len(labels)} labels")
             return Points(images[:, None], labels.long())
     raise FileNotFoundError(
         f"{places[0]} is missing: put the four files of https://github.com/zalandoresearch/fashion-mnist there, "
@@ -155,7 +157,7 @@ def _fashion(split: str) -> Points:
 @lru_cache(maxsize=4)
 def _idx(file: Path, changed: int) -> Tensor:
     """uint8, as MNIST is written: the number of axes in the fourth byte, then the length of each, then the values."""
-    with _named(file):
+    with _named(file, "an IDX file"):
         raw = np.frombuffer(gzip.decompress(file.read_bytes()), np.uint8)
         start = 4 + 4 * int(raw[3])
         return torch.from_numpy(raw[start:].copy()).view(*raw[4:start].view(">i4").tolist())
@@ -203,13 +205,13 @@ def _picture(file: Path, size: tuple[int, int]) -> Tensor:
 
 
 @contextmanager
-def _named(file: Path) -> Iterator[None]:
+def _named(file: Path, kind: str = "a picture") -> Iterator[None]:
     """Says in a sentence which file was being read; a damaged one makes decoders raise errors of any type."""
     try:
         yield
     except Exception as error:
         reason = str(error).partition("\n")[0].partition(" '")[0]  # what is quoted there is the file's name again
-        raise ValueError(f"{file} cannot be read as a picture ({reason})") from error
+        raise ValueError(f"{file} cannot be read as {kind} ({reason})") from error
 
 
 def epoch_batches(task: Task, seed: int, epoch: int) -> np.ndarray:

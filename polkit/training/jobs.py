@@ -49,8 +49,7 @@ def stop_if_left() -> None:
 def in_background(work: Callable[..., None]) -> Iterator[Callable[..., None]]:
     """Gives a function that hands its arguments to `work` in another thread, and waits only while two calls do.
 
-    An error of `work` is raised at one of the next calls or where the block ends.
-    All that was handed over before the block is left, even by an error, is done first.
+    Its error is raised at one of the next calls or where the block ends; all that was handed over is done first.
     """
     waiting = deque[Future]()
 
@@ -67,10 +66,7 @@ def in_background(work: Callable[..., None]) -> Iterator[Callable[..., None]]:
 
 @contextmanager
 def starting_workers() -> Iterator[None]:
-    """Hides a terminal's Ctrl-C from the processes that start in the block: each would print a traceback.
-
-    This process ends them; it is told of a Ctrl-C where the block ends.
-    """
+    """Hides a terminal's Ctrl-C, until the block ends, from processes that it starts: each would print a traceback."""
     if sys.platform == "win32":  # which has no such mask
         yield
         return
@@ -114,10 +110,7 @@ def _begin() -> None:
 
 
 def _in_threads(jobs: Sequence[tuple], workers: int) -> Iterator:
-    """An error, or a caller who leaves early, ends the other threads at their next step, and waits for that.
-
-    Threads that went on would hold their settings, and abort the process at its end.
-    """
+    """An error, or a caller who leaves early, ends the other threads at their next step: they hold their settings."""
     left = Event()
     with ThreadPoolExecutor(workers, initializer=setattr, initargs=(_here, "left", left)) as pool:
         try:

@@ -4,12 +4,12 @@ import math
 import os
 import sys
 from dataclasses import asdict, dataclass, fields, replace
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 
 HALVES = ("first-half", "second-half")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-DEBRIS = ("thumbs.db", "desktop.ini", "__macosx")  # and what begins with a dot
+DEBRIS = ("thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found")  # and what begins with a dot
 
 
 def whole(name: str, value: object, least: float = -math.inf) -> int:
@@ -46,6 +46,10 @@ class Task:
             object.__setattr__(self, name, whole(f"task {self.name}: {name}", getattr(self, name)))
             if getattr(self, name) < 1:
                 raise ValueError(f"task {self.name}: {name} is {getattr(self, name)}, it must be at least 1")
+        for name in ("learning_rate", "momentum", "weight_decay", "learning_rate_drop"):
+            if isinstance(number := getattr(self, name), bool) or not isinstance(number, Real):
+                raise ValueError(f"task {self.name}: {name} must be a number, not {number!r}")
+        object.__setattr__(self, "shift", whole(f"task {self.name}: shift", self.shift, 0))
         if self.half and self.half not in HALVES:
             raise ValueError(f"task {self.data}: the half {self.half!r} must be one of {', '.join(HALVES)}")
         if self.train_size < self.batch_size:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from polkit.proof import Proof, cache_folder, made_alone, read_json, shown, tensor_shapes, write_text_whole
+from polkit.proof import Proof, cache_folder, made_alone, read_json, shown, tensor_shapes, write_whole
 from polkit.proof.storage import require_writable
 from polkit.prover import train
 from polkit.training import DISTANCES, PARTS, Checkpoint, Conditions, Points, Task, applied, distances, training_points
@@ -66,7 +66,7 @@ class Calibration:
 def save_settings(file: str | Path, values: dict) -> None:
     """Writes what a verifier has measured as JSON."""
     Path(file).parent.mkdir(parents=True, exist_ok=True)
-    write_text_whole(Path(file), json.dumps(values, indent=1, allow_nan=False))
+    write_whole(Path(file), json.dumps(values, indent=1, allow_nan=False))
 
 
 def load_settings(file: str | Path, wanted: str, read: Callable[[dict], Any]) -> Any:
@@ -205,9 +205,9 @@ def train_reference(task: Task, seed: int, conditions: Conditions, points: Point
 def thresholds_of(errors: pd.DataFrame, reference: Table, margin: float) -> dict:
     """The fields of a Calibration that follow from d_ref and from `interval_errors` with a column `replay`."""
     apart = pd.Series({(part, name): reference[part][name] for part in PARTS for name in DISTANCES})
-    maxima = errors.pivot_table(index=["part", "distance"], columns="replay", values="error", aggfunc="max")
-    maxima = maxima.loc[apart.index]
-    highest = maxima.max(axis=1)
+    largest = errors.groupby(["part", "distance", "replay"])["error"].agg(lambda found: found.max(skipna=False))
+    maxima = largest.unstack("replay").loc[apart.index]
+    highest = maxima.max(axis=1, skipna=False)
     undecided = ~(highest * margin < apart)
     for part, name in undecided.index[undecided]:
         if part == "weights":
@@ -217,7 +217,7 @@ def thresholds_of(errors: pd.DataFrame, reference: Table, margin: float) -> dict
             )
     rejected = []
     for held_out, rows in errors.groupby("replay"):
-        others = maxima.drop(columns=held_out).max(axis=1) * margin
+        others = maxima.drop(columns=held_out).max(axis=1, skipna=False) * margin
         passed = compared(rows, looked_up(_table(others.mask(undecided, math.inf)), rows))["passed"]
         rejected.append((~passed).groupby(rows["start"]).any())
     return {

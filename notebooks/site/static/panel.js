@@ -3,7 +3,7 @@
 // shows its picture.
 const PLOTLY = new URL("plotly.min.js", document.currentScript.src).href;
 const NARROW = 600; // pixels
-const SYMBOL = /\b(W|d)_(0|T|t|ref)\b/g; // as in `pages.py`
+const SYMBOL = /\b(W|d|ε)_(0|T|t\+k|t|ref|repr)\b/g; // as in `pages.py`
 const kept = new Map(); // question -> a reader's prediction
 let asked;
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -104,7 +105,7 @@ def places_figure(places: pd.DataFrame, noise_weight: float) -> Figure:
 def cost_figure(costs: Mapping[str, Cost], proof: Cost) -> Figure:
     """The four meters of each spoof, as a share of the honest proof's."""
     plot, said = go.Figure(), []
-    for (name, cost), colour, symbol in zip(costs.items(), COLOURS, SHAPES, strict=False):
+    for (name, cost), colour, symbol in zip(costs.items(), cycle(COLOURS), cycle(SHAPES), strict=False):
         shares = cost.relative_to(proof)
         look = {"mode": "markers+text", "texttemplate": "%{y:.3g}", "textposition": "middle right", "cliponaxis": False}
         look |= {"marker_color": colour, "marker_symbol": symbol, "marker_size": 11}

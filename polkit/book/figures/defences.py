@@ -1,6 +1,7 @@
 """Figures of defences: the matrix of spoofs, thresholds by stage of training (Section V), the price of a SNARK."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -128,7 +129,7 @@ def _draw_errors(
     plot: go.Figure, verdicts: Verdicts, calibration: Calibration, edges: Sequence[float], scales: Sequence[float]
 ) -> str:
     caught = []
-    for (name, verdict), (colour, symbol) in zip(verdicts.items(), MARKERS, strict=False):
+    for (name, verdict), (colour, symbol) in zip(verdicts.items(), cycle(MARKERS), strict=False):
         worst = worst_ratios(verdict, calibration, parts=("weights",))
         if worst.empty:
             caught.append(f"{name}: not replayed, since {verdict.reasons[0].detail}")

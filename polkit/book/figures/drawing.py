@@ -38,18 +38,6 @@ def styled(plot: go.Figure, title: str, x: str, y: str, height: int = 380) -> go
     return plot
 
 
-def enlarged(plot: go.Figure) -> go.Figure:
-    """The same figure for the back row of a hall, as wide as there is room: on a screen of 1080 lines it leaves 300."""
-    for trace in plot.select_traces({"type": "scatter"}):
-        trace.update(line_width=4, marker_size=1.6 * (trace.marker.size or 6))
-    old = plot.layout.margin
-    margin = {"l": 110, "r": 1.2 * old.r, "t": max(1.2 * old.t, 40), "b": 1.5 * old.b}
-    plot.update_layout(height=780, autosize=True, font_size=19, title_font_size=23, legend_y=-0.14, margin=margin)
-    if plot.layout.showlegend is None:
-        plot.layout.showlegend = True  # where the only trace with points may be joined by others
-    return plot
-
-
 def line(plot: go.Figure, name: str, x, y, colour: str, dash: str = "solid", symbol: str = "", **more) -> None:
     """Adds a line to the plot, with points of this symbol if one is named. more: what go.Scatter takes."""
     look = {"mode": "lines+markers", "marker": {"symbol": symbol, "size": 8}} if symbol else {"mode": "lines"}

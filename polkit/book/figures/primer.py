@@ -1,6 +1,7 @@
 """Figures of the first two chapters: a loss surface one can see whole, noise against k, the size of a proof."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -122,7 +123,8 @@ def growth_figure(
     rows = growth[(growth["part"] == "weights") & (growth["distance"] == "l2")]
     largest = rows.groupby(["source", "steps"], sort=False)["error"].agg(lambda errors: errors.max(skipna=False))
     table, plot = largest.unstack(sort=False) / reference, go.Figure()
-    for (source, errors), colour, dash, symbol in zip(table.iterrows(), COLOURS, DASHES, SHAPES, strict=False):
+    looks = cycle(zip(COLOURS, DASHES, SHAPES, strict=False))
+    for (source, errors), (colour, dash, symbol) in zip(table.iterrows(), looks, strict=False):
         hover = {"customdata": errors, "hovertemplate": "k = %{x}: %{customdata:.3g}"}
         line(plot, source, table.columns, drawable(errors), colour, dash, symbol, **hover)
     marked = chosen if chosen in table.columns else table.columns[-1]

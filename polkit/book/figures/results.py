@@ -14,7 +14,7 @@ from polkit.training import DISTANCES
 
 NAMES = {"attack_1": "Attack I"} | ATTACKS | {"borrowed_momentum": "borrowed momentum"}
 QS = {"one": "1", "most": "⌊S/k⌋"}
-SHOWN = {name: f"error in {name.replace('inf', '∞')} / d_ref" for name in DISTANCES}
+SHOWN = {name: f"error in {name.replace('inf', '∞')} / d<sub>ref</sub>" for name in DISTANCES}
 SHOWN |= {"wall_seconds": "seconds / the proof's", "stored_bytes": "bytes / the proof's"}
 LINES = {  # of the attack, interpolation only, the proof and δ
     "color_discrete_sequence": (BLUE, GREEN, BLACK, ORANGE),
@@ -88,16 +88,17 @@ def lengths_figure(averages: pd.DataFrame, attack: str, task: str, *, half: str 
 
 
 def examples_figure(spoofs: pd.DataFrame, over: str = "spoof_steps") -> Figure:
-    """The largest error over δ of each attack over T' or η, mean of the trainings; bars from the least to the most.
+    """The largest error over δ of each attack over T', mean of the trainings; bars from the least to the most.
 
-    spoofs: from `spoof_rows`, such as those of "examples/runs_paper"; over: or spoof_learning_rate
+    spoofs: from `spoof_rows`, such as those of "examples/runs_paper"; over: or another of their columns
     """
     ratio = spoofs.groupby(["attack", over])["ratio"].agg(["mean", "min", "max"]).reset_index()
     ratio = ratio.assign(above=ratio["max"] - ratio["mean"], below=ratio["mean"] - ratio["min"])
     plot = curves(ratio, over, "mean", "attack", error_y="above", error_y_minus="below")
     plot.add_hline(y=1, line={"color": GREY, "dash": "dash"}, annotation_text="δ")
     plot.update_xaxes(tickvals=sorted(set(ratio[over])), tickformat=".3~r", type="log")
-    styled(plot, "Where the examples decide", {"spoof_steps": "T', steps"}.get(over, "claimed η"), "largest error / δ")
+    x, title = ("T', steps", "") if over == "spoof_steps" else (over, f", over {over}")
+    styled(plot, f"Where the examples decide{title}", x, "largest error / δ")
     found = spoofs.groupby("attack")["accepted"].agg(["sum", "count"])
     said = [f"{row.Index} was accepted in {row.sum} of {row.count} spoofs" for row in found.itertuples()]
     return Figure(plot, "; ".join(said) + ".")

@@ -135,7 +135,7 @@ def grid_figure(grid: pd.DataFrame, boundary: pd.Series, break_even: pd.DataFram
 
     grid: from `window_grid`
     boundary: T' -> the least multiple of δ at which the closed form accepts, mean over the trainings
-    break_even: from `break_even`, a vertical line per meter
+    break_even: from `break_even`, a vertical line per way to count
     """
     attacks, said = list(grid["attack"].unique()), []
     plot = make_subplots(rows=1, cols=len(attacks), shared_yaxes=True, subplot_titles=attacks, horizontal_spacing=0.03)
@@ -144,18 +144,18 @@ def grid_figure(grid: pd.DataFrame, boundary: pd.Series, break_even: pd.DataFram
         every, none = cells["measured"] == cells["repeats"], cells["measured"] == 0
         for name, mask, colour, symbol in (
             ("accepted in every training", every, BLUE, "circle"),
-            ("in some", ~every & ~none, PURPLE, "diamond-open"),
-            ("in none", none, ORANGE, "x"),
+            ("accepted in some", ~every & ~none, PURPLE, "diamond-open"),
+            ("accepted in none", none, ORANGE, "x"),
         ):
             found = cells[mask]
             points(plot, name, found["spoof_steps"], found["scale"], colour, symbol, legendgroup=name, **place)
         line(plot, "closed form", boundary.index, boundary, BLACK, line_width=2, **place)
         lengths, ends = break_even.loc[attack], [cells["scale"].min(), cells["scale"].max()]
         for (meter, length), dash in zip(lengths.items(), DASHES[1:], strict=False):
-            line(plot, f"costs as much: {meter}", [length, length], ends, GREEN, dash, **place)
+            line(plot, f"break-even, {meter}", [length, length], ends, GREEN, dash, **place)
         passing = cells.loc[every, "scale"]
         least = f"from δ × {spoken(passing.min())}" if len(passing) else "at no δ shown"
-        costs = ", ".join(f"{meter} {length:,.0f}" for meter, length in lengths.items())
+        costs = ", ".join(f"{length:,.0f} {meter}" for meter, length in lengths.items())
         said.append(f"{attack}: some length passes in every training {least}; it costs as much at T' = {costs}")
     styled(plot, "Closed form and measurement", "T', steps of the spoof", "", height=480)
     plot.update_yaxes(title_text="δ (× the calibrated one)", row=1, col=1)

@@ -55,11 +55,10 @@ def verifiers_of(answers: Mapping[str, str]) -> list[str]:
     return chosen
 
 
-def debate_panel(trainings: pd.DataFrame, costs: pd.DataFrame, *, large: bool = False) -> Panel:
+def debate_panel(trainings: pd.DataFrame, costs: pd.DataFrame, **look) -> Panel:
     """Every switch at once: in how many trainings each folder is accepted by all verifiers that are in force.
 
     trainings, costs: `matrix_trainings` and `matrix_costs` of the published matrix
-    large: for a hall
     """
     repeats = trainings["seed"].nunique()
     shares = costs.set_index("folder")["floating_point_operations"]
@@ -71,4 +70,4 @@ def debate_panel(trainings: pd.DataFrame, costs: pd.DataFrame, *, large: bool = 
             counts = counts.where(counts.index == counts.index[0], 0)
         return standing_figure(counts, repeats, shares)
 
-    return Panel("debate", buttons, draw, large=large)
+    return Panel("debate", buttons, draw, **look)

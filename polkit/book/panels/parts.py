@@ -9,7 +9,7 @@ from typing import Any
 import ipywidgets as w
 import plotly.graph_objects as go
 
-from polkit.book.figures.drawing import Figure, enlarged
+from polkit.book.figures.drawing import Figure
 from polkit.book.panels.access import Named
 from polkit.book.panels.sliders import control
 from polkit.book.panels.still import STILL_TYPE, first_frame
@@ -104,7 +104,7 @@ class Panel(View):
     compute: compute(data, progress, **values) -> data, in a thread when Run is pressed; calls progress(done, total)
     on_run: values that reach draw only when Run has been pressed
     cannot_run: takes the values and says why they cannot be run, or ""
-    large: for a hall
+    enlarged: what is done to the first figure, for a hall
     """
 
     def __init__(
@@ -118,14 +118,14 @@ class Panel(View):
         on_run: Sequence[str] = (),
         cannot_run: Callable[..., str] = lambda **_: "",
         prediction: Prediction | None = None,
-        large: bool = False,
+        enlarged: Callable[[go.Figure], go.Figure] = lambda plot: plot,
     ):
         self.name, self.sliders, self.draw, self.data, self.prediction = name, sliders, draw, data, prediction
         self.compute, self.on_run, self.cannot_run, self.stopped = compute, on_run, cannot_run, threading.Event()
         self.first = self.shown = self.values()
         figure = self.drawn()
         # Enlarged before it is a widget: what changes before a page has loaded would not be shown there.
-        self.plot = go.FigureWidget(enlarged(figure.plot) if large else figure.plot)
+        self.plot = go.FigureWidget(enlarged(figure.plot))
         # No keyboard reaches plotly's buttons, and their links lead nowhere.
         self.plot._config = {"displayModeBar": False, "responsive": True}
         self.says, self.error, self.named = w.HTML(_sentence(figure.summary)), w.HTML(), Named(said=figure.summary)
@@ -225,6 +225,7 @@ def settled(read: Callable[[], Any]) -> Any:
 
 def too_long(seconds_per_step: float, spoof_steps: int, interval: int) -> str:
     """Why a spoof of T' steps cannot be made while a reader waits, and which length could; "" if it can."""
+    spoof_steps = max(1, round(spoof_steps / interval)) * interval
     needed, most = seconds_per_step * spoof_steps, int(PATIENCE_SECONDS / seconds_per_step) // interval * interval
     if needed <= PATIENCE_SECONDS:
         return ""

@@ -96,8 +96,8 @@ def attack_panel(
         "top_q": top_q_slider(q, q),
     }
 
-    def cannot_run(*, spoof_steps: int, **_) -> str:
-        return too_long(judged.spoof.cost().wall_seconds / judged.spoof.steps, spoof_steps, k)
+    def cannot_run(*, spoof_steps: int, interval: int = k, **_) -> str:
+        return too_long(judged.spoof.cost().wall_seconds / judged.spoof.steps, spoof_steps, interval)
 
     def compute(_: Judged, progress: Progress, *, spoof_steps: int, interval: int = k, **others) -> Judged:
         known = judged.calibration if interval == k else calibration_for_interval(judged.calibration, growth, interval)

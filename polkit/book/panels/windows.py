@@ -57,8 +57,8 @@ def window_panel(
     }
     first = Tried(tuple(attempts), path_errors(task, final, spoof_lengths(k, task.steps)), calibration)
 
-    def cannot_run(*, attack: str, spoof_steps: int, **_) -> str:
-        return too_long(proof.cost().wall_seconds / proof.steps * costs[attack], spoof_steps, k)
+    def cannot_run(*, attack: str, spoof_steps: int, interval: int, **_) -> str:
+        return too_long(proof.cost().wall_seconds / proof.steps * costs[attack], spoof_steps, interval)
 
     def compute(tried: Tried, progress: Progress, *, attack: str, spoof_steps: int, interval: int, **_) -> Tried:
         known = calibration if interval == k else calibration_for_interval(calibration, growth, interval)
