@@ -691,6 +691,13 @@ def test_what_fails_or_does_not_pay_is_said(length, scale, words):
     assert words in figures.map_figure(TABLE, BREAK_EVEN, spoof_steps=length, threshold_scale=scale).summary
 
 
+def test_more_spoofs_than_colours_are_all_drawn():
+    costs = {f"spoof {number}": PROOF_COST for number in range(8)}
+    figure = figures.cost_figure(costs, PROOF_COST)
+    assert [trace.name for trace in figure.plot.data] == list(costs)
+    assert figure.summary.count("; ") == 7
+
+
 def test_the_grid_has_a_shape_for_how_many_trainings_accepted():
     figure = MADE["grid"]()
     assert drawn(figure, "accepted in every training") == ([16], [1.0])

@@ -142,6 +142,12 @@ def test_the_readmes_table_stands_between_its_marks(tmp_path):
         refresh(readme, "| new |")
 
 
+def test_the_matrix_of_a_folder_of_images_does_not_say_where_it_lies():
+    values = {"accepted.honest proof.recommended": True, "steps.honest proof": 8, "errors.honest proof.tight": 0.5}
+    found = matrix_tables([record("matrix", {"task": "folder:/home/me/pets", "seed": 0}, values)])
+    assert {task for table in found.values() for task in table["task"]} == {"folder:pets"}
+
+
 def test_the_matrix_counts_in_how_many_repeats_a_folder_was_accepted(tmp_path):
     accepted = {
         f"accepted.{folder}.{defence}": True
