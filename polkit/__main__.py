@@ -24,7 +24,6 @@ from polkit.prover import Diverged
 from polkit.terminal import IS_COMMAND, unhindered
 from polkit.training import PARTS, PRECISIONS, Task, training_points
 from polkit.verifier import REGIMES, load_calibration
-from polkit.verifier.inspection import check_files
 
 EXAMPLES = """examples:
   polkit prove --task digits --seed 0 --out honest
@@ -152,17 +151,15 @@ def prove(out: str, seed: int = 0, **options) -> None:
 @takes("proof out", f"regime replays margin seed workers standards {CONDITIONS}")
 def calibrate(proof: str, seed: int = 1, standards: str = "", **options) -> None:
     """find the threshold δ for the task of an honest proof"""
-    conditions = pk.Conditions(**taken(options, CONDITIONS))
+    conditions, honest = pk.Conditions(**taken(options, CONDITIONS)), pk.open_proof(proof)
     if standards:
         if Path(standards).resolve() == Path(options["out"]).resolve():
             raise ValueError(f"{standards} is named for δ and for the standards: give each a file of its own")
         require_writable(Path(standards), file=True)
-        training_points(pk.open_proof(proof).task)  # they are needed, and a folder of images may lie elsewhere
+        training_points(honest.task)  # they are needed, and a folder of images may lie elsewhere
     options |= {name: REGIMES[chosen] for name, chosen in taken(options, "regime").items()}
     options |= {"conditions": conditions, "seed": seed, "progress": sys.stderr.isatty()}
-    if wrong := check_files(opened := pk.open_proof(proof), opened.task):
-        raise ValueError(f"{proof} is no whole proof to calibrate on: {wrong[0]}")
-    found = pk.calibrate(opened, **options)
+    found = pk.calibrate(honest, **options)
     for part in PARTS:
         deltas = found.normalised(found.thresholds[part], part).items()
         shown = [f"{name} {value:.4f}" if value < math.inf else f"{name} none" for name, value in deltas]
@@ -170,7 +167,7 @@ def calibrate(proof: str, seed: int = 1, standards: str = "", **options) -> None
     rejected = f"{found.false_rejection_rate:.0%} of {found.replays} held-out replays"
     print(f"false rejections: {rejected}, {found.interval_false_rejection_rate:.2%} of their intervals")
     if standards:
-        set_standards(pk.open_proof(proof), found, seed=seed, workers=options.get("workers", 1)).save(standards)
+        set_standards(honest, found, seed=seed, workers=options.get("workers", 1)).save(standards)
 
 
 @takes("proof calibration", f"regime top_q seed workers defences {DISPUTE} json")

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 
 from polkit.proof import Proof, remembered
-from polkit.training import DISTANCES, PARTS, Conditions, Cost, Learner, Progress, applied, distances, unit_costs
+from polkit.training import PARTS, Conditions, Cost, Learner, Progress, applied, distances, unit_costs
 from polkit.verifier import Calibration, Verdict, recorded_data
 from polkit.verifier.replay import reached_after, replay
 from polkit.verifier.verdict import beside_delta
@@ -89,7 +89,7 @@ def verdict_at_interval(
     count = min(len(starts), max(2, STEPS_REPLAYED // interval))
     chosen = sorted({starts[number * len(starts) // count] for number in range(count)})
     rows = replay(wider, task, calibration.conditions, chosen, progress=progress)
-    steps = int((rows["end"] - rows["start"]).sum()) // (len(PARTS) * len(DISTANCES))
+    steps = sum(min(start + interval, proof.steps) - start for start in chosen)
     moved = rows.query("part == 'weights' and distance == 'l2'").set_index("start")["moved"]
     rows = rows.assign(epoch=rows["start"] // task.steps_per_epoch, magnitude=rows["start"].map(moved))
     cost = Cost(steps, steps * unit_costs(task, ["update"])["update"].floating_point_operations)

@@ -167,10 +167,9 @@ def journal_path(folder: Path) -> Path:
 def fresh_folder(folder: Path) -> Path:
     """An empty folder to put a proof together in. FileExistsError rather than remove what can go on, or is no proof."""
     partial = partial_path(folder)
-    strange = partial.exists() and [name for name in os.listdir(partial) if not name.startswith(FILES)]
-    if strange or (partial.exists() and journal_path(folder).exists()):
-        raise FileExistsError(f"{partial} holds an unfinished proof or other files: choose another folder or remove it")
     if partial.exists():
+        if journal_path(folder).exists() or not all(name.startswith(FILES) for name in os.listdir(partial)):
+            raise FileExistsError(f"{partial} holds an unfinished proof or other files: choose another folder")
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
     return partial

@@ -23,6 +23,7 @@ from polkit.training.cost import Cost, Meter, unit_costs
 from polkit.training.data import derive_seed
 from polkit.training.jobs import Progress, run_jobs
 from polkit.training.task import whole
+from polkit.verifier.inspection import check_files
 from polkit.verifier.regime import STRICT, Regime
 from polkit.verifier.replay import Table, compared, interval_jobs, looked_up
 
@@ -147,7 +148,8 @@ def calibrate(
     out: the file to keep it in (default: one in the cache, read if it is there)
     reference: gives the second model, if somebody else trains it
 
-    Raises ValueError if replays < 2, first_epochs < 1, margin <= 1, or some δ of the weights would not be below d_ref.
+    Raises ValueError if a file is not the proof's own, replays < 2, first_epochs < 1, margin <= 1, or some δ of the
+    weights would not be below d_ref.
     """
     _require(proof, regime, replays, first_epochs, margin)
     own, conditions, seed = conditions, regime.conditions(conditions), whole("the seed", seed)
@@ -162,6 +164,8 @@ def calibrate(
     with made_alone(file):
         if not out and file.exists():  # another process has made it meanwhile
             return load_calibration(file)
+        if wrong := check_files(proof, proof.task):
+            raise ValueError(f"{proof.folder} is no whole proof to calibrate on: {wrong[0]}")
         task, meter = proof.task, Meter(unit_costs(proof.task, ["update"]))
         last = task.steps if first_epochs is None else first_epochs * task.steps_per_epoch
         starts = [start for start in proof.checkpoint_steps[:-1] if start < last]

@@ -58,7 +58,7 @@ def verifiers_of(answers: Mapping[str, str]) -> list[str]:
 def debate_panel(trainings: pd.DataFrame, costs: pd.DataFrame, **look) -> Panel:
     """Every switch at once: in how many trainings each folder is accepted by all verifiers that are in force.
 
-    trainings, costs: `matrix_trainings` and `matrix_costs` of the published matrix
+    trainings, costs: `matrix_trainings` and `matrix_costs` of the published matrix; look: as `Panel` takes it
     """
     repeats = trainings["seed"].nunique()
     shares = costs.set_index("folder")["floating_point_operations"]
