@@ -273,7 +273,7 @@ def main(arguments: list[str] | None = None, parser: Callable[[], ArgumentParser
             atexit._run_exitfuncs()
             os._exit(130)
         return 130
-    except (AttackFailed, Diverged, ValueError, OSError) as error:
+    except (AttackFailed, Diverged, ValueError, OSError, OverflowError) as error:
         with suppress(OSError):  # of a full disk
             print(f"polkit: {error}", file=sys.stderr, flush=True)
         return 1 if isinstance(error, AttackFailed | Diverged) else 2

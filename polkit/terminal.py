@@ -46,9 +46,11 @@ class Screen(io.TextIOWrapper):
         return textwrap.fill(line, width, subsequent_indent=indent, **broken)
 
 
-def unhindered(stream: io.TextIOWrapper | None) -> io.TextIOWrapper | None:
+def unhindered(stream: io.TextIOWrapper | None) -> io.TextIOWrapper:
     """A standard stream as an Outlet that escapes what its encoding lacks; another (a test's, Jupyter's) as it is."""
-    if stream is None or stream not in (sys.__stdout__, sys.__stderr__):
+    if stream is None:  # whoever started this process has closed it
+        return open(os.devnull, "w", encoding="utf-8")
+    if stream not in (sys.__stdout__, sys.__stderr__):
         return stream
     stream.flush()
     raw, kept = Outlet(stream.fileno(), "w", closefd=False), {"line_buffering": stream.line_buffering}

@@ -151,16 +151,16 @@ def test_records_of_other_pictures_are_not_taken_for_those_of_these(cluster, tmp
     shutil.copytree(pets / "train", pets / "test")
     settings = {"task": f"folder:{pets}", "repeats": 1, "out": tmp_path / "out"} | where
     for _ in range(2):
-        assert reproduce(["momentum"], lengths=[4], **settings) == 0
+        assert reproduce(["momentum"], lengths=[100], **settings) == 0
         assert len(stand_ins.started()) == 2
     capsys.readouterr()
     shutil.copy(pets / "train" / "ant" / "0.png", pets / part / "bee" / "0.png")
     for more in ({}, {"dry_run": True}):
         with pytest.raises(ValueError, match="out has folder-pets-.*, of other pictures of folder:pets: give these an"):
-            reproduce(["momentum"], lengths=[4], **settings | more)
+            reproduce(["momentum"], lengths=[100], **settings | more)
     assert capsys.readouterr().out == ""
     assert len(stand_ins.started()) == 2
-    assert reproduce(["momentum"], lengths=[4], **settings | {"out": tmp_path / "other"}) == 0
+    assert reproduce(["momentum"], lengths=[100], **settings | {"out": tmp_path / "other"}) == 0
     assert len(stand_ins.started()) == 4
 
 

@@ -402,6 +402,19 @@ def test_what_is_said_on_stderr_is_not_held_back(unbuffered):
     assert (done.returncode, done.stderr.split()) == (3, [b"now"])
 
 
+def test_a_stream_that_was_closed_changes_no_exit_status(workplace, monkeypatch):
+    for calibration, status in {"calibration": 0, "tight": 1, "nowhere": 2}.items():
+        monkeypatch.setattr(sys, "stdout", None), monkeypatch.setattr(sys, "stderr", None)
+        verify = ["verify", str(workplace / "honest"), "--calibration", str(workplace / f"{calibration}.json")]
+        assert main(verify) == status
+        sys.stdout.close(), sys.stderr.close()
+
+
+def test_numbers_beyond_any_machine_are_one_sentence(capsys):
+    assert main(["prove", "--epochs", "9" * 30, "--out", "nowhere"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_on_a_terminal_no_word_is_broken_and_json_stays_json(monkeypatch):
     reading, writing = pty.openpty()
     monkeypatch.setenv("COLUMNS", "80")

@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import io
 import itertools
+import os
 import struct
 import time
 import zlib
@@ -462,6 +463,22 @@ def test_linked_folders_are_counted_as_they_are_read(tmp_path):
     task = pk.task(f"folder:{tmp_path}")
     assert (task.classes, task.train_size) == (2, 210)
     assert pk.training_points(task).labels.bincount().tolist() == [70, 140]
+
+
+def test_a_link_that_leads_back_is_not_followed_round_and_round(tmp_path):
+    write_images(tmp_path, "train", ["ant", "bee"], 3, (8, 8))
+    (tmp_path / "train" / "ant" / "again").symlink_to(tmp_path / "train" / "ant")
+    (tmp_path / "train" / "bee" / "up").symlink_to(tmp_path / "train")
+    assert pk.task(f"folder:{tmp_path}", checkpoint_interval=1).train_size == 6
+
+
+def test_a_folder_may_be_named_with_a_tilde_and_need_not_be_utf8(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    name = os.fsdecode(b"caf\xe9")
+    write_images(tmp_path / name, "train", ["ant", "bee"], 3, (8, 8))
+    task = pk.task(f"folder:~/{name}", epochs=1, checkpoint_interval=1).replace(image_shape=(3, 8, 8), model="resnet8")
+    proof = pk.prove(task, out=tmp_path / "proof", progress=False)
+    assert pk.open_proof(proof.folder).task.data == "folder:caf\\xe9"
 
 
 def only_picture(folder, name, save, size=(4, 4)):

@@ -20,8 +20,8 @@ def final(small_proof):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"spoof_steps": 10}, "T' = 10 is not a multiple of the checkpoint interval k = 4"),
-        ({"spoof_steps": 2}, "T' = 2 steps are fewer than one checkpoint interval of k = 4"),
+        ({"spoof_steps": 10}, "T' = 10 is no multiple of the checkpoint interval k = 4, from k up"),
+        ({"spoof_steps": 2}, "T' = 2 is no multiple of the checkpoint interval k = 4, from k up"),
         ({"spoof_steps": 4 * 10**6}, "T' = 4000000 is far above T = 16: 640 steps are the most that are forged"),
         ({"spoof_steps": 644}, "T' = 644 is far above T = 16"),
         ({"spoof_steps": 8.0}, "T' must be a whole number, not 8.0"),

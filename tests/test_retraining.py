@@ -115,7 +115,7 @@ def test_distillation_is_kept_and_reported_like_every_attack(small_task, final, 
     assert steps == [(0, 2), (1, 2), (2, 2)]  # of the checkpoints 0 and 4
     assert distil(final, small_task, spoof_steps=4, progress=False).folder == spoof.folder
     assert distil(final, small_task, spoof_steps=4, seed=1, progress=False).folder != spoof.folder
-    with pytest.raises(ValueError, match="T' = 10 is not a multiple of the checkpoint interval k = 4"):
+    with pytest.raises(ValueError, match="T' = 10 is no multiple of the checkpoint interval k = 4"):
         distil(final, small_task, spoof_steps=10, out=tmp_path / "odd", progress=False)
     with pytest.raises(FileExistsError, match="exists already"):
         distil(final, small_task, spoof_steps=4, out=tmp_path, progress=False)

@@ -165,7 +165,7 @@ def test_runs_use_parameters_that_the_experiments_have():
     kinds = ("honest", "prepare", "spoof", "matrix", "presets")
     known = {kind: notebook_parameters(folder / f"{kind}.ipynb") for kind in kinds}
     common = {
-        "epochs": 2,
+        "epochs": 12,
         "checkpoint_interval": 5,
         "train_size": 640,
         "device": "cpu",
@@ -173,7 +173,7 @@ def test_runs_use_parameters_that_the_experiments_have():
         "threads": 1,
         "workers": 1,
     }
-    for run in planned_runs(["all", *APART], "digits", 1, common=common, spoof_interval=3):
+    for run in planned_runs(["all", *APART], "digits", 1, common=common, spoof_interval=2):
         for name, value in run.parameters.items():
             assert type(value) is type(known[run.experiment][name]), (run.name, name)
 
@@ -189,3 +189,10 @@ def test_runs_use_parameters_that_the_experiments_have():
 def test_what_cannot_be_run_is_one_sentence(arguments, message):
     with pytest.raises(ValueError, match=message):
         planned_runs(*arguments, common={})
+
+
+@pytest.mark.parametrize("result", ["figure-2", "paper-scale"])
+@pytest.mark.parametrize("steps", [7, 15, 200_000])
+def test_a_length_that_no_spoof_can_have_is_refused_before_any_run(result, steps):
+    with pytest.raises(ValueError, match=f"T' = {steps} is "):
+        planned_runs([result], "digits", 1, common={}, lengths=[100, steps])

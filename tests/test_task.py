@@ -77,7 +77,7 @@ def test_a_short_training_begins_at_its_full_rate(name):
 
 @pytest.mark.parametrize(("name", "wrong"), [("learning_rate", "0.1"), ("momentum", None), ("weight_decay", True)])
 def test_what_must_be_a_number_is_one(name, wrong):
-    with pytest.raises(ValueError, match=f"{name} must be a number, not {wrong!r}"):
+    with pytest.raises(ValueError, match=f"{name} must be a finite number, not {wrong!r}"):
         pk.task("digits").replace(**{name: wrong})
 
 

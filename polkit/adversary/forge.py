@@ -50,6 +50,8 @@ def forge(
     """
     for name, least in {"iterations": 0, "draws": 1, "retries": 0}.items():
         whole(name, settings.get(name, least), least)
+    if not 0 <= (weight := settings.get("noise_weight", 0)) < math.inf:
+        raise ValueError(f"the noise weight must be a finite number from 0 up, not {weight!r}")
     folder = plan.out or cache_folder("spoofs", attack=attack, **plan.facts(), **settings)
     if plan.out or not folder.exists():
         with made_alone(folder):

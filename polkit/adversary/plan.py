@@ -164,13 +164,7 @@ def make_plan(
 
     Raises ValueError on a T' that no spoof can have, or on weights of another model.
     """
-    k, spoof_steps = task.checkpoint_interval, whole("T'", spoof_steps)
-    if spoof_steps < k:
-        raise ValueError(f"T' = {spoof_steps} steps are fewer than one checkpoint interval of k = {k}")
-    if spoof_steps % k:
-        raise ValueError(f"T' = {spoof_steps} is not a multiple of the checkpoint interval k = {k}")
-    if spoof_steps > (most := LONGEST * task.steps):
-        raise ValueError(f"T' = {spoof_steps} is far above T = {task.steps}: {most} steps are the most that are forged")
+    spoof_steps = spoof_length(task, spoof_steps)
     check_weights(final, task)
     own = derive_seed(seed, "adversary")  # an adversary who picks the prover's number must not draw the same
     return Plan(
@@ -186,6 +180,16 @@ def make_plan(
         out=Path(out) if out else None,
         progress=progress,
     )
+
+
+def spoof_length(task: Task, spoof_steps: int) -> int:
+    """T', if a spoof of this task can have it. Raises ValueError if not."""
+    k, spoof_steps = task.checkpoint_interval, whole("T'", spoof_steps)
+    if spoof_steps < k or spoof_steps % k:
+        raise ValueError(f"T' = {spoof_steps} is no multiple of the checkpoint interval k = {k}, from k up")
+    if spoof_steps > (most := LONGEST * task.steps):
+        raise ValueError(f"T' = {spoof_steps} is far above T = {task.steps}: {most} steps are the most that are forged")
+    return spoof_steps
 
 
 def original_batches(task: Task, steps: int, seed: int) -> np.ndarray:

@@ -27,24 +27,9 @@ from polkit.proof import (
 from polkit.proof.folder import most_logged
 from polkit.proof.storage import write_whole
 from polkit.prover import proof_facts
-from polkit.training import (
-    Checkpoint,
-    Conditions,
-    Learner,
-    Meter,
-    Points,
-    Task,
-    applied,
-    augment,
-    augmentation_order,
-    batch_order,
-    derive_seed,
-    distances,
-    initial_checkpoint,
-    training_points,
-    unit_costs,
-    whole,
-)
+from polkit.training import Checkpoint, Conditions, Learner, Meter, Points, Task, applied, distances, unit_costs, whole
+from polkit.training.data import augment, augmentation_order, batch_order, derive_seed, training_points
+from polkit.training.step import initial_checkpoint
 from polkit.verifier import Reason, Recorded, recorded_data
 
 # How near to a middle a value is logged, in units of the grid: two machines of ours differ by up to 1.1e-3 in a step.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
 
+from polkit.adversary.plan import spoof_length
 from polkit.training import Task, shown_task
 from polkit.training.task import HALVES, task
 from polkit.verifier import REGIMES
@@ -189,7 +190,7 @@ def _runs_of(result: str, prover: Mapping[str, object], lengths: Sequence[int], 
         if spoof_interval and not whole:
             rates = [rate | {"spoof_interval": spoof_interval} for rate in rates]
             chosen = chosen.replace(checkpoint_interval=spoof_interval)
-    tried = shown.lengths(chosen, regime) if whole or not lengths else lengths
+    tried = [spoof_length(chosen, t) for t in (shown.lengths(chosen, regime) if whole or not lengths else lengths)]
     for steps, attack, rate, variant in product(tried, shown.attacks, rates, shown.variants):
         how = rate | (shown.treated if attack != "interpolation_only" else {})
         yield Run("spoof", {**prover, "attack": attack, "spoof_steps": steps, **how, **variant}, needs=honest.name)
@@ -208,7 +209,7 @@ def _both_regimes(
         proofs.append(Run("prepare", {**own, "workers": 2}, after=proofs[-1].name if proofs else None))
         verdicts.append(Run("honest", own, needs=proofs[-1].name))  # `prepare` makes the reference beside the proof
         for steps, rate, attack in product(lengths, rates[regime], RESULTS["paper-scale"].attacks):
-            how = {"attack": attack, "spoof_steps": steps, **rate}
+            how = {"attack": attack, "spoof_steps": spoof_length(chosen, steps), **rate}
             spoofs.append(Run("spoof", {**own, **how}, needs=proofs[-1].name))
     spoofs.sort(key=lambda run: run.parameters["spoof_steps"])
     cheap = [run for run in spoofs if run.parameters["attack"] == "interpolation_only"]

@@ -47,8 +47,9 @@ class Task:
             if getattr(self, name) < 1:
                 raise ValueError(f"task {self.name}: {name} is {getattr(self, name)}, it must be at least 1")
         for name in ("learning_rate", "momentum", "weight_decay", "learning_rate_drop"):
-            if isinstance(number := getattr(self, name), bool) or not isinstance(number, Real):
-                raise ValueError(f"task {self.name}: {name} must be a number, not {number!r}")
+            number = getattr(self, name)
+            if isinstance(number, bool) or not isinstance(number, Real) or not abs(number) <= sys.float_info.max:
+                raise ValueError(f"task {self.name}: {name} must be a finite number, not {number!r}")
         object.__setattr__(self, "shift", whole(f"task {self.name}: shift", self.shift, 0))
         if self.half and self.half not in HALVES:
             raise ValueError(f"task {self.data}: the half {self.half!r} must be one of {', '.join(HALVES)}")
@@ -177,6 +178,7 @@ def task(name: str, *, epochs: int = 0, checkpoint_interval: int = 0, train_size
     if not base or half not in HALVES:
         base, half = name, ""
     if base.startswith("folder:"):
+        base = f"folder:{os.path.expanduser(base.removeprefix('folder:'))}"  # within a word no shell does it
         train = split_folder(Path(base.removeprefix("folder:")), train=True)
         classes = class_folders(train)
         images = sum(len(pictures(train / name)) for name in classes)
@@ -217,8 +219,12 @@ def class_folders(path: Path) -> list[str]:
 
 def pictures(folder: Path) -> list[Path]:
     """The image files of a class, those in folders within it and in linked ones too, in an order of their names."""
-    walked = sorted(os.walk(folder, followlinks=True))
-    files = [Path(place, name) for place, _, names in walked for name in sorted(names)]
+    walked = []
+    for place, within, names in os.walk(folder, followlinks=True):
+        here = os.path.realpath(place)  # a link that leads back to where it lies would be followed for ever
+        within[:] = [name for name in within if not f"{here}/".startswith(f"{os.path.realpath(Path(place, name))}/")]
+        walked.append((place, names))
+    files = [Path(place, name) for place, names in sorted(walked) for name in sorted(names)]
     return [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and not is_debris(file.relative_to(folder))]
 
 
@@ -226,4 +232,5 @@ def shown_task(name: str) -> str:
     """A task's name without the place of its folder: `folder:images` for `folder:/some/where/images`."""
     if not name.startswith("folder:"):
         return name
-    return f"folder:{Path(name.removeprefix('folder:')).resolve().name}"  # with its half, if it names one
+    folder = Path(name.removeprefix("folder:")).resolve().name  # with its half, if it names one
+    return f"folder:{os.fsencode(folder).decode(errors='backslashreplace')}"  # a name need not be UTF-8, a manifest is

@@ -8,15 +8,8 @@ import pandas as pd
 from polkit.book.figures.defences import editor_figure
 from polkit.book.figures.drawing import Figure, spoken
 from polkit.book.figures.verification import verdict_figure
+from polkit.book.panels import sliders as controls
 from polkit.book.panels.parts import Panel, Prediction, too_long
-from polkit.book.panels.sliders import (
-    delta_slider,
-    interval_slider,
-    length_slider,
-    number_slider,
-    steps_slider,
-    top_q_slider,
-)
 from polkit.experiments.noise import calibration_for_interval, verdict_at_interval
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Progress
@@ -51,9 +44,9 @@ def verdict_panel(
     """
     k = proof.checkpoint_interval
     sliders = {
-        "threshold_scale": delta_slider(),
-        "interval": interval_slider(k, [each for each in intervals if each > k and each % k == 0]),
-        "top_q": top_q_slider(1, most_intervals(verdict)),
+        "threshold_scale": controls.delta_slider(),
+        "interval": controls.interval_slider(k, [each for each in intervals if each > k and each % k == 0]),
+        "top_q": controls.top_q_slider(1, most_intervals(verdict)),
     }
 
     def compute(_: Verdict, progress: Progress, *, interval: int, **others) -> Verdict:
@@ -90,10 +83,10 @@ def attack_panel(
     task, k = judged.calibration.task, judged.calibration.task.checkpoint_interval
     q = max(most_intervals(judged.verdict), task.steps_per_epoch // k)
     sliders = {
-        "threshold_scale": delta_slider(),
-        **({"interval": interval_slider(k, intervals)} if intervals else {}),
-        "spoof_steps": steps_slider(judged.spoof.steps, k, most_steps, k),
-        "top_q": top_q_slider(q, q),
+        "threshold_scale": controls.delta_slider(),
+        **({"interval": controls.interval_slider(k, intervals)} if intervals else {}),
+        "spoof_steps": controls.steps_slider(judged.spoof.steps, k, most_steps, k),
+        "top_q": controls.top_q_slider(q, q),
     }
 
     def cannot_run(*, spoof_steps: int, interval: int = k, **_) -> str:
@@ -138,10 +131,10 @@ def stages_panel(
     costs: attack -> c
     """
     sliders = {
-        f"stage_{number}": number_slider(scale, -4, 1, f"δ, stage {number} (×)", f"stage-{number}")
+        f"stage_{number}": controls.number_slider(scale, -4, 1, f"δ, stage {number} (×)", f"stage-{number}")
         for number, scale in enumerate(scales, 1)
     }
-    sliders["spoof_steps"] = length_slider(shortest, lengths.index)
+    sliders["spoof_steps"] = controls.length_slider(shortest, lengths.index)
 
     def draw(found: dict[str, Verdict], *, guess: float | None, spoof_steps: int, **chosen: float) -> Figure:
         path = {"scales": list(chosen.values()), "shortest": shortest, "costs": costs}
