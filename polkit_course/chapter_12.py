@@ -1,7 +1,7 @@
 """Exercises of chapter 12, spoofs against defences."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 
 import pandas as pd
@@ -11,26 +11,44 @@ from polkit.experiments.gallery import SPOOFS
 from polkit.experiments.matrix import HONEST, ON_TOP
 from polkit_course.checking import exercise, wrong_choice, wrong_function, wrong_number
 
-# n intervals, f of them made up, the probability wanted.
-DRAWS = ((5, 3, 0.99), (440, 2, 0.5), (440, 2, 0.99), (440, 264, 0.99), (10, 10, 0.5), (5, 3, 1.0), (100, 0, 0.99))
+# The speeds of an honest proof's intervals, the speed limit, the way, the watched share of the limit, the chance left.
+MIXED = (*(0.05,) * 80, *(0.3,) * 15, *(0.9,) * 5)
+FADING = tuple(1 / place for place in range(1, 441))
+WATCHED = (
+    (MIXED, 1.0, 4.9, 0.25, 1e-3),
+    (MIXED, 1.0, 4.9, 0.5, 1e-3),
+    (FADING, 2.0, 5.5, 0.1, 1e-6),
+    (FADING, 2.0, 5.5, 0.3, 1e-6),
+)
 
 
-@exercise("12.1", 2, "Three draws catch blindfold top-Q; two intervals of 440 need nine tenths of them replayed.")
-def draws_needed(answer: object) -> str:
-    return wrong_function(answer, "n, f and the probability", wrong_draws, DRAWS)
+@exercise("12.1", 2, "Who watches slower intervals replays more of them, and needs fewer draws: there is a best share.")
+def replays_needed(answer: object) -> str:
+    named = "the speeds, the limit, the way, the share and the chance"
+    return wrong_function(answer, named, wrong_replays, WATCHED)
 
 
-def wrong_draws(answer: Callable, n: int, made_up: int, wanted: float) -> str:
-    case, found = f"{made_up} of {n} made up, probability {wanted}", answer(n, made_up, wanted)
-    seen = [detection_probability(n, made_up, drawn) >= wanted for drawn in range(n + 1)]
-    if not any(seen):
-        return "" if found is None else f"{case}: no number of draws is enough, and None is asked for."
-    right = seen.index(True)
-    back = n if made_up == n else math.log(max(1 - wanted, 1e-300)) / math.log(1 - made_up / n)
-    traps = {right / n: f"{case}: that is a share; how many intervals is it?"}
-    if back > right * 1.02:
-        traps[math.ceil(back)] = f"{case}: nobody looks at an interval twice: the draws are not independent."
-    return wrong_number(found, right, f"intervals ({case})", traps=traps)
+def wrong_replays(
+    answer: Callable, speeds: Sequence[float], limit: float, way: float, share: float, chance: float
+) -> str:
+    n, watched = len(speeds), sum(speed > share * limit for speed in speeds)
+    hops = math.ceil(way / (share * limit))
+
+    def drawn(hops: int) -> int:
+        return next(m for m in range(n + 1) if 1 - detection_probability(n, hops, m) <= chance)
+
+    case = f"{n} intervals, {watched} of them watched at a share of {share}"
+    back = math.ceil(math.log(chance) / math.log(1 - hops / n))
+    traps = {
+        watched + drawn(hops): f"{case}: the interval before each watched one is replayed, too.",
+        2 * watched + drawn(hops - 1): f"{case}: a part of a hop does not reach the end. How many hops cover the way?",
+        2 * watched + back: f"{case}: nobody looks at an interval twice: the draws are not independent.",
+        2 * watched: f"{case}: the hops that nobody watches must be found by chance. How many draws does that take?",
+        drawn(hops): f"{case}: the watched intervals are replayed, too.",
+    }
+    return wrong_number(
+        answer(speeds, limit, way, share, chance), 2 * watched + drawn(hops), f"replays ({case})", traps=traps
+    )
 
 
 @exercise("12.2", 2, "Two defences stop the spoofs of this matrix, one does not. A later spoof may pass both.")

@@ -374,12 +374,16 @@ WRONG = {
     ],
     "12.1": [
         (
-            "lambda n, f, p: next(m for m in range(10**4) if 1 - (1 - f / n) ** m >= p)",
-            "nobody looks at an interval twice",
+            "lambda *case: answer_12_1(*case) - sum(v > case[1] * case[3] for v in case[0])",
+            "interval before",
         ),
-        ("lambda n, f, p: answer_12_1(n, f, p) or n", "None is asked for"),
+        (
+            "lambda speeds, limit, way, share, p: answer_12_1(speeds, limit, way - share * limit, share, p)",
+            "How many hops",
+        ),
+        ("lambda speeds, limit, way, share, p: 2 * sum(v > share * limit for v in speeds)", "found by chance"),
         ("3", "must be a function"),
-        ("lambda n, f, p: int(n * p) + 1", "too large"),
+        ("lambda *case: len(case[0])", "too large"),
     ],
     "12.2": [
         ("{'nothing too fast'}", "passes all of them"),
