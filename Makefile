@@ -27,7 +27,7 @@ lab: install
 
 # The book as pages, from the stored chapters: build/site/index.html opens from disk, without a network.
 site: install
-	$(BIN)/python -m notebooks.site.build build/site
+	$(BIN)/python -m notebooks.site.build build/site $(REPOSITORY)
 
 # The README's picture: the panel on the site's front page, while T'/k grows.
 film: site

@@ -1,6 +1,8 @@
 """The rooms of the site: formulas, the words of pictures, tables, references, and what Sphinx is given to read."""
 
 import re
+import subprocess
+import sys
 
 import nbformat
 import pandas as pd
@@ -9,11 +11,12 @@ from bs4 import BeautifulSoup
 from docutils.utils.math import MathError
 from pybtex.database import parse_file
 
-from notebooks.site.build import build
+from notebooks.site.build import build, on_binder
 from notebooks.site.formulas import mathml
 from notebooks.site.pages import dressed
-from notebooks.site.sources import BIBLIOGRAPHY, Work, prose, works
-from polkit.book.chapters import appendices, chapters
+from notebooks.site.sources import BIBLIOGRAPHY, Work, page_of, prose, works
+from polkit.book.chapters import GUIDE, appendices, chapters
+from polkit.experiments.published import find_notebooks
 
 pytestmark = pytest.mark.slow  # for makers, not for readers
 
@@ -151,3 +154,21 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     with pytest.raises(FileExistsError, match="holds no site"):
         build(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_with_a_public_address_each_page_opens_its_notebook_on_binder(tmp_path):
+    address = "https://github.com/someone/polkit"  # in a process, since Sphinx's theme warns of itself
+    asked = [sys.executable, "-m", "notebooks.site.build", tmp_path / "site", address]
+    subprocess.run(asked, cwd=find_notebooks().parent, capture_output=True, check=True)
+    for file in (find_notebooks() / GUIDE, *chapters(), *appendices()):
+        page = "index" if file.name == GUIDE else page_of(file)
+        place = file.relative_to(find_notebooks().parent)
+        link = f"https://mybinder.org/v2/gh/someone/polkit/HEAD?urlpath=lab/tree/{place}"
+        assert [a["href"] for a in soup((tmp_path / f"site/{page}.html").read_text()).select("a[href*=binder]")] == [
+            link
+        ]
+
+
+def test_an_address_that_no_service_could_open_is_refused():
+    with pytest.raises(ValueError, match="the repository 'git@host:me/polkit' must be a public address"):
+        on_binder("git@host:me/polkit")

@@ -373,10 +373,7 @@ WRONG = {
         ("0.5", "too large"),
     ],
     "12.1": [
-        (
-            "lambda *case: answer_12_1(*case) - sum(v > case[1] * case[3] for v in case[0])",
-            "interval before",
-        ),
+        ("lambda *case: answer_12_1(*case) - sum(v > case[1] * case[3] for v in case[0])", "interval before"),
         (
             "lambda speeds, limit, way, share, p: answer_12_1(speeds, limit, way - share * limit, share, p)",
             "How many hops",

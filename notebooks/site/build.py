@@ -1,4 +1,7 @@
-"""`python -m notebooks.site.build [FOLDER]`: builds the site; the exit status is 1 if Sphinx warns of anything."""
+"""`python -m notebooks.site.build [FOLDER [REPOSITORY]]`: builds the site; the exit status is 1 if Sphinx warns.
+
+With the address of a public repository of this book, each page has a button that opens its notebook on Binder.
+"""
 
 import shutil
 import sys
@@ -10,7 +13,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 from notebooks.site.sources import BIBLIOGRAPHY, lay_out, page_of
-from polkit.book.chapters import appendices, chapters
+from polkit.book.chapters import GUIDE, appendices, chapters
 
 SETTINGS = {
     "project": "polkit",
@@ -44,13 +47,23 @@ SETTINGS = {
 }
 
 
-def build(out: Path) -> int:
+def on_binder(repository: str) -> dict[str, object]:
+    """The theme's options for the button: mybinder.org reads `environment.yml` and opens the page's notebook."""
+    if not repository.startswith("https://"):
+        raise ValueError(f"the repository {repository!r} must be a public address that begins with https://")
+    button = {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"}
+    place = {"repository_url": repository, "repository_branch": "HEAD", "path_to_docs": "notebooks"}
+    return place | {"launch_buttons": button}
+
+
+def build(out: Path, repository: str = "") -> int:
     """Writes the site to `out`, in place of one that is there; Sphinx's status, which counts a warning as an error.
 
     Raises FileExistsError for a folder that holds something else.
     """
     if out.exists() and any(out.iterdir()) and not (out / "searchindex.js").exists():
         raise FileExistsError(f"{out} is not empty and holds no site: name another folder")
+    options = SETTINGS["html_theme_options"] | (on_binder(repository) if repository else {})
     with tempfile.TemporaryDirectory() as folder:
         sources, site = Path(folder, "sources"), Path(folder, "site")
         sources.mkdir()
@@ -62,7 +75,7 @@ def build(out: Path) -> int:
                 site,
                 Path(folder, "doctrees"),
                 "html",
-                confoverrides=SETTINGS,
+                confoverrides=SETTINGS | {"html_theme_options": options},
                 status=None,
                 warning=sys.stderr,
                 freshenv=True,
@@ -72,6 +85,10 @@ def build(out: Path) -> int:
         if app.statuscode:
             return app.statuscode
         (site / "_static/plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
+        front = site / "index.html"  # whose notebook has another name
+        front.write_text(
+            front.read_text(encoding="utf-8").replace("notebooks/index.ipynb", f"notebooks/{GUIDE}"), "utf-8"
+        )
         for file in chapters() + appendices():  # what a reader takes along is the notebook itself
             shutil.copy(file, site / f"_sources/{page_of(file)}.ipynb")
         if out.exists():
@@ -82,6 +99,6 @@ def build(out: Path) -> int:
 
 if __name__ == "__main__":
     target = Path(sys.argv[1] if len(sys.argv) > 1 else "build/site")
-    status = build(target)
+    status = build(target, *sys.argv[2:3])
     print(f"open {target / 'index.html'}")
     sys.exit(status)
