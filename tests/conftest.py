@@ -1,8 +1,10 @@
 """A task small enough to prove in a second, with its honest proof and calibration, made once a session."""
 
+import fcntl
 import os
 import re
 import shutil
+import sys
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
@@ -111,3 +113,32 @@ def picture_task(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     size = {"classes": 2, "image_shape": (3, 8, 8), "train_size": 8, "batch_size": 4, "epochs": 1}
     return pk.task("cifar10").replace(data="folder:images", model="resnet8", checkpoint_interval=2, **size)
+
+
+@pytest.fixture
+def standard_streams(monkeypatch):
+    """Makes both standard streams one pipe of an encoding; gives a function that returns what was written to it."""
+    opened = []
+
+    def make(encoding="utf-8", reader_leaves=False):
+        reading, writing = (os.fdopen(end, mode) for end, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
+        opened.extend([reading, writing])
+        if reader_leaves:
+            reading.close()
+        else:
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 2**20)
+        for name in ("stdout", "stderr"):
+            stream = open(writing.fileno(), "w", encoding=encoding, closefd=False)  # noqa: SIM115
+            opened.append(stream)
+            monkeypatch.setattr(sys, name, stream)
+            monkeypatch.setattr(sys, f"__{name}__", stream)
+
+        def said():
+            sys.stdout.flush(), sys.stderr.flush()
+            return b"" if reader_leaves else os.read(reading.fileno(), 2**20)
+
+        return said
+
+    yield make
+    for stream in reversed(opened):
+        stream.close()

@@ -1,6 +1,5 @@
 """The command line: what it answers, and with which exit status; and the names that `import polkit` gives."""
 
-import fcntl
 import io
 import json
 import os
@@ -294,35 +293,6 @@ def test_help_and_errors_are_said_in_any_encoding(command, encoding, standard_st
     assert b"usage: polkit" in said()
 
 
-@pytest.fixture
-def standard_streams(monkeypatch):
-    """Makes both standard streams one pipe of an encoding; gives a function that returns what was written to it."""
-    opened = []
-
-    def make(encoding="utf-8", reader_leaves=False):
-        reading, writing = (os.fdopen(end, mode) for end, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
-        opened.extend([reading, writing])
-        if reader_leaves:
-            reading.close()
-        else:
-            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 2**20)
-        for name in ("stdout", "stderr"):
-            stream = open(writing.fileno(), "w", encoding=encoding, closefd=False)  # noqa: SIM115
-            opened.append(stream)
-            monkeypatch.setattr(sys, name, stream)
-            monkeypatch.setattr(sys, f"__{name}__", stream)
-
-        def said():
-            sys.stdout.flush(), sys.stderr.flush()
-            return b"" if reader_leaves else os.read(reading.fileno(), 2**20)
-
-        return said
-
-    yield make
-    for stream in reversed(opened):
-        stream.close()
-
-
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_a_verdict_is_said_in_any_encoding(workplace, encoding, standard_streams):
     verify = ["verify", str(workplace / "honest"), "--calibration", str(workplace / "tight.json")]
@@ -395,9 +365,10 @@ def test_every_public_name_of_polkit_is_used_by_a_notebook_or_the_readme():
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_what_is_said_on_stderr_is_not_held_back(unbuffered):
-    said = "import os, sys; from polkit.terminal import unhindered; sys.stderr = unhindered(sys.stderr); "
+    # The file alone: to import polkit takes two seconds, and nothing of it is asked for here.
+    said = "import os, sys; from terminal import unhindered; sys.stderr = unhindered(sys.stderr); "
     said += "print('now', file=sys.stderr); os._exit(3)"
-    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered, "PYTHONPATH": str(ROOT / "polkit")}
     done = subprocess.run([sys.executable, "-c", said], env=environment, capture_output=True, check=False)
     assert (done.returncode, done.stderr.split()) == (3, [b"now"])
 
