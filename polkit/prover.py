@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from polkit.proof import Proof, open_proof, seal, versions, write_whole
+from polkit.proof import Proof, ProofError, open_proof, seal, versions, write_whole
 from polkit.proof.checkpoints import checkpoint_name, checkpoint_steps, read_checkpoint, write_checkpoint
 from polkit.proof.folder import file_digest, publish, seed_commitment
 from polkit.proof.storage import cache_folder, fresh_folder, journal_path, made_alone, partial_path
@@ -134,7 +134,10 @@ def _made(folder: Path, task: Task, seed: int, conditions: Conditions, points: P
 
 
 def _finished(folder: Path, task: Task, seed: int, conditions: Conditions, points: Points) -> Proof:
-    proof = open_proof(folder)
+    try:
+        proof = open_proof(folder)
+    except ProofError as error:
+        raise ProofError(f"{folder} cannot be used ({error}): remove it, or name another folder") from error
     same = (task.without_place(), seed_commitment(seed), conditions.to_json())
     if (proof.task.without_place(), proof.manifest["seed_commitment"], proof.manifest["conditions"]) != same:
         raise FileExistsError(f"{folder} holds the proof of another task or seed, or of other conditions")

@@ -175,6 +175,9 @@ def test_new_refuses_what_would_be_no_challenge(place, small_proof, small_calibr
         (small_proof.folder, "--calibration", tmp_path / "other.json"): "claims momentum = 0.9, this task has 0.5",
         (small_proof.folder, *known, "--defences", "paper"): "paper needs the standards that `polkit calibrate",
         (small_proof.folder, *known, "--top-q", "some"): "top_q is 'some'",
+        (small_proof.folder, *known, "--standards", "s.json"): "--standards is a preset's: name it with --defences",
+        (small_proof.folder, *known, "--revealed-seed", 0): "--revealed-seed is a preset's",
+        (small_proof.folder, *known, "--defences", "paper", "--top-q", 2): "--top-q is Algorithm 2's",
     }
     for arguments, message in refused.items():
         status, out, err = said(capsys, "new", *arguments, "--out", tmp_path / "c")

@@ -13,7 +13,7 @@ import torch
 import polkit as pk
 from polkit.__main__ import main
 from polkit.defences.exact import prove_exactly
-from polkit.proof import checkpoint_name, checkpoint_steps, fresh_folder, read_checkpoint
+from polkit.proof import ProofError, checkpoint_name, checkpoint_steps, fresh_folder, read_checkpoint
 from polkit.proof.folder import seed_commitment
 from polkit.proof.storage import partial_path
 from polkit.prover import Diverged, Journal, cached_proof, train
@@ -468,3 +468,12 @@ def test_other_files_of_a_named_data_set_make_another_proof(picture_task, tmp_pa
     assert found[0] != found[1]
     with pytest.raises(FileExistsError, match="other images than cifar10 has now"):
         pk.prove(task, out=out, progress=False)
+
+
+def test_a_damaged_proof_in_the_cache_is_named_with_what_to_do(small_task, small_proof, tmp_path, monkeypatch):
+    monkeypatch.setenv("POLKIT_HOME", str(tmp_path))
+    kept = cached_proof(small_task, 0, pk.Conditions(), pk.training_points(small_task))
+    shutil.copytree(small_proof.folder, kept)
+    (kept / "manifest.json").write_text("{")
+    with pytest.raises(ProofError, match=rf"{kept} cannot be used \(manifest.json is not JSON.*\): remove it, or"):
+        pk.prove(small_task, 0, progress=False)
