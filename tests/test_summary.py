@@ -89,7 +89,7 @@ def test_the_numbers_in_the_readmes_findings_are_those_of_the_published_runs():
     assert f"Attack II passes in {perturbed} trainings and unmodified data in {plain}" in text
     cost = decided.loc[decided["attack"] == "Attack II", "cost"]
     assert f"Such spoofs cost {cost.min():.2f} to {cost.max():.2f} of the proof's operations" in text
-    assert f"(on `fashion`, where they decide, up to {where_they_decide_on_fashion()['cost'].max():.2f})" in text
+    assert f"(`fashion`, other k and rates: up to {where_they_decide_on_fashion()['cost'].max():.2f})" in text
     plain, trained = (of_twenty("interpolation_only", steps) for steps in (0, 20))
     assert f"unmodified data pass in {plain['accepted'].sum()} of {len(plain)} trainings, and in" in text
     assert f"in {trained['accepted'].sum()} if the first 20 steps are trained" in text
