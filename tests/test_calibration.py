@@ -121,7 +121,10 @@ def test_scaling_moves_every_threshold(small_calibration):
     assert doubled.reference == small_calibration.reference
 
 
-@pytest.mark.parametrize(("settings", "message"), [({"replays": 1}, "at least 2"), ({"margin": 1.0}, "greater than 1")])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"replays": 1}, "replays must be a whole number from 2 up, not 1"), ({"margin": 1.0}, "greater than 1")],
+)
 def test_settings_that_cannot_calibrate(small_proof, settings, message):
     with pytest.raises(ValueError, match=message):
         pk.calibrate(small_proof, progress=False, **settings)

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import hypergeom
 
 import polkit as pk
-from polkit.defences import derived_start, detection_probability, random_starts
+from polkit.defences import CommittedData, derived_start, detection_probability, random_starts
 from polkit.experiments.evasion import (
     concatenation,
     crossing_in_hops,
@@ -37,7 +37,7 @@ def test_all_but_the_intervals_around_the_jump_are_real(task_of_2, small_proof, 
     assert spoof.trace()["moved"].item() == pytest.approx(moved[12])
     last, wanted = spoof.checkpoint(16).parts(), final.parts()
     assert all(pk.distances(last[part], wanted[part])["linf"] == 0 for part in ("weights", "buffers"))
-    assert not derived_start(spoof, adversary)
+    assert not derived_start(spoof, task_of_2, CommittedData(pk.training_points(task_of_2)).commitment, adversary)
 
 
 def test_the_landing_must_not_be_alone_in_its_epoch(task_of_2, small_proof, tmp_path):
@@ -68,7 +68,8 @@ def test_a_crossing_in_hops_trains_hops_and_trains_again(small_task, small_proof
     assert left == sorted(left, reverse=True)
     assert left[-1] == 0
     assert pk.distances(spoof.checkpoint(16).buffers, final.buffers)["linf"] == 0
-    assert not derived_start(spoof, derive_seed(1, "adversary"))
+    commitment = CommittedData(pk.training_points(spoof.task)).commitment
+    assert not derived_start(spoof, spoof.task, commitment, derive_seed(1, "adversary"))
     assert spoof.counts() == {"update": 2 + 3 * 3 + 8}  # a push is tried three times
 
 

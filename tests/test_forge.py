@@ -168,5 +168,5 @@ def test_how_often_an_attack_tries_is_a_whole_number_before_anything_is_tried(na
 @pytest.mark.parametrize("wrong", [-1e-9, float("inf"), float("nan")])
 def test_a_weight_of_the_noise_is_a_finite_number_before_anything_is_tried(wrong, small_task, final):
     for attack in (pk.attack_2, pk.attack_3):
-        with pytest.raises(ValueError, match=f"the noise weight must be a finite number from 0 up, not {wrong!r}"):
+        with pytest.raises(ValueError, match=f"noise_weight must be a finite number from 0 up, not {wrong!r}"):
             attack(final, small_task, spoof_steps=16, progress=False, noise_weight=wrong)

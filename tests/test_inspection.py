@@ -328,3 +328,12 @@ def test_debris_is_no_reason_to_reject(copied, small_task, small_calibration):
         (copied.folder / f".{number}").touch()
     found = [str(reason) for reason in inspect_proof(copied, small_task).reasons]
     assert found[-1] == "extra: the folder holds more than 30 files, a proof of these steps does not"
+
+
+def test_how_often_a_verifier_looks_is_no_matter_of_the_batch_size_that_a_proof_claims(small_proof, tmp_path):
+    """With B = 1 an epoch of S steps would be the whole training, of which Q = 1 is one interval."""
+    task = small_proof.task
+    how = {"spoof_steps": 16, "out": tmp_path / "spoof", "progress": False}
+    spoof = pk.interpolation_only(small_proof.final_weights(), task.replace(batch_size=1), **how)
+    seen = inspect_proof(spoof, task, ("batch_size",))
+    assert seen.magnitudes["epoch"].tolist() == [start // task.steps_per_epoch for start in (0, 4, 8, 12)]

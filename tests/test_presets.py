@@ -53,7 +53,7 @@ def test_recommended_finds_what_is_wrong_with_a_folder(small_proof, small_standa
     other = replace(final, weights={name: value + 1 for name, value in final.weights.items()})
     assert kinds(judged("recommended", small_proof, model=other, seed=1)) == {"model", "start"}
     assert kinds(judged("recommended", small_proof, speed=0.1)) == {"speed"}
-    assert kinds(judged("recommended", small_proof, commitment=Commitment("00" * 32, 256))) == {"data"}
+    assert kinds(judged("recommended", small_proof, commitment=Commitment("00" * 32, 256))) == {"data", "start"}
     nothing = {part: dict.fromkeys(table, 0.0) for part, table in small_standards.tight.items()}
     assert kinds(judged("recommended", small_proof, tight=nothing)) == {"tight"}
     assert kinds(judged("paper", straight, scale=1e-3)) == {"stages"}

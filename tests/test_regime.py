@@ -94,7 +94,7 @@ def test_a_spoof_may_have_its_own_k_and_batch_size_where_the_prover_decides(
     assert sorted(reason.detail for reason in mine.reasons) == [
         "manifest.json claims batch_size = 32, this task has 64",
         "manifest.json claims checkpoint_interval = 2, this task has 4",
-        "manifest.json claims k = 2, δ was calibrated for 4",
+        "manifest.json claims k = 2, the task has 4",
     ]
 
 

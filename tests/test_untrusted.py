@@ -131,7 +131,7 @@ def test_names_of_files_cannot_paint_a_terminal_or_fill_it(copied, small_calibra
     [
         ({"steps": 10**8}, "claims 100000000 steps, no training of this task has more than 16"),
         ({"steps": 20}, "claims 20 steps, no training of this task has more than 16"),
-        ({"checkpoint_interval": 2}, "claims k = 2, δ was calibrated for 4"),
+        ({"checkpoint_interval": 2}, "claims k = 2, the task has 4"),
         ({"classes": 10**12}, "claims classes = 1000000000000, this task has 10"),
         ({"image_shape": [1, 10**6, 10**6]}, "claims image_shape = [1, 1000000, 1000000], this task has [1, 8, 8]"),
         ({"train_size": 10**9}, "claims 1000000000 training images, a proof of this task has 3072 at most"),

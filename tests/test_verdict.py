@@ -15,6 +15,7 @@ from mutations import change_tensor, reseal
 import polkit as pk
 from polkit.training import PARTS, jobs
 from polkit.verifier import PAPER, STRICT, worst_ratios
+from polkit.verifier.replay import replay
 
 
 @pytest.mark.parametrize("top_q", [1, 2, "all"])
@@ -173,3 +174,9 @@ def test_a_remembered_replay_is_the_same_replay_and_no_other(small_proof, small_
     file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
     tampered = pk.verify(copied, small_calibration, top_q=1, remember=True)
     assert tampered.reasons[0].kind == "digest"
+
+
+def test_the_seconds_of_a_verdict_are_those_of_its_replay_though_it_is_remembered(small_proof, small_calibration):
+    one, two = (pk.verify(small_proof, small_calibration, top_q="all", seed=7, remember=True) for _ in range(2))
+    rows = replay(small_proof, small_proof.task, small_calibration.conditions, seed=7, remember=True)
+    assert min(one.cost.wall_seconds, two.cost.wall_seconds) > rows.drop_duplicates("start")["seconds"].sum()

@@ -48,10 +48,11 @@ def forge(
 
     Raises FileExistsError if `plan.out` exists, ValueError for a setting that is no such number.
     """
-    for name, least in {"iterations": 0, "draws": 1, "retries": 0}.items():
+    for name, least in {"iterations": 0, "draws": 1, "retries": 0, "rest": 0, "corrections": 0}.items():
         whole(name, settings.get(name, least), least)
-    if not 0 <= (weight := settings.get("noise_weight", 0)) < math.inf:
-        raise ValueError(f"the noise weight must be a finite number from 0 up, not {weight!r}")
+    for name, number in {"off_path": plan.off_path, **settings}.items():
+        if name in ("noise_weight", "leave_within", "off_path") and not 0 <= number < math.inf:
+            raise ValueError(f"{name} must be a finite number from 0 up, not {number!r}")
     folder = plan.out or cache_folder("spoofs", attack=attack, **plan.facts(), **settings)
     if plan.out or not folder.exists():
         with made_alone(folder):

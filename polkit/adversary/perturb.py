@@ -183,7 +183,7 @@ class Perturbation:
         shown = self._shown()
         drawn = [[batch.redrawn(draw) for batch in self.originals] for draw in range(self.draws)]
         values, slopes, over = zip(*[self.objective(shown.detach(), batches) for batches in drawn], strict=True)
-        self._over_limit = max(over)
+        self._over_limit = max(over, key=lambda each: (math.isnan(each), each))
         penalty = self.noise_weight * (self.noise**2).sum()
         torch.autograd.backward([shown, penalty], [sum(slopes) / self.draws, None])
         return sum(values) / self.draws + penalty.detach()

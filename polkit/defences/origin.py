@@ -4,23 +4,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polkit.defences.commitment import Commitment, seed_of
+from polkit.defences.commitment import Commitment, CommittedData, seed_of
 from polkit.proof import Proof, proof_points
 from polkit.proof.folder import seed_commitment
 from polkit.training import Conditions, Learner, Points, Task, applied, augmentation_order, batch_order, distances
 from polkit.training.data import normalise
 from polkit.training.step import PARTS, Checkpoint, initial_checkpoint
-from polkit.verifier import Reason, test_initialisation
+from polkit.verifier import Reason
 
 
-def derived_start(proof: Proof, seed: int) -> list[Reason]:
-    """W_0, the order of the data and the augmentation must be those of a seed (after Choi et al. 2023).
+def derived_start(proof: Proof, task: Task, commitment: Commitment, seed: int) -> list[Reason]:
+    """W_0, the batches and the augmentation must be those of a seed (after Choi et al. 2023).
 
+    task, commitment: the verifier's own. Over points in another order, or more of them, a seed would decide no batch.
     seed: the one that the prover committed to and now reveals
     """
     if proof.manifest["seed_commitment"] != seed_commitment(seed):
         return [Reason("start", "this is not the seed that the manifest commits to")]
-    task, steps, found = proof.task, proof.steps, []
+    steps, found = proof.steps, []
+    if CommittedData(proof_points(proof)).commitment != commitment:
+        found.append(Reason("start", "its points are not the committed ones in their order"))
     drawn, claimed = initial_checkpoint(task, seed).weights, proof.checkpoint(0).weights
     apart = distances(drawn, claimed)["linf"]
     if not apart <= 0:  # NaN is apart too
@@ -34,12 +37,9 @@ def derived_start(proof: Proof, seed: int) -> list[Reason]:
     return found
 
 
-def start_of_the_data(proof: Proof, commitment: Commitment) -> list[Reason]:
+def start_of_the_data(proof: Proof, task: Task, commitment: Commitment) -> list[Reason]:
     """`derived_start` with the seed that belongs to the committed data: nothing is revealed, nobody has chosen it."""
-    seed = seed_of(commitment)
-    if proof.manifest["seed_commitment"] != seed_commitment(seed):
-        return [Reason("start", "the manifest commits to another seed than that of the committed data")]
-    return derived_start(proof, seed)
+    return derived_start(proof, task, commitment, seed_of(commitment))
 
 
 def ends_at(proof: Proof, disputed: Checkpoint) -> list[Reason]:
@@ -56,17 +56,12 @@ def ends_at(proof: Proof, disputed: Checkpoint) -> list[Reason]:
     ]
 
 
-def exact_initial_values(proof: Proof) -> list[Reason]:
-    """Normalisation layers and momentum start exactly at their constants, not at the trained scales and shifts."""
-    rows = test_initialisation(proof.task, proof.checkpoint(0))
-    wrong = rows[rows["required"].str.startswith("constant") & (rows["p_value"] < 1)]
-    return [Reason("initial", f"W_0: {row.part}.{row.tensor} is not {row.required}", 0) for row in wrong.itertuples()]
-
-
-def accuracy_trend(proof: Proof, points: Points, conditions: Conditions, *, share: float, least: float) -> list[Reason]:
+def accuracy_trend(
+    proof: Proof, task: Task, points: Points, conditions: Conditions, *, share: float, least: float
+) -> list[Reason]:
     """Figure 10 as a check: after `share` of its steps an honest training already gets `least` of the test points."""
     step = proof.checkpoint_steps[round(share * (len(proof.checkpoint_steps) - 1))]
-    found = accuracy(proof.task, proof.checkpoint(step), points, conditions)
+    found = accuracy(task, proof.checkpoint(step), points, conditions)
     if found >= least:
         return []
     detail = f"the model of step {step} is right on {found:.1%}, at least {least:.0%} was expected"

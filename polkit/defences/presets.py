@@ -9,7 +9,7 @@ import pandas as pd
 from polkit.defences import checks
 from polkit.defences.commitment import committed_data
 from polkit.defences.evidence import NOTHING, RECORDED, REDRAWN, STRETCHED, Check, Dispute, Evidence, gather
-from polkit.defences.origin import accuracy_trend, derived_start, ends_at, exact_initial_values, perturbed_points
+from polkit.defences.origin import accuracy_trend, derived_start, ends_at, perturbed_points
 from polkit.defences.stages import within_stages
 from polkit.defences.standards import Standards
 from polkit.proof import Proof, ProofError
@@ -59,7 +59,7 @@ def _within_stages(seen: Evidence, rows: pd.DataFrame) -> list[Reason]:
 def _accuracy_trend(seen: Evidence, _) -> list[Reason]:
     """A tenth of its steps makes a training of `digits` right on 0.96, a straight path on 0.28 to 0.39."""
     tests = test_points(seen.calibration.task)
-    return accuracy_trend(seen.proof, tests, seen.calibration.conditions, share=0.1, least=0.85)
+    return accuracy_trend(seen.proof, seen.inspection.task, tests, seen.calibration.conditions, share=0.1, least=0.85)
 
 
 def _data_committed(seen: Evidence, rows: pd.DataFrame) -> list[Reason]:
@@ -85,13 +85,17 @@ rest_of_the_state = Check(
     *TOP_1,
 )
 disputed_model = Check("ends at the model", lambda seen, _: ends_at(seen.proof, seen.dispute.model))
-revealed_seed = Check("start from the seed", lambda seen, _: derived_start(seen.proof, seen.dispute.revealed_seed))
+revealed_seed = Check(
+    "start from the seed",
+    lambda seen, _: derived_start(
+        seen.proof, seen.inspection.task, seen.standards.commitment, seen.dispute.revealed_seed
+    ),
+)
 speed = Check(
     "nothing too fast",
     lambda seen, _: checks.too_fast(seen.inspection.magnitudes, seen.calibration.task, seen.standards.speed),
 )
 data_committed = Check("data committed", _data_committed, *TOP_1)
-initial_values = Check("exact initial values", lambda seen, _: exact_initial_values(seen.proof))
 path_not_straight = Check("path not straight", lambda seen, _: checks.straight_path(seen.proof, STRAIGHTEST))
 trend = Check("accuracy trend", _accuracy_trend, samples=lambda seen: len(test_points(seen.calibration.task)))
 nothing_perturbed = Check(
@@ -129,7 +133,7 @@ THOROUGH = (
     *(each.over(RECORDED, thorough_intervals) for each in (DATA, state_chained)),
     mostly_tight.over(RECORDED, lambda seen: seen.random(MORE)),
 )
-CHEAP = (initial_values, path_not_straight, trend, nothing_perturbed)
+CHEAP = (path_not_straight, trend, nothing_perturbed)
 # What an honest proof passes, and so not the adaptive threshold on redrawn augmentation.
 EVERYTHING = (*PAPER, *RECOMMENDED, *CHEAP, algorithm_2, rest_of_the_state, stretched_intervals, adaptive, relative)
 SAMPLES = {"recommended": recommended_intervals, "thorough": thorough_intervals}

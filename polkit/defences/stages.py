@@ -51,7 +51,7 @@ def within_stages(
 def rejected_at(
     verdict: Verdict, calibration: Calibration, edges: Sequence[float], scales: Sequence[float]
 ) -> list[float]:
-    """The shares 0 … 1 of its own steps at which a proof's replayed intervals exceed their stage's δ (weights)."""
+    """The shares 0 … 1 of the last replayed step at which a proof's intervals exceed their stage's δ (weights)."""
     steps = verdict.intervals["end"].max()  # NaN, and no reason, where none was replayed
     found = within_stages(verdict.intervals, steps, calibration, edges, scales)
     return sorted({float(reason.step / steps) for reason in found})

@@ -75,7 +75,7 @@ def set_standards(
     drawn = random_starts(proof, min(60, len(proof.checkpoint_steps) - 1), seed)
     exact = replay(proof, task, conditions, sorted({*spread, *drawn}), seed, **how)
     largest, edges = verify(proof, calibration, top_q=1, seed=seed, workers=workers), stage_edges(task)
-    magnitudes, _, _ = check_checkpoints(proof, task)
+    magnitudes, _, _ = check_checkpoints(proof, task, task.steps_per_epoch)
     return Standards(
         conditions=conditions,
         loose=limits_of(exact, margin=LOOSE),

@@ -64,7 +64,6 @@ ADDED = (  # to the paper's check, in the order in which the book speaks of them
     presets.speed,
     presets.trend,
     Check("memorised", _learnt_from, samples=lambda seen: losses_taken(seen.proof)),
-    presets.initial_values,
     presets.revealed_seed,
     presets.disputed_model,
     presets.data_committed,

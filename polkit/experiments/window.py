@@ -8,6 +8,7 @@ import pandas as pd
 from torch import Tensor
 
 from polkit.adversary import sorted_initialisation
+from polkit.adversary.attack_3 import at_once
 from polkit.experiments.published import TEXTS
 from polkit.proof import Proof
 from polkit.training import DISTANCES, Checkpoint, Task, distances, unit_costs
@@ -30,14 +31,15 @@ def attempt(attack: str, spoof: Proof, verdict: Verdict, proof: Proof) -> Attemp
     return Attempt(attack, spoof.steps, spoof.checkpoint_interval, verdict, share)
 
 
-def steps_per_update(task: Task) -> dict[str, float]:
+def updates_per_step(task: Task) -> dict[str, float]:
     """c: what one step of a spoof costs, in updates of the prover, by counted floating-point operations.
 
     Two updates and N = 10 evaluations of the objective: no batch stops early. The paper has 31 and 31/k (Section III).
+    Attack III updates once more, for the buffers, and takes each gradient twice where memory asks for pieces.
     """
-    units = unit_costs(task)
+    units, k = unit_costs(task), task.checkpoint_interval
     treated = 2 + 10 * units["objective"].floating_point_operations / units["update"].floating_point_operations
-    return {"interpolation only": 1.0, "Attack II": treated, "Attack III": treated}
+    return {"interpolation only": 1.0, "Attack II": treated, "Attack III": treated + (1 if at_once(k) == k else 11)}
 
 
 def spoof_lengths(interval: int, most: int, count: int = 60) -> np.ndarray:

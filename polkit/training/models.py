@@ -39,7 +39,7 @@ def build_model(task: Task) -> nn.Module:
 
         model = get_model(task.model, weights=None, num_classes=task.classes, norm_layer=GroupedNorm)
         if task.image_shape[1] <= 32:  # the usual CIFAR form: the stem keeps all 32 x 32 positions
-            model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+            model.conv1 = nn.Conv2d(task.image_shape[0], 64, 3, padding=1, bias=False)
             model.maxpool = nn.Identity()
     else:
         raise ValueError(f"there is no model {task.model!r}; the models are resnet8, resnet20, resnet18, resnet50")

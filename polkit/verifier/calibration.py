@@ -175,23 +175,23 @@ def calibrate(
             jobs += interval_jobs(proof, task, conditions, starts, derive_seed(seed, "replay", number))
         with applied(conditions):
             found = list(run_jobs(jobs, workers, "calibrating", progress))
+        replayed = sum(min(start + proof.checkpoint_interval, proof.steps) - start for start in starts)
+        meter.charge("update", different * replayed + task.steps)
+        spent = meter.cost()  # before waiting for whoever trains the reference, whose seconds are added
         second, seconds = next(reference) if reference else (found.pop(0)[0], 0.0)
         errors = pd.DataFrame([row for rows in found * (replays // different) for row in rows])
         errors["replay"] = np.arange(replays).repeat(len(errors) // replays)
-        replayed = sum(min(start + proof.checkpoint_interval, proof.steps) - start for start in starts)
-        meter.charge("update", different * replayed + task.steps)
         with applied(conditions):  # with more threads, the sums of a distance are rounded in another order
             first, other = proof.checkpoint(proof.steps).parts(), second.parts()
             apart = {part: distances(first[part], other[part]) for part in PARTS}
-        limits, cost = thresholds_of(errors, apart, margin), meter.cost() + Cost(wall_seconds=seconds)
+        limits, cost = thresholds_of(errors, apart, margin), spent + Cost(wall_seconds=seconds)
         calibration = Calibration(task, regime, conditions, margin=margin, cost=cost, **limits)
         calibration.save(file)
         return calibration
 
 
 def _require(proof: Proof, regime: Regime, replays: int, first_epochs: int | None, margin: float) -> None:
-    if replays < 2:
-        raise ValueError(f"{replays} replay cannot show a false rejection: use at least 2")
+    whole("replays", replays, 2)
     if margin <= 1:
         raise ValueError(f"the margin is {margin}: δ lies above honest errors only if greater than 1")
     whole("first_epochs", 1 if first_epochs is None else first_epochs, 1)

@@ -61,7 +61,7 @@ def inspect_proof(source: Proof | str | Path, task: Task, prover_decides: Iterab
     magnitudes, initial = pd.DataFrame(columns=MAGNITUDES), pd.DataFrame()
     try:
         proof = open_proof(source.folder if isinstance(source, Proof) else source)
-        task = replayed_task(proof, task, prover_decides)
+        per_epoch, task = task.steps_per_epoch, replayed_task(proof, task, prover_decides)
         reasons = check_claims(proof, task) + check_optimiser(task)
     except ProofError as error:
         return Inspection(None, task, [Reason("unusable", str(error))], magnitudes, initial)
@@ -70,7 +70,7 @@ def inspect_proof(source: Proof | str | Path, task: Task, prover_decides: Iterab
         if not any(reason.kind == "malformed" for reason in reasons):
             # From here on, no file may change; where one was not what the manifest names, nothing is accepted anyway.
             proof = replace(proof, bound=not reasons)
-            magnitudes, initial, found = check_checkpoints(proof, task)
+            magnitudes, initial, found = check_checkpoints(proof, task, per_epoch)
             reasons += check_data(proof) + found
     return Inspection(proof, task, reasons, magnitudes, initial)
 
@@ -110,7 +110,7 @@ def check_claims(proof: Proof, task: Task) -> list[Reason]:
     mine, claimed = task.to_json(), proof.task.to_json()
     details = [f"{name} = {claimed[name]}, this task has {mine[name]}" for name in task.differs(proof.task)]
     if proof.checkpoint_interval != task.checkpoint_interval:
-        details.append(f"k = {proof.checkpoint_interval}, δ was calibrated for {task.checkpoint_interval}")
+        details.append(f"k = {proof.checkpoint_interval}, the task has {task.checkpoint_interval}")
     if proof.steps > task.steps:
         details.append(f"{proof.steps} steps, no training of this task has more than {task.steps}")
     if proof.task.train_size > (most := most_points(task)):
@@ -187,9 +187,10 @@ def check_data(proof: Proof) -> list[Reason]:
     return [Reason("signature", f"the batch of step {step} is not the one that was signed") for step in wrong]
 
 
-def check_checkpoints(proof: Proof, task: Task) -> tuple[pd.DataFrame, pd.DataFrame, list[Reason]]:
+def check_checkpoints(proof: Proof, task: Task, per_epoch: int) -> tuple[pd.DataFrame, pd.DataFrame, list[Reason]]:
     """One pass over 𝕎: each is whole and finite, W_0 is a fresh draw, and how far each interval moved.
 
+    per_epoch: S of the verifier's own task, which says how often Q intervals are replayed, whatever B a proof claims
     Returns the `MAGNITUDES` of the intervals whose two ends can be read, the initialisation test, and the reasons.
     """
     reasons, rows, initial, previous = [], [], pd.DataFrame(), None
@@ -213,7 +214,7 @@ def check_checkpoints(proof: Proof, task: Task) -> tuple[pd.DataFrame, pd.DataFr
                 reasons.append(Reason("initialisation", detail))
         if previous is not None:
             magnitude = distances(current.weights, previous[1].weights)["l2"]
-            rows.append((previous[0], step, previous[0] // task.steps_per_epoch, magnitude))
+            rows.append((previous[0], step, previous[0] // per_epoch, magnitude))
         previous = (step, current)
     return pd.DataFrame(rows, columns=MAGNITUDES), initial, reasons
 

@@ -118,13 +118,14 @@ def verify(
     intervals, steps = pd.DataFrame(columns=INTERVAL_COLUMNS), 0
     with applied(conditions):  # the inspection too: with more threads it may wait long for other processes
         seen = inspect_proof(proof, task, regime.prover_decides)
-        reasons = list(seen.reasons)
+        reasons, seconds = list(seen.reasons), time.perf_counter() - begun
         if not {"unusable", "task", "malformed"} & {reason.kind for reason in reasons}:
             selected = select_intervals(seen.magnitudes, top_q)
             how = {"seed": seed, "workers": workers, "progress": progress, "remember": remember and not reasons}
             try:
                 rows = replay(seen.proof, seen.task, conditions, selected["start"].tolist(), **how)
                 intervals = beside_delta(rows.merge(selected, on=["start", "end"]), calibration)
+                seconds += float(rows.drop_duplicates("start")["seconds"].sum())  # of all workers, or when it was made
             except ProofError as error:  # no augmentation to replay, or a file that changed after it was checked
                 reasons.append(Reason("malformed", str(error)))
             else:
@@ -132,7 +133,7 @@ def verify(
                 reasons += error_reasons(intervals[intervals["part"].isin(regime.parts)])
     # Of a rejected claim, such as a batch of 10^18 images, nothing is counted.
     operations = steps and steps * unit_costs(seen.task, ["update"])["update"].floating_point_operations
-    cost = Cost(steps, operations, time.perf_counter() - begun)
+    cost = Cost(steps, operations, seconds)
     usable, share = seen.proof is not None, steps * seen.task.batch_size / (task.steps * task.batch_size)
     return Verdict(not reasons, usable, tuple(reasons), intervals, seen.initialisation, cost, share)
 
