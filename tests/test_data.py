@@ -65,7 +65,7 @@ def test_fashion_comes_with_a_checkout(monkeypatch, tmp_path):
 
 
 def test_the_whole_of_fashion_mnist_is_taken_where_it_is_at_hand(monkeypatch, tmp_path):
-    images, labels = np.arange(70 * 784).astype(np.uint8), np.arange(70).astype(np.uint8)
+    images, labels = np.arange(70 * 784).astype(np.uint8), (np.arange(70) % 10).astype(np.uint8)
     (tmp_path / "fashion").mkdir()
     for name, axes, values in (("images-idx3", (70, 28, 28), images), ("labels-idx1", (70,), labels)):
         content = bytes([0, 0, 8, len(axes)]) + np.array(axes, ">i4").tobytes() + values.tobytes()
@@ -73,7 +73,7 @@ def test_the_whole_of_fashion_mnist_is_taken_where_it_is_at_hand(monkeypatch, tm
     monkeypatch.setenv("POLKIT_DATA", str(tmp_path))
     points = pk.training_points(pk.task("fashion", train_size=64))
     assert torch.equal(points.images.flatten(), torch.from_numpy(images[: 64 * 784]))
-    assert points.labels.tolist() == list(range(64))
+    assert points.labels.tolist() == [number % 10 for number in range(64)]
     with pytest.raises(ValueError, match="asks for 6400 training images, it has 70"):
         pk.training_points(pk.task("fashion"))
     labels = tmp_path / "fashion" / "train-labels-idx1-ubyte.gz"
@@ -345,6 +345,11 @@ def test_a_cut_cifar_file_is_refused(tmp_path, monkeypatch):
 def test_a_task_larger_than_its_data_set_is_refused():
     with pytest.raises(ValueError, match="asks for 1409 training images, it has 1408"):
         pk.training_points(pk.task("digits").replace(train_size=1409))
+
+
+def test_a_label_beyond_the_tasks_classes_is_refused():
+    with pytest.raises(ValueError, match="task digits has a label 9: its 9 classes are counted from 0"):
+        pk.training_points(pk.task("digits").replace(classes=9))
 
 
 def test_a_class_that_was_never_trained_on_is_refused(tmp_path):

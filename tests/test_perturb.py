@@ -143,7 +143,6 @@ def test_images_that_will_do_stay_as_they_were_evaluated(exact):
     plan, learner, batches = exact
     told = Told(learner, batches[0])
     loop = told.loop(plan, iterations=9, stopping_test=True)
-    loop.start()
     loop.improve()
     standing = loop.perturbed()[0].points.images
     told.over_limit = 0.5
@@ -156,7 +155,6 @@ def test_where_only_the_estimate_fits_the_loop_goes_on(exact):
     plan, learner, batches = exact
     told = Told(learner, batches[0])
     loop = told.loop(plan, iterations=4, stopping_test=True)
-    loop.start()
     told.over_limit, loop.try_batches = 0.5, lambda rounded: Update(None, 0.0, 0.0, 2.0)
     for done in range(4):
         loop.improve()
@@ -178,7 +176,6 @@ def test_the_objective_is_the_mean_over_draws_of_the_augmentation(exact):
     plan, learner, batches = exact
     told = Told(learner, batches[0])
     loop = told.loop(plan, iterations=1, stopping_test=False, draws=3)
-    loop.start()
     mean = loop._evaluate().item()
     assert told.seeds[0] == batches[0].augmentation_seed
     assert len(set(told.seeds)) == len(told.values) == 3

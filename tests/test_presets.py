@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from mutations import reseal
+from safetensors.torch import save_file
 
 import polkit as pk
 from polkit.defences import Commitment, Dispute, judge
@@ -137,3 +138,12 @@ def test_hops_that_are_not_watched_are_so_many_that_one_is_drawn():
     assert honest["other_checks"].all()
     assert (honest[["predicted", "measured"]] == 1).all(axis=None)
     assert (thorough.loc[thorough["hops"] > 0, ["predicted", "measured"]] < 1e-6).all(axis=None)
+
+
+@pytest.mark.parametrize("preset", ["recommended", "all"])
+def test_a_proof_may_give_its_data_any_name_and_is_judged_alike(preset, small_proof, copied, judged):
+    """With three-channel statistics, which the name of unknown data would call for, the model could not be run."""
+    points = pk.training_points(small_proof.task)
+    save_file({"images": points.images, "labels": points.labels}, copied.folder / "points.safetensors")
+    reseal(copied.folder, task=small_proof.task.replace(data="mine").to_json())
+    assert kinds(judged(preset, copied)) == kinds(judged(preset, small_proof))

@@ -86,7 +86,7 @@ def settle_batch(passes: Passes, plan: Plan, step: int, before: Checkpoint, retr
 
 
 def perturbing(passes: Passes, plan: Plan, step: int, before: Checkpoint, attempt: int = 0, **budget) -> Perturbation:
-    """The loop of lines 25-31 for one batch, not yet begun."""
+    """The loop of lines 25-31 for one batch, at its beginning: R = 0."""
     learner = passes.learner
     alone = torch.ones(1, dtype=learner.conditions.dtype, device=learner.conditions.device)
 

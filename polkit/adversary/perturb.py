@@ -125,7 +125,7 @@ class Perturbation:
     # Asked from the second iteration on: where the batches end, if that is near enough for them to do as they are.
     enough: Callable[[list[Batch]], Checkpoint | None] = lambda batches: None
 
-    def start(self) -> None:
+    def __post_init__(self):
         """The update without noise, then R ← 0."""
         self.batches, self.done = self.originals, 0
         self.untouched = self.update = self.try_batches(self.batches)
@@ -152,7 +152,6 @@ class Perturbation:
 
     def result(self) -> Optimised:
         """Runs the loop."""
-        self.start()
         while self.done < self.iterations and not self.settled:
             self.improve()
         row = {

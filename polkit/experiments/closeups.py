@@ -59,7 +59,6 @@ def attacked_batch(
     with applied(plan.conditions):
         start = at_rest(on_the_path(plan.first, final, place), plan.first.buffers)
         noise = perturbing(Passes(plan.learner()), plan, 0, start, **budget)
-        noise.start()
         total = iterations + 1
         for done in reported(range(total), total=total, title="optimising", progress=plan.progress):
             if done:
