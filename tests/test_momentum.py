@@ -90,7 +90,7 @@ def test_more_corrections_land_nearer_and_cost_k_updates_each(small_task, small_
     ("changes", "settings", "message"),
     [
         ({}, {"spoof_steps": 12}, "T' = 12 steps are fewer than 4 intervals of k = 4"),
-        ({}, {"spoof_steps": 18}, "not a multiple of the checkpoint interval"),
+        ({}, {"spoof_steps": 18}, "no multiple of the checkpoint interval"),
         ({"momentum": 0.0}, {"spoof_steps": 16}, "trains without momentum"),
     ],
 )
