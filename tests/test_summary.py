@@ -93,6 +93,9 @@ def test_the_numbers_in_the_readmes_findings_are_those_of_the_published_runs():
     plain, trained = (of_twenty("interpolation_only", steps) for steps in (0, 20))
     assert f"unmodified data pass in {plain['accepted'].sum()} of {len(plain)} trainings, and in" in text
     assert f"in {trained['accepted'].sum()} if the first 20 steps are trained" in text
+    on_fashion = spoof_rows(published("fashion-strict/runs"), task="fashion", parts=("weights", "buffers"))
+    assert not on_fashion["accepted"].any()
+    assert f"(`fashion`: none of {len(on_fashion)}.)" in text
     made = (runs["attack"] == "borrowed_momentum") & (runs["spoof_steps"] == 40)
     borrowed = runs.loc[made, "share.floating_point_operations"].mean()
     assert f"costs {borrowed:.2f} of the proof's operations" in text
