@@ -410,7 +410,7 @@ def test_an_axis_keeps_labels_when_the_values_come_to_span_less():
     shown = Panel("any", {"scale": delta_slider()}, draw)
     assert shown.plot.layout.yaxis.dtick == 1
     move(shown, scale=2.0)
-    assert shown.plot.layout.yaxis.dtick == "D1"
+    assert shown.plot.layout.yaxis.dtick == "D2"
 
 
 def test_the_surface_panel_cuts_the_path_into_its_pieces(guess):

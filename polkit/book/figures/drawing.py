@@ -82,7 +82,7 @@ def logarithmic(plot: go.Figure, axis: str = "y") -> go.Figure:
         values = np.concatenate([np.ravel(np.asarray(drawn, float)) for drawn in here])
         values = values[values > 0]
         ratio = values.max() / values.min() if values.size else math.inf
-        step = 1 if ratio >= 1000 else "D2" if ratio >= 5 else "D1"
+        step = 1 if ratio >= 1000 else "D2" if ratio >= 2.5 else "D1"
         style = {"type": "log", "exponentformat": "power", "dtick": step, "tickformat": None if step == 1 else "~g"}
         plot.layout[at.replace(axis, axis + "axis")].update(style)
     return plot
