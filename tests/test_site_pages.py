@@ -1,5 +1,6 @@
 """The rooms of the site: formulas, the words of pictures, tables, references, and what Sphinx is given to read."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,10 +10,12 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from docutils.utils.math import MathError
+from IPython.core.inputtransformer2 import TransformerManager
 from pybtex.database import parse_file
 
-from notebooks.site.build import build, on_binder
+from notebooks.site.build import build
 from notebooks.site.formulas import mathml
+from notebooks.site.online import buttons
 from notebooks.site.pages import dressed
 from notebooks.site.sources import BIBLIOGRAPHY, Work, page_of, prose, works
 from polkit.book.chapters import GUIDE, appendices, chapters
@@ -20,6 +23,7 @@ from polkit.experiments.published import find_notebooks
 
 pytestmark = pytest.mark.slow  # for makers, not for readers
 
+ROOT = find_notebooks().parent
 PICTURE = '<div class="cell_output"><img src="a.png" alt="_images/a.png"/><p><em>In words: It falls.</em></p></div>'
 
 
@@ -156,19 +160,48 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_with_a_public_address_each_page_opens_its_notebook_on_binder(tmp_path):
-    address = "https://github.com/someone/polkit"  # in a process, since Sphinx's theme warns of itself
-    asked = [sys.executable, "-m", "notebooks.site.build", tmp_path / "site", address]
-    subprocess.run(asked, cwd=find_notebooks().parent, capture_output=True, check=True)
+@pytest.fixture(scope="module")
+def online(tmp_path_factory):
+    """The site with the address of a public copy; made in a process, since Sphinx's theme warns of itself."""
+    site = tmp_path_factory.mktemp("online") / "site"
+    asked = [sys.executable, "-m", "notebooks.site.build", site, "https://github.com/someone/polkit"]
+    subprocess.run(asked, cwd=ROOT, capture_output=True, check=True)
+    return site
+
+
+def test_with_a_public_address_each_page_opens_its_notebook_on_binder_and_colab(online):
     for file in (find_notebooks() / GUIDE, *chapters(), *appendices()):
         page = "index" if file.name == GUIDE else page_of(file)
+        links = [a["href"] for a in soup((online / f"{page}.html").read_text()).select("a[href*=someone]")]
         place = file.relative_to(find_notebooks().parent)
-        link = f"https://mybinder.org/v2/gh/someone/polkit/HEAD?urlpath=lab/tree/{place}"
-        assert [a["href"] for a in soup((tmp_path / f"site/{page}.html").read_text()).select("a[href*=binder]")] == [
-            link
+        assert links == [
+            f"https://mybinder.org/v2/gh/someone/polkit/HEAD?urlpath=lab/tree/{place}",
+            f"https://colab.research.google.com/github/someone/polkit/blob/gh-pages/_sources/{page}.ipynb",
         ]
+
+
+def test_the_notebooks_of_a_public_site_install_the_book_first(online):
+    for file in chapters():
+        first, *rest = nbformat.read(online / f"_sources/{page_of(file)}.ipynb", as_version=4).cells
+        assert "git clone --quiet --depth 1 https://github.com/someone/polkit polkit" in first.source
+        assert rest == nbformat.read(file, as_version=4).cells
+        code = TransformerManager().transform_cell(first.source)
+        exec(compile(code, "install", "exec"), {})  # polkit is here: nothing is fetched
+    assert (online / ".nojekyll").exists()
 
 
 def test_an_address_that_no_service_could_open_is_refused():
     with pytest.raises(ValueError, match="the repository 'git@host:me/polkit' must be a public address"):
-        on_binder("git@host:me/polkit")
+        buttons("git@host:me/polkit")
+
+
+@pytest.mark.parametrize("given", [["site", "git@host:me/polkit"], ["."]])
+def test_what_cannot_be_built_is_one_sentence(given, tmp_path):
+    (tmp_path / "thesis.txt").touch()
+    asked = [sys.executable, "-m", "notebooks.site.build", *given]
+    ended = subprocess.run(asked, cwd=tmp_path, env=os.environ | {"PYTHONPATH": ROOT}, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, len(ended.stderr.splitlines())) == (1, "", 1)
+
+
+def test_colab_is_offered_on_github_alone():
+    assert "colab_url" not in buttons("https://gitlab.com/someone/polkit")["launch_buttons"]

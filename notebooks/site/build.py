@@ -1,6 +1,6 @@
 """`python -m notebooks.site.build [FOLDER [REPOSITORY]]`: builds the site; the exit status is 1 if Sphinx warns.
 
-With the address of a public repository of this book, each page has a button that opens its notebook on Binder.
+With the address of a public repository of this book, each page has buttons that open its notebook on Binder and Colab.
 """
 
 import shutil
@@ -12,8 +12,10 @@ from plotly.offline import get_plotlyjs
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
+from notebooks.site.online import buttons, put_online
 from notebooks.site.sources import BIBLIOGRAPHY, lay_out, page_of
 from polkit.book.chapters import GUIDE, appendices, chapters
+from polkit.experiments.published import find_notebooks
 
 SETTINGS = {
     "project": "polkit",
@@ -47,15 +49,6 @@ SETTINGS = {
 }
 
 
-def on_binder(repository: str) -> dict[str, object]:
-    """The theme's options for the button: mybinder.org reads `environment.yml` and opens the page's notebook."""
-    if not repository.startswith("https://"):
-        raise ValueError(f"the repository {repository!r} must be a public address that begins with https://")
-    button = {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"}
-    place = {"repository_url": repository, "repository_branch": "HEAD", "path_to_docs": "notebooks"}
-    return place | {"launch_buttons": button}
-
-
 def build(out: Path, repository: str = "") -> int:
     """Writes the site to `out`, in place of one that is there; Sphinx's status, which counts a warning as an error.
 
@@ -63,7 +56,7 @@ def build(out: Path, repository: str = "") -> int:
     """
     if out.exists() and any(out.iterdir()) and not (out / "searchindex.js").exists():
         raise FileExistsError(f"{out} is not empty and holds no site: name another folder")
-    options = SETTINGS["html_theme_options"] | (on_binder(repository) if repository else {})
+    options = SETTINGS["html_theme_options"] | (buttons(repository) if repository else {})
     with tempfile.TemporaryDirectory() as folder:
         sources, site = Path(folder, "sources"), Path(folder, "site")
         sources.mkdir()
@@ -91,14 +84,20 @@ def build(out: Path, repository: str = "") -> int:
         )
         for file in chapters() + appendices():  # what a reader takes along is the notebook itself
             shutil.copy(file, site / f"_sources/{page_of(file)}.ipynb")
+        shutil.copy(find_notebooks() / GUIDE, site / "_sources/index.ipynb")
         if out.exists():
             shutil.rmtree(out)
         shutil.copytree(site, out, ignore=shutil.ignore_patterns(".*"))
+    if repository:
+        put_online(out, repository)
     return 0
 
 
 if __name__ == "__main__":
     target = Path(sys.argv[1] if len(sys.argv) > 1 else "build/site")
-    status = build(target, *sys.argv[2:3])
-    print(f"open {target / 'index.html'}")
+    try:
+        status = build(target, *sys.argv[2:3])
+    except (ValueError, OSError) as error:
+        sys.exit(f"polkit: {error}")
+    print(f"open {target / 'index.html'}" if not status else f"{target} was not built")
     sys.exit(status)
