@@ -133,11 +133,18 @@ def _made(folder: Path, task: Task, seed: int, conditions: Conditions, points: P
     return _finished(folder, task, seed, conditions, points)
 
 
-def _finished(folder: Path, task: Task, seed: int, conditions: Conditions, points: Points) -> Proof:
+def reopened(folder: Path) -> Proof:
+    """A proof that stands where one was to be made. ProofError says what to do if its records are damaged."""
     try:
         proof = open_proof(folder)
+        proof.batches(), proof.signatures()
+        return proof
     except ProofError as error:
         raise ProofError(f"{folder} cannot be used ({error}): remove it, or name another folder") from error
+
+
+def _finished(folder: Path, task: Task, seed: int, conditions: Conditions, points: Points) -> Proof:
+    proof = reopened(folder)
     same = (task.without_place(), seed_commitment(seed), conditions.to_json())
     if (proof.task.without_place(), proof.manifest["seed_commitment"], proof.manifest["conditions"]) != same:
         raise FileExistsError(f"{folder} holds the proof of another task or seed, or of other conditions")

@@ -8,7 +8,7 @@ from pathlib import Path
 import polkit as pk
 from polkit import __main__ as commands
 from polkit.__main__ import TEXT, spelled, taken, takes
-from polkit.defences import load_standards
+from polkit.defences import PRESETS, load_standards
 from polkit.proof import write_whole
 from polkit.proof.storage import require_writable
 from polkit.verifier import load_calibration
@@ -29,7 +29,9 @@ OPTIONS = commands.OPTIONS | {
 @takes("proof calibration out", "defences top_q standards revealed_seed")
 def new(proof: str, calibration: str, out: str, **options) -> None:
     """make a challenge, a folder to publish, of a proof whose seed nobody guesses"""
-    by_preset = options.get("defences", rules.ALGORITHM_2) != rules.ALGORITHM_2
+    by_preset = (preset := options.get("defences", rules.ALGORITHM_2)) != rules.ALGORITHM_2
+    if by_preset and preset not in PRESETS:
+        raise ValueError(f"there is no preset {preset!r}; the presets are {', '.join(PRESETS)}")
     whose = "Algorithm 2's: --defences decides it by itself" if by_preset else "a preset's: name it with --defences"
     if odd := [name for name in (("top_q",) if by_preset else ("standards", "revealed_seed")) if name in options]:
         raise ValueError(f"{spelled(odd[0])} is {whose}")

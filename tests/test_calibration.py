@@ -12,8 +12,8 @@ import polkit as pk
 from polkit.experiments import prepare
 from polkit.prover import train
 from polkit.training import DISTANCES, PARTS, derive_seed
-from polkit.verifier import PAPER, STRICT, load_calibration
-from polkit.verifier.calibration import thresholds_of
+from polkit.verifier import PAPER, STRICT, calibration, load_calibration
+from polkit.verifier.calibration import thresholds_of, train_reference
 from polkit.verifier.replay import replay
 
 
@@ -187,3 +187,31 @@ def test_a_calibration_with_something_wrong_is_refused_when_it_is_read(small_cal
     (tmp_path / "c.json").write_text(json.dumps(values | wrong))
     with pytest.raises(ValueError, match="is not a calibration"):
         load_calibration(tmp_path / "c.json")
+
+
+def test_numbers_of_numpy_are_taken(small_proof, tmp_path, monkeypatch):
+    monkeypatch.setenv("POLKIT_HOME", str(tmp_path))
+    numbers = {"replays": np.int64(2), "first_epochs": np.int64(1), "seed": np.int64(1), "workers": np.int64(1)}
+    assert pk.calibrate(small_proof, **numbers, progress=False).replays == 2
+
+
+def test_a_damaged_proof_is_refused_whether_its_calibration_is_kept_or_not(copied, tmp_path, monkeypatch):
+    monkeypatch.setenv("POLKIT_HOME", str(tmp_path / "home"))
+    asked = {"replays": 2, "first_epochs": 1, "workers": 1, "progress": False}
+    pk.calibrate(copied, **asked)
+    file = copied.folder / "checkpoints" / "step-00000004.safetensors"
+    file = file if file.exists() else sorted((copied.folder / "checkpoints").iterdir())[1]
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    with pytest.raises(ValueError, match="no whole proof to calibrate on"):
+        pk.calibrate(copied, **asked)
+
+
+def test_its_seconds_are_the_sum_of_the_workers(small_proof, tmp_path, monkeypatch):
+    def slow(jobs, *_):
+        for function, given in jobs:
+            made = function(*given)
+            yield (made[0], 100.0) if function is train_reference else [row | {"seconds": 10.0} for row in made]
+
+    monkeypatch.setattr(calibration, "run_jobs", slow)
+    known = pk.calibrate(small_proof, replays=2, out=tmp_path / "c.json", progress=False)
+    assert known.cost.wall_seconds == 100 + 2 * 4 * 10  # replays of four intervals

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 import polkit as pk
+from polkit.defences import circuit
 from polkit.defences.circuit import LARGEST_WEIGHT, LEARNING_RATE, Batch, Circuit, first_step, pixel_batch, setup, step
 from polkit.defences.snark import make_witness
 
@@ -68,6 +70,16 @@ def test_without_ezkl_one_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ezkl", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'polkit\[snark\]'"):
         setup(SMALL)
+
+
+def test_a_setup_that_ends_early_leaves_nothing_in_the_way(tmp_path, monkeypatch):
+    pytest.importorskip("ezkl")
+    monkeypatch.setenv("POLKIT_HOME", str(tmp_path))
+    monkeypatch.setattr(circuit, "compile_step", Mock(side_effect=KeyboardInterrupt))
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            setup(SMALL)
+    assert list((tmp_path / "snark").iterdir()) == []
 
 
 def test_the_circuit_rounds_as_the_step_does_halves_too(keys, tmp_path):

@@ -18,6 +18,7 @@ import polkit as pk
 from polkit.__main__ import main
 from polkit.terminal import unhindered
 from polkit.verifier import load_calibration
+from polkit_course import __main__ as challenge
 
 SMALL = ["--epochs", "1", "--checkpoint-interval", "11"]  # of digits: S = 22, T = 22
 ROOT = Path(__file__).resolve().parents[1]
@@ -181,7 +182,7 @@ SPOOF = "spoof --weights y --spoof-steps 9 --out x --attack"
     ("command", "message"),
     [
         ("prove --task mnist --out x", "there is no task 'mnist'"),
-        ("prove --epochs 0 --out x", "epochs is 0"),
+        ("prove --epochs 0 --out x", "epochs must be a whole number from 1 up, not 0"),
         ("prove --device toaster --out x", "toaster"),
         ("prove --device meta --out {}/x", "the device meta is not to be had on this machine; cpu is"),
         ("calibrate {}/honest --device hpu --out {}/x", "the device hpu is not to be had on this machine; cpu is"),
@@ -282,15 +283,20 @@ def test_help_is_said_by_a_process_without_unicode_in_lines_of_a_terminal_and_wi
         assert [line for line in text.splitlines() if len(re.sub(r"\\u\w{4}|\\x\w\w", "?", line)) > 80] == []
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("program", "command"),
+    [("polkit", command) for command in COMMANDS]
+    + [("polkit-challenge", command) for command in ("", "new", "submit", "score")],
+)
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
-def test_help_and_errors_are_said_in_any_encoding(command, encoding, standard_streams):
+def test_help_and_errors_are_said_in_any_encoding(program, command, encoding, standard_streams):
+    run = {"polkit": main, "polkit-challenge": challenge.main}[program]
     said = standard_streams(encoding)
     for asked, status in (("--help", 0), ("--δ", 2)):
         with pytest.raises(SystemExit) as stopped:
-            main([*command.split(), asked])
+            run([*command.split(), asked])
         assert stopped.value.code == status
-    assert b"usage: polkit" in said()
+    assert said().count(f"usage: {program}".encode()) == 2
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])

@@ -347,8 +347,17 @@ def test_a_task_larger_than_its_data_set_is_refused():
         pk.training_points(pk.task("digits").replace(train_size=1409))
 
 
+def test_half_of_one_picture_is_too_few(tmp_path):
+    write_images(tmp_path, "train", ["ant"], 1, (8, 8))
+    task = pk.task(f"folder:{tmp_path}", checkpoint_interval=1).replace(half="first-half")
+    with pytest.raises(ValueError, match="asks for 1 training images, it has 0"):
+        pk.training_points(task)
+
+
 def test_a_label_beyond_the_tasks_classes_is_refused():
-    with pytest.raises(ValueError, match="task digits has a label 9: its 9 classes are counted from 0"):
+    with pytest.raises(
+        ValueError, match="digits asks for 9 classes of images of .1, 8, 8., labelled from 0: its data are others"
+    ):
         pk.training_points(pk.task("digits").replace(classes=9))
 
 
@@ -477,6 +486,13 @@ def test_a_link_that_leads_back_is_not_followed_round_and_round(tmp_path):
     assert pk.task(f"folder:{tmp_path}", checkpoint_interval=1).train_size == 6
 
 
+def test_classes_that_link_to_each_other_are_read_once_for_each(tmp_path):
+    write_images(tmp_path, "train", "abc", 2, (8, 8))
+    for name, other in itertools.permutations("abc", 2):
+        (tmp_path / "train" / name / f"to-{other}").symlink_to(tmp_path / "train" / other)
+    assert pk.task(f"folder:{tmp_path}", checkpoint_interval=1).train_size == 3 * 6
+
+
 def test_a_folder_may_be_named_with_a_tilde_and_need_not_be_utf8(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     name = os.fsdecode(b"caf\xe9")
@@ -484,6 +500,9 @@ def test_a_folder_may_be_named_with_a_tilde_and_need_not_be_utf8(tmp_path, monke
     task = pk.task(f"folder:~/{name}", epochs=1, checkpoint_interval=1).replace(image_shape=(3, 8, 8), model="resnet8")
     proof = pk.prove(task, out=tmp_path / "proof", progress=False)
     assert pk.open_proof(proof.folder).task.data == "folder:caf\\xe9"
+    for _ in range(2):  # the second time it is read
+        known = pk.calibrate(proof, replays=2, workers=1, progress=False)
+        assert known.task == task
 
 
 def only_picture(folder, name, save, size=(4, 4)):

@@ -23,6 +23,7 @@ from polkit.defences.exact import (
     unflat,
 )
 from polkit.proof import ROUNDING_LOG, ProofError
+from polkit.proof.storage import partial_path
 from polkit.training import Checkpoint, Learner, applied
 from polkit.verifier import recorded_data
 from polkit.verifier.replay import interval_errors
@@ -230,3 +231,12 @@ def test_what_is_there_is_not_made_again_and_would_be_the_same(exact, small_task
     assert (exact.folder / "manifest.json").stat().st_mtime_ns == before
     shutil.rmtree(exact.folder)
     assert prove_exactly(small_task, 0).digest == exact.digest
+
+
+def test_a_place_that_a_killed_process_left_is_cleared(small_task, tmp_path, monkeypatch):
+    monkeypatch.setenv("POLKIT_HOME", str(tmp_path))
+    folder = prove_exactly(small_task, 0).folder
+    folder.rename(partial_path(folder))
+    (partial_path(folder) / "manifest.json").unlink()
+    assert prove_exactly(small_task, 0).folder == folder
+    assert not partial_path(folder).exists()

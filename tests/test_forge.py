@@ -9,6 +9,7 @@ import torch
 import polkit as pk
 from polkit.adversary.forge import Made, chained_buffers, forge, trained, with_published
 from polkit.adversary.plan import Batch, make_plan
+from polkit.proof import ProofError
 from polkit.training.conditions import applied
 from polkit.training.models import buffer_decays
 
@@ -170,3 +171,26 @@ def test_a_weight_of_the_noise_is_a_finite_number_before_anything_is_tried(wrong
     for attack in (pk.attack_2, pk.attack_3):
         with pytest.raises(ValueError, match=f"noise_weight must be a finite number from 0 up, not {wrong!r}"):
             attack(final, small_task, spoof_steps=16, progress=False, noise_weight=wrong)
+
+
+def test_numbers_of_numpy_are_taken(small_task, final, tmp_path, monkeypatch):
+    monkeypatch.setenv("POLKIT_HOME", str(tmp_path))
+    numbers = {"iterations": np.int64(2), "retries": np.int32(0), "draws": np.uint8(1), "trained_steps": np.int64(4)}
+    spoof = pk.attack_2(final, small_task, spoof_steps=np.int64(8), seed=np.int64(1), **numbers, progress=False)
+    assert spoof.steps == 8
+
+
+def test_a_damaged_spoof_in_the_cache_is_named_with_what_to_do(small_task, final, tmp_path, monkeypatch):
+    monkeypatch.setenv("POLKIT_HOME", str(tmp_path))
+    folder = pk.interpolation_only(final, small_task, spoof_steps=8, seed=1, progress=False).folder
+    (folder / "manifest.json").write_text("{")
+    with pytest.raises(ProofError, match=rf"{folder} cannot be used \(manifest.json is not JSON.*\): remove it, or"):
+        pk.interpolation_only(final, small_task, spoof_steps=8, seed=1, progress=False)
+
+
+def test_a_number_that_no_step_can_have_is_a_sentence(small_task, final, tmp_path):
+    task = small_task.replace(learning_rate=1e39)
+    with pytest.raises(ValueError, match="lr = 1e.39 is above 3.4e.38, the largest that a step can have"):
+        pk.interpolation_only(final, task, spoof_steps=8, out=tmp_path / "forged", progress=False)
+    with pytest.raises(ValueError, match="the largest that a step can have"):
+        pk.prove(task, out=tmp_path / "proof", progress=False)

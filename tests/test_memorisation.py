@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 import polkit as pk
 from notebooks.experiments.ordering import fitted_batches
 from polkit.defences import memorisation, memorised
-from polkit.defences.memorisation import _rank_statistic
+from polkit.defences.memorisation import _rank_statistic, losses_taken
 from polkit.proof import ProofError
 from polkit.proof.folder import write_manifest
 
@@ -106,3 +107,14 @@ def test_without_other_points_or_shifts_nothing_can_be_said(small_proof, small_t
     (copied.folder / "augmentation.npy").unlink()
     with pytest.raises(ProofError, match="augmentation.npy is missing"):
         memorised(copied, small_task, EXACT)
+
+
+def test_what_is_run_forward_is_counted(honest, begun, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        sys.modules["polkit.defences.memorisation"],
+        "_losses",
+        lambda *given: shown.append(len(given[-1])) or np.arange(float(len(given[-1]))),
+    )
+    memorised(honest, begun, EXACT)
+    assert sum(shown) == losses_taken(honest)

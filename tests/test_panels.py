@@ -27,7 +27,7 @@ from polkit.experiments.closeups import attacked_batch, replayed_steps
 from polkit.experiments.noise import calibration_for_interval, error_growth, verdict_at_interval
 from polkit.experiments.places import models_on_the_path
 from polkit.experiments.published import published
-from polkit.experiments.window import attempt, path_errors, spoof_lengths, spoof_rows, window
+from polkit.experiments.window import attempt, path_errors, spoof_lengths, spoof_rows, updates_per_step, window
 from tests.drawn import busy, check, keep, made_verdict, run, traces, until, words
 
 GUESS = {"least": 0.0, "most": 100.0, "unit": "units"}
@@ -485,7 +485,7 @@ def test_the_map_panel_answers_at_once_to_delta_k_t_and_the_spoofs_length(
     small_proof, small_task, small_calibration, growth, capsys
 ):
     final, seconds = small_proof.final_weights(), []
-    shown = panels.map_panel(final, small_calibration, COSTS, growth=growth)
+    shown = panels.map_panel(final, small_calibration, growth)
     assert [value for _, value in shown.sliders["interval"].options] == [4, 8]
     assert f"and T' = {shown.sliders['spoof_steps'].label}, the path" in words(shown.says)
     for scale, k, whole, steps in ((1.0, 4, 16, 56), (0.5, 4, 100, 56), (0.5, 8, 100, 200), (5.0, 8, 1000, 48)):
@@ -501,9 +501,10 @@ def test_the_map_panel_answers_at_once_to_delta_k_t_and_the_spoofs_length(
         assert said.startswith(f"at δ × {scale:.2f}, k = {k}, T = {whole} and T' = {steps}, the path ")
         assert ("the path passes" in said) == (row["error_over_threshold"] <= 1)
         assert f"({row['binding']} decides)" in said
-        for attack, cost in COSTS.items():
-            verb = "pays" if row["cost"] * cost < 1 else "does not pay"
-            assert f"{attack} {verb}, at {spoken(row['cost'] * cost)} of the proof" in said
+        for attack, cost in updates_per_step(small_task.replace(checkpoint_interval=k)).items():
+            share = steps / (whole / cost)
+            verb = "pays" if share < 1 else "does not pay"
+            assert f"{attack} {verb}, at {spoken(share)} of the proof" in said
         assert words(shown.error) == ""
     with capsys.disabled():
         print(f"\nδ, k, T or T' to redrawn map: median {1000 * median(seconds):.0f} ms of the processor")

@@ -470,10 +470,11 @@ def test_other_files_of_a_named_data_set_make_another_proof(picture_task, tmp_pa
         pk.prove(task, out=out, progress=False)
 
 
-def test_a_damaged_proof_in_the_cache_is_named_with_what_to_do(small_task, small_proof, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["manifest.json", "batches.npy", "signatures.npy"])
+def test_a_damaged_proof_in_the_cache_is_named_with_what_to_do(name, small_task, small_proof, tmp_path, monkeypatch):
     monkeypatch.setenv("POLKIT_HOME", str(tmp_path))
     kept = cached_proof(small_task, 0, pk.Conditions(), pk.training_points(small_task))
     shutil.copytree(small_proof.folder, kept)
-    (kept / "manifest.json").write_text("{")
-    with pytest.raises(ProofError, match=rf"{kept} cannot be used \(manifest.json is not JSON.*\): remove it, or"):
+    (kept / name).write_bytes((kept / name).read_bytes()[:-1])
+    with pytest.raises(ProofError, match=rf"{kept} cannot be used \({name} .*\): remove it, or"):
         pk.prove(small_task, 0, progress=False)

@@ -115,6 +115,20 @@ def test_at_the_papers_scale_spoofs_of_the_papers_regime_may_have_their_own_k():
     assert own == {"paper": 5, "strict": None}
 
 
+def test_a_length_is_checked_against_the_k_of_the_spoof_that_has_it():
+    asked = {"common": {"regime": "paper"}, "lengths": [12], "spoof_interval": 3}
+    assert {run.parameters.get("spoof_steps") for run in planned_runs(["paper-scale"], "digits", 1, **asked)} == {
+        None,
+        12,
+    }
+    with pytest.raises(ValueError, match="T' = 100 is no multiple of the checkpoint interval k = 3"):
+        planned_runs(["paper-scale"], "digits", 1, **asked | {"lengths": [100]})
+
+
+def test_a_result_without_spoofs_asks_nothing_of_their_length():
+    assert len(planned_runs(["matrix"], "digits", 1, common={"regime": "strict"}, lengths=[15])) == 2
+
+
 def test_a_half_that_is_named_has_no_halves_of_its_own():
     runs = planned_runs(["table-3", "figure-8"], "digits:first-half", 1, common={"workers": 1})
     assert {run.parameters["task"] for run in runs} == {"digits:first-half"}

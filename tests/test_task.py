@@ -33,9 +33,10 @@ def test_a_task_survives_json():
         ({"epochs": "4"}, "epochs must be of type int"),
         ({"epochs": True}, "epochs must be of type int"),
         ({"image_shape": [1, 8]}, "channels, height, width"),
-        ({"milestones": [1.5]}, "milestones must be a list"),
+        ({"milestones": 1}, "milestones must be of type list, not 1"),
+        ({"milestones": [1.5]}, "milestones must be a whole number, not 1.5"),
         ({"spare": 1}, "an object with the fields"),
-        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number from 1 up, not 0"),
         ({"half": "third"}, "one of first-half, second-half"),
         ({"checkpoint_interval": 5000}, "must not exceed"),
     ],
@@ -93,8 +94,23 @@ def test_whole_numbers_of_numpy_are_taken_and_no_others(name):
     assert same == task
     assert json.dumps(same.to_json()) == json.dumps(task.to_json())
     for wrong in (float(getattr(task, name)), str(getattr(task, name)), True, None):
-        with pytest.raises(ValueError, match=f"{name} must be a whole number, not {wrong!r}"):
+        with pytest.raises(ValueError, match=rf"{name} must be a whole number( from 1 up)?, not {wrong!r}"):
             task.replace(**{name: wrong})
+
+
+def test_other_numbers_and_lists_are_kept_as_a_manifest_has_them():
+    task = pk.task("digits")
+    given = {
+        "learning_rate": np.float32(0.5),
+        "weight_decay": np.float64(0),
+        "momentum": 0,
+        "milestones": [np.int64(3)],
+    }
+    kept = task.replace(**given, image_shape=[1, 8, 8])
+    assert kept == Task.from_json(json.loads(json.dumps(kept.to_json())))
+    assert len({kept, task}) == 2
+    with pytest.raises(ValueError, match="milestones must be a whole number, not 1.5"):
+        task.replace(milestones=(1.5,))
 
 
 @pytest.mark.parametrize("half", ["first-half", "second-half"])

@@ -16,7 +16,8 @@ from torch import Tensor
 from polkit.adversary.path import at_rest
 from polkit.adversary.perturb import Passes
 from polkit.adversary.plan import Batch, Plan
-from polkit.proof import Proof, cache_folder, fresh_folder, made_alone, open_proof, publish, seal, write_checkpoint
+from polkit.proof import Proof, cache_folder, fresh_folder, made_alone, publish, seal, write_checkpoint
+from polkit.prover import reopened
 from polkit.training import Checkpoint, Learner, Meter, Points, applied, buffer_decays, build_model, distances, reported
 from polkit.training.jobs import run_jobs
 from polkit.training.task import whole
@@ -48,8 +49,8 @@ def forge(
 
     Raises FileExistsError if `plan.out` exists, ValueError for a setting that is no such number.
     """
-    for name, least in {"iterations": 0, "draws": 1, "retries": 0, "rest": 0, "corrections": 0}.items():
-        whole(name, settings.get(name, least), least)
+    least = {"iterations": 0, "draws": 1, "retries": 0, "trained_steps": 0, "rest": 0, "corrections": 0}
+    settings = settings | {name: whole(name, settings[name], least[name]) for name in least.keys() & settings}
     for name, number in {"off_path": plan.off_path, **settings}.items():
         if name in ("noise_weight", "leave_within", "off_path") and not 0 <= number < math.inf:
             raise ValueError(f"{name} must be a finite number from 0 up, not {number!r}")
@@ -67,7 +68,7 @@ def forge(
                     publish(partial, folder, plan.meter.cost(), plan.meter.counts, trace, missed)
                 finally:
                     shutil.rmtree(partial, ignore_errors=True)  # unless it stands at `folder` now
-    spoof = replace(open_proof(folder), task=plan.task)  # the adversary knows where their folder of images lies
+    spoof = replace(reopened(folder), task=plan.task)  # the adversary knows where their folder of images lies
     if spoof.missed() and not keep_failed:
         raise AttackFailed(spoof.missed())
     return spoof

@@ -10,12 +10,13 @@ import logging
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 
 import numpy as np
 import torch.nn.functional as F
 
-from polkit.proof import cache_folder, fresh_folder, made_alone
+from polkit.proof import cache_folder, made_alone
 from polkit.training import Points, training_points
 from polkit.training.task import task
 
@@ -115,9 +116,10 @@ def setup(circuit: Circuit) -> Keys:
     place = cache_folder("snark", circuit=asdict(circuit), ezkl=version("ezkl"))
     if place.exists():  # also where nothing can be written
         return read_keys(circuit, place)
-    with made_alone(place):
+    with made_alone(place), TemporaryDirectory(dir=place.parent) as unfinished:
         if not place.exists():
-            made = fresh_folder(place)
+            made = Path(unfinished, "keys")
+            made.mkdir()
             ezkl.gen_srs(str(made / "srs"), compile_step(circuit, made))
             make_keys(made)
             made.rename(place)

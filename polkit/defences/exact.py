@@ -19,14 +19,13 @@ from polkit.proof import (
     cache_folder,
     fresh_folder,
     made_alone,
-    open_proof,
     publish,
     seal,
     write_checkpoint,
 )
 from polkit.proof.folder import most_logged
 from polkit.proof.storage import write_whole
-from polkit.prover import proof_facts
+from polkit.prover import proof_facts, reopened
 from polkit.training import Checkpoint, Conditions, Learner, Meter, Points, Task, applied, distances, unit_costs, whole
 from polkit.training.data import augment, augmentation_order, batch_order, derive_seed, training_points
 from polkit.training.step import initial_checkpoint
@@ -113,10 +112,10 @@ def prove_exactly(task: Task, seed: int = 0, *, conditions: Conditions = Conditi
     points = training_points(task)
     folder = cache_folder("exact", **proof_facts(task, seed, conditions, points), near=NEAR)
     if folder.exists():  # also where nothing can be written
-        return open_proof(folder)
+        return reopened(folder)
     with made_alone(folder), applied(conditions):
         if folder.exists():
-            return open_proof(folder)
+            return reopened(folder)
         meter, learner = Meter(unit_costs(task, ["update"])), Learner(task, conditions)
         batches, seeds = batch_order(task, seed), augmentation_order(seed, task.steps)
         data = Recorded(points.to(conditions.device), batches, seeds)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -68,9 +69,10 @@ def memorised(proof: Proof, task: Task, conditions: Conditions) -> list[Reason]:
 
 
 def losses_taken(proof: Proof) -> int:
-    """How many samples `memorised` runs forward: of each of its intervals all used and all others, at both ends."""
-    shown = proof.checkpoint_interval * proof.task.batch_size + min(MOST_OTHERS, proof.task.train_size)
-    return 2 * min(EARLY, len(proof.checkpoint_steps) - 1) * shown
+    """How many samples `memorised` runs forward, at both ends of its intervals: all used, and others up to a limit."""
+    batches, points = proof.batches(), proof.task.train_size
+    used = [batches[start:end] for start, end in pairwise(proof.checkpoint_steps[: EARLY + 1])]
+    return 2 * sum(each.size + min(MOST_OTHERS, max(0, points - np.unique(each).size)) for each in used)
 
 
 def _shown(learner: Learner, data: Recorded, start: int, used: np.ndarray, others: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from polkit.training import polkit_home
 
 UNFINISHED = ".unfinished"
-FILES = ("checkpoints", "batches.npy", "signatures.npy", "augmentation.npy", "points.safetensors", "manifest.json")
+FILES = ("checkpoints", "batches", "signatures", "augmentation", "points", "rounding", "manifest")  # as they begin
 FORMAT_VERSION = 1  # of a proof; another one makes nothing of what the cache holds
 
 

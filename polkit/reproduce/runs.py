@@ -190,7 +190,8 @@ def _runs_of(result: str, prover: Mapping[str, object], lengths: Sequence[int], 
         if spoof_interval and not whole:
             rates = [rate | {"spoof_interval": spoof_interval} for rate in rates]
             chosen = chosen.replace(checkpoint_interval=spoof_interval)
-    tried = [spoof_length(chosen, t) for t in (shown.lengths(chosen, regime) if whole or not lengths else lengths)]
+    tried = shown.lengths(chosen, regime) if whole or not lengths else lengths
+    tried = [spoof_length(chosen, steps) for steps in tried if shown.attacks]
     for steps, attack, rate, variant in product(tried, shown.attacks, rates, shown.variants):
         how = rate | (shown.treated if attack != "interpolation_only" else {})
         yield Run("spoof", {**prover, "attack": attack, "spoof_steps": steps, **how, **variant}, needs=honest.name)
@@ -209,7 +210,8 @@ def _both_regimes(
         proofs.append(Run("prepare", {**own, "workers": 2}, after=proofs[-1].name if proofs else None))
         verdicts.append(Run("honest", own, needs=proofs[-1].name))  # `prepare` makes the reference beside the proof
         for steps, rate, attack in product(lengths, rates[regime], RESULTS["paper-scale"].attacks):
-            how = {"attack": attack, "spoof_steps": spoof_length(chosen, steps), **rate}
+            own_task = chosen.replace(checkpoint_interval=rate.get("spoof_interval", chosen.checkpoint_interval))
+            how = {"attack": attack, "spoof_steps": spoof_length(own_task, steps), **rate}
             spoofs.append(Run("spoof", {**own, **how}, needs=proofs[-1].name))
     spoofs.sort(key=lambda run: run.parameters["spoof_steps"])
     cheap = [run for run in spoofs if run.parameters["attack"] == "interpolation_only"]

@@ -87,10 +87,11 @@ def training_points(task: Task) -> Points:
         shuffled = np.random.default_rng(derive_seed(0, "halves", shown_task(task.data))).permutation(len(points))
         half = np.split(shuffled, [len(points) // 2])[HALVES.index(task.half)]
         points = points.take(np.sort(half))
-    if (largest := int(points.labels.max())) >= task.classes:
-        raise ValueError(f"task {task.name} has a label {largest}: its {task.classes} classes are counted from 0")
     if len(points) < task.train_size:
         raise ValueError(f"task {task.name} asks for {task.train_size} training images, it has {len(points)}")
+    if points.images.shape[1:] != task.image_shape or int(points.labels.max()) >= task.classes:
+        kinds = f"{task.classes} classes of images of {task.image_shape}, labelled from 0"
+        raise ValueError(f"task {task.name} asks for {kinds}: its data are others")
     return Points(points.images[: task.train_size], points.labels[: task.train_size])
 
 

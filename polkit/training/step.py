@@ -18,6 +18,7 @@ from polkit.training.task import Task
 
 PARTS = ("weights", "buffers")  # of a checkpoint, what a verifier compares
 ONE_AT_A_TIME = Lock()  # torch allows one capture at a time in a process
+LARGEST = torch.finfo(torch.float32).max  # of a number that torch takes for a step; at a larger one it raises
 WARM_UP_STEPS = 3  # what libraries make at their first calls must be there before a capture
 
 
@@ -92,6 +93,8 @@ class Learner:
         # Faster than the default layout, in which sums are rounded in another order: every party must use the same.
         model = build_model(task).to(conditions.device, conditions.dtype, memory_format=torch.channels_last)
         settings = {"lr": task.learning_rate, "momentum": task.momentum, "weight_decay": task.weight_decay}
+        if odd := [f"{name} = {number}" for name, number in settings.items() if abs(number) > LARGEST]:
+            raise ValueError(f"task {task.name}: {odd[0]} is above {LARGEST:.3g}, the largest that a step can have")
         self.model, self.optimiser = model, torch.optim.SGD(model.parameters(), **settings, foreach=True)
         self._captured_descend = Captured(self, self.descend)
         if conditions.compiled:

@@ -42,15 +42,17 @@ class Task:
     half: str = ""  # one of the two disjoint halves of the training set (Figures 8 and 9); "" for the whole
 
     def __post_init__(self):
-        for name in ("classes", "train_size", "batch_size", "epochs", "checkpoint_interval"):
-            object.__setattr__(self, name, whole(f"task {self.name}: {name}", getattr(self, name)))
-            if getattr(self, name) < 1:
-                raise ValueError(f"task {self.name}: {name} is {getattr(self, name)}, it must be at least 1")
+        counts = {"classes": 1, "train_size": 1, "batch_size": 1, "epochs": 1, "checkpoint_interval": 1, "shift": 0}
+        for name, least in counts.items():
+            object.__setattr__(self, name, whole(f"task {self.name}: {name}", getattr(self, name), least))
         for name in ("learning_rate", "momentum", "weight_decay", "learning_rate_drop"):
             number = getattr(self, name)
+            number = float(number) if isinstance(number, Real) and not isinstance(number, Integral) else number
             if isinstance(number, bool) or not isinstance(number, Real) or not abs(number) <= sys.float_info.max:
                 raise ValueError(f"task {self.name}: {name} must be a finite number, not {number!r}")
-        object.__setattr__(self, "shift", whole(f"task {self.name}: shift", self.shift, 0))
+            object.__setattr__(self, name, float(number))
+        for name in ("image_shape", "milestones"):
+            object.__setattr__(self, name, tuple(whole(f"task {self.name}: {name}", n) for n in getattr(self, name)))
         if self.half and self.half not in HALVES:
             raise ValueError(f"task {self.data}: the half {self.half!r} must be one of {', '.join(HALVES)}")
         if self.train_size < self.batch_size:
@@ -98,7 +100,8 @@ class Task:
         return replace(self, data=shown_task(self.data))
 
     def to_json(self) -> dict:
-        return asdict(self) | {"image_shape": list(self.image_shape), "milestones": list(self.milestones)}
+        data = os.fsencode(self.data).decode(errors="backslashreplace")
+        return asdict(self) | {"data": data, "image_shape": [*self.image_shape], "milestones": [*self.milestones]}
 
     @staticmethod
     def from_json(values: dict) -> "Task":
@@ -110,17 +113,12 @@ class Task:
 
 
 def _typed(name: str, kind: type, value: object) -> object:
-    """A JSON value as a field of a task: a list as a tuple, a whole number as a float where one is due."""
-    if kind in (tuple[int, int, int], tuple[int, ...]):
-        if not isinstance(value, list) or any(type(item) is not int for item in value):
-            raise ValueError(f"the task's {name} must be a list of whole numbers, not {value!r}")
-        if name == "image_shape" and len(value) != 3:
-            raise ValueError("the task's image_shape must be [channels, height, width]")
-        return tuple(value)
-    if kind is float and type(value) is int and abs(value) <= sys.float_info.max:
-        return float(value)
-    if type(value) is not kind:
-        raise ValueError(f"the task's {name} must be of type {kind.__name__}, not {value!r}")
+    """A JSON value that has the type of a field of a task: a list for a tuple, a whole number, too, for a float."""
+    wanted = list if kind in (tuple[int, int, int], tuple[int, ...]) else kind
+    if type(value) is not wanted and (wanted, type(value)) != (float, int):
+        raise ValueError(f"the task's {name} must be of type {wanted.__name__}, not {value!r}")
+    if name == "image_shape" and len(value) != 3:
+        raise ValueError("the task's image_shape must be [channels, height, width]")
     return value
 
 
@@ -219,11 +217,14 @@ def class_folders(path: Path) -> list[str]:
 
 def pictures(folder: Path) -> list[Path]:
     """The image files of a class, those in folders within it and in linked ones too, in an order of their names."""
-    walked = []
+    root, walked = os.path.realpath(folder), []
+    seen = {root}
     for place, within, names in os.walk(folder, followlinks=True):
-        here = os.path.realpath(place)  # a link that leads back to where it lies would be followed for ever
-        within[:] = [name for name in within if not f"{here}/".startswith(f"{os.path.realpath(Path(place, name))}/")]
         walked.append((place, names))
+        # A link that leads back up, or to a folder that was read, would be followed for ever.
+        reached = {os.path.realpath(Path(place, name)): name for name in sorted(within, reverse=True)}
+        within[:] = [name for to, name in reached.items() if to not in seen and not root.startswith(f"{to}/")]
+        seen.update(reached)
     files = [Path(place, name) for place, names in sorted(walked) for name in sorted(names)]
     return [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and not is_debris(file.relative_to(folder))]
 

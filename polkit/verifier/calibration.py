@@ -151,21 +151,21 @@ def calibrate(
     Raises ValueError if a file is not the proof's own, replays < 2, first_epochs < 1, margin <= 1, or some δ of the
     weights would not be below d_ref.
     """
-    _require(proof, regime, replays, first_epochs, margin)
-    own, conditions, seed = conditions, regime.conditions(conditions), whole("the seed", seed)
+    _require(proof, regime, margin)
+    replays, seed = whole("replays", replays, 2), whole("the seed", seed)
+    first_epochs = None if first_epochs is None else whole("first_epochs", first_epochs, 1)
+    own, conditions = conditions, regime.conditions(conditions)
     workers = max(1, (os.cpu_count() or 1) // own.threads) if workers is None else whole("workers", workers, 1)
     facts = {"replays": replays, "first_epochs": first_epochs, "margin": margin, "seed": seed}
     facts |= {"regime": regime.to_json(), "proof": proof.digest, "conditions": conditions.to_json()}
     facts |= {} if own.precision == conditions.precision else {"reference_precision": own.precision}
     file = Path(out) if out else cache_folder("calibrations", ".json", **facts)
     if not out and file.exists():
-        return load_calibration(file)
+        return replace(load_calibration(file), task=proof.task)  # whose folder of images may have moved
     require_writable(file, file=True)
     with made_alone(file):
         if not out and file.exists():  # another process has made it meanwhile
-            return load_calibration(file)
-        if wrong := check_files(proof, proof.task):
-            raise ValueError(f"{proof.folder} is no whole proof to calibrate on: {wrong[0]}")
+            return replace(load_calibration(file), task=proof.task)
         task, meter = proof.task, Meter(unit_costs(proof.task, ["update"]))
         last = task.steps if first_epochs is None else first_epochs * task.steps_per_epoch
         starts = [start for start in proof.checkpoint_steps[:-1] if start < last]
@@ -177,26 +177,26 @@ def calibrate(
             found = list(run_jobs(jobs, workers, "calibrating", progress))
         replayed = sum(min(start + proof.checkpoint_interval, proof.steps) - start for start in starts)
         meter.charge("update", different * replayed + task.steps)
-        spent = meter.cost()  # before waiting for whoever trains the reference, whose seconds are added
-        second, seconds = next(reference) if reference else (found.pop(0)[0], 0.0)
+        second, seconds = next(reference) if reference else found.pop(0)
         errors = pd.DataFrame([row for rows in found * (replays // different) for row in rows])
         errors["replay"] = np.arange(replays).repeat(len(errors) // replays)
+        once = errors[errors["replay"] < different].drop_duplicates(["start", "replay"])
+        cost = replace(meter.cost(), wall_seconds=seconds + float(once["seconds"].sum()))  # of all workers
         with applied(conditions):  # with more threads, the sums of a distance are rounded in another order
             first, other = proof.checkpoint(proof.steps).parts(), second.parts()
             apart = {part: distances(first[part], other[part]) for part in PARTS}
-        limits, cost = thresholds_of(errors, apart, margin), spent + Cost(wall_seconds=seconds)
-        calibration = Calibration(task, regime, conditions, margin=margin, cost=cost, **limits)
-        calibration.save(file)
-        return calibration
+        made = Calibration(task, regime, conditions, margin=margin, cost=cost, **thresholds_of(errors, apart, margin))
+        made.save(file)
+        return made
 
 
-def _require(proof: Proof, regime: Regime, replays: int, first_epochs: int | None, margin: float) -> None:
-    whole("replays", replays, 2)
+def _require(proof: Proof, regime: Regime, margin: float) -> None:
     if margin <= 1:
         raise ValueError(f"the margin is {margin}: δ lies above honest errors only if greater than 1")
-    whole("first_epochs", 1 if first_epochs is None else first_epochs, 1)
     if regime.task(proof.task) != proof.task:
         raise ValueError(f"the regime {regime.name!r} has no augmentation: prove regime.task(task)")
+    if wrong := check_files(proof, proof.task):
+        raise ValueError(f"{proof.folder} is no whole proof to calibrate on: {wrong[0]}")
 
 
 def train_reference(task: Task, seed: int, conditions: Conditions, points: Points | None = None) -> Reference:

@@ -17,9 +17,9 @@ from polkit.proof.folder import OPTIONAL_FILES, most_points
 from polkit.proof.untrusted import open_plain
 from polkit.training import NAMED_TASKS, Checkpoint, Task, distances, is_debris, signatures_of
 from polkit.training.models import Distribution, build_model, initial_buffers, weight_distributions
+from polkit.training.step import LARGEST
 from polkit.verifier.regime import OPTIMISER
 
-LARGEST = torch.finfo(torch.float32).max  # of a number that torch takes for a step; at a larger one it raises
 MOST_MILESTONES = 1000  # each is looked at in each step
 NAMED_FILES = 20  # reasons of one kind that name a file; an adversary can add a million files
 WIDEST = 8  # batches of the verifier's own size, which must have memory for one that a prover chose

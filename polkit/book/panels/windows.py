@@ -12,7 +12,7 @@ from polkit.book.figures.windows import map_figure, window_figure
 from polkit.book.panels import sliders as controls
 from polkit.book.panels.parts import Panel, Prediction, too_long
 from polkit.experiments.noise import calibration_for_interval
-from polkit.experiments.window import Attempt, attempt, path_errors, spoof_lengths, spoof_rows, window
+from polkit.experiments.window import Attempt, attempt, path_errors, spoof_lengths, spoof_rows, updates_per_step, window
 from polkit.proof import Proof
 from polkit.training import DISTANCES, NAMED_TASKS, PARTS, Checkpoint, Progress
 from polkit.verifier import REGIMES, Calibration, verify
@@ -82,15 +82,15 @@ def window_panel(
     return Panel("window", sliders, draw, data=first, prediction=prediction, **run)
 
 
-def map_panel(final: Checkpoint, calibration: Calibration, costs: Mapping[str, float], growth: pd.DataFrame) -> Panel:
+def map_panel(final: Checkpoint, calibration: Calibration, growth: pd.DataFrame) -> Panel:
     """Whether a spoof passes and pays, over δ, k, the length T of the honest proof and T', all at once. Closed form.
 
-    costs: attack -> c, updates per step of the spoof
     growth: of the honest error with k, of one source (`error_growth`), by which δ is scaled for the k it has
     """
     task, k = calibration.task, calibration.task.checkpoint_interval
     known = {each: calibration_for_interval(calibration, growth, each) for each in growth["steps"].unique().tolist()}
     known[k] = calibration
+    costs = {each: updates_per_step(task.replace(checkpoint_interval=each)) for each in known}  # c, by k, too
     # A path of T' = n k is as fine for every k: its spacing follows from the number n of its intervals.
     errors = path_errors(task, final, spoof_lengths(1, 100 * task.steps // k, 150) * k)
     sliders = {
@@ -105,7 +105,7 @@ def map_panel(final: Checkpoint, calibration: Calibration, costs: Mapping[str, f
         paths = with_row(errors, chosen * k)
         paths = paths.assign(spoof_steps=paths["spoof_steps"] // k * interval)
         table = window(paths, known[interval], proof_steps=length, cost_per_step=1.0)
-        even = {attack: length / cost for attack, cost in costs.items()}
+        even = {attack: length / cost for attack, cost in costs[interval].items()}
         figure = map_figure(table, even, spoof_steps=chosen * interval, threshold_scale=threshold_scale)
         where = f"δ × {threshold_scale:.2f}, k = {interval}, T = {length} and T' = {chosen * interval}"
         return replace(figure, summary=f"at {where}, {figure.summary}")
