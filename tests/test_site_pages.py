@@ -87,8 +87,37 @@ def test_choices_with_letters_have_no_other_marks():
     ("text", "classes"), [("2.1e-03", ["number"]), (" 36 % ", ["number"]), ("-1,200", ["number"]), ("float-16", None)]
 )
 def test_no_number_of_a_table_is_broken(text, classes):
-    page = soup(dressed(f"<h2>Errors</h2><table><tbody><tr><th>0</th><td>{text}</td></tr></tbody></table>"))
+    page = soup(dressed(f"<h2>Errors</h2><table><tbody><tr><td>{text}</td></tr><tr><td>no</td></tr></tbody></table>"))
     assert page.td.get("class") == classes
+
+
+def test_columns_of_numbers_are_told_from_others():
+    table = pd.DataFrame({"T'": ["140", "–"], "here": ["0.3", "in one"]}, index=["Attack II", "Attack III"])
+    page = soup(dressed("<h2>Errors</h2>" + table.to_html()))
+    assert [cell.get_text() for cell in page.select(".figures")] == ["T'", "140", "–"]
+
+
+def test_the_name_of_the_columns_is_not_lost_beside_that_of_the_rows():
+    table = pd.DataFrame([[0.9, 1.5]], index=["Attack II"], columns=[40, 70])
+    page = soup(dressed("<h2>Errors</h2>" + table.rename_axis(index="attack", columns="error at T' =").to_html()))
+    assert page.caption.get_text() == "in the columns: error at T' ="
+    assert [cell.get_text() for cell in page.select("thead th")] == ["attack", "40", "70"]
+
+
+def test_a_head_without_words_is_no_head():
+    page = soup(dressed("<h2>Time</h2><table><thead><tr><th></th><th></th></tr></thead><tr><td>1</td></tr></table>"))
+    assert page.thead is None
+
+
+def test_marks_stay_with_the_formula_before_them():
+    page = soup(dressed("<p>so (<math><mi>a</mi></math>), or <math><mi>b</mi></math> alone.</p>"))
+    assert [span.get_text() for span in page.select(".glued")] == ["(a),"]
+    assert page.p.get_text() == "so (a), or b alone."
+
+
+def test_thousands_are_one_number():
+    assert "<mn>1,200</mn>" in mathml(r"T' = 1{,}200")
+    assert "<mn>1,200</mn>" not in mathml(r"(1, 20)")
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ SETTINGS = {
     "html_title": "Proof of learning, and how to spoof it",
     "language": "en",
     "extensions": ["myst_nb", "sphinxcontrib.bibtex", "notebooks.site.extension"],
+    "smartquotes": False,  # T' is one symbol, in a sentence as in a figure
     "nb_execution_mode": "off",
     "nb_merge_streams": True,  # what one cell prints is one box
     "suppress_warnings": ["mystnb.unknown_mime_type"],  # an output's other forms, for a kernel or for `polkit book`

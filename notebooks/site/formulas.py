@@ -18,7 +18,8 @@ def mathml(latex: str, as_block: bool = False) -> str:
     beside = re.sub(r"(\\hat\s*[A-Za-z])_", r"\1{}_", known)  # docutils would put the index below the letter
     beside = re.sub(r"((?:\\hat )?[A-Za-z]')_", r"{\1}_", beside)  # an index of W', not of its prime
     beside = re.sub(r"_\{([a-z]{3,})\}", r"_{\\mathrm{\1}}", beside)  # a word is no product of its letters
-    return tex2mathml(beside, as_block=as_block)
+    written = tex2mathml(beside, as_block=as_block)
+    return re.sub(r"(<mn>\d+)</mn>\s*<mo>,</mo>\s*<mn>(\d{3}</mn>)", r"\1,\2", written)  # 1{,}200 is one number
 
 
 def write_inline(translator: HTML5Translator, node: nodes.math) -> None:

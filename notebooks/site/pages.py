@@ -3,10 +3,11 @@
 import re
 from html import escape
 
-from bs4 import BeautifulSoup, Tag
+from bs4 import BeautifulSoup, NavigableString, Tag
 
 SYMBOL = re.compile(r"\b(W|d|ε)_(0|T|t\+k|t|ref|repr)\b")
-NUMBER = re.compile(r"\s*[-+]?[\d.,]+(e[-+]?\d+)?\s*%?\s*")
+NUMBER = re.compile(r"\s*[-+−]?[\d.,]+(e[-+]?\d+)?( ± [\d.]+)?\s*%?\s*")
+LONG = 60  # letters of a cell that needs room on a phone
 IN_WORDS = "In words: "
 
 
@@ -14,21 +15,58 @@ def dressed(html: str) -> str:
     """A page's body: pictures with their sentences, tables in boxes that scroll."""
     page = BeautifulSoup(html, "html.parser")
     describe_pictures(page)
+    glue_marks(page)
     for choices in page.find_all("ul"):
         if choices.get_text(strip=True).startswith("(a)"):
-            choices["class"] = [*choices.get("class", []), "choices"]
+            add_class(choices, "choices")
     for table in page.find_all("table"):
         if not table.find_parent(class_="pst-scrollable-table-container"):  # around tables of prose the theme has one
-            table["class"] = [*table.get("class", []), "dataframe"]  # known to the theme, light and dark
+            add_class(table, "dataframe")  # known to the theme, light and dark
             box_table(page, table)
         join_heads(table)
         head_cells(table)
-        for cell in table.find_all("td", string=NUMBER.fullmatch):
-            cell["class"] = [*cell.get("class", []), "number"]
+        mark_cells(table)
     for place in page.select("table, .cell_output em, .cell_output p, .polkit-prediction"):
         for text in place.find_all(string=SYMBOL.search):
             text.replace_with(BeautifulSoup(SYMBOL.sub(r"\1<sub>\2</sub>", escape(text)), "html.parser"))
     return str(page)
+
+
+def glue_marks(page: BeautifulSoup) -> None:
+    """Keeps a short formula on one line with the bracket before it and the marks behind it."""
+    for formula in page.select("math:not(.formula math)"):
+        before, behind = formula.previous_sibling, formula.next_sibling
+        opened = re.search(r"[(\[]$", before) if isinstance(before, NavigableString) else None
+        closed = re.match(r"[.,;:!?)\]]+", behind) if isinstance(behind, NavigableString) else None
+        if len(formula.get_text()) > 24 or not (opened or closed):
+            continue
+        span = formula.wrap(page.new_tag("span", attrs={"class": "glued"}))
+        if opened:
+            before.replace_with(before[: opened.start()])
+            span.insert(0, opened[0])
+        if closed:
+            behind.replace_with(behind[closed.end() :])
+            span.append(closed[0])
+
+
+def mark_cells(table: Tag) -> None:
+    """Says which cells are numbers, which need room on a phone, and which columns are numbers from top to bottom."""
+    rows = [row.find_all(["th", "td"]) for row in table.select("tbody > tr")]
+    for cell in (cell for row in rows for cell in row):
+        if NUMBER.fullmatch(cell.get_text()):
+            add_class(cell, "number")
+        elif len(cell.get_text()) > LONG:
+            add_class(cell, "long")
+    head = [row.find_all(["th", "td"]) for row in table.select("thead > tr")][-1:]
+    for column in zip(*(reversed(row) for row in head + rows), strict=False):  # from the right: heads may span rows
+        values = [cell.get_text(strip=True) for cell in column[len(head) :]]
+        if any(map(NUMBER.fullmatch, values)) and all(NUMBER.fullmatch(value) or value in "–" for value in values):
+            for cell in column:
+                add_class(cell, "figures")
+
+
+def add_class(tag: Tag, name: str) -> None:
+    tag["class"] = [*tag.get("class", []), name]
 
 
 def describe_pictures(page: BeautifulSoup) -> None:
@@ -44,15 +82,22 @@ def describe_pictures(page: BeautifulSoup) -> None:
 def join_heads(table: Tag) -> None:
     """Moves the names of an index up to those of the columns, where pandas gives them a row of their own."""
     rows = table.select("thead > tr")
-    if len(rows) != 2:
+    if rows and not table.thead.get_text(strip=True):
+        table.thead.decompose()
+    if len(rows) < 2:
         return
-    upper, lower = (row.find_all(["th", "td"]) for row in rows)
+    upper, lower = (row.find_all(["th", "td"]) for row in rows[-2:])
     pairs = list(zip(upper, lower, strict=False))
     if len(upper) == len(lower) and not any(a.get_text(strip=True) and b.get_text(strip=True) for a, b in pairs[1:]):
-        for above, below in pairs:  # of the index in the first column, its own name says more than that of the columns
-            if name := below.get_text(strip=True):
+        for above, below in pairs:
+            columns, name = above.get_text(strip=True), below.get_text(strip=True)
+            if name and columns and not table.caption:  # the first column has both names
+                caption = BeautifulSoup("<caption></caption>", "html.parser").caption
+                caption.string = f"in the columns: {columns}"
+                table.insert(0, caption)
+            if name:
                 above.string = name
-        rows[1].decompose()
+        rows[-1].decompose()
 
 
 def head_cells(table: Tag) -> None:
