@@ -33,7 +33,7 @@ function narrowed([data, layout], room) {
   const marks = data.map(trace => ({...trace, mode: trace.mode?.replace("+text", "")}));
   const square = !layout.xaxis2 && Object.values(layout).some(each => each?.scaleanchor);
   const bars = data.some(each => each.orientation === "h");
-  const height = square ? room + 40 : layout.height, margin = {...layout.margin, l: 10, r: bars ? 24 : 8};
+  const height = square ? room + 40 : layout.height, margin = {...layout.margin, l: 10, r: bars ? 24 : 16};
   const small = {...layout, margin, height, font: {...layout.font, size: 11}};
   if (bars) { // whose names take most of the width
     small.yaxis = {...layout.yaxis, tickfont: {size: 9}};

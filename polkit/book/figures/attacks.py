@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from polkit.book.figures.drawing import Figure, drawable, level, line, logarithmic, mark, points, spoken, star, styled
-from polkit.book.figures.look import BLUE, COLOURS, DASHES, GREEN, GREY, LOOK, ORANGE, SHAPES
+from polkit.book.figures.look import BLUE, COLOURS, DASHES, GREEN, GREY, LOOK, OF_ATTACK, ORANGE, SHAPES
 from polkit.book.report import METERS
 from polkit.training import Cost
 
@@ -108,7 +108,7 @@ def cost_figure(costs: Mapping[str, Cost], proof: Cost) -> Figure:
     for (name, cost), colour, symbol in zip(costs.items(), cycle(COLOURS), cycle(SHAPES), strict=False):
         shares = cost.relative_to(proof)
         look = {"mode": "markers+text", "texttemplate": "%{y:.3g}", "textposition": "middle right", "cliponaxis": False}
-        look |= {"marker_color": colour, "marker_symbol": symbol, "marker_size": 11}
+        look |= {"marker_color": OF_ATTACK.get(name, colour), "marker_symbol": symbol, "marker_size": 11}
         plot.add_scatter(x=list(WORDS.values()), y=[shares[meter] for meter in WORDS], name=name, **look)
         told = [f"{spoken(shares[meter])} of the {meter.replace('_', ' ')}" for meter in asdict(cost)]
         said.append(f"{name} {', '.join(told)}")

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from polkit.book.figures.drawing import Figure, drawable, line, logarithmic, points, spoken, styled
+from polkit.book.figures.drawing import Figure, drawable, level, line, logarithmic, points, spoken, styled
 from polkit.book.figures.look import BLACK, BLUE, GREEN, GREY, ORANGE
 
 HIDDEN = {"opacity": 0, "hoverinfo": "skip", "showlegend": False}  # holds the axes where they are as points are added
@@ -29,7 +29,8 @@ def interval_figure(rows: pd.DataFrame, *, threshold: float, update: int) -> Fig
     for name, here, colour, symbol in (("within δ", within, GREEN, "diamond"), ("above δ", not within, ORANGE, "x")):
         points(plot, name, [now["along"]] * here, [now["beside"]] * here, colour, symbol, 11)
     points(plot, "to come", rows["along"], rows["beside"], GREY, "line-ns-open", **HIDDEN)
-    styled(plot, "One interval, update by update", "along the move / d<sub>ref</sub>", "away from it", height=440)
+    styled(plot, "One interval, update by update", "along the move / d<sub>ref</sub>", "", height=440)
+    plot.update_yaxes(title_text="away from the move / d<sub>ref</sub>")
     plot.update_layout(yaxis={"scaleanchor": "x", "constrain": "domain"}, xaxis={"constrain": "domain"})
     ratio = f" ({spoken(error / threshold)} δ)" if threshold else ""
     where = f"steps {now['start']:.0f} to {now['end']:.0f}, after {len(shown) - 1} of {len(rows) - 1} updates"
@@ -51,9 +52,9 @@ def batch_figure(images: Tensor, trace: pd.DataFrame, *, iterations: int, share:
     for number, (title, values) in enumerate({"loss": trace["loss"], "‖∇‖²": gradient, "update": over}.items(), 2):
         known, axes = drawable(values), {"xaxis": f"x{number}", "yaxis": f"y{number}"}
         line(plot, title, trace.index[: now + 1], known[: now + 1], BLUE, symbol="circle-open", **axes)
-        points(plot, "shown", [now], [known[now]], ORANGE, "diamond", 10, **axes)
+        points(plot, "shown", [now], [known[now]], BLACK, "circle-open", 15, marker_line_width=3, **axes)
         points(plot, "to come", trace.index, known, GREY, "line-ns-open", **HIDDEN, **axes)
-    line(plot, "γ", [0, last], [1, 1], BLACK, **axes)
+    level(plot, 1, "γ", axis="4")
     before, after = (images[at].float().mean(1).numpy() for at in (0, now))
     rows = {"X": before, "X + R": after, "4 R": (127 + 4 * (after - before)).clip(0, 255)}
     strips = [np.hstack(np.pad(row, ((0, 0), (0, 1), (0, 1)), constant_values=255)) for row in rows.values()]
@@ -65,7 +66,7 @@ def batch_figure(images: Tensor, trace: pd.DataFrame, *, iterations: int, share:
         showlegend=False,
         xaxis={"title_text": "three of a batch", "showticklabels": False, "ticks": "", "constrain": "domain"},
         yaxis={"title_text": "images", "autorange": "reversed", "scaleanchor": "x", "constrain": "domain"} | labels,
-        yaxis2={"title_text": "loss", "type": "linear", "dtick": None, "tickformat": None},
+        yaxis2={"title_text": "loss", "type": "linear", "dtick": None, "tickformat": None, "tickvals": None},
         yaxis3_title_text="‖∇‖²",
     )
     drop = gradient[0] / gradient[now]

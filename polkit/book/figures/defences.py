@@ -29,12 +29,12 @@ def matrix_figure(counts: pd.DataFrame, repeats: int) -> Figure:
 
     counts: in how many of the `repeats` each folder was accepted.
     """
-    look = {"color_continuous_scale": [BLUE, "#F2F2F2", ORANGE], "template": LOOK, "aspect": "auto"}
+    look = {"color_continuous_scale": ["#56B4E9", "#F2F2F2", ORANGE], "template": LOOK, "aspect": "auto"}
     sign = np.where(counts.index.isin(["honest proof", "retraining"]), -1, 1)[:, None]
     plot = px.imshow(sign * counts / repeats, zmin=-1, zmax=1, labels={"x": "", "y": ""}, **look)
     hover = f"%{{y}}, %{{x}}: accepted in %{{text}} of {repeats}<extra></extra>"
     text = counts.astype(str).replace("0", "–")
-    plot.update_traces(text=text, texttemplate="%{text}", xgap=2, ygap=2, hovertemplate=hover)
+    plot.update_traces(text=text, texttemplate="%{text}", xgap=2, ygap=2, hovertemplate=hover, textfont_color=BLACK)
     key = f"blue: honest, orange: a spoof; the number: trainings of {repeats} in which it was accepted (–: none)"
     place = {"x": 0, "xref": "paper", "xanchor": "left", "y": 0, "yref": "paper", "yanchor": "top", "yshift": -6}
     plot.add_annotation(text=key, showarrow=False, **place)
@@ -109,10 +109,10 @@ def editor_figure(
     said = _draw_errors(plot, verdicts, calibration, edges, scales)
     interval, factor = task.checkpoint_interval, cost_of_stages(edges, scales)
     length, below = -(-shortest * factor // interval) * interval, {"row": 2, "col": 1}
-    for end, place in ((spoof_steps, below), (1, {"row": 1, "col": 1, "showlegend": False})):
-        line(plot, "evenly divided path", [0, end], [even, even], ORANGE, "dash", line_width=2, **place)
     x, y = _staircase(edges, np.array(scales) * factor * shortest / length)
     line(plot, "path at the stages' pace", x * length, y, GREEN, symbol="square-open", marker_size=7, **below)
+    for end, place in ((spoof_steps, below), (1, {"row": 1, "col": 1, "showlegend": False})):
+        line(plot, "evenly divided path", [0, end], [even, even], ORANGE, "dash", line_width=2, **place)
     styled(plot, "A threshold for each stage, and a path that keeps to it", *AXES, height=600)
     plot.update_xaxes(title_text="steps of the spoof", **below)
     plot.update_yaxes(title_text="interval / δ", **below)
@@ -165,7 +165,7 @@ def proving_figure(steps: pd.DataFrame, operations: int) -> Figure:
     native = steps.groupby("operations")["native_seconds"].median()
     line(plot, "the step itself, in torch", native.index, native, GREEN, symbol="square", marker_size=6)
     styled(plot, "One step, computed and proved", "operations of the step", "seconds")
-    logarithmic(logarithmic(plot), "x")
+    logarithmic(logarithmic(plot), "x").update_yaxes(dtick=2)
     mark(plot, operations, "ResNet-20, batch 128")
     place = {"x": np.log10(operations), "y": np.log10(seconds[-1]) - 1, "xanchor": "right", "yanchor": "top"}
     plot.add_annotation(text="extrapolated", showarrow=False, **place)

@@ -7,6 +7,7 @@ import plotly.io as pio
 BLUE, ORANGE, GREEN, PURPLE, BLACK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#222222", "#9A9A9A"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, BLACK, GREY)
 SHAPES = ("circle", "x", "square", "diamond", "triangle-up", "cross")
+OF_ATTACK = {"Attack II": BLUE, "Attack III": ORANGE, "interpolation only": GREEN}  # in every figure that has more
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 _AXIS = {"gridcolor": "#E8E8E8", "zeroline": False, "linecolor": GREY, "showline": True, "ticks": "outside"}

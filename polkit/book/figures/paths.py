@@ -34,7 +34,7 @@ def sorting_figure(drawn: Tensor, final: Tensor, starts: pd.DataFrame, *, order:
     now = starts[(starts["order"] == order) & (starts["spread"] == spread)].iloc[0]
     points(plot, "shown", [spread], [now["distance"]], BLACK, "circle-open", 18, marker_line_width=3, **BELOW)
     styled(plot, "A first checkpoint, by its order and its spread", "value of a weight", "share", height=520)
-    plot.update_xaxes(title_text="spread, in multiples of the right one (✕: rejected)", **BELOW)
+    plot.update_xaxes(title_text="spread / the right one (✕: rejected)", **BELOW)
     plot.update_yaxes(title_text="distance / d<sub>ref</sub>", rangemode="tozero", **BELOW)
     said = f"rejects {now['rejected']} of its tensors" if now["rejected"] else "passes it"
     where = f"{order}, with {spread:g} times the right spread"
@@ -50,7 +50,7 @@ def path_figure(models: pd.DataFrame, errors: pd.DataFrame, *, quantity: str, th
     """
     plot, values = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06), models[QUANTITIES[quantity]]
     line(plot, "models on the path", models["place"], values, BLACK, "dot", "square", **TOP)
-    for name, *look in (("interpolation only", ORANGE, "dash", "x"), ("Attack II", BLUE, "solid", "circle")):
+    for name, *look in (("interpolation only", GREEN, "dash", "x"), ("Attack II", BLUE, "solid", "circle")):
         line(plot, name, errors[["start", "end"]].mean(axis=1), drawable(errors[name]), *look, **BELOW)
     needed = errors[~(errors["interpolation only"] <= threshold_scale)]  # NaN is above
     works = needed["Attack II"] <= threshold_scale
@@ -69,7 +69,7 @@ def path_figure(models: pd.DataFrame, errors: pd.DataFrame, *, quantity: str, th
     plot.update_yaxes(title_text="error / δ", **BELOW)
     logarithmic(plot)
     if quantity == "accuracy":
-        plot.update_yaxes(type="linear", dtick=0.2, tickformat=None, **TOP)
+        plot.update_yaxes(type="linear", dtick=0.2, tickformat=None, tickvals=None, **TOP)
     said = f"{len(needed)} of {len(errors)} intervals need perturbed batches"
     said += f", which suffice in {works.sum()} of them" if len(needed) else ""
     ends = f"{quantity} goes from {spoken(values.iloc[0])} at W_0 to {spoken(values.iloc[-1])} at W_T"

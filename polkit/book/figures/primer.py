@@ -59,7 +59,7 @@ def concept_figure(seen: miniature.Compared) -> Figure:
     ends = zip(replays, errors, words, strict=True)
     said = "; ".join(f"{name.replace(',', ' in')}, {spoken(error)} off, {word}" for name, error, word in ends)
     paths = f"a training wanders to W_T, and a forgery goes straight there from its own W_0 in {len(forged) - 1} pieces"
-    return Figure(plot, f"{paths}; replays of an interval end near the recorded end: {said} (δ = {spoken(threshold)}).")
+    return Figure(plot, f"{paths}; where a replay ends, beside the recorded end: {said} (δ = {spoken(threshold)}).")
 
 
 def surface_figure(
@@ -101,7 +101,7 @@ def surface_figure(
     honest = np.linalg.norm(replayed - recorded[1:], axis=1)
     above = int((honest > threshold).sum())
     found = f"{above} of {len(honest)} above" if above else "all within"
-    word = f"{missed} of {len(forged_errors)} exceed δ" if missed else "every piece stays within δ"
+    word = f"{missed} of {len(forged_errors)} exceed{'s' * (missed == 1)} δ" if missed else "every piece stays within δ"
     summary = (
         f"training bends its way down from its own start; its replays end up to {spoken(honest.max())} from the "
         f"recorded checkpoints, {found} δ = {spoken(threshold)}; the forged path is a straight line of "
@@ -133,7 +133,7 @@ def growth_figure(
     if guess is not None:
         star(plot, table.columns[-1], guess)
     if (table == 0).all(axis=1).any():
-        place = {"x": 1, "xref": "paper", "xanchor": "right", "y": np.log10(drawable([0.0])[0]), "yanchor": "bottom"}
+        place = {"x": 1, "xref": "paper", "xanchor": "right", "y": np.log10(drawable([0.0])[0]), "yshift": 9}
         plot.add_annotation(text="exactly 0, drawn at the bottom", showarrow=False, **place)
     styled(plot, "Reproduction error (l2) after k replayed steps", "k, steps", "error, share of d<sub>ref</sub>")
     plot.update_xaxes(type="log", tickvals=list(table.columns))

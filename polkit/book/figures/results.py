@@ -7,7 +7,7 @@ import plotly.express as px
 import plotly.graph_objects as go
 
 from polkit.book.figures.drawing import Figure, drawable, logarithmic, spoken, styled
-from polkit.book.figures.look import BLACK, BLUE, COLOURS, DASHES, GREEN, GREY, LOOK, ORANGE, SHAPES
+from polkit.book.figures.look import BLACK, COLOURS, DASHES, GREEN, GREY, LOOK, OF_ATTACK, SHAPES
 from polkit.book.report import METERS
 from polkit.experiments.window import ATTACKS, PROVERS, SAME_MACHINE
 from polkit.training import DISTANCES
@@ -17,7 +17,6 @@ QS = {"one": "1", "most": "⌊S/k⌋"}
 SHOWN = {name: f"error in {name.replace('inf', '∞')} / d<sub>ref</sub>" for name in DISTANCES}
 SHOWN |= {"wall_seconds": "seconds / the proof's", "stored_bytes": "bytes / the proof's"}
 LINES = {  # of the attack, interpolation only, the proof and δ
-    "color_discrete_sequence": (BLUE, GREEN, BLACK, ORANGE),
     "line_dash_sequence": ("solid", "dot", "dash", "dash"),
     "symbol_sequence": ("circle", "diamond"),
 }
@@ -69,7 +68,8 @@ def lengths_figure(averages: pd.DataFrame, attack: str, task: str, *, half: str 
             parts.append(pd.DataFrame(ends).assign(name=name, shown=title))
     drawn = pd.concat(parts).assign(mean=lambda rows: drawable(rows["mean"]))
     facets = {"facet_col": "shown", "facet_col_wrap": 2, "facet_row_spacing": 0.1, "facet_col_spacing": 0.12}
-    plot = curves(drawn, "spoof_steps", "mean", "name", error_y="deviation", **facets, **LINES)
+    colours = {"color_discrete_sequence": (OF_ATTACK[NAMES[attack]], GREEN, BLACK, GREY)}
+    plot = curves(drawn, "spoof_steps", "mean", "name", error_y="deviation", **facets, **LINES, **colours)
     plot.update_traces(error_y_thickness=1).update_traces(line_width=5, selector={"name": NAMES[attack]})
     plot.for_each_trace(lambda trace: trace.update(mode="lines" if trace.line.dash == "dash" else "lines+markers"))
     title = f"{NAMES[attack]} over T' on {task}, Q = {QS[top_q]}" + (", disjoint halves" if half else "")
@@ -94,7 +94,9 @@ def examples_figure(spoofs: pd.DataFrame, over: str = "spoof_steps") -> Figure:
     """
     ratio = spoofs.groupby(["attack", over])["ratio"].agg(["mean", "min", "max"]).reset_index()
     ratio = ratio.assign(above=ratio["max"] - ratio["mean"], below=ratio["mean"] - ratio["min"])
-    plot = curves(ratio, over, "mean", "attack", error_y="above", error_y_minus="below")
+    beside = {name: 1 + 0.012 * (place - 1) for place, name in enumerate(ratio["attack"].unique())}
+    apart = ratio.assign(**{over: ratio[over] * ratio["attack"].map(beside)})  # else one bar hides the others
+    plot = curves(apart, over, "mean", "attack", error_y="above", error_y_minus="below")
     plot.add_hline(y=1, line={"color": GREY, "dash": "dash"}, annotation_text="δ")
     plot.update_xaxes(tickvals=sorted(set(ratio[over])), tickformat=".3~r", type="log")
     x, title = ("T', steps", "") if over == "spoof_steps" else (over, f", over {over}")

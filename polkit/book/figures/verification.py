@@ -61,9 +61,11 @@ def _in_words(replayed: pd.DataFrame, threshold_scale: float, intervals: int, ot
     top = replayed.loc[replayed["ratio"].fillna(math.inf).idxmax()]
     ends = f"the last, steps {above['start'].iloc[-1]} to {above['end'].iloc[-1]}; " if len(above) > 1 else ""
     known = f" (of {intervals})" if intervals > len(replayed) else ""
+    ratio, lie = top["ratio"] / threshold_scale, "lies" if len(above) == 1 else "lie"
+    largest = f"{ratio:.3g}" if 0.95 < ratio < 1.05 else spoken(ratio)  # on which side of δ must be told
     return (
-        f"{word}{found}: {len(above)} of the {len(replayed)} replayed intervals{known} lie above δ; {ends}"
-        f"the largest error is {spoken(top['ratio'] / threshold_scale)} δ, in {top['distance']} of the {top['part']}, "
+        f"{word}{found}: {len(above)} of the {len(replayed)} replayed intervals{known} {lie} above δ; {ends}"
+        f"the largest error is {largest} δ, in {top['distance']} of the {top['part']}, "
         f"steps {top['start']} to {top['end']}."
     )
 
@@ -79,11 +81,11 @@ def draws_figure(intervals: int, *, made_up: int, drawn: int, guess: float | Non
     counts = range(intervals + 1)
     found = [detection_probability(intervals, made_up, count) for count in counts]
     plot = go.Figure()
-    line(plot, "found", list(counts), found, BLUE, line_simplify=False)
+    line(plot, "at least one found", list(counts), found, BLUE, line_simplify=False)
     points(plot, f"m = {drawn}", [drawn], [found[drawn]], ORANGE, "circle", 11)
     if guess is not None:
         mark(plot, guess, "your prediction", guess=True, log=False)
-    styled(plot, "A random draw", "m, intervals drawn", "probability to find one")
+    styled(plot, "A random draw", "m, intervals drawn", "probability to find at least one")
     plot.update_yaxes(range=[0, 1.03])
     least = next((count for count in counts if found[count] >= 0.95), None)
     enough = f"a probability of 0.95 needs {least}" if least is not None else "no number is enough"

@@ -1,5 +1,6 @@
 """Figures of the spoofing window: which T' pass the verifier and still cost less than the proof."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from polkit.book.figures.drawing import Figure, drawable, level, line, logarithmic, mark, points, spoken, star, styled
-from polkit.book.figures.look import BLACK, BLUE, DASHES, GREEN, ORANGE, PURPLE
+from polkit.book.figures.look import BLACK, BLUE, DASHES, GREEN, OF_ATTACK, ORANGE, PURPLE, SHAPES
 from polkit.experiments.window import Attempt, window_edges
 from polkit.verifier import Calibration, worst_ratios
 
@@ -35,13 +36,19 @@ def window_figure(
             over = worst_ratios(verdict, calibration, calibration.regime.parts)["ratio"].fillna(math.inf).max()
             rows.append((made.attack, made.spoof_steps, over / threshold_scale, made.cost, verdict.accepted))
     judged = pd.DataFrame(rows, columns=["attack", "spoof_steps", "ratio", "cost", "accepted"])
-    figure = judged_window_figure(table, judged, **marks)
+    figure = judged_window_figure(table, judged, threshold_scale=threshold_scale, **marks)
     figure.plot.layout.title.text += f" at Q = {top_q}"
     return figure
 
 
 def judged_window_figure(
-    table: pd.DataFrame, judged: pd.DataFrame, *, attack: str, chosen: int | None = None, guess: float | None = None
+    table: pd.DataFrame,
+    judged: pd.DataFrame,
+    *,
+    attack: str,
+    threshold_scale: float = 1.0,
+    chosen: int | None = None,
+    guess: float | None = None,
 ) -> Figure:
     """Error (above) and cost (below) over T'. The feasible range is shaded and named.
 
@@ -52,21 +59,27 @@ def judged_window_figure(
     """
     plot, steps = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08), table["spoof_steps"]
     above, below = {"row": 1, "col": 1}, {"row": 2, "col": 1}
-    line(plot, "error, closed form", steps, table["error_over_threshold"], BLUE, **above)
-    line(plot, f"cost, {attack}", steps, table["cost"], GREEN, "dash", **below)
-    for word, passed, colour, symbol in (("accepted", True, BLUE, "circle"), ("rejected", False, ORANGE, "x")):
-        found = judged[judged["accepted"] == passed]
+    line(plot, "error, closed form", steps, table["error_over_threshold"], BLACK, **above)
+    line(plot, f"cost, {attack}", steps, table["cost"], BLACK, "dash", **below)
+    names, shapes = dict.fromkeys([*OF_ATTACK, *judged["attack"]]), ("circle", "diamond", "square", *SHAPES[4:])
+    attacks = dict(zip(names, shapes, strict=False))
+    for (name, shape), passed in itertools.product(attacks.items(), (True, False)):
+        word, symbol = ("accepted", shape) if passed else ("rejected", f"{shape}-x-open")
+        found = judged[(judged["attack"] == name) & (judged["accepted"] == passed)]
         for values, place in ((drawable(found["ratio"]), above), (found["cost"], below)):
-            more = {"text": found["attack"], "hovertemplate": "%{text}, T' = %{x}: %{y:.3g}", "marker_line_width": 1}
-            sides = ("top right", "bottom right")
-            if not passed:  # where no mark of another length lies
-                sides = ("top right", "top center") if place is above else ("middle left", "bottom right")
-            beside = [sides[number % 2] for number in range(len(found))]
-            more |= place | {"showlegend": place is above, "textposition": beside, "textfont_size": 11}
-            points(plot, f"measured: {word}", found["spoof_steps"], values, colour, symbol, 10, **more)
-    plot.update_traces(mode="markers+text", selector=lambda trace: trace.name.startswith("measured"))
-    level(plot, 1, "δ")
-    level(plot, 1, "the honest proof", axis="2")
+            more = {"hovertemplate": "T' = %{x}: %{y:.3g}", "marker_line_width": 1, "showlegend": place is above}
+            points(
+                plot,
+                f"{name}, {word}",
+                found["spoof_steps"],
+                values,
+                OF_ATTACK.get(name, BLUE),
+                symbol,
+                10,
+                **more | place,
+            )
+    level(plot, 1, "δ" if threshold_scale == 1 else f"δ × {threshold_scale:.2g}")
+    level(plot, 1, "the honest proof", axis="2", side="left")
     edges = window_edges(table)
     left, right = edges or (steps.iloc[0], steps.iloc[0])
     plot.add_vrect(x0=left, x1=right, fillcolor=GREEN, opacity=0.12 if edges else 0, line_width=0, row="all", col=1)
@@ -75,7 +88,7 @@ def judged_window_figure(
     if guess is not None:
         mark(plot, guess, "your prediction", guess=True)
     styled(plot, "The spoofing window", "", "", height=520)
-    plot.update_xaxes(type="log", dtick="D2")
+    plot.update_xaxes(type="log", dtick="D2", tickformat="~g")
     plot.update_xaxes(title_text="T', steps of the spoof", **below)
     logarithmic(plot)
     plot.update_yaxes(title_text="error / δ", **above)
@@ -109,10 +122,10 @@ def map_figure(
     spoof_steps, threshold_scale: the chosen point; its T' is in the table
     """
     plot, least = go.Figure(), table["error_over_threshold"]
-    line(plot, "least δ that accepts the path", table["spoof_steps"], least, BLUE)
+    line(plot, "least δ that accepts the path", table["spoof_steps"], least, BLACK)
     ends = [min(least.min(), threshold_scale) / 2, max(least.max(), threshold_scale) * 2]
-    for (attack, length), colour, dash in zip(break_even.items(), (ORANGE, GREEN, PURPLE), DASHES[1:], strict=False):
-        line(plot, f"{attack} costs as much as the proof", [length, length], ends, colour, dash)
+    for (attack, length), dash in zip(break_even.items(), DASHES[1:], strict=False):
+        line(plot, f"{attack} costs as much as the proof", [length, length], ends, OF_ATTACK.get(attack, PURPLE), dash)
     star(plot, spoof_steps, threshold_scale, "the chosen point", BLACK)
     styled(plot, "Where spoofing passes and pays", "T', steps of the spoof", "δ (× the calibrated one)", height=480)
     logarithmic(logarithmic(plot, "x"))
