@@ -13,9 +13,10 @@ const plotly = () => asked ??= new Promise((done, failed) => {
   document.head.append(script);
 });
 
+const bytes = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
+
 async function unpacked(text) {
-  const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
-  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+  return new Response(new Blob([bytes(text)]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
 }
 
 // The page has the title, which wraps there; what stands beside an axis gets the room that it needs.
@@ -28,12 +29,22 @@ function fitted(data, {title, width, ...layout}) {
   return [data, {...layout, ...axes, margin, autosize: true, font: {...layout.font, size: 13}}];
 }
 
-// On a phone: small letters, no names beside marks, and a plane with equal axes no higher than wide.
+// Plotly writes arrays as base64 of doubles, lists as they are.
+const numbers = part => part?.bdata ? new Float64Array(bytes(part.bdata).buffer) : part ?? [];
+
+const span = (data, axis) => {
+  const values = data.flatMap(trace => [...numbers(trace[axis])]).filter(Number.isFinite);
+  return Math.max(...values) - Math.min(...values);
+};
+
+// On a phone: small letters, no names beside marks, and a plane with equal axes as high as what lies in it.
 function narrowed([data, layout], room) {
   const marks = data.map(trace => ({...trace, mode: trace.mode?.replace("+text", "")}));
   const square = !layout.xaxis2 && Object.values(layout).some(each => each?.scaleanchor);
   const bars = data.some(each => each.orientation === "h");
-  const height = square ? room + 40 : layout.height, margin = {...layout.margin, l: 10, r: bars ? 24 : 16};
+  const high = () => room * span(data, "y") / span(data, "x") + 190; // with axis and legend
+  const height = square ? Math.min(room + 40, Math.max(280, high())) : layout.height;
+  const margin = {...layout.margin, l: 10, r: bars ? 24 : 16};
   const small = {...layout, margin, height, font: {...layout.font, size: 11}};
   if (bars) { // whose names take most of the width
     small.yaxis = {...layout.yaxis, tickfont: {size: 9}};
