@@ -151,7 +151,7 @@ def accuracies_follow(spoofs: pd.DataFrame) -> Row | None:
     if good.empty:
         return "no path was accepted in every repeat", False, ACCURATE
     best = good["gap"].idxmin()
-    way = f"paced {best[2]}" if best[2] else f"{best[1]:.0%} off it"
+    way = "faster at first" if best[2] else f"{best[1]:.0%} off it"
     return f"{good['gap'].min():.3f} apart on average (path {way}, T' = {best[0]})", good["gap"].min() <= 0.1, ACCURATE
 
 
