@@ -11,7 +11,7 @@ from polkit_course.checking import exercise, wrong_number
 WIDER = 5  # times the proof's own k
 
 
-@exercise("4.1", 1, "Few intervals exceed it, none of them in the last two thirds: there one δ is generous.")
+@exercise("4.1", 1, "Few intervals exceed it, none of them in the second half: there one δ is generous.")
 def above_half(answer: object, *, every: Verdict, calibration: Calibration) -> str:
     def above(verdict: Verdict, share: float = 0.5, parts: tuple[str, ...] = PARTS) -> int:
         return int((worst_ratios(verdict, calibration, parts)["ratio"] > share).sum())

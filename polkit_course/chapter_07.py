@@ -109,7 +109,7 @@ def printed_line_23(answer: object, *, spoof: Proof, final: Checkpoint, calibrat
     return wrong_number(answer, right, "steps", traps=traps)
 
 
-@exercise("7.6", 3, "One iteration is enough on `digits`: with six the largest error is the same.")
+@exercise("7.6", 3, "One iteration is enough on `digits`: the spoof passes as it does with six.")
 def cheaper_spoof(answer: object, *, final: Checkpoint, calibration: Calibration, spoof: Proof) -> str:
     if wrong := wrong_spoof(answer, final):
         return wrong
