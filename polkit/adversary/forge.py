@@ -49,7 +49,7 @@ def forge(
 
     Raises FileExistsError if `plan.out` exists, ValueError for a setting that is no such number.
     """
-    least = {"iterations": 0, "draws": 1, "retries": 0, "trained_steps": 0, "rest": 0, "corrections": 0}
+    least = {"iterations": 0, "draws": 1, "retries": 0, "trained_steps": -math.inf, "rest": 0, "corrections": 0}
     settings = settings | {name: whole(name, settings[name], least[name]) for name in least.keys() & settings}
     for name, number in {"off_path": plan.off_path, **settings}.items():
         if name in ("noise_weight", "leave_within", "off_path") and not 0 <= number < math.inf:
