@@ -89,7 +89,8 @@ def test_the_numbers_in_the_readmes_findings_are_those_of_the_published_runs():
     assert f"Attack II passes in {perturbed} trainings and unmodified data in {plain}" in text
     cost = decided.loc[decided["attack"] == "Attack II", "cost"]
     assert f"Such spoofs cost {cost.min():.2f} to {cost.max():.2f} of the proof's operations" in text
-    assert f"(`fashion`, other k and rates: up to {where_they_decide_on_fashion()['cost'].max():.2f})" in text
+    fashion = where_they_decide_on_fashion()
+    assert f"(`fashion`, other settings: {len(fashion)} and 0 of 5, up to {fashion['cost'].max():.2f})" in text
     plain, trained = (of_twenty("interpolation_only", steps) for steps in (0, 20))
     assert f"unmodified data pass in {plain['accepted'].sum()} of {len(plain)} trainings, and in" in text
     assert f"in {trained['accepted'].sum()} if the first 20 steps are trained" in text
@@ -130,6 +131,7 @@ def test_on_fashion_they_decide_in_every_training_at_one_of_two_rates():
     assert (made.groupby(["attack", "spoof_learning_rate"])["seed"].nunique() == 5).all()
     passed = made.groupby(["spoof_learning_rate", "attack"])["accepted"].sum()
     assert passed[0.05, "interpolation only"] == 0
+    assert (passed[0.05, "Attack II"], passed[0.05, "Attack III"]) == (5, 4)
     assert passed[0.025, "Attack II"] == passed[0.025, "Attack III"] == 5
     assert len(where_they_decide_on_fashion()) == 5
 
