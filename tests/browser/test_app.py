@@ -163,7 +163,7 @@ def test_the_window_follows_the_keyboard(panel):
             figure = window.figure()
             shaded = next(shape for shape in figure["shapes"] if shape["type"] == "rect")
             lines = [shape["x0"] for shape in figure["shapes"] if shape["x0"] == shape["x1"]]
-            points = [len(trace["x"]) for trace in figure["traces"] if trace["name"] == "measured: accepted"]
+            points = [len(trace["x"]) for trace in figure["traces"] if trace["name"] == f"{attack}, accepted"]
             return (shaded["x0"], shaded["x1"]) == (left, right) and steps in lines and points == [accepted, accepted]
 
         wait_until(drawn, 5, f"the window from {left} to {right}, T' = {steps} and {accepted} marks had to be drawn")
