@@ -15,6 +15,9 @@ from notebooks.site.pages import IN_WORDS, SYMBOL
 from polkit.book.chapters import GUIDE, chapters
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
+# Every box that scrolls shows that there is more to the right.
+MARKED = """() => [...document.querySelectorAll(".table-box, .formula")].every(
+  box => box.classList.contains("more") === box.scrollWidth - box.clientWidth > 4)"""
 PHONE = {"width": 390, "height": 844}
 UNSEEN = "() => [...document.images].filter(image => !image.naturalWidth).map(image => image.src)"
 TO_THE_END = "box => { box.scrollLeft = 1e6; return [box.scrollLeft, box.scrollWidth - box.clientWidth] }"
@@ -121,6 +124,7 @@ def test_on_a_phone_no_page_is_wider_than_the_screen_and_wide_tables_scroll(site
         assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"], file.name
         page.evaluate("() => window.scrollBy(500, 0)")
         assert page.evaluate("() => window.scrollX") == 0, file.name
+        page.wait_for_function(MARKED)
         for box in page.locator(".table-box, .pst-scrollable-table-container").all():
             reached, hidden = box.evaluate(TO_THE_END)
             assert abs(reached - hidden) <= 1, file.name
