@@ -355,9 +355,7 @@ def test_half_of_one_picture_is_too_few(tmp_path):
 
 
 def test_a_label_beyond_the_tasks_classes_is_refused():
-    with pytest.raises(
-        ValueError, match="digits asks for 9 classes of images of .1, 8, 8., labelled from 0: its data are others"
-    ):
+    with pytest.raises(ValueError, match="task digits has 9 classes of .1, 8, 8.: its data are others"):
         pk.training_points(pk.task("digits").replace(classes=9))
 
 

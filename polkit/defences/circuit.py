@@ -116,10 +116,9 @@ def setup(circuit: Circuit) -> Keys:
     place = cache_folder("snark", circuit=asdict(circuit), ezkl=version("ezkl"))
     if place.exists():  # also where nothing can be written
         return read_keys(circuit, place)
-    with made_alone(place), TemporaryDirectory(dir=place.parent) as unfinished:
+    with made_alone(place), TemporaryDirectory(dir=place.parent, ignore_cleanup_errors=True) as unfinished:
         if not place.exists():
-            made = Path(unfinished, "keys")
-            made.mkdir()
+            made = Path(unfinished)
             ezkl.gen_srs(str(made / "srs"), compile_step(circuit, made))
             make_keys(made)
             made.rename(place)

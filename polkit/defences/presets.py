@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import pandas as pd
@@ -42,6 +43,12 @@ def watched(seen: Evidence) -> list[int]:
     return sorted({*fast, *(start - seen.proof.checkpoint_interval for start in fast if start)})
 
 
+def within(limits: str, *parts: str) -> Callable[[Evidence, pd.DataFrame], list[Reason]]:
+    """The check that errors in these parts stay within limits; limits: where the evidence has them."""
+    known = attrgetter(limits)
+    return lambda seen, rows: checks.within_limits(rows, known(seen), parts)
+
+
 recommended_intervals = Sample(lambda seen: seen.largest(LARGEST), RANDOM)
 thorough_intervals = Sample(watched, MORE)
 
@@ -66,24 +73,13 @@ def _data_committed(seen: Evidence, rows: pd.DataFrame) -> list[Reason]:
     return committed_data(seen.proof, seen.tree, seen.standards.commitment, sorted(set(rows["start"])))
 
 
-algorithm_2 = Check(
-    "Algorithm 2, corrected",
-    lambda seen, rows: checks.within_limits(rows, seen.calibration.thresholds, ("weights",)),
-    *TOP_1,
-)
+algorithm_2 = Check("Algorithm 2, corrected", within("calibration.thresholds", "weights"), *TOP_1)
 stages = Check("stage thresholds", _within_stages, *TOP_1)
 whole_training = Check("T decided by the verifier", _whole_training)
 stretched_intervals = Check(
-    "k decided by the verifier",
-    lambda seen, rows: checks.within_limits(rows, seen.standards.stretched, ("weights",)),
-    STRETCHED,
-    lambda seen: seen.random(LARGEST),
+    "k decided by the verifier", within("standards.stretched", "weights"), STRETCHED, lambda seen: seen.random(LARGEST)
 )
-rest_of_the_state = Check(
-    "rest of the state",
-    lambda seen, rows: checks.within_limits(rows, seen.standards.redrawn, ("buffers", "momentum")),
-    *TOP_1,
-)
+rest_of_the_state = Check("rest of the state", within("standards.redrawn", "buffers", "momentum"), *TOP_1)
 disputed_model = Check("ends at the model", lambda seen, _: ends_at(seen.proof, seen.dispute.model))
 revealed_seed = Check(
     "start from the seed",
@@ -101,12 +97,7 @@ trend = Check("accuracy trend", _accuracy_trend, samples=lambda seen: len(test_p
 nothing_perturbed = Check(
     "nothing perturbed", lambda seen, _: perturbed_points(seen.proof, training_points(seen.calibration.task))
 )
-state_chained = Check(
-    "recorded, state chained",
-    lambda seen, rows: checks.within_limits(rows, seen.standards.loose, STATE),
-    RECORDED,
-    recommended_intervals,
-)
+state_chained = Check("recorded, state chained", within("standards.loose", *STATE), RECORDED, recommended_intervals)
 mostly_tight = Check(
     "recorded, tight",
     lambda seen, rows: checks.mostly_within(rows, seen.standards.tight, FORGIVEN),

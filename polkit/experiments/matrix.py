@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from polkit.defences import RECORDED, REDRAWN, Check, Dispute, Evidence, Standards, gather, presets
-from polkit.defences.checks import detection_probability, random_starts, within_limits
+from polkit.defences.checks import detection_probability, random_starts
 from polkit.defences.memorisation import losses_taken, memorised
 from polkit.experiments.gallery import SPOOFS
 from polkit.experiments.retraining import RETRAINING
@@ -36,19 +36,10 @@ def half(seen: Evidence) -> list[int]:
 
 
 own_optimiser = Check("η decided by the verifier", _own_optimiser)
-buffers_compared = Check(
-    "buffers compared",
-    lambda seen, rows: within_limits(rows, seen.calibration.thresholds, ("buffers",)),
-    *presets.TOP_1,
-)
-momentum_chained = Check(
-    "momentum chained", lambda seen, rows: within_limits(rows, seen.standards.redrawn, ("momentum",)), *presets.TOP_1
-)
+buffers_compared = Check("buffers compared", presets.within("calibration.thresholds", "buffers"), *presets.TOP_1)
+momentum_chained = Check("momentum chained", presets.within("standards.redrawn", "momentum"), *presets.TOP_1)
 augmentation_recorded = Check(
-    "augmentation recorded",
-    lambda seen, rows: within_limits(rows, seen.standards.loose, ("weights",)),
-    RECORDED,
-    presets.recommended_intervals,
+    "augmentation recorded", presets.within("standards.loose", "weights"), RECORDED, presets.recommended_intervals
 )
 everything_recorded = presets.state_chained.over(RECORDED, Evidence.every_interval)
 ON_THE_RECORD = (augmentation_recorded, presets.relative, presets.adaptive, presets.state_chained)

@@ -90,8 +90,7 @@ def training_points(task: Task) -> Points:
     if len(points) < task.train_size:
         raise ValueError(f"task {task.name} asks for {task.train_size} training images, it has {len(points)}")
     if points.images.shape[1:] != task.image_shape or int(points.labels.max()) >= task.classes:
-        kinds = f"{task.classes} classes of images of {task.image_shape}, labelled from 0"
-        raise ValueError(f"task {task.name} asks for {kinds}: its data are others")
+        raise ValueError(f"task {task.name} has {task.classes} classes of {task.image_shape}: its data are others")
     return Points(points.images[: task.train_size], points.labels[: task.train_size])
 
 

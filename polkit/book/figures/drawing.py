@@ -8,6 +8,8 @@ import plotly.graph_objects as go
 
 from polkit.book.figures.look import BLACK, LOOK, PURPLE
 
+SOME_DIGITS = [digit * 10.0**power for power in range(-9, 9) for digit in (1, 1.5, 2, 3, 4, 5, 7)]
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -54,17 +56,15 @@ def star(plot: go.Figure, x: float, y: float, name: str = "your prediction", col
     points(plot, name, [x], drawable([y]), colour, "star", 15)
 
 
-def level(
-    plot: go.Figure, value: float, text: str, *, guess: bool = False, axis: str = "", side: str = "right"
-) -> None:
+def level(plot: go.Figure, y: float, text: str, *, guess: bool = False, axis: str = "", side: str = "right") -> None:
     """A horizontal line with its name on a logarithmic axis, where plotly would misplace the name.
 
     guess: whether it is the reader's; axis: "2" for the second plot; side: where the name stands
     """
     across, up = f"x{axis} domain", f"y{axis}"
     stroke = {"color": PURPLE, "dash": "dash"} if guess else {"color": BLACK, "width": 2}
-    plot.add_shape(type="line", x0=0, x1=1, xref=across, y0=value, y1=value, yref=up, line=stroke)
-    place = {"x": float(side == "right"), "xanchor": side, "xref": across, "y": math.log10(value), "yref": up}
+    plot.add_shape(type="line", x0=0, x1=1, xref=across, y0=y, y1=y, yref=up, line=stroke)
+    place = {"x": float(side == "right"), "xanchor": side, "xref": across, "y": math.log10(y), "yref": up}
     plot.add_annotation(text=text, showarrow=False, yanchor="bottom", **place)
 
 
@@ -87,8 +87,7 @@ def logarithmic(plot: go.Figure, axis: str = "y") -> go.Figure:
         step = 1 if ratio >= 1000 else "D2" if ratio >= 2.5 else "D1"
         plain = step != 1 or (values.size and values.min() > 1e-4 and values.max() < 1e4)
         style = {"type": "log", "exponentformat": "power", "dtick": step, "tickformat": "~g" if plain else None}
-        if 2.5 <= ratio < 5:  # too few labels at 2 and 5, too many at every digit
-            style["tickvals"] = [digit * 10.0**power for power in range(-9, 9) for digit in (1, 1.5, 2, 3, 4, 5, 7)]
+        style |= {"tickvals": SOME_DIGITS} if 2.5 <= ratio < 5 else {}  # 2 and 5 are too few, all too many
         plot.layout[at.replace(axis, axis + "axis")].update(style)
     return plot
 

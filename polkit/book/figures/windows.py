@@ -62,22 +62,13 @@ def judged_window_figure(
     line(plot, "error, closed form", steps, table["error_over_threshold"], BLACK, **above)
     line(plot, f"cost, {attack}", steps, table["cost"], BLACK, "dash", **below)
     names, shapes = dict.fromkeys([*OF_ATTACK, *judged["attack"]]), ("circle", "diamond", "square", *SHAPES[4:])
-    attacks = dict(zip(names, shapes, strict=False))
-    for (name, shape), passed in itertools.product(attacks.items(), (True, False)):
+    for (name, shape), passed in itertools.product(zip(names, shapes, strict=False), (True, False)):
         word, symbol = ("accepted", shape) if passed else ("rejected", f"{shape}-x-open")
         found = judged[(judged["attack"] == name) & (judged["accepted"] == passed)]
         for values, place in ((drawable(found["ratio"]), above), (found["cost"], below)):
             more = {"hovertemplate": "T' = %{x}: %{y:.3g}", "marker_line_width": 1, "showlegend": place is above}
-            points(
-                plot,
-                f"{name}, {word}",
-                found["spoof_steps"],
-                values,
-                OF_ATTACK.get(name, BLUE),
-                symbol,
-                10,
-                **more | place,
-            )
+            looks = {"colour": OF_ATTACK.get(name, BLUE), "symbol": symbol, "size": 10}
+            points(plot, f"{name}, {word}", found["spoof_steps"], values, **looks, **more, **place)
     level(plot, 1, "δ" if threshold_scale == 1 else f"δ × {threshold_scale:.2g}")
     level(plot, 1, "the honest proof", axis="2", side="left")
     edges = window_edges(table)
@@ -93,22 +84,15 @@ def judged_window_figure(
     logarithmic(plot)
     plot.update_yaxes(title_text="error / δ", **above)
     plot.update_yaxes(title_text="cost / the proof's", **below)
-    said = _window_in_words(table, edges)
-    for row in judged[(judged["attack"] == attack) & (judged["spoof_steps"] == chosen)].tail(1).itertuples():
-        word = "accepted" if row.accepted else "rejected"
-        said += (
-            f" The spoof of T' = {chosen} is {word}: its error is {spoken(row.ratio)} δ, its cost {spoken(row.cost)}."
-        )
-    return Figure(plot, said)
-
-
-def _window_in_words(table: pd.DataFrame, edges: tuple[int, int] | None) -> str:
-    fine = table.loc[table["error_over_threshold"] <= 1, "spoof_steps"]
-    cheap = table.loc[table["cost"] < 1, "spoof_steps"]
+    fine, cheap = steps[table["error_over_threshold"] <= 1], steps[table["cost"] < 1]
     lower = f"fine enough for δ from T' = {fine.min()}" if len(fine) else "never fine enough for δ here"
     upper = f"cheaper than the proof up to T' = {cheap.max()}" if len(cheap) else "never cheaper here"
-    which = f"spoofing passes and pays for T' from {edges[0]} to {edges[1]}" if edges else "the window is shut"
-    return f"by the closed form {which}: the path is {lower}, and {upper}."
+    which = f"spoofing passes and pays for T' from {left} to {right}" if edges else "the window is shut"
+    said = f"by the closed form {which}: the path is {lower}, and {upper}."
+    for row in judged[(judged["attack"] == attack) & (judged["spoof_steps"] == chosen)].tail(1).itertuples():
+        word, error = "accepted" if row.accepted else "rejected", spoken(row.ratio)
+        said += f" The spoof of T' = {chosen} is {word}: its error is {error} δ, its cost {spoken(row.cost)}."
+    return Figure(plot, said)
 
 
 def map_figure(
