@@ -64,7 +64,7 @@ OTHER_IMAGES = ({"adversary_half": "second-half"},)
 OFF_PATH = ({}, {"off_path": 0.03}, {"off_path": 0.25}, {"pace": [[0, 0], [0.1, 0.15], [1, 1]]})
 # Only intervals that need it are treated, only until they end near enough.
 SPARING = {"leave_within": 0.95, "weigh_linf": True, "iterations": 6}
-FRESH = SPARING | {"movement_limit": 0.5, "iterations": 12, "retries": 3}  # in place of those that miss γ
+FRESH = SPARING | {"movement_limit": 0.5, "iterations": 12, "retries": 3}  # a fresh batch for one that misses γ
 # Figure 11: float64 stands in for slower hardware, bf16 for other hardware.
 OTHER_CONDITIONS = ({}, {"adversary_precision": "float64"}, {"adversary_precision": "bf16"})
 
