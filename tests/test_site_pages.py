@@ -219,6 +219,18 @@ def test_the_notebooks_of_a_public_site_install_the_book_first(online):
     assert (online / ".nojekyll").exists()
 
 
+def test_the_font_that_travels_with_the_site_has_every_letter_of_the_books_formulas(online):
+    styles = (online / "_static/site.css").read_text("utf-8")
+    ranges = re.findall(r"U\+([0-9A-F]+)(?:-([0-9A-F]+))?", styles)
+    shipped = {chr(code) for low, high in ranges for code in range(int(low, 16), int(high or low, 16) + 1)}
+    pages = [soup(file.read_text("utf-8")) for file in online.glob("*.html")]
+    letters = set("".join(formula.get_text() for page in pages for formula in page.find_all("math")))
+    assert {"T", "δ", "∑", "⌊", "𝕎"} <= letters
+    assert letters - shipped - {"\n"} == set()
+    (file,) = re.findall(r'url\("(.+?)"\)', styles)
+    assert (online / "_static" / file).read_bytes()[:4] == b"wOF2"
+
+
 def test_an_address_that_no_service_could_open_is_refused():
     with pytest.raises(ValueError, match="the repository 'git@host:me/polkit' must be a public address"):
         buttons("git@host:me/polkit")

@@ -1,4 +1,4 @@
-"""Formulas as MathML, which browsers draw themselves: no script, no font and no request."""
+"""Formulas as MathML, which browsers draw themselves: no script, and one font, which travels with the site."""
 
 import re
 
