@@ -115,7 +115,7 @@ examples: install
 	$(BIN)/polkit reproduce examples $(DECIDE) --repeats 20 --out build/examples --publish data/results/examples
 	$(BIN)/polkit reproduce learning-rates $(DECIDE) --repeats 3 --out build/learning-rates \
 		--publish data/results/learning-rates
-	$(BIN)/polkit reproduce examples-fashion --task fashion --regime paper --spoof-interval 2 --repeats 5 \
+	$(BIN)/polkit reproduce examples-fashion --task fashion --regime paper --spoof-interval 1 --repeats 5 \
 		--out build/examples-fashion --publish data/results/examples-fashion
 	$(BIN)/polkit reproduce k-100 --regime paper --checkpoint-interval 100 --repeats 5 \
 		--out build/k-100 --publish data/results/k-100

@@ -1,10 +1,13 @@
 """Attack II: batches that hardly move the weights as they are stored, and what they cost."""
 
+from functools import partial
+
 import pytest
 import torch
 
 import polkit as pk
 from polkit.adversary.attack_2 import settle_batch
+from polkit.adversary.forge import arrived, updated
 from polkit.adversary.perturb import Passes
 from polkit.adversary.plan import make_plan
 from polkit.training.conditions import applied
@@ -35,6 +38,24 @@ def test_attack_2_settles_batches_within_gamma_as_they_are_stored(small_task, fi
     assert row["movement_over_limit"] <= 1
     assert row["gradient_squared_after"] < row["gradient_squared_before"]
     assert 0 < row["evaluations"] <= 20
+
+
+def test_a_batch_that_misses_gamma_is_kept_if_its_interval_ends_near_enough(small_task, final, small_calibration):
+    plan = make_plan(final, small_task, spoof_steps=8, seed=1).limited(small_calibration, 1e-6)  # no batch keeps to it
+    budget = {"iterations": 0, "stopping_test": True, "retries": 2}
+    with applied(plan.conditions):
+        passes, (first, *left) = Passes(plan.learner()), plan.interval(0)
+        reached = updated(passes.learner, plan, 0, plan.first, [first, *left]).weights
+        apart = pk.distances(reached, plan.weights_at(len(left) + 1))
+        here = passes.learner, plan, 0, plan.first
+        end = max(apart[name] / limit for name, limit in plan.thresholds.items())
+        near, far = (
+            settle_batch(passes, plan, 0, plan.first, partial(arrived, *here, share * end, left=left), **budget)
+            for share in (1.001, 0.5)
+        )
+    assert torch.equal(near[0][0].points.images, first.points.images)
+    assert (near[2]["settled"], near[2]["attempt"]) == (True, 0)
+    assert not far[2]["settled"]
 
 
 def test_the_cost_of_attack_2_by_hand(small_task, final, small_calibration, tmp_path):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from polkit.adversary.forge import Treated, along_path, arrived, forge
-from polkit.adversary.perturb import Optimised, Passes, Perturbation, best_attempt, stepped, try_update
+from polkit.adversary.perturb import Enough, Optimised, Passes, Perturbation, best_attempt, stepped, try_update
 from polkit.adversary.plan import Batch, Common, Pace, Plan, make_plan
 from polkit.proof import Proof
 from polkit.training import Checkpoint, Points, Task
@@ -46,7 +46,7 @@ def attack_2(
     noise_weight: of ‖R‖² beside the squared gradient (line 28, where it is 1)
     weigh_linf: add the gradient's largest entry to the objective (line 28), as the δ of l2 and of l∞ compare
     draws: of the augmentation, over which the objective is averaged, where the verifier redraws it
-    retries: how often a batch that misses γ is given up for a fresh one
+    retries: how often a batch that misses γ is given up for a fresh one, unless its interval ends near enough
     pace: knots (share of the steps, share of the path) for a path that is not evenly divided
     trained_steps: how many of the first steps are trained; the path begins there, where gradients are smaller
     workers: threads that share the intervals; the spoof is the same byte for byte
@@ -69,20 +69,23 @@ def treat_each_batch(
     reached, published, trace, own = first, [], [], plan.interval(start)
     for step in range(start, start + len(own)):
         left = own[step - start :]
-        if ended := arrived(passes.learner, plan, step, reached, left, leave_within):
+        enough = partial(arrived, passes.learner, plan, step, reached, leave_within, left=left[1:])
+        if ended := enough(left[:1]):
             treated = [row | {"settled": True} for row in trace]
             untouched = [{"step": later, "evaluations": 0} for later in range(step, start + len(own))]
             return published + left, ended.buffers, treated + untouched
-        batches, update, row = settle_batch(passes, plan, step, reached, **budget)
+        batches, update, row = settle_batch(passes, plan, step, reached, enough, **budget)
         reached = update.reached
         published += batches
         trace.append({"step": step} | row)
     return published, reached.buffers, trace
 
 
-def settle_batch(passes: Passes, plan: Plan, step: int, before: Checkpoint, retries: int = 0, **budget) -> Optimised:
+def settle_batch(
+    passes: Passes, plan: Plan, step: int, before: Checkpoint, enough: Enough | None = None, retries=0, **budget
+) -> Optimised:
     """Lines 23-32 for one batch, from W'_i in `before`: the update should move the weights by at most γ."""
-    return best_attempt(lambda attempt: perturbing(passes, plan, step, before, attempt, **budget).result(), retries)
+    return best_attempt(lambda which: perturbing(passes, plan, step, before, which, **budget).result(), retries, enough)
 
 
 def perturbing(passes: Passes, plan: Plan, step: int, before: Checkpoint, attempt: int = 0, **budget) -> Perturbation:

@@ -67,7 +67,7 @@ def treat_together(
     """
     learner, sizes = passes.learner, step_sizes(plan.task, start)
     several = at_once(len(sizes))
-    enough = partial(arrived, learner, plan, start, first, within=leave_within)
+    enough = partial(arrived, learner, plan, start, first, leave_within)
     if ended := enough(plan.interval(start)):
         return plan.interval(start), ended.buffers, [{"step": start, "evaluations": 0}]
 

@@ -115,13 +115,14 @@ def updated(learner: Learner, plan: Plan, start: int, first: Checkpoint, batches
 
 
 def arrived(
-    learner: Learner, plan: Plan, step: int, reached: Checkpoint, batches: Sequence[Batch], within: float
+    learner: Learner, plan: Plan, step: int, reached: Checkpoint, within: float, batches: list[Batch], left=()
 ) -> Checkpoint | None:
-    """Where the last batches of an interval end, if within this share of δ of W_t: then no more is to be treated."""
+    """Where the last batches of an interval, `left` behind the others, end, if within this share of δ of W_t."""
     if not within:
         return None
-    ended = updated(learner, plan, step, reached, batches)
-    apart = distances(ended.weights, plan.weights_at(step + len(batches)))
+    last = [*batches, *left]
+    ended = updated(learner, plan, step, reached, last)
+    apart = distances(ended.weights, plan.weights_at(step + len(last)))
     return ended if all(apart[name] <= within * limit for name, limit in plan.thresholds.items()) else None
 
 

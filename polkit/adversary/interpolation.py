@@ -27,8 +27,7 @@ def interpolation_only(
     Each interval is replayed once, for the normalisation buffers that it ends with; nothing looks at how far it moves.
 
     pace: knots (share of the steps, share of the path) for a path that is not evenly divided
-    replayed_intervals: how many of the first ones are replayed (default: all); for the others, forward passes at
-        W_{t-k} do, a third of the cost, since the weights hardly move there
+    replayed_intervals: how many of the first ones (default: all); the others take forward passes, a third of the cost
     trained_steps: how many of the first steps are trained; the path begins there, where gradients are smaller
     workers, common: as in `attack_2`
     """
@@ -38,18 +37,14 @@ def interpolation_only(
     return forge(plan, "interpolation-only", partial(along_path, treat=leave_batches, workers=workers), settings)
 
 
-def leave_batches(passes: Passes, plan: Plan, start: int, first: Checkpoint, *, replayed_until: int) -> Treated:
-    if start >= replayed_until:
-        return pass_batches(passes, plan, start, first)
-    return [], updated(passes.learner, plan, start, first, plan.interval(start)).buffers, []
-
-
-def pass_batches(passes: Passes, plan: Plan, start: int, first: Checkpoint) -> Treated:
-    """The buffers after k batches that leave the weights where they are."""
-    learner = passes.learner
+def leave_batches(passes: Passes, plan: Plan, start: int, first: Checkpoint, *, replayed_until: int = 0) -> Treated:
+    """The buffers after k batches: of a replay, or of forward passes, which leave the weights where they are."""
+    learner, own = passes.learner, plan.interval(start)
+    if start < replayed_until:
+        return [], updated(learner, plan, start, first, own).buffers, []
     learner.load(first)
     with torch.no_grad():
-        for batch in plan.interval(start):
+        for batch in own:
             learner.loss(batch.points, batch.augmentation_seed)
             plan.meter.charge("forward")
     return [], learner.snapshot().buffers, []

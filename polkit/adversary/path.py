@@ -13,8 +13,7 @@ def sorted_initialisation(task: Task, final: Checkpoint, seed: int, keep_normali
     keep_normalisation: leave the weights that must be constant as they are in W_T; the test of Jia et al. never looks
     """
     generator = torch.Generator().manual_seed(derive_seed(seed, "sorted initialisation"))
-    model = build_model(task)
-    weights = {}
+    model, weights = build_model(task), {}
     for name, distribution in weight_distributions(model).items():
         target = final.weights[name]
         if keep_normalisation and distribution.kind == "constant":

@@ -100,6 +100,8 @@ def stepped(task: Task, step: int, before: Checkpoint, gradient: Iterable[Tensor
 
 # The batches to publish, the update on them, and a row for the trace.
 Optimised = tuple[list[Batch], Update, dict]
+# Of batches: where their interval ends with them, if that is near enough for them to do as they are.
+Enough = Callable[[list[Batch]], Checkpoint | None]
 
 
 @dataclass
@@ -122,8 +124,7 @@ class Perturbation:
     stopping_test: bool  # stop as soon as the update fits; without it all N are taken, as the formula 31 T' assumes
     noise_weight: float = 1e-3  # of d(R, 0) = ‖R‖² in the objective
     draws: int = 1  # of the augmentation, over which the objective is averaged: a verifier may draw its own
-    # Asked from the second iteration on: where the batches end, if that is near enough for them to do as they are.
-    enough: Callable[[list[Batch]], Checkpoint | None] = lambda batches: None
+    enough: Enough = lambda batches: None  # asked from the second iteration on
 
     def __post_init__(self):
         """The update without noise, then R ← 0."""
@@ -188,14 +189,17 @@ class Perturbation:
         return sum(values) / self.draws + penalty.detach()
 
 
-def best_attempt(optimise: Callable[[int], Optimised], retries: int) -> Optimised:
+def best_attempt(optimise: Callable[[int], Optimised], retries: int, enough: Enough | None = None) -> Optimised:
     """`optimise(attempt)` until an update will do, on fresh batches each time; the one that misses least if none does.
 
+    enough: asked before the batches are given up for fresh ones
     The public code of Zhang et al. retries up to 30 times in place of the loop over γ.
     """
     tried: list[Optimised] = []
     while not tried or (not tried[-1][2]["settled"] and len(tried) <= retries):
-        tried.append(optimise(len(tried)))
+        made, update, row = optimise(len(tried))
+        kept = row["settled"] or (enough is not None and len(tried) < retries and enough(made) is not None)
+        tried.append((made, update, row | {"settled": kept}))
     misses = [(not row["settled"], math.isnan(update.over_limit), update.over_limit) for _, update, row in tried]
     attempt = misses.index(min(misses))
     batches, update, row = tried[attempt]

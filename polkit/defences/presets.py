@@ -45,8 +45,7 @@ def watched(seen: Evidence) -> list[int]:
 
 def within(limits: str, *parts: str) -> Callable[[Evidence, pd.DataFrame], list[Reason]]:
     """The check that errors in these parts stay within limits; limits: where the evidence has them."""
-    known = attrgetter(limits)
-    return lambda seen, rows: checks.within_limits(rows, known(seen), parts)
+    return lambda seen, rows: checks.within_limits(rows, attrgetter(limits)(seen), parts)
 
 
 recommended_intervals = Sample(lambda seen: seen.largest(LARGEST), RANDOM)

@@ -12,7 +12,7 @@ from typing import Unpack
 import torch
 
 from polkit.adversary.forge import Made, along_path, as_recorded, forge, trained
-from polkit.adversary.interpolation import pass_batches
+from polkit.adversary.interpolation import leave_batches
 from polkit.adversary.path import at_rest, on_the_path
 from polkit.adversary.plan import Common, Pace, Plan, make_plan
 from polkit.experiments.momentum import plan_to_borrow, push, run_interval
@@ -192,5 +192,5 @@ def infinitesimal_update(
     k forward passes that its normalisation buffers need, which their verifier does not compare.
     """
     plan = replace(make_plan(final, task, **common).paced(pace), task=task.replace(learning_rate=1e-9))
-    make = partial(along_path, treat=pass_batches, workers=workers)
+    make = partial(along_path, treat=leave_batches, workers=workers)
     return forge(plan, "infinitesimal-update", make, {"trained_steps": 0})

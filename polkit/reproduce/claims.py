@@ -261,8 +261,7 @@ def table_beside(averages: pd.DataFrame, place: str, tasks: list[str], spoof_ste
         if rows.empty:
             raise ValueError(f"there is no {value} of {maker} on {task} for {place}")
         spread = chosen(averages, f"{value}.deviation", task=task, **maker)["mean"] if second else rows["deviation"]
-        text = _text(rows["mean"].iloc[0], spread.iloc[0])
-        columns.setdefault((f"{task} (here)", party), {})[quantity] = text
+        columns.setdefault((f"{task} (here)", party), {})[quantity] = _text(rows["mean"].iloc[0], spread.iloc[0])
     return pd.DataFrame(columns)
 
 
