@@ -24,10 +24,9 @@ def interpolation_only(
 ) -> Proof:
     """The ablation of Attacks II and III: the same W_0 and straight path, with the data set's own batches.
 
-    Each interval is replayed once, for the normalisation buffers that it ends with; nothing looks at how far it moves.
-
     pace: knots (share of the steps, share of the path) for a path that is not evenly divided
-    replayed_intervals: how many of the first ones (default: all); the others take forward passes, a third of the cost
+    replayed_intervals: how many of the first ones are replayed once, for the normalisation buffers that they end with
+        (default: all); the others take forward passes, a third of the cost
     trained_steps: how many of the first steps are trained; the path begins there, where gradients are smaller
     workers, common: as in `attack_2`
     """
