@@ -84,7 +84,7 @@ def printed_alike(answer: object, *, proof: Proof) -> str:
     if len(printed) > 1:
         return "Its printed form is another one: print both, and see which numbers are shown."
     changed = float((answer.images != signed.images).double().mean())
-    return "" if changed >= 0.9 else f"Only {changed:.0%} of the pixels differ under this hash; 90 % can be changed."
+    return "" if changed >= 0.9 else f"Only {changed:.0%} of the pixels differ under this hash; 90% can be changed."
 
 
 @exercise("2.5", 3, "A step is arithmetic on weights, momentum and a gradient; only the gradient needs the data.")

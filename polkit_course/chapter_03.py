@@ -52,7 +52,7 @@ def wrong_linf(answer: Callable, case: str, left: Mapping[str, Tensor], right: M
     return f"For {case} it is {value:.4g}, {beside}."
 
 
-@exercise("3.2", 3, "One faked interval is found with probability m/n; of 44 in 440, 28 draws find one with 95 %.")
+@exercise("3.2", 3, "One faked interval is found with probability m/n; of 44 in 440, 28 draws find one with 95%.")
 def draws_needed(answer: object) -> str:
     return wrong_function(answer, "(n, f, p)", wrong_draws, DRAWS)
 

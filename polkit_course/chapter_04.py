@@ -17,7 +17,7 @@ def above_half(answer: object, *, every: Verdict, calibration: Calibration) -> s
         return int((worst_ratios(verdict, calibration, parts)["ratio"] > share).sum())
 
     right = above(every)
-    # The slider's values are 5 % apart, and none of them is one half exactly.
+    # The slider's values are 5% apart, and none of them is one half exactly.
     if answer in range(above(every, 0.51), above(every, 0.49) + 1):
         return ""
     failed = int((~every.under(calibration.scaled(0.5)).intervals["passed"].astype(bool)).sum())

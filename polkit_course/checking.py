@@ -98,7 +98,7 @@ def wrong_number(answer: object, right: float, unit: str, *, within: float = 0.0
     """What is wrong with a number, or "".
 
     within: the tolerance, as a share of the right number
-    traps: usual wrong numbers -> why they are wrong, recognised within the same share or 0.1 %, the larger of the two
+    traps: usual wrong numbers -> why they are wrong, recognised within the same share or 0.1%, the larger of the two
     """
     if isinstance(answer, bool) or (not isinstance(answer, (int, float)) and not hasattr(answer, "__float__")):
         return f"The answer must be a number ({unit}), not {type(answer).__name__}."

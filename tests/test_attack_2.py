@@ -25,7 +25,7 @@ def test_attack_2_settles_batches_within_gamma_as_they_are_stored(small_task, fi
     with applied(plan.conditions):
         learner = plan.learner()
         untouched = settle_batch(Passes(learner), plan, 0, plan.first, **settings | {"iterations": 0})[2]
-        limit = 0.5 * 0.95 * untouched["movement_over_limit"]  # 5 % less than the batch moves by itself
+        limit = 0.5 * 0.95 * untouched["movement_over_limit"]  # 5% less than the batch moves by itself
         plan = plan.limited(small_calibration, limit)
         (batch,), update, row = settle_batch(Passes(learner), plan, 0, plan.first, **settings)
         learner.load(plan.first)

@@ -78,7 +78,7 @@ def test_its_points_are_the_training_images_with_the_teachers_labels(distilled, 
 
 def test_it_is_another_model_than_the_stolen_one(distilled, small_task, small_proof, final, small_calibration):
     away = pk.distances(distilled.final_weights().weights, final.weights)
-    for name in ("l1", "l2", "cos"):  # the largest single difference scatters by 40 %
+    for name in ("l1", "l2", "cos"):  # the largest single difference scatters by 40%
         assert away[name] == pytest.approx(small_calibration.reference["weights"][name], rel=0.1), name
     first = distilled.checkpoint(0)
     assert pk.test_initialisation(small_task, first)["passed"].all()

@@ -74,7 +74,7 @@ WRONG = {
         ("points.take(proof.batches()[1])", "labels"),
         ("pk.Points(answer_2_4.images ^ 255, answer_2_4.labels)", "another one"),
         ("pk.Points(answer_2_4.images.float(), answer_2_4.labels)", "must be uint8"),
-        ("pk.Points(signed.images.index_fill(0, signed.labels[:1] * 0 + 5, 7), signed.labels)", "90 % can be"),
+        ("pk.Points(signed.images.index_fill(0, signed.labels[:1] * 0 + 5, 7), signed.labels)", "90% can be"),
         ("proof.batches()[0]", "must be a batch"),
     ],
     "2.5": [

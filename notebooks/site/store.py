@@ -1,7 +1,8 @@
 """`python -m notebooks.site.store CHAPTER …`: runs chapters and keeps their outputs, for readers without a kernel.
 
 Figures get a picture each, and panels every figure that their sliders call up on the site. Without names all chapters
-and appendices are run, one after the other, so that none disturbs the seconds that another measures.
+and appendices are run, one after the other, so that none disturbs the seconds that another measures. Solutions and
+experiments are given as files: `python -m notebooks.site.store notebooks/solutions/*.ipynb`.
 """
 
 import base64
@@ -74,11 +75,12 @@ def find_browser() -> str | None:
 
 
 def main(names: Sequence[str]) -> int:
-    """How many of the chapters whose name contains one of these failed; they are left as they were."""
+    """How many of these files, or of the chapters whose name contains one of these, failed; they stay as they were."""
     if not find_browser():
         print("no Chrome or Chromium is found, without which the chapters would lose their pictures", file=sys.stderr)
         return 1
-    failed = {file.stem: problem for file in chosen(names) if (problem := store(file))}
+    files = [Path(name).resolve() for name in names if name.endswith(".ipynb")]
+    failed = {file.stem: problem for file in files or chosen(names) if (problem := store(file))}
     for name, problem in failed.items():
         print(f"{name:24} FAILED: {problem}", file=sys.stderr)
     return len(failed)

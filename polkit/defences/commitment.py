@@ -26,7 +26,7 @@ def seed_of(commitment: Commitment) -> int:
     """The 63-bit seed of W_0, batches and augmentation that belongs to these data, so that nobody chooses it.
 
     After Choi et al. 2023, `prove(task, seed_of(commitment))`. A prover may try orders before the root is public, but
-    over a thousand seeds d(W_0, W_T) on `digits` varies by 0.5 % (data/results/digits/seeds_by_lot.csv), and the sorted
+    over a thousand seeds d(W_0, W_T) on `digits` varies by 0.5% (data/results/digits/seeds_by_lot.csv), and the sorted
     W_0 of the attacks is a hundred standard deviations nearer. Raises ValueError if the root is not written in hex.
     """
     root = int.from_bytes(bytes.fromhex(commitment.root), "big")

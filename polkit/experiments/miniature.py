@@ -31,7 +31,7 @@ class Miniature:
     steps: int = 400  # T
     checkpoint_interval: int = 10  # k
     # What a verifier cannot repeat: the standard deviation of a relative jitter of the images, drawn anew by everyone
-    # who computes an update. It makes δ 4 to 9 % of the way from W_0 to W_T, over 20 trainings.
+    # who computes an update. It makes δ 4 to 9% of the way from W_0 to W_T, over 20 trainings.
     noise: float = 0.4
 
     def __post_init__(self):

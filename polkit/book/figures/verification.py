@@ -76,7 +76,7 @@ def draws_figure(intervals: int, *, made_up: int, drawn: int, guess: float | Non
     intervals: n, of the proof
     made_up: f
     drawn: m, to mark
-    guess: the m that the reader expects to be enough for 95 %
+    guess: the m that the reader expects to be enough for 95%
     """
     counts = range(intervals + 1)
     found = [detection_probability(intervals, made_up, count) for count in counts]
