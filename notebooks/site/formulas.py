@@ -19,6 +19,7 @@ def mathml(latex: str, as_block: bool = False) -> str:
     beside = re.sub(r"((?:\\hat )?[A-Za-z]')_", r"{\1}_", beside)  # an index of W', not of its prime
     beside = re.sub(r"_\{([a-z]{3,})\}", r"_{\\mathrm{\1}}", beside)  # a word is no product of its letters
     written = tex2mathml(beside, as_block=as_block)
+    written = written.replace("<mo>'</mo>", '<mo lspace="0.1em" rspace="0em">′</mo>')  # which would touch a T
     return re.sub(r"(<mn>\d+)</mn>\s*<mo>,</mo>\s*<mn>(\d{3}</mn>)", r"\1,\2", written)  # 1{,}200 is one number
 
 
