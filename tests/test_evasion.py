@@ -46,7 +46,7 @@ def test_the_landing_must_not_be_alone_in_its_epoch(task_of_2, small_proof, tmp_
     assert crossing_length(task_of_2.replace(checkpoint_interval=4), 4) is None
     with pytest.raises(ValueError, match=r"T' = 14 steps are no crossing of k = 2: it takes 4 intervals or more"):
         hidden_crossing(small_proof.final_weights(), task_of_2, spoof_steps=14, out=tmp_path / "s", progress=False)
-    with pytest.raises(ValueError, match="without momentum: there is none to borrow"):
+    with pytest.raises(ValueError, match="without momentum or a learning rate: there is nothing to borrow"):
         hidden_crossing(small_proof.final_weights(), task_of_2.replace(momentum=0.0), spoof_steps=16, progress=False)
 
 

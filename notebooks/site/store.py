@@ -75,14 +75,16 @@ def find_browser() -> str | None:
 
 
 def main(names: Sequence[str]) -> int:
-    """How many of these files, or of the chapters whose name contains one of these, failed; they stay as they were."""
+    """How many of these files, and of the chapters whose name contains one of these, failed; they stay as they were."""
     if not find_browser():
         print("no Chrome or Chromium is found, without which the chapters would lose their pictures", file=sys.stderr)
         return 1
     files = [Path(name).resolve() for name in names if name.endswith(".ipynb")]
-    failed = {file.stem: problem for file in files or chosen(names) if (problem := store(file))}
-    for name, problem in failed.items():
-        print(f"{name:24} FAILED: {problem}", file=sys.stderr)
+    words = [name for name in names if not name.endswith(".ipynb")]
+    files += chosen(words) if words or not files else []
+    failed = {file: problem for file in files if (problem := store(file))}
+    for file, problem in failed.items():
+        print(f"{file.stem:24} FAILED: {problem}", file=sys.stderr)
     return len(failed)
 
 

@@ -33,7 +33,7 @@ def attack_2(
     keep_failed: bool = True,
     **common: Unpack[Common],
 ) -> Proof:
-    """A spoof of f_{W_T} in T' steps, whose every batch has been perturbed on its own.
+    """A spoof of f_{W_T} in T' steps: each batch that would move the weights too far is perturbed on its own.
 
     final: the weights and buffers of W_T
     task: may differ from the prover's in what the verifier lets the prover decide, such as the learning rate
@@ -42,7 +42,7 @@ def attack_2(
     iterations: N, the most L-BFGS iterations for a batch
     stopping_test: leave a batch as soon as its update moves at most γ in every distance (line 25)
     leave_within: an interval's batches are treated only until it ends within this share of δ of W_t; 0 treats all.
-        Asked before each batch, of all that are left: k²/2 updates an interval at most
+        Asked before each batch, and before it is given up, of all that are left: k updates at most each time
     noise_weight: of ‖R‖² beside the squared gradient (line 28, where it is 1)
     weigh_linf: add the gradient's largest entry to the objective (line 28), as the δ of l2 and of l∞ compare
     draws: of the augmentation, over which the objective is averaged, where the verifier redraws it
@@ -67,17 +67,17 @@ def treat_each_batch(
 ) -> Treated:
     """updateDataPoints(W_{t-k}, W_t), lines 20-34: a chain of updates W' that hardly leaves W_{t-k}."""
     reached, published, trace, own = first, [], [], plan.interval(start)
-    for step in range(start, start + len(own)):
+    for step in range(start, start + len(own) + 1):
         left = own[step - start :]
         enough = partial(arrived, passes.learner, plan, step, reached, leave_within, left=left[1:])
-        if ended := enough(left[:1]):
-            treated = [row | {"settled": True} for row in trace]
+        if ended := enough(left[:1]):  # behind the last batch, too, where nothing is left to update on
             untouched = [{"step": later, "evaluations": 0} for later in range(step, start + len(own))]
-            return published + left, ended.buffers, treated + untouched
-        batches, update, row = settle_batch(passes, plan, step, reached, enough, **budget)
-        reached = update.reached
-        published += batches
-        trace.append({"step": step} | row)
+            return published + left, ended.buffers, [*(row | {"settled": True} for row in trace), *untouched]
+        if left:
+            batches, update, row = settle_batch(passes, plan, step, reached, enough, **budget)
+            reached = update.reached
+            published += batches
+            trace.append({"step": step} | row)
     return published, reached.buffers, trace
 
 

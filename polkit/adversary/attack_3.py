@@ -124,7 +124,7 @@ def step_from(task: Task, weights: dict[str, Tensor], mean: Sequence[Tensor], si
 
 def pieces(images: Tensor, batches: list[Batch], sizes: list[float], several: int) -> Iterator[tuple]:
     """What `Passes` take of `several` batches each: their points, their augmentation seeds, their shares of G."""
-    shares = torch.tensor(sizes, dtype=images.dtype, device=images.device) / sum(sizes)
+    shares = torch.tensor(sizes, dtype=images.dtype, device=images.device) / (sum(sizes) or 1.0)
     for begin in range(0, len(batches), several):
         some = slice(begin, begin + several)
         labels = torch.cat([batch.points.labels for batch in batches[some]])

@@ -9,7 +9,7 @@ from polkit.adversary.forge import Treated, along_path, forge, updated
 from polkit.adversary.perturb import Passes
 from polkit.adversary.plan import Common, Pace, Plan, make_plan
 from polkit.proof import Proof
-from polkit.training import Checkpoint, Task
+from polkit.training import Checkpoint, Task, whole
 
 
 def interpolation_only(
@@ -31,8 +31,8 @@ def interpolation_only(
     workers, common: as in `attack_2`
     """
     plan = make_plan(final, task, **common).paced(pace)
-    replayed_until = len(plan.batches) if replayed_intervals is None else replayed_intervals * task.checkpoint_interval
-    settings = {"replayed_until": replayed_until, "trained_steps": trained_steps}
+    replayed = len(plan.starts) if replayed_intervals is None else whole("replayed_intervals", replayed_intervals, 0)
+    settings = {"replayed_until": replayed * task.checkpoint_interval, "trained_steps": trained_steps}
     return forge(plan, "interpolation-only", partial(along_path, treat=leave_batches, workers=workers), settings)
 
 

@@ -26,7 +26,7 @@ def size(gradient: Sequence[Tensor], linf_weight: float = 0.0) -> Tensor:
     """What is minimised: ‖∇‖², and so many times the squared 8-norm, which stands in smoothly for the largest entry."""
     value = squared_norm(gradient)
     if linf_weight:
-        value = value + linf_weight * sum((part**8).sum() for part in gradient) ** 0.25
+        value = value + linf_weight * (sum((part**8).sum() for part in gradient) + 1e-38) ** 0.25
     return value
 
 

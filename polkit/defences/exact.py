@@ -160,7 +160,7 @@ def replay_exactly(
     One row per interval: start, end, logged (entries of its log), turned (values that without it would have been
     rounded the other way), and the error in l2 of weights, buffers and momentum, exactly 0 if the proof is honest.
     use_log: False rounds everything to the nearest; reordered: as in `stepped`
-    Raises ProofError if the log or another file is not what it must be.
+    Raises ProofError if the log or another file is not what it must be, IndexError on an index beyond the data.
     """
     conditions = conditions.replace(precision="float64", augmentation="replay")
     data, rows = recorded_data(proof, conditions), []
@@ -183,7 +183,7 @@ def reproduced_exactly(proof: Proof, task: Task, conditions: Conditions) -> list
     """δ = 0: every part of the state must come out bit for bit, momentum included."""
     try:
         rows = replay_exactly(proof, task, conditions)
-    except ProofError as error:
+    except (ProofError, IndexError) as error:  # an index of a batch may be beyond the data
         return [Reason("exact", str(error))]
     long = rows.melt(["start", "end"], ["weights", "buffers", "momentum"], "part", "error")
     return [

@@ -51,8 +51,8 @@ def borrowed_momentum(
 
 
 def plan_to_borrow(final: Checkpoint, task: Task, **common: Unpack[Common]) -> Plan:
-    if not task.momentum:
-        raise ValueError(f"task {task.name} trains without momentum: there is none to borrow")
+    if not task.momentum * task.learning_rate:
+        raise ValueError(f"task {task.name} trains without momentum or a learning rate: there is nothing to borrow")
     return make_plan(final, task, **common)
 
 

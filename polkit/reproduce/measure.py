@@ -119,7 +119,8 @@ def treatment(trace: pd.DataFrame) -> Values:
         return {name: float(trace[name].iloc[0]) for name in ("missed_before", "missed_after")}
     if "evaluations" not in trace:
         return {}
-    counted, treated, last = int(trace["evaluations"].sum()), trace[trace["evaluations"] > 0], trace["step"].max()
+    counted, last = int(trace["evaluations"].sum()), trace["step"].max()
+    treated = trace[trace.get("iterations", trace["evaluations"]) > 0]  # a fresh batch may do as it is
     values: Values = {"batches.treated": len(treated), "batches.all": len(trace), "evaluations": counted}
     for quantity, when in product(("loss", "gradient_squared"), ("before", "after")):
         column = treated.get(f"{quantity}_{when}", pd.Series(dtype=float))  # there is none if all was left as it is

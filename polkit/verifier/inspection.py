@@ -53,7 +53,7 @@ class Inspection:
 
 
 def inspect_proof(source: Proof | str | Path, task: Task, prover_decides: Iterable[str] = ()) -> Inspection:
-    """All of Algorithm 2 that replays nothing. Never raises on a bad proof.
+    """All of Algorithm 2 that replays nothing. A bad proof raises nothing; OSError if the verifier has no such data.
 
     source: the folder, or a proof, whose manifest is read again
     prover_decides: those of `SETTINGS` that are taken from the proof

@@ -39,7 +39,7 @@ class Verdict:
         return {name: float(np.max(values.to_numpy(float))) for name, values in errors}
 
     def at(self, top_q: int | str) -> "Verdict":
-        """The verdict that a smaller Q would have given with the same draws. Its cost is counted: it has no seconds."""
+        """The verdict of Algorithm 2 that a smaller Q would have given with the same draws; its cost has no seconds."""
         known = self.intervals.drop_duplicates("start")[MAGNITUDES]
         selected = select_intervals(known, top_q)
         whole, kept = (int((rows["end"] - rows["start"]).sum()) for rows in (known, selected))

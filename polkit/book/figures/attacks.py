@@ -55,7 +55,8 @@ def trace_figure(trace: pd.DataFrame, what: str = "batch") -> Figure:
 
     what: that a row of the trace is about, batch or interval
     """
-    treated, several = trace[trace["evaluations"] > 0], {"batch": "batches"}.get(what, f"{what}s")
+    treated = trace[trace.get("iterations", trace["evaluations"]) > 0]
+    several = {"batch": "batches"}.get(what, f"{what}s")
     plot = make_subplots(rows=1, cols=2, subplot_titles=("loss", "squared norm of the gradient"))
     for column, quantity in enumerate(("loss", "gradient_squared"), 1):  # no columns where nothing was treated
         for when, colour, symbol in (("before", BLUE, "circle-open"), ("after", ORANGE, "x")):
