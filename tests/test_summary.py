@@ -92,13 +92,14 @@ def test_the_numbers_in_the_readmes_findings_are_those_of_the_published_runs():
     fashion = examples_on_fashion().loc[0.08]
     passed, cost = fashion["accepted"].groupby("attack").sum(), fashion.loc["Attack II", "cost"]
     shown = f"{passed['Attack II']} and {passed['interpolation only']} of 5, {cost.min():.2f} to {cost.max():.2f}"
-    assert f"(`fashion`, k = 1: {shown})" in text
+    stored = published("examples-fashion/runs_paper").query("attack == 'attack_2'")["share.stored_bytes"]
+    assert f"(`fashion`, spoofs of k = 1 at 1.6 times the rate: {shown}, but {stored.mean():.2f} of its bytes)" in text
     plain, trained = (of_twenty("interpolation_only", steps) for steps in (0, 20))
     assert f"unmodified data pass in {plain['accepted'].sum()} of {len(plain)} trainings, and in" in text
     assert f"in {trained['accepted'].sum()} if the first 20 steps are trained" in text
     on_fashion = spoof_rows(published("fashion-strict/runs"), task="fashion", parts=("weights", "buffers"))
     assert not on_fashion["accepted"].any()
-    assert f"(`fashion`: none of {len(on_fashion)}.)" in text
+    assert f"(`fashion`, two lengths: none of {len(on_fashion)} spoofs.)" in text
     made = (runs["attack"] == "borrowed_momentum") & (runs["spoof_steps"] == 40)
     borrowed = runs.loc[made, "share.floating_point_operations"].mean()
     assert f"costs {borrowed:.2f} of the proof's operations" in text
@@ -133,7 +134,7 @@ def test_on_fashion_they_decide_in_every_training_for_half_of_the_proofs_operati
     made = examples_on_fashion()
     passed = made.groupby(level=[0, 1])["accepted"].sum()
     assert passed[0.08].to_dict() == {"Attack II": 5, "Attack III": 5, "interpolation only": 0}
-    assert (passed[0.04] == 5).all()
+    assert (passed[0.05] == 5).all()
     assert made["cost"].max() <= 0.5
 
 
