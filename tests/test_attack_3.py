@@ -131,3 +131,13 @@ def test_the_cost_of_attack_3_by_hand(small_task, final, small_calibration, tmp_
     assert spoof.cost().floating_point_operations == 4 * (4 * update + 6 * objective) + 8 * update
     assert apart.cost().floating_point_operations == 4 * ((4 + 6) * update + 6 * objective) + 8 * update
     assert (spoof.trace()["gradient_squared_after"] < spoof.trace()["gradient_squared_before"]).all()
+
+
+def test_without_a_learning_rate_nothing_moves_and_nothing_is_to_be_done(
+    small_task, final, small_calibration, tmp_path
+):
+    still = small_task.replace(learning_rate=0.0)
+    settings = {"spoof_steps": 4, "calibration": None, "progress": False, "out": tmp_path / "spoof"}
+    spoof = pk.attack_3(final, still, **settings)
+    assert spoof.missed() == ""
+    assert spoof.trace()["movement_over_limit"].tolist() == [0.0]

@@ -240,3 +240,11 @@ def test_a_place_that_a_killed_process_left_is_cleared(small_task, tmp_path, mon
     (partial_path(folder) / "manifest.json").unlink()
     assert prove_exactly(small_task, 0).folder == folder
     assert not partial_path(folder).exists()
+
+
+def test_an_index_beyond_the_data_is_a_reason(logged, small_task):
+    batches = np.load(logged.folder / "batches.npy")
+    batches[0, 0] = 999_999
+    np.save(logged.folder / "batches.npy", batches)
+    (reason,) = reproduced_exactly(pk.open_proof(logged.folder), small_task, pk.Conditions())
+    assert reason.kind == "exact"

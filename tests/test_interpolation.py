@@ -143,3 +143,9 @@ def test_interpolation_with_forward_passes_costs_a_third_and_moves_no_weight(sma
     for step in (0, 4, 8):
         ours, theirs = passed.checkpoint(step), replayed.checkpoint(step)
         assert all(torch.equal(value, theirs.weights[name]) for name, value in ours.weights.items())
+
+
+@pytest.mark.parametrize("intervals", [1.3, -3])
+def test_replayed_intervals_are_a_whole_number(intervals, small_task, final, tmp_path):
+    with pytest.raises(ValueError, match="replayed_intervals"):
+        pk.interpolation_only(final, small_task, spoof_steps=8, replayed_intervals=intervals, out=tmp_path / "s")

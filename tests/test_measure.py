@@ -61,3 +61,10 @@ def test_a_spoof_that_left_every_interval_as_it_was_is_measured(attack, small_pr
     assert values.pop("batches.all") > 0
     assert values.pop("batches.treated") == values.pop("evaluations") == 0
     assert set(values.values()) == {None}
+
+
+def test_a_fresh_batch_that_did_as_it_was_is_not_counted_as_perturbed():
+    rows = {"step": [0, 1], "evaluations": [6, 4], "iterations": [0, 4], "attempt": [1, 0]}
+    rows |= {f"{name}_{when}": [1.0, 3.0] for name in ("loss", "gradient_squared") for when in ("before", "after")}
+    values = treatment(pd.DataFrame(rows))
+    assert (values["batches.treated"], values["evaluations"], values["loss.before"]) == (1, 10, 3.0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import polkit as pk
-from polkit.adversary.perturb import Passes, Perturbation, Update, best_attempt, squared_norm, weight_gradient
+from polkit.adversary.perturb import Passes, Perturbation, Update, best_attempt, size, squared_norm, weight_gradient
 from polkit.adversary.plan import Batch, make_plan
 from polkit.training.conditions import applied
 
@@ -213,3 +213,9 @@ def test_fresh_batches_are_tried_until_one_fits_and_the_best_is_kept(misses, set
     assert (batches, update.over_limit) == ([chosen], misses[chosen])
     assert asked == list(range(taken))
     assert (row["evaluations"], row["attempt"]) == (10 * taken, chosen)
+
+
+def test_tiny_gradients_have_a_finite_slope():
+    gradient = torch.full((10,), 1e-7, requires_grad=True)
+    (slope,) = torch.autograd.grad(size([gradient], linf_weight=4.0), gradient)
+    assert slope.isfinite().all()

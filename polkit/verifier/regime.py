@@ -74,8 +74,8 @@ def checked_q(top_q: int | str) -> int | str:
     raise ValueError(f"top_q is {top_q!r}: Q is a whole number of intervals per epoch from 1 up, or 'all'")
 
 
-# As in the public code of Zhang et al.: the images as they are, the prover's optimiser, the weights alone. Their
-# verifier's GPU rounds otherwise than the prover's; here bf16 stands for that. Q = 1 is one of the two of Section IV-A.
+# As the public code of Zhang et al. replays a spoof: the images as they are, the prover's optimiser, the weights alone.
+# Their verifier rounds otherwise than the prover; here bf16 stands for that. Q = 1 is one of the two of Section IV-A.
 PAPER = Regime("paper", SETTINGS, "none", ("weights",), "bf16", 1)
 # A careful verifier: its own optimiser, augmentation that nobody could prepare for, everything compared and replayed.
 STRICT = Regime("strict", (), "redrawn", PARTS, "", "all")
