@@ -82,7 +82,7 @@ def treat_each_batch(
 
 
 def settle_batch(
-    passes: Passes, plan: Plan, step: int, before: Checkpoint, enough: Enough | None = None, retries=0, **budget
+    passes: Passes, plan: Plan, step: int, before: Checkpoint, enough: Enough = lambda made: None, retries=0, **budget
 ) -> Optimised:
     """Lines 23-32 for one batch, from W'_i in `before`: the update should move the weights by at most γ."""
     return best_attempt(lambda which: perturbing(passes, plan, step, before, which, **budget).result(), retries, enough)

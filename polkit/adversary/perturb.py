@@ -26,7 +26,7 @@ def size(gradient: Sequence[Tensor], linf_weight: float = 0.0) -> Tensor:
     """What is minimised: ‖∇‖², and so many times the squared 8-norm, which stands in smoothly for the largest entry."""
     value = squared_norm(gradient)
     if linf_weight:
-        value = value + linf_weight * (sum((part**8).sum() for part in gradient) + 1e-38) ** 0.25
+        value = value + linf_weight * (sum((part**8).sum() for part in gradient) + 1.2e-38) ** 0.25  # a slope at 0
     return value
 
 
@@ -189,7 +189,7 @@ class Perturbation:
         return sum(values) / self.draws + penalty.detach()
 
 
-def best_attempt(optimise: Callable[[int], Optimised], retries: int, enough: Enough | None = None) -> Optimised:
+def best_attempt(optimise: Callable[[int], Optimised], retries: int, enough: Enough = lambda made: None) -> Optimised:
     """`optimise(attempt)` until an update will do, on fresh batches each time; the one that misses least if none does.
 
     enough: asked before the batches are given up for fresh ones
@@ -198,7 +198,7 @@ def best_attempt(optimise: Callable[[int], Optimised], retries: int, enough: Eno
     tried: list[Optimised] = []
     while not tried or (not tried[-1][2]["settled"] and len(tried) <= retries):
         made, update, row = optimise(len(tried))
-        kept = row["settled"] or (enough is not None and len(tried) < retries and enough(made) is not None)
+        kept = row["settled"] or (len(tried) < retries and enough(made) is not None)
         tried.append((made, update, row | {"settled": kept}))
     misses = [(not row["settled"], math.isnan(update.over_limit), update.over_limit) for _, update, row in tried]
     attempt = misses.index(min(misses))
