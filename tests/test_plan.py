@@ -58,11 +58,30 @@ def test_limits_are_shares_of_delta_or_of_the_paths_spacing(small_task, final, s
     plan = make_plan(final, small_task, spoof_steps=16, seed=1)
     limited, paced = plan.limited(small_calibration, 0.6, updates=4), plan.limited(None)
     assert limited.thresholds == small_calibration.thresholds["weights"]
-    assert limited.share == pytest.approx(0.15)
+    for name, delta in limited.thresholds.items():
+        assert limited.limits[name] == pytest.approx(0.6 * delta / (16 if name == "cos" else 4))
     whole, spacing = pk.distances(plan.first.weights, final.weights), paced.thresholds
     for name in ("l1", "l2", "linf"):
         assert spacing[name] == pytest.approx(whole[name] / 4, rel=1e-4)
     assert paced.over_limit(plan.weights_at(4), plan.first.weights) == pytest.approx(1, rel=1e-3)
+
+
+def test_updates_that_keep_to_gamma_keep_to_delta_together(small_task, final, small_calibration):
+    """Four equal moves the same way, each of γ in the distance that binds, end within the share of δ in every one."""
+    plan = make_plan(final, small_task, spoof_steps=16, seed=1).limited(small_calibration, 0.6, updates=4)
+    origin, way = plan.first.weights, plan.weights_at(1)
+    for only in pk.DISTANCES:
+        alone = dataclasses.replace(plan, limits={only: plan.limits[only]})
+
+        def moved(times, scale):
+            return {name: value + times * scale * (way[name] - value) for name, value in origin.items()}
+
+        low, high = 0.0, 1.0
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (middle, high) if alone.over_limit(moved(1, middle), origin) <= 1 else (low, middle)
+        assert pk.distances(moved(4, low), origin)[only] <= 0.6 * 1.02 * plan.thresholds[only]
+        assert pk.distances(moved(4, low), origin)[only] >= 0.6 * 0.9 * plan.thresholds[only]
 
 
 def test_w_0_may_keep_the_trained_normalisation_and_nothing_else_of_w_t(small_task, final):

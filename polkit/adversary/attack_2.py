@@ -38,7 +38,7 @@ def attack_2(
     final: the weights and buffers of W_T
     task: may differ from the prover's in what the verifier lets the prover decide, such as the learning rate
     calibration: tells δ; without one, the spacing of the path stands for it
-    movement_limit: kγ as a share of δ, so that the k updates of an interval keep to it together, but in cos
+    movement_limit: kγ as a share of δ (in cos k²γ), so that the k updates of an interval keep to it together
     iterations: N, the most L-BFGS iterations for a batch
     stopping_test: leave a batch as soon as its update moves at most γ in every distance (line 25)
     leave_within: an interval's batches are treated only until it ends within this share of δ of W_t; 0 treats all.

@@ -60,7 +60,7 @@ class Plan:
     out: Path | None
     progress: Progress
     thresholds: Mapping[str, float] = field(default_factory=dict)  # δ in each distance
-    share: float = 1.0  # of δ that one update may move the weights by: γ
+    limits: Mapping[str, float] = field(default_factory=dict)  # γ, the most that an update may move the weights by
     linf_weight: float = 0.0  # of the largest entry of a gradient beside its squared length, in the objective
     off_path: float = 0.0  # how far the first checkpoints leave the straight path, as a share of the weights' size
     pace: Pace = ()  # none: evenly
@@ -91,6 +91,7 @@ class Plan:
     ) -> "Plan":
         """The plan with γ, the most that one update may move the weights by: so many `updates` together, `share` · δ.
 
+        The cosine distance grows with the square of a move, so that there the square of `updates` divides.
         weigh_linf: have l2 and l∞ of a gradient count in the objective as their δ compare
         The task may claim what the calibration's regime leaves to the prover, such as another learning rate.
         Without a calibration the adversary takes for δ the spacing of the even path, the least that could accept it.
@@ -109,7 +110,8 @@ class Plan:
         if shut := [name for name, limit in known.items() if not limit > 0]:
             raise ValueError(f"δ is {known[shut[0]]} in {shut[0]}: no update can keep to a share of it")
         linf_weight = (known["l2"] / known["linf"]) ** 2 if weigh_linf else 0.0
-        return replace(self, thresholds=known, share=share / updates, linf_weight=linf_weight)
+        limits = {name: share * limit / (updates**2 if name == "cos" else updates) for name, limit in known.items()}
+        return replace(self, thresholds=known, limits=limits, linf_weight=linf_weight)
 
     def weights_at(self, step: int) -> dict[str, torch.Tensor]:
         """W_t: on the straight path, or as far beside it as `off_path` says."""
@@ -133,7 +135,7 @@ class Plan:
     def over_limit(self, reached: Mapping[str, torch.Tensor], origin: Mapping[str, torch.Tensor]) -> float:
         """How far the weights moved, as a multiple of γ in the distance where that is largest."""
         moved = distances(reached, origin)
-        return max(moved[name] / (self.share * limit) for name, limit in self.thresholds.items())
+        return max(moved[name] / limit for name, limit in self.limits.items())
 
     def facts(self) -> dict:
         """What tells this plan from another, for the cache."""
@@ -142,7 +144,7 @@ class Plan:
             for name, value in part.items():
                 digest.update(name.encode() + value.contiguous().numpy().tobytes())
         known = {
-            name: getattr(self, name) for name in ("seed", "thresholds", "share", "linf_weight", "off_path", "pace")
+            name: getattr(self, name) for name in ("seed", "thresholds", "limits", "linf_weight", "off_path", "pace")
         }
         known |= {"task": self.task.to_json(), "conditions": self.conditions.to_json()}
         known |= points_facts(self.task, self.points)
