@@ -143,11 +143,9 @@ class Plan:
         for part in (self.first.weights, self.final.weights, self.final.buffers):
             for name, value in part.items():
                 digest.update(name.encode() + value.contiguous().numpy().tobytes())
-        known = {
-            name: getattr(self, name) for name in ("seed", "thresholds", "limits", "linf_weight", "off_path", "pace")
-        }
+        names = ("seed", "thresholds", "limits", "linf_weight", "off_path", "pace")
+        known = points_facts(self.task, self.points) | {name: getattr(self, name) for name in names}
         known |= {"task": self.task.to_json(), "conditions": self.conditions.to_json()}
-        known |= points_facts(self.task, self.points)
         return known | {"spoof_steps": len(self.batches), "weights": digest.hexdigest()}
 
 

@@ -140,9 +140,8 @@ def image_changes(spoof: Proof, seed: int) -> Values:
         return {}
     trace, interval, rows = spoof.trace(), spoof.checkpoint_interval, []
     attempts = dict(zip(trace["step"], trace["attempt"].fillna(0), strict=True)) if "attempt" in trace else {}
-    for step, (new, planned) in enumerate(
-        zip(spoof.batches(), original_batches(spoof.task, spoof.steps, seed), strict=True)
-    ):
+    batches = zip(spoof.batches(), original_batches(spoof.task, spoof.steps, seed), strict=True)
+    for step, (new, planned) in enumerate(batches):
         attempt = attempts.get(step, attempts.get(step - step % interval, 0))  # a row per batch, or per interval
         old = original_batch(spoof.task, step, seed, int(attempt)) if attempt else original.take(planned)
         rows.append(image_change(old.images, points.take(new).images))
