@@ -1,10 +1,14 @@
 """One record per run: written, read, and averaged over the repeats."""
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from polkit.book.chapters import parameter_texts
 from polkit.reproduce import tidy_runs
-from polkit.reproduce.records import averaged, read_record, read_records, write_record
+from polkit.reproduce.records import PARAMETERS, averaged, read_record, read_records, write_record
 from tests.batches import record
 
 
@@ -41,6 +45,17 @@ def test_averages_are_means_and_deviations_over_the_repeats():
     assert (row["least"], row["most"]) == (3.0, 8.0)
     assert table.loc[("attack_3", "weights.all.l2"), "mean"] == pytest.approx(15.0)
     assert table.loc[("attack_3", "accepted.all"), "mean"] == pytest.approx(2 / 3)
+
+
+def test_runs_that_differ_in_any_parameter_of_a_spoof_are_averaged_apart():
+    """Only the number of workers changes nothing of what is measured."""
+    asked = parameter_texts(Path("notebooks/experiments/spoof.ipynb"))
+    assert asked.keys() - {"workers"} == PARAMETERS.keys()
+    for name in ("noise_weight", "draws", "retries", "keep_normalisation"):
+        assert ast.literal_eval(asked[name]) == PARAMETERS[name]
+        spoofs = [{"task": "digits", "attack": "attack_2"} | changed for changed in ({}, {name: 1})]
+        records = {str(n): record("spoof", made, {"weights.all.l2": 0.1}) for n, made in enumerate(spoofs)}
+        assert set(averaged(tidy_runs(records))["repeats"]) == {1}
 
 
 def test_debris_is_no_record(tmp_path):

@@ -98,10 +98,10 @@ PARAMETERS = COMMON | {
     "stopping_test": True,
     "leave_within": 0.0,
     "weigh_linf": False,
-    "off_path": 0.0,
-    "pace": "",
 }
-PARAMETERS |= {"trained_steps": 0, "adversary_device": "", "adversary_precision": "", "adversary_threads": 0}
+PARAMETERS |= {"off_path": 0.0, "pace": "", "trained_steps": 0, "draws": 0, "retries": 0}
+PARAMETERS |= {"noise_weight": -1.0, "keep_normalisation": False}
+PARAMETERS |= {"adversary_device": "", "adversary_precision": "", "adversary_threads": 0}
 SETTING = ["experiment", *(name for name in PARAMETERS if name not in ("seed", *COMMON))]
 SUFFIXES = {"strict": "", "paper": "_paper"}  # of the tables of runs and averages, by regime
 
@@ -125,7 +125,8 @@ def averaged(runs: pd.DataFrame) -> pd.DataFrame:
     Columns: the setting, value (its name), mean, deviation (of the sample; empty for one repeat), least, most, repeats
     """
     # An older table lacks what was not a parameter when it was made.
-    runs = runs.assign(**{name: PARAMETERS[name] for name in SETTING if name not in runs}).reset_index(drop=True)
+    older = pd.DataFrame({name: PARAMETERS[name] for name in SETTING if name not in runs}, index=range(len(runs)))
+    runs = runs.reset_index(drop=True).join(older)
     named = [name for name in runs.columns if "." in name or name == "run_seconds"]
     numbers = runs[named].apply(lambda column: pd.to_numeric(column, errors="coerce").astype(float))
     long = runs[SETTING].join(numbers).melt(SETTING, var_name="value", value_name="number").dropna(subset="number")
