@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -38,6 +39,19 @@ def test_attack_2_settles_batches_within_gamma_as_they_are_stored(small_task, fi
     assert row["movement_over_limit"] <= 1
     assert row["gradient_squared_after"] < row["gradient_squared_before"]
     assert 0 < row["evaluations"] <= 20
+
+
+def test_where_an_interval_would_end_is_asked_again_only_after_a_batch_was_perturbed(
+    small_task, final, small_calibration
+):
+    common = {"spoof_steps": 8, "seed": 1, "calibration": small_calibration.scaled(1e6), "progress": False}
+    never = pk.attack_2(final, small_task, **common)
+    once = pk.attack_2(final, small_task, leave_within=1e-9, **common)  # each batch is within γ, no interval arrives
+    assert once.trace()["evaluations"].sum() == 0
+    assert once.cost().gradient_evaluations == pytest.approx(never.cost().gradient_evaluations + 8)
+    assert np.array_equal(np.stack(once.batches()), np.stack(never.batches()))
+    for step in once.checkpoint_steps:
+        assert pk.distances(once.checkpoint(step).buffers, never.checkpoint(step).buffers)["linf"] == 0
 
 
 def test_a_batch_that_misses_gamma_is_kept_if_its_interval_ends_near_enough(small_task, final, small_calibration):

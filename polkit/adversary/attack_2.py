@@ -66,17 +66,17 @@ def treat_each_batch(
     passes: Passes, plan: Plan, start: int, first: Checkpoint, *, leave_within: float, **budget
 ) -> Treated:
     """updateDataPoints(W_{t-k}, W_t), lines 20-34: a chain of updates W' that hardly leaves W_{t-k}."""
-    reached, published, trace, own = first, [], [], plan.interval(start)
+    reached, published, trace, own, changed = first, [], [], plan.interval(start), True
     for step in range(start, start + len(own) + 1):
         left = own[step - start :]
         enough = partial(arrived, passes.learner, plan, step, reached, leave_within, left=left[1:])
-        if ended := enough(left[:1]):  # behind the last batch, too, where nothing is left to update on
+        if changed and (ended := enough(left[:1])):  # behind the last batch, too, where no update is left
             untouched = [{"step": later, "evaluations": 0} for later in range(step, start + len(own))]
             return published + left, ended.buffers, [*(row | {"settled": True} for row in trace), *untouched]
         if left:
             batches, update, row = settle_batch(passes, plan, step, reached, enough, **budget)
-            reached = update.reached
             published += batches
+            reached, changed = update.reached, row["evaluations"] + row["attempt"] > 0  # else as answered before
             trace.append({"step": step} | row)
     return published, reached.buffers, trace
 
