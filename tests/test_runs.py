@@ -154,7 +154,7 @@ def test_where_the_examples_decide_spoofs_are_tried_over_their_length_and_over_t
         tried[result] = {(each["spoof_steps"], round(0.05 / each["spoof_learning_rate"])) for each in spoofs}
         assert len(spoofs) == 3 * len(tried[result])  # of each attack, and of unmodified data
         assert all(("leave_within" in each) == (each["attack"] != "interpolation_only") for each in spoofs)
-    assert tried["examples"] == {(1000, 16), (1200, 16), (1400, 16)}
+    assert tried["examples"] == {(1000, 16), (1200, 16), (1300, 16), (1400, 16)}
     assert tried["learning-rates"] == {(1200, 8), (1200, 16), (1200, 24), (1200, 32)}
     runs = planned_runs(["examples-fashion"], "fashion", 1, common={"regime": "paper"}, spoof_interval=1)
     spoofs = [run.parameters for run in runs if run.experiment == "spoof"]
