@@ -1,12 +1,12 @@
 """One record per run: written, read, and averaged over the repeats."""
 
 import ast
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from polkit.book.chapters import parameter_texts
+from polkit.experiments.published import find_notebooks
 from polkit.reproduce import tidy_runs
 from polkit.reproduce.records import PARAMETERS, averaged, read_record, read_records, write_record
 from tests.batches import record
@@ -49,7 +49,7 @@ def test_averages_are_means_and_deviations_over_the_repeats():
 
 def test_runs_that_differ_in_any_parameter_of_a_spoof_are_averaged_apart():
     """Only the number of workers changes nothing of what is measured."""
-    asked = parameter_texts(Path("notebooks/experiments/spoof.ipynb"))
+    asked = parameter_texts(find_notebooks() / "experiments" / "spoof.ipynb")
     assert asked.keys() - {"workers"} == PARAMETERS.keys()
     for name in ("noise_weight", "draws", "retries", "keep_normalisation"):
         assert ast.literal_eval(asked[name]) == PARAMETERS[name]

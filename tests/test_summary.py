@@ -106,8 +106,14 @@ def test_the_numbers_in_the_readmes_findings_are_those_of_the_published_runs():
 
 
 def test_where_the_examples_decide_they_do_in_eighteen_of_twenty_trainings():
-    made = spoof_rows(published("examples/runs_paper")).query("spoof_steps == 1300")
-    assert (made.groupby("attack")["seed"].nunique() == 20).all()
+    """At each length from 1,200 on; for at most half of the operations at 1,300, the last of the four to be made."""
+    made = spoof_rows(published("examples/runs_paper")).query("spoof_steps >= 1200")
+    by_length = made.groupby(["attack", "spoof_steps"])
+    assert (by_length["seed"].nunique() == 20).all()
+    accepted = by_length["accepted"].sum()
+    assert accepted[["Attack II", "Attack III"]].min() >= 18
+    assert accepted["interpolation only"].max() <= 2
+    made = made.query("spoof_steps == 1300")
     passed = made[made["accepted"] & (made["cost"] <= 0.5)].groupby("attack").size()
     assert min(passed["Attack II"], passed["Attack III"]) >= 18
     assert passed.get("interpolation only", 0) <= 2
